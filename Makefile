@@ -1,0 +1,28 @@
+# Every target does its own set-up: a virtual environment in .venv with the tested versions.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint setup clean
+
+demo: $(READY)      ## train on the embedded shapes: a few minutes on two cores
+	$(BIN)/python train.py
+
+test: $(READY) lint ## style, types and tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"phasewise needs Python 3.11 or newer, and {sys.executable} is {v.major}.{v.minor}: call make with PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "no virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[dev]"
+	@touch $@
+
+clean:              ## remove the virtual environment and caches; outputs/ stays
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""What the tasks share. Importing this package imports nothing heavy."""

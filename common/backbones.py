@@ -1,0 +1,175 @@
+"""Backbones by name: SMP's encoders, timm's architectures, and plain ViTs made into a pyramid.
+
+Every backbone takes images ``(B, 3, S, S)`` and returns six feature maps, finest first: the input
+itself and strides 2, 4, 8, 16 and 32. Transformers have no stride 2; theirs has 0 channels.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.backbone_names import smp_names
+from common.errors import UserError
+
+DEEPEST = 32
+"""Stride of the last feature map: sides of images are multiples of it."""
+
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
+_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "network.")
+
+
+class ViTPyramid(nn.Module):
+    """A plain vision transformer as a backbone of several scales.
+
+    All maps come from the last block (stride 16): two transposed convolutions lead to stride 4, one
+    to stride 8, max-pooling to stride 32. The simple feature pyramid of Li et al., "Exploring Plain
+    Vision Transformer Backbones for Object Detection", 2022, section 3 (arXiv:2203.16527).
+
+    Args:
+        name: a timm architecture whose stages all have stride 16.
+        image_size: side of the images in pixels.
+        pretrained: download timm's weights.
+    """
+
+    def __init__(self, name: str, image_size: int, pretrained: bool = False) -> None:
+        super().__init__()
+        self.model = timm.create_model(
+            name, pretrained=pretrained, features_only=True, img_size=image_size, out_indices=[-1]
+        )
+        width = self.model.feature_info.channels()[-1]
+        self.out_channels = [3, 0, width // 4, width // 2, width, width]
+        self.up8 = nn.ConvTranspose2d(width, width // 2, 2, stride=2)
+        self.up4 = nn.Sequential(
+            nn.ConvTranspose2d(width, width // 2, 2, stride=2),
+            nn.BatchNorm2d(width // 2),
+            nn.GELU(),
+            nn.ConvTranspose2d(width // 2, width // 4, 2, stride=2),
+        )
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """``(B, 3, S, S)`` to the six maps of the module's docstring."""
+        last = self.model(images)[-1]
+        side = images.shape[-1]
+        none = images.new_empty(len(images), 0, side // 2, side // 2)
+        return [images, none, self.up4(last), self.up8(last), last, F.max_pool2d(last, 2)]
+
+
+def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -> nn.Module:
+    """Make a backbone; ``out_channels`` lists the channels of its six maps.
+
+    Args:
+        name: an SMP encoder (``resnet18``) or a timm architecture (``swin_tiny_patch4_window7_224``).
+        image_size: side of the images in pixels, a multiple of 32; transformers are built for it.
+        pretrained: ``True`` downloads ImageNet weights, a path loads a weights file.
+
+    Raises:
+        UserError: the network cannot be built, its weights not fetched, or the file does not fit.
+    """
+    download = pretrained is True
+    try:
+        backbone = _build(name, image_size, download)
+    except Exception as error:
+        if download:
+            raise UserError(
+                f"model.pretrained=true: no weights for {name} could be downloaded "
+                f"({type(error).__name__}: {_first_line(error)}). Without internet, give a weights "
+                "file, model.pretrained=PATH, or train without, model.pretrained=false"
+            ) from error
+        raise UserError(
+            f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
+            f"pyramid of strides 2 to 32 ({type(error).__name__}: {_first_line(error)})"
+        ) from error
+    if isinstance(pretrained, str):
+        load_backbone_weights(backbone, pretrained, name)
+    return backbone
+
+
+def _build(name: str, image_size: int, download: bool) -> nn.Module:
+    if name in smp_names():
+        return smp.encoders.get_encoder(name, weights="imagenet" if download else None)
+    with torch.device("meta"):
+        probe = timm.create_model(name, features_only=True)
+    if set(probe.feature_info.reduction()) == {16}:
+        return ViTPyramid(name, image_size, download)
+    # Windowed transformers fix their image size when they are built; networks without that
+    # argument take any size.
+    sized = {"img_size": image_size} if hasattr(probe, "patch_embed") else {}
+    return smp.encoders.get_encoder(f"tu-{name}", weights=download or None, **sized)
+
+
+def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
+    """Load a weights file of torchvision, timm, SMP or a bare state dict into a backbone.
+
+    Every parameter of the backbone must be found with its shape; what the file holds beyond them
+    (a classifier) is left aside. The file is read with ``weights_only``: it cannot run code.
+
+    Raises:
+        UserError: no such file, not a file of weights, or of another network.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(f"model.pretrained={file}: no such file (true downloads, false goes without)")
+    found = _read_weights(path)
+    wanted = backbone.state_dict()
+    fitting = _match(found, wanted)
+    missing = [key for key in wanted if key not in fitting and "num_batches" not in key]
+    if missing:
+        raise UserError(
+            f"model.pretrained={file}: these weights do not fit model.backbone={name}: "
+            f"{len(wanted) - len(missing)} of {len(wanted)} tensors found with the right shape, "
+            f"the first one missing is {missing[0]} {tuple(wanted[missing[0]].shape)}"
+        )
+    backbone.load_state_dict(fitting, strict=False)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"model.pretrained={path}: not a file of weights that can be read safely "
+            f"({_first_line(error)})"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping):
+        raise UserError(f"model.pretrained={path}: holds a {type(content).__name__}, not weights")
+    return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
+
+
+def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of ``found`` under the names of ``wanted``, prefixes of wrappers set aside."""
+    bare = {_strip(key): key for key in wanted}
+    matched = {}
+    for key, value in found.items():
+        target = key if key in wanted else bare.get(_strip(key))
+        if target is not None and wanted[target].shape == value.shape:
+            matched[target] = value
+    return matched
+
+
+def _strip(key: str) -> str:
+    for prefix in _PREFIXES:
+        if key.startswith(prefix):
+            return _strip(key.removeprefix(prefix))
+    return key
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or repr(error)
+    return text.splitlines()[0][:160]

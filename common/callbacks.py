@@ -1,0 +1,127 @@
+"""What happens around the epochs of a run: history, the line per epoch, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+
+from common.errors import DivergedError
+from common.history import History
+
+log = logging.getLogger(__name__)
+
+BEST = "best"
+LAST = "last"
+
+
+class EpochLog(Callback):
+    """One row of ``metrics.csv`` and one line on the console per epoch; stops a diverged run.
+
+    Raises:
+        DivergedError: at the end of an epoch with a loss that is not finite.
+    """
+
+    def __init__(self, history: History, objective: Mapping[str, str]) -> None:
+        self.history = history
+        self.metric, self.mode = objective["metric"], objective["mode"]
+        self.train_seconds = 0.0
+        self._start = self._validation_start = 0.0
+        self._validated = False
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._start, self._validation_start = time.perf_counter(), 0.0
+        self._validated = False
+
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Training of this epoch is over."""
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Lightning keeps old values for epochs without validation; they are not this epoch's."""
+        self._validated = True
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Add the epoch to the history."""
+        now = time.perf_counter()
+        self.train_seconds += (self._validation_start or now) - self._start
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "seconds": round(now - self._start, 3),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        for name, value in sorted(trainer.callback_metrics.items()):
+            if name.startswith("train/") or (name.startswith("val/") and self._validated):
+                row[name] = float(value)
+        if trainer.is_global_zero:
+            self.history.append(row)
+            log.info(self._line(row, trainer.max_epochs))
+        for logger in trainer.loggers:
+            logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
+        for name in ("train/loss", "val/loss"):
+            if not math.isfinite(row.get(name, 0.0)):
+                raise DivergedError(
+                    f"{name} became {row[name]} in epoch {trainer.current_epoch}; a smaller "
+                    "optimizer.lr, a scheduler with warm-up or trainer.gradient_clip_val may help"
+                )
+
+    def _line(self, row: Mapping[str, float], epochs: int | None) -> str:
+        shown = [name for name in row if "/" in name and name.count("/") == 1]
+        values = "  ".join(f"{name} {row[name]:.4g}" for name in shown)
+        best = self.history.best(self.metric, self.mode)
+        mark = "  *" if best is not None and best["epoch"] == row["epoch"] else ""
+        return f"epoch {row['epoch'] + 1}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
+
+
+def _checkpoints(directory: Path, objective: Mapping[str, str]) -> list[Callback]:
+    best = ModelCheckpoint(
+        directory,
+        BEST,
+        monitor=objective["metric"],
+        mode=objective["mode"],
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    last = ModelCheckpoint(
+        directory, LAST, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    return [best, last]
+
+
+def build_callbacks(config: Mapping[str, Any], directory: Path, history: History) -> list[Callback]:
+    """The callbacks of a run.
+
+    Args:
+        config: the run's config as plain containers.
+        directory: of the run.
+        history: shared with whoever writes the record.
+    """
+    objective, stopping = config["objective"], config["early_stopping"]
+    callbacks: list[Callback] = [EpochLog(history, objective)]
+    if stopping["patience"] is not None:
+        callbacks.append(
+            EarlyStopping(
+                objective["metric"],
+                mode=objective["mode"],
+                patience=stopping["patience"],
+                min_delta=stopping["min_delta"],
+                check_finite=False,  # an undefined metric is no reason to stop
+            )
+        )
+    if shows_progress(config):
+        callbacks.append(TQDMProgressBar(leave=False))
+    return callbacks + _checkpoints(directory / "checkpoints", objective)
+
+
+def shows_progress(config: Mapping[str, Any]) -> bool:
+    """Whether a bar within the epoch is wanted and somebody can see it."""
+    return config["trainer"]["enable_progress_bar"] and sys.stderr.isatty()

@@ -1,0 +1,219 @@
+"""The DataModule that all tasks share: read once, keep decoded, gather and augment on the device."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from common.augment.pipeline import Augment
+from common.errors import Problem, UserError, collect
+from common.sampling import BatchSchedule, IndexBatch, index_loader
+from common.store import Store
+
+SPLITS = ("train", "val", "test")
+Batch = dict[str, Tensor]
+
+DEVICE_SHARE = 0.4
+"""A split moves to a GPU as a whole when it takes at most this share of the free memory."""
+
+
+@dataclass
+class DataSummary:
+    """What a run's record says of its data."""
+
+    counts: dict[str, int]
+    split_hash: str
+    rejected: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form in which ``record.json`` keeps it."""
+        return {
+            "counts": self.counts,
+            "split_hash": self.split_hash,
+            "rejected": [problem.as_dict() for problem in self.rejected],
+            "warnings": [problem.as_dict() for problem in self.warnings],
+        }
+
+
+@dataclass
+class Splits:
+    """What `StoreDataModule.read` returns.
+
+    ``stores``: a store per split, ``test`` may be missing. ``names``: of each row, for messages and
+    figures. ``class_names``: index to name.
+    """
+
+    stores: dict[str, Store]
+    names: dict[str, list[str]]
+    class_names: list[str]
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+class StoreDataModule(L.LightningDataModule, ABC):
+    """Batches from stores of decoded images.
+
+    The loader yields indices; rows are gathered where the store lies (a GPU, if it fits) and
+    augmented there. A task's data set implements `read` and nothing else.
+
+    Args:
+        root: folder of the data, where there is one.
+        image_size: side of the images in pixels.
+        resize: ``stretch`` or ``letterbox``.
+        batch_size: images per step and device.
+        augment: transforms of training images, see `common.augment.names`.
+        on_bad: ``error`` or ``skip``.
+        cache_dir: where decoded images are kept.
+        ram_limit_mb: larger splits stay on disk.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str | None,
+        image_size: int,
+        resize: str,
+        batch_size: int,
+        augment: Sequence[str | Mapping],
+        on_bad: str,
+        cache_dir: str,
+        ram_limit_mb: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.root = Path(root).expanduser() if root else None
+        self.image_size = image_size
+        self.resize = resize
+        self.batch_size = batch_size
+        self.on_bad = on_bad
+        self.cache_dir = Path(cache_dir).expanduser()
+        self.ram_limit_mb = ram_limit_mb
+        self.seed = seed
+        self._augment = Augment(augment)
+        self._normalize = Augment([])
+        self._read: Splits | None = None
+
+    @abstractmethod
+    def read(self) -> Splits:
+        """List, check, decode and store all splits; problems are collected, not raised."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data, once.
+
+        Raises:
+            UserError: samples that cannot be used, under ``on_bad=error``; or nothing is left.
+        """
+        if self._read is not None:
+            return
+        splits = self.read()
+        if splits.problems and self.on_bad == "error":
+            raise collect(
+                "samples cannot be used",
+                splits.problems,
+                "mend or remove them, or train on the rest with data.on_bad=skip",
+            )
+        for split in ("train", "val"):
+            if not len(splits.stores.get(split, ())):
+                raise UserError(
+                    f"the {split} split is empty: {len(splits.problems)} of its samples and of the "
+                    f"other splits' cannot be used ({splits.problems[0]})"
+                    if splits.problems
+                    else f"the {split} split is empty"
+                )
+        self._read = splits
+
+    @property
+    def splits(self) -> Splits:
+        """What was read."""
+        if self._read is None:
+            self.setup()
+        assert self._read is not None
+        return self._read
+
+    def summary(self) -> DataSummary:
+        """Counts, problems and a hash of who is in which split, for the record."""
+        names = {split: self.splits.names.get(split, []) for split in SPLITS}
+        text = json.dumps(names, sort_keys=True, ensure_ascii=True)
+        return DataSummary(
+            counts={split: len(members) for split, members in names.items()},
+            split_hash=hashlib.sha256(text.encode()).hexdigest()[:16],
+            rejected=self.splits.problems,
+            warnings=self.splits.warnings,
+        )
+
+    def has_test(self) -> bool:
+        """Whether there is a test split with a sample in it."""
+        return bool(len(self.splits.stores.get("test", ())))
+
+    def _loader(self, split: str) -> DataLoader:
+        trainer = self.trainer
+        return index_loader(
+            BatchSchedule(
+                len(self.splits.stores[split]),
+                self.batch_size,
+                shuffle=split == "train",
+                seed=self.seed,
+                rank=trainer.global_rank if trainer else 0,
+                world_size=trainer.world_size if trainer else 1,
+            )
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        """Shuffled indices of the training split."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> DataLoader:
+        """Indices of the validation split in order."""
+        return self._loader("val")
+
+    def test_dataloader(self) -> DataLoader:
+        """Indices of the test split in order."""
+        return self._loader("test")
+
+    def _split_in_use(self) -> str:
+        assert self.trainer is not None
+        if self.trainer.training:
+            return "train"
+        return "test" if self.trainer.testing else "val"
+
+    def transfer_batch_to_device(
+        self, batch: IndexBatch, device: torch.device, dataloader_idx: int
+    ) -> tuple[Batch, int]:
+        """Gather the rows, on the device if the split lives there."""
+        return self.gather(self._split_in_use(), batch.index, device), batch.seed
+
+    def on_after_batch_transfer(self, batch: tuple[Batch, int], dataloader_idx: int) -> Batch:
+        """Augment training batches, normalise all."""
+        rows, seed = batch
+        transform = self._augment if self._split_in_use() == "train" else self._normalize
+        return transform(rows, seed)
+
+    def gather(self, split: str, index: Tensor, device: torch.device) -> Batch:
+        """Rows ``index`` of a split on ``device``, images still uint8, with ``index`` beside them."""
+        store = self.splits.stores[split]
+        if device.type == "cuda" and store.device != device and self._fits(store, device):
+            store = self.splits.stores[split] = store.to(device)
+        rows = store.gather(index.to(store.device))
+        rows["index"] = index
+        return {key: value.to(device, non_blocking=True) for key, value in rows.items()}
+
+    def prepared(self, split: str, index: Tensor, device: torch.device) -> Batch:
+        """Rows ``index`` of a split as evaluation sees them, for figures and baselines."""
+        return self._normalize(self.gather(split, index, device), 0)
+
+    @staticmethod
+    def _fits(store: Store, device: torch.device) -> bool:
+        free, _ = torch.cuda.mem_get_info(device)
+        return store.nbytes <= DEVICE_SHARE * free

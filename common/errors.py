@@ -1,0 +1,55 @@
+"""What is told to a person: one clear message, no traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+SHOWN = 10
+"""How many problems a message lists before it counts the rest."""
+
+
+class UserError(Exception):
+    """A mistake that the person at the keyboard can mend; the message says how."""
+
+
+class DivergedError(Exception):
+    """The loss became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one file (or key)."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+    def as_dict(self) -> dict[str, str]:
+        """The form in which ``record.json`` keeps it."""
+        return asdict(self)
+
+
+class BadSample(Exception):
+    """A sample that cannot be used; collected, never shown alone."""
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.problem = Problem(file, reason)
+
+
+def collect(what: str, problems: Sequence[Problem], advice: str) -> UserError:
+    """Several problems as one error: what is wrong, at most ten lines, what to do.
+
+    Args:
+        what: the first line without its count, e.g. ``"samples cannot be used"``.
+        problems: at least one.
+        advice: the last line, e.g. ``"data.on_bad=skip trains on the rest"``.
+    """
+    lines = [f"{len(problems)} {what}:"]
+    lines += [f"  {problem}" for problem in problems[:SHOWN]]
+    if len(problems) > SHOWN:
+        lines.append(f"  ... and {len(problems) - SHOWN} more")
+    return UserError("\n".join([*lines, advice]))

@@ -1,0 +1,44 @@
+"""Figures that every run leaves: curves of losses and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+
+from common.history import Row
+
+TRAIN, VAL = "#0072B2", "#D55E00"
+"""Blue and vermilion of Okabe & Ito's palette, told apart by the colour-blind."""
+
+
+def curves(rows: Sequence[Row], objective: Mapping[str, str], best: Row | None) -> Figure | None:
+    """Training and validation values over the epochs, one panel per quantity.
+
+    Per-class values (two slashes) are left out. A dotted line marks the best epoch.
+
+    Returns:
+        None without any epoch.
+    """
+    names = {key for row in rows for key in row if "/" in key}
+    panels = sorted({name.split("/", 1)[1] for name in names if name.count("/") == 1})
+    panels.sort(key=lambda name: (name != "loss", f"val/{name}" != objective["metric"], name))
+    if not panels:
+        return None
+    columns = min(len(panels), 3)
+    height = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 3 * height), dpi=120, layout="constrained")
+    axes = figure.subplots(height, columns, squeeze=False).flatten()
+    for ax, panel in zip(axes, panels, strict=False):
+        for split, colour in (("train", TRAIN), ("val", VAL)):
+            points = [(r["epoch"] + 1, r[f"{split}/{panel}"]) for r in rows if f"{split}/{panel}" in r]
+            if points:
+                ax.plot(*zip(*points, strict=True), color=colour, marker=".", label=split)
+        if best is not None:
+            ax.axvline(best["epoch"] + 1, color="0.5", linestyle=":", label="best epoch")
+        ax.set(title=panel, xlabel="epoch")
+        ax.grid(alpha=0.3)
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    axes[0].legend()
+    return figure

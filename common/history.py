@@ -1,0 +1,55 @@
+"""``metrics.csv``: one row per epoch, training and validation on the same row."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+FILE = "metrics.csv"
+Row = dict[str, float]
+
+
+class History:
+    """The epochs of a run, in memory and in ``metrics.csv``.
+
+    A column that an epoch lacks (validation on every second epoch, say) is empty in its row. The
+    file is replaced as a whole at each epoch, so that it is never seen half-written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE
+        self.rows: list[Row] = read_history(directory)
+
+    def cut(self, epochs: int) -> None:
+        """Forget everything from epoch ``epochs`` on: a resumed run does it again."""
+        self.rows = [row for row in self.rows if row["epoch"] < epochs]
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add an epoch (``epoch`` counts from 0) and write the file."""
+        self.rows.append(dict(row))
+        columns = list(dict.fromkeys(key for r in self.rows for key in r))
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, self.path)
+
+    def best(self, metric: str, mode: str) -> Row | None:
+        """The first row with the best value of ``metric``; undefined values (NaN) never win."""
+        rows = [row for row in self.rows if math.isfinite(row.get(metric, math.nan))]
+        sign = 1 if mode == "max" else -1
+        return max(rows, key=lambda row: sign * row[metric], default=None)
+
+
+def read_history(directory: Path) -> list[Row]:
+    """The rows of a run directory's ``metrics.csv``; none if there is no such file."""
+    path = directory / FILE
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
+    return [{**row, "epoch": int(row["epoch"])} for row in rows if "epoch" in row]

@@ -1,0 +1,95 @@
+"""Changes to a finished network: activations, norms, dropout's neighbours, initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "leaky_relu": partial(nn.LeakyReLU, 0.01),
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "mish": nn.Mish,
+}
+
+_SWAPPED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Mish, nn.Hardswish)
+
+_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def _replace(module: nn.Module, matches: tuple[type, ...], make: Callable[[nn.Module], nn.Module]):
+    for name, child in module.named_children():
+        if isinstance(child, matches):
+            setattr(module, name, make(child))
+        else:
+            _replace(child, matches, make)
+
+
+def swap_activation(module: nn.Module, name: str) -> None:
+    """Put activation ``name`` in the place of every other one in ``module``.
+
+    ``native`` leaves the network as it is. Gates (sigmoid, softmax, hard sigmoid) stay.
+    """
+    if name != "native":
+        # timm's own classes (a GELU with a tanh, say) are subclasses or namesakes of torch's.
+        _replace(module, (*_SWAPPED, *_timm_activations()), lambda _: ACTIVATIONS[name]())
+
+
+def _timm_activations() -> tuple[type, ...]:
+    from timm.layers import activations
+
+    names = ("GELU", "GELUTanh", "QuickGELU", "Swish", "Mish", "HardSwish", "HardMish", "PReLU")
+    return tuple(getattr(activations, name) for name in names)
+
+
+def swap_norm(module: nn.Module, name: str) -> None:
+    """Put group norm (``group``) in the place of every batch norm in ``module``.
+
+    Groups of 32 as in Wu & He, "Group Normalization", 2018, or the most that divide the channels.
+    ``batch`` leaves the network as it is. Scale and shift are kept.
+    """
+    if name == "group":
+        _replace(module, (nn.BatchNorm2d,), _group_norm)
+
+
+def _group_norm(norm: nn.Module) -> nn.Module:
+    assert isinstance(norm, nn.BatchNorm2d)
+    channels = norm.num_features
+    groups = max(g for g in range(1, min(32, channels) + 1) if channels % g == 0)
+    new = nn.GroupNorm(groups, channels, eps=norm.eps, affine=norm.affine)
+    if norm.affine:
+        new.load_state_dict({"weight": norm.weight, "bias": norm.bias})
+    return _keep_activation(norm, new)
+
+
+def _keep_activation(norm: nn.Module, new: nn.Module) -> nn.Module:
+    """timm folds an activation into its batch norms (``BatchNormAct2d``); it must not be lost."""
+    drop, act = getattr(norm, "drop", None), getattr(norm, "act", None)
+    extra = [part for part in (drop, act) if isinstance(part, nn.Module)]
+    return nn.Sequential(new, *extra) if extra else new
+
+
+def init_weights(module: nn.Module, scheme: str) -> None:
+    """Draw the weights of all convolutions and linear layers anew; biases become 0.
+
+    ``kaiming``: He et al. 2015, normal, fan out, ReLU gain. ``xavier``: Glorot & Bengio 2010, uniform.
+    ``normal``: standard deviation 0.02 (Radford et al. 2015). ``orthogonal``: Saxe et al. 2013.
+    ``native`` leaves what the library drew.
+    """
+    draw: dict[str, Callable] = {
+        "kaiming": partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
+        "xavier": nn.init.xavier_uniform_,
+        "normal": partial(nn.init.normal_, std=0.02),
+        "orthogonal": nn.init.orthogonal_,
+    }
+    if scheme == "native":
+        return
+    for layer in module.modules():
+        if isinstance(layer, _WEIGHTED):
+            draw[scheme](layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

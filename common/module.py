@@ -1,0 +1,129 @@
+"""The LightningModule that all tasks share: optimizer, schedule, and how numbers are logged."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from common.data import Batch, StoreDataModule
+from common.optim import build_optimizer, build_schedulers
+from common.seeding import derive
+
+Scores = dict[str, float]
+
+
+class TaskModule(L.LightningModule, ABC):
+    """A network with its loss, its metrics and its trivial competitors.
+
+    Args:
+        config: the run's config as plain containers; checkpoints carry it.
+        data: the data, already set up; what the network must know of it is kept in ``info``.
+    """
+
+    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+        super().__init__()
+        self.config = dict(config)
+        self.info = self.describe(data)
+
+    @abstractmethod
+    def describe(self, data: StoreDataModule) -> dict[str, Any]:
+        """What a checkpoint must know of the data to be used without it, as plain containers."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The network's outputs, and the loss terms by name."""
+
+    @abstractmethod
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """What is minimised."""
+
+    @abstractmethod
+    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+        """What ``train/loss`` and ``val/loss`` report: comparable between runs."""
+
+    @abstractmethod
+    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+        """Update the metrics with a batch."""
+
+    @abstractmethod
+    def scores(self) -> Scores:
+        """Compute and reset the metrics; undefined ones are NaN."""
+
+    @abstractmethod
+    def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
+        """What trivial predictors score on a split, by the same metrics."""
+
+    def configure_optimizers(self) -> dict[str, Any] | tuple[list, list]:
+        """As ``optimizer`` and ``scheduler`` of the config say."""
+        optimizer = build_optimizer(self.config["optimizer"], self.parameters())
+        schedulers = build_schedulers(
+            self.config["scheduler"],
+            optimizer,
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            epochs=self.config["trainer"]["max_epochs"],
+            objective=self.config["objective"],
+        )
+        return [optimizer], schedulers
+
+    def on_train_epoch_start(self) -> None:
+        """Dropout draws from torch's global generator: start it anew, so that resuming is exact."""
+        torch.manual_seed(derive(self.config["seed"], "epoch", self.current_epoch))
+
+    def _log_losses(self, stage: str, terms: dict[str, Tensor], size: int) -> None:
+        values = {f"{stage}/loss": self.reported(terms)}
+        if len(terms) > 1:
+            values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
+        self.log_dict(
+            {name: value.detach() for name, value in values.items()},
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=stage != "train",
+        )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One batch; under mixup the loss is mixed as the images were (Zhang et al. 2018)."""
+        _, terms = self.losses(batch)
+        self._log_losses("train", terms, len(batch["index"]))
+        return self.total(terms)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss and metrics of one batch."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss and metrics of one batch."""
+        self._evaluate("test", batch)
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        outputs, terms = self.losses(batch)
+        self._log_losses(stage, terms, len(batch["index"]))
+        self.score(outputs, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Metrics of the whole split."""
+        self._log_scores("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Metrics of the whole split."""
+        self._log_scores("test")
+
+    def _log_scores(self, stage: str) -> None:
+        values = {f"{stage}/{name}": value for name, value in self.scores().items()}
+        self.log_dict({name: torch.tensor(value) for name, value in values.items()})
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint holds plain containers only, so that it loads with ``weights_only``."""
+        checkpoint["phasewise"] = {"config": self.config, "info": self.info}
+
+
+def defined(value: Tensor | float) -> float:
+    """A metric as a number: torchmetrics' -1 for undefined becomes NaN, which never wins."""
+    number = float(value)
+    return number if number >= 0 else math.nan

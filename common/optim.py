@@ -1,0 +1,96 @@
+"""Optimizers and learning-rate schedules, on torch's own parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hydra.utils import instantiate
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+
+WARMUP_START = 0.01
+"""Share of the learning rate that a warm-up begins with."""
+
+
+def build_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The optimizer of the config over all parameters that are trained."""
+    return instantiate(config, params=[p for p in parameters if p.requires_grad])
+
+
+def build_schedulers(
+    config: Mapping[str, Any],
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    epochs: int,
+    objective: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """The schedule of the config as Lightning wants it: a list of scheduler dictionaries.
+
+    Args:
+        config: ``name`` and the settings of that schedule (``conf/scheduler``).
+        optimizer: whose learning rate moves.
+        total_steps: optimizer steps of the whole run.
+        epochs: of the whole run.
+        objective: ``metric`` and ``mode``, what ``plateau`` watches by default.
+    """
+    name = config["name"]
+    per_epoch = max(total_steps // epochs, 1)
+    if name == "onecycle":
+        rate = optimizer.param_groups[0]["lr"]
+        # OneCycleLR wants at least a step on either side of its peak.
+        cycle = OneCycleLR(
+            optimizer, rate, max(total_steps, 2), pct_start=config["warmup_fraction"]
+        )
+        return [_each_step(cycle)]
+    warmup = min(config["warmup_epochs"] * per_epoch, total_steps - 1)
+    if name == "plateau":
+        return _plateau(config, optimizer, warmup, objective)
+    main: LRScheduler | None = None
+    if name == "cosine":
+        main = CosineAnnealingLR(optimizer, total_steps - warmup, eta_min=config["min_lr"])
+    elif name == "multistep":
+        steps = [m * per_epoch - warmup for m in config["milestones"]]
+        main = MultiStepLR(optimizer, steps, config["gamma"])
+    if not warmup:
+        return [_each_step(main)] if main else []
+    rise = _warmup(optimizer, warmup)
+    return [_each_step(SequentialLR(optimizer, [rise, main], [warmup]) if main else rise)]
+
+
+def _warmup(optimizer: Optimizer, steps: int) -> LinearLR:
+    return LinearLR(optimizer, start_factor=WARMUP_START, total_iters=steps)
+
+
+def _plateau(
+    config: Mapping[str, Any], optimizer: Optimizer, warmup: int, objective: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    plateau = ReduceLROnPlateau(
+        optimizer,
+        mode=config["mode"] or objective["mode"],
+        factor=config["factor"],
+        patience=config["patience"],
+        min_lr=config["min_lr"],
+    )
+    watched = {
+        "scheduler": plateau,
+        "interval": "epoch",
+        "monitor": config["monitor"] or objective["metric"],
+        "strict": False,  # on epochs without validation there is nothing to watch
+    }
+    # LinearLR multiplies the current rate, so it goes along with the plateau's cuts.
+    return [_each_step(_warmup(optimizer, warmup)), watched] if warmup else [watched]
+
+
+def _each_step(scheduler: LRScheduler) -> dict[str, Any]:
+    return {"scheduler": scheduler, "interval": "step"}

@@ -1,0 +1,334 @@
+"""One training, from a composed config to its record. `train.py` calls `run` for every job."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from common import resources
+from common.callbacks import BEST, LAST, build_callbacks, shows_progress
+from common.data import StoreDataModule
+from common.errors import DivergedError, UserError
+from common.figures import curves
+from common.history import History
+from common.module import Scores, TaskModule
+from common.record import RunRecord, Status, environment, fingerprint, read_record
+from common.summary import summary_text
+
+log = logging.getLogger(__name__)
+
+# Lightning's advice about the number of workers, batch sizes and log intervals is for other loaders.
+QUIET = (
+    r".*does not have many workers.*",
+    r".*number of training batches.*smaller than the logging interval.*",
+    r".*Checkpoint directory.*exists and is not empty.*",
+    r".*Trying to infer the `batch_size`.*",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    r".*lr_scheduler.step\(\)` before `optimizer.step\(\).*",
+)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train what Hydra composed, in the directory that Hydra made.
+
+    Returns:
+        The objective at its best epoch; None where it is undefined.
+    """
+    settings = HydraConfig.get()
+    return train(
+        cfg,
+        Path(settings.runtime.output_dir),
+        overrides=list(settings.overrides.task),
+        trial=settings.mode == RunMode.MULTIRUN,
+    )
+
+
+def train(
+    cfg: DictConfig, directory: Path, *, overrides: Sequence[str] = (), trial: bool = False
+) -> float | None:
+    """Train one model and leave its record, metrics, checkpoints and figures in ``directory``.
+
+    A directory with an unfinished run of the same config continues from its last checkpoint; a
+    completed one is left as it is.
+
+    Args:
+        cfg: composed and checked.
+        directory: of the run.
+        overrides: what made this config, for the record.
+        trial: part of a sweep: under ``test=auto`` the test split is not looked at.
+
+    Returns:
+        The objective at its best epoch; None where it is undefined.
+
+    Raises:
+        UserError: bad input, or ``directory`` holds another run.
+        DivergedError: the loss is no longer finite.
+    """
+    mark = fingerprint(cfg)
+    previous = read_record(directory)
+    if previous is not None and previous.fingerprint != mark:
+        raise UserError(
+            f"{directory} holds a run of another configuration ({', '.join(previous.overrides)}); "
+            "choose another directory with hydra.run.dir=DIR, or remove that one"
+        )
+    if previous is not None and previous.status == "completed":
+        log.info("%s holds this run already, completed\n%s", directory, summary_text(previous))
+        return previous.objective["value"]
+    record = RunRecord.start(
+        directory,
+        task=cfg.task.name,
+        fingerprint=mark,
+        overrides=overrides,
+        seed=cfg.seed,
+        metric=cfg.objective.metric,
+        mode=cfg.objective.mode,
+        environment=environment(),
+    )
+    job = _Job(cfg, directory, record, trial=trial)
+    try:
+        job.run()
+    except BaseException as error:
+        job.fail(error)
+        raise
+    finally:
+        torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
+    log.info(summary_text(record))
+    log.info("\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory)
+    return record.objective["value"]
+
+
+class _Job:
+    """The steps of one training, and what is known of it when it ends early."""
+
+    def __init__(
+        self, cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool
+    ) -> None:
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(plain, dict)
+        plain.pop("hydra", None)
+        self.cfg = cfg
+        self.config: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        self.directory = directory
+        self.record = record
+        self.trial = trial
+        self.history = History(directory)
+        self.trainer: L.Trainer | None = None
+        self.module: TaskModule | None = None
+        self.baselines: dict[str, Scores] = {}
+        self.test: Scores | None = None
+        self.train_images = 0
+        self.start = time.perf_counter()
+
+    def run(self) -> None:
+        """Read, train, evaluate, draw, record."""
+        L.seed_everything(self.config["seed"], verbose=False)
+        resources.reset_peak_memory()
+        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        data.setup()
+        self._describe_data(data)
+        self.module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
+        assert self.module is not None
+        self._say_network(self.module)
+        self.baselines = self.module.baselines(data, "val")
+        self.trainer = self._trainer()
+        with warnings.catch_warnings():
+            for message in QUIET:
+                warnings.filterwarnings("ignore", message=message)
+            self._fit(data)
+            self._restore_best()
+            if self._wants_test() and data.has_test():
+                self.test = self._evaluate_test(data)
+        self._draw(data)
+        self._finish("completed")
+
+    def fail(self, error: BaseException) -> None:
+        """Record how the run ended, and leave the traceback in ``run.log``."""
+        status, reason = _verdict(error, self.trainer)
+        resources.log_traceback(error)
+        self._finish(status, reason)
+
+    def _describe_data(self, data: StoreDataModule) -> None:
+        summary = data.summary()
+        self.train_images = summary.counts["train"]
+        self.record.data = summary.as_dict()
+        self.record.write()
+        log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
+        if summary.rejected:
+            log.info("         %d samples left out, listed in record.json", len(summary.rejected))
+        for warning in summary.warnings[:3]:
+            log.info("         note: %s", warning)
+        if len(summary.warnings) > 3:
+            log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+
+    def _say_network(self, module: TaskModule) -> None:
+        count = sum(p.numel() for p in module.parameters())
+        model = ", ".join(f"{key} {value}" for key, value in self.config["model"].items())
+        log.info("network  %.2f million parameters: %s", count / 1e6, model)
+
+    def _trainer(self) -> L.Trainer:
+        settings = dict(self.config["trainer"])
+        if settings["precision"] == "auto":
+            settings["precision"] = resources.best_precision(settings["accelerator"])
+        settings["enable_progress_bar"] = shows_progress(self.config)
+        with resources.quiet_lightning():
+            return L.Trainer(
+                **settings,
+                default_root_dir=self.directory,
+                logger=self._loggers(),
+                callbacks=build_callbacks(self.config, self.directory, self.history),
+                num_sanity_val_steps=0,
+                use_distributed_sampler=False,
+                enable_model_summary=False,
+                log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
+            )
+
+    def _loggers(self) -> list[Logger]:
+        loggers: list[Logger] = [TensorBoardLogger(self.directory, name="", version="")]
+        if self.config["logger"] != "none":
+            loggers.append(resources.tracker(self.config, self.directory))
+        return loggers
+
+    def _fit(self, data: StoreDataModule) -> None:
+        assert self.trainer is not None
+        last = self.directory / "checkpoints" / f"{LAST}.ckpt"
+        checkpoint = None
+        if last.is_file():
+            checkpoint = last
+            done = torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1
+            self.history.cut(done)
+            log.info("continuing after epoch %d of an unfinished run", done)
+        else:
+            self.history.cut(0)
+        log.info("")
+        with resources.quiet_lightning():
+            self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
+    def _restore_best(self) -> None:
+        best = self.directory / "checkpoints" / f"{BEST}.ckpt"
+        assert self.module is not None
+        if self._best() is not None and best.is_file():
+            content = torch.load(best, map_location="cpu", weights_only=True)
+            self.module.load_state_dict(content["state_dict"])
+
+    def _wants_test(self) -> bool:
+        wanted = self.config["test"]
+        return not self.trial if wanted == "auto" else wanted
+
+    def _evaluate_test(self, data: StoreDataModule) -> Scores:
+        assert self.trainer is not None
+        with resources.quiet_lightning():
+            (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
+        return {name: float(value) for name, value in scores.items()}
+
+    def _best(self) -> dict[str, float] | None:
+        objective = self.config["objective"]
+        return self.history.best(objective["metric"], objective["mode"])
+
+    def _draw(self, data: StoreDataModule) -> None:
+        count = self.config["figures"]["images"]
+        assert self.trainer is not None
+        assert self.module is not None
+        if not count or not self.trainer.is_global_zero:
+            return
+        device = self.trainer.strategy.root_device
+        figures = self.module.to(device).draw(data, count)
+        found = curves(self.history.rows, self.config["objective"], self._best())
+        if found is not None:
+            figures["curves"] = found
+        self._save(figures.items())
+
+    def _save(self, figures: Iterable[tuple[str, Figure]]) -> None:
+        assert self.trainer is not None
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        for name, figure in figures:
+            figure.savefig(folder / f"{name}.png")
+            for logger in self.trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_figure(name, figure, self.trainer.global_step)
+
+    def _finish(self, status: Status, error: str | None = None) -> None:
+        if self.trainer is not None and not self.trainer.is_global_zero:
+            return
+        rows, best = self.history.rows, self._best()
+        objective = self.config["objective"]
+        if status == "completed" and best is None:
+            log.warning(
+                "%s is undefined in every epoch (no validation sample has what it measures); "
+                "objective.metric chooses another one. The last epoch's weights are kept.",
+                objective["metric"],
+            )
+        if status == "completed":
+            self._log_hyperparameters(best)
+        self.record.finish(
+            status,
+            error=error,
+            value=None if best is None else best[objective["metric"]],
+            epoch=None if best is None else int(best["epoch"]),
+            best=_metrics(best),
+            last=_metrics(rows[-1] if rows else None),
+            test=self.test,
+            baselines={
+                name: {f"val/{key}": value for key, value in scores.items()}
+                for name, scores in self.baselines.items()
+            },
+            cost=self._cost(),
+        )
+
+    def _cost(self) -> dict[str, Any]:
+        rows = self.history.rows
+        seconds = sorted(row["seconds"] for row in rows)
+        checkpoint = self.directory / "checkpoints" / f"{BEST}.ckpt"
+        watch = next((c for c in getattr(self.trainer, "callbacks", []) if hasattr(c, "train_seconds")), None)
+        images = self.train_images * watch.epochs_seen if watch else 0
+        return {
+            "seconds": time.perf_counter() - self.start,
+            "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
+            "images_per_second": images / watch.train_seconds if watch and watch.train_seconds else None,
+            "peak_memory_mb": resources.peak_memory_mb(),
+            "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
+            "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
+            "epochs": len(rows),
+        }
+
+    def _log_hyperparameters(self, best: dict[str, float] | None) -> None:
+        """TensorBoard's HParams tab wants the same keys from every run."""
+        assert self.trainer is not None
+        metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
+        flat = resources.flatten({k: v for k, v in self.config.items() if k != "task"})
+        for logger in self.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(flat, metrics)
+                logger.finalize("success")
+
+
+def _metrics(row: dict[str, float] | None) -> dict[str, float]:
+    return {} if row is None else {key: value for key, value in row.items() if "/" in key}
+
+
+def _verdict(error: BaseException, trainer: L.Trainer | None) -> tuple[Status, str]:
+    """How a run ended that raised ``error``."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, UserError):
+        return "failed", str(error)
+    if isinstance(error, DivergedError):
+        return "diverged", str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        return "out_of_memory", text
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "interrupted", "stopped from outside"
+    return "failed", text

@@ -1,0 +1,95 @@
+"""What a DataLoader yields here: index tensors. Decoded images already wait in a store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.seeding import derive
+
+
+class IndexBatch(NamedTuple):
+    """Rows of the store, int64 ``(B,)``, and the seed of all randomness in their augmentation."""
+
+    index: Tensor
+    seed: int
+
+
+class BatchSchedule(Sampler[IndexBatch]):
+    """Which rows form which batch: a pure function of (seed, epoch), sharded over ranks.
+
+    Training (``shuffle``) draws a permutation each epoch, leaves out the remainder that fills no
+    batch (a batch of one breaks batch norm), and gives every rank the same number of batches.
+    Evaluation goes through all rows once, in order; shards may be unequal or empty.
+
+    Args:
+        count: rows in the store.
+        batch_size: rows per batch and rank.
+        shuffle: a new random order each epoch.
+        seed: of the order and of the augmentation.
+        rank, world_size: the place of this process among the devices.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.epoch = epoch
+
+    def _rows(self) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(self.rank, self.count, self.world_size)
+        generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
+        order = torch.randperm(self.count, generator=generator)
+        each = max(self.count // self.world_size, 1)
+        return order[self.rank :: self.world_size][:each]
+
+    def __len__(self) -> int:
+        if not self.shuffle:
+            return math.ceil(len(range(self.rank, self.count, self.world_size)) / self.batch_size)
+        each = max(self.count // self.world_size, 1)
+        return max(each // self.batch_size, 1)
+
+    def __iter__(self) -> Iterator[IndexBatch]:
+        batches = self._rows().split(self.batch_size)
+        for step, index in zip(range(len(self)), batches, strict=False):
+            yield IndexBatch(index, derive(self.seed, self.epoch, step, self.rank))
+
+
+class _Passthrough(Dataset):
+    """The DataLoader wants a data set: here an item is the batch that the schedule made."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, batch: IndexBatch) -> IndexBatch:
+        return batch
+
+
+def index_loader(schedule: BatchSchedule) -> DataLoader:
+    """A DataLoader of `IndexBatch`; no workers, nothing to collate."""
+    return DataLoader(_Passthrough(schedule.count), sampler=schedule, batch_size=None)

@@ -1,0 +1,444 @@
+"""Types, bounds and allowed values of the configuration that all tasks share.
+
+What a key means stands beside it in ``conf/``; here stands what it may be. No field has a
+default: the YAML files must give every key, and no other key is accepted, so that files and
+schema cannot drift apart. Imports no torch: a wrong value is refused before anything slow.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WrapValidator,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from common.augment.names import check_augment
+from common.errors import Problem
+from common.help import (
+    MISSING,
+    did_you_mean,
+    flatten,
+    must_be_given,
+    not_one_of,
+    problems_of,
+    refusal,
+    show,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Where train.py and the packages of the project lie."""
+
+Mode = Literal["max", "min"]
+
+
+def told(text: str) -> WrapValidator:
+    """Whatever is wrong with a value of this type, say ``text``."""
+
+    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise wrong(text) from None
+
+    return WrapValidator(validate)
+
+
+def wrong(text: str, key: str = "") -> PydanticCustomError:
+    """An error of a validator, about ``key`` below the field."""
+    return PydanticCustomError("told", "{text}", {"text": text, "key": key})
+
+
+def ascending(values: list[int]) -> list[int]:
+    """Strictly ascending, at least one."""
+    if not values or any(b <= a for a, b in pairwise(values)):
+        raise ValueError
+    return values
+
+
+def batches(value: Any) -> int | float:
+    """Lightning's ``limit_*_batches``: a number of batches (int) or a fraction (float)."""
+    whole = type(value) is int and value >= 1
+    if not whole and not (type(value) is float and 0 < value <= 1):
+        raise wrong("must be a whole number >= 1 or a fraction in (0, 1], e.g. 10 or 0.5")
+    assert isinstance(value, int | float)
+    return value
+
+
+Flag = Annotated[bool, told("must be true or false")]
+Text = Annotated[str, Field(min_length=1), told("must be a text")]
+Whole = Annotated[int, Field(ge=0), told("must be a whole number >= 0")]
+Count = Annotated[int, Field(ge=1), told("must be a whole number >= 1")]
+CountOrNull = Annotated[int | None, Field(ge=1), told("must be a whole number >= 1 or null")]
+Seed = Annotated[int, Field(ge=0, lt=2**32), told("must be a whole number in [0, 2**32)")]
+Pixels = Annotated[
+    int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
+]
+NonNegative = Annotated[float, Field(ge=0), told("must be a number >= 0")]
+Positive = Annotated[float, Field(gt=0), told("must be a number > 0")]
+PositiveOrNull = Annotated[float | None, Field(gt=0), told("must be a number > 0 or null")]
+Fraction = Annotated[float, Field(gt=0, lt=1), told("must be a number in (0, 1)")]
+BelowOne = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
+Batches = Annotated[int | float, BeforeValidator(batches)]
+Milestones = Annotated[
+    list[Count],
+    AfterValidator(ascending),
+    told("must be a list of ascending whole numbers >= 1, e.g. [10,15]"),
+]
+
+
+class Node(BaseModel):
+    """A section of the config: nothing is converted, nothing unknown is accepted."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
+    """Chooses the class of a section by the value of one key; says ``text`` about unknown ones."""
+
+    def tag(node: Any) -> str | None:
+        return tags.get(str(node.get(key))) if isinstance(node, dict) else None
+
+    return Discriminator(tag, "told", "{text}", {"text": text, "key": key})
+
+
+class DataConfig(Node):
+    """What every data set has; a task's schema adds a class for each of its data choices."""
+
+    root: Text | None
+    image_size: Pixels
+    resize: Literal["stretch", "letterbox"]
+    batch_size: Count
+    augment: list[Any]
+    on_bad: Literal["error", "skip"]
+    cache_dir: Text
+    ram_limit_mb: Whole
+
+    @field_validator("augment", mode="wrap")
+    @classmethod
+    def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
+        """Names and settings, as the augmentation itself declares them."""
+        problems = check_augment(value)
+        if problems:
+            raise PydanticCustomError("lines", "{texts}", {"texts": "\n".join(problems)})
+        return handler(value)
+
+
+class OptimizerConfig(Node):
+    """What every optimizer has."""
+
+    lr: Positive
+    weight_decay: NonNegative
+
+
+class Adam(OptimizerConfig):
+    """``conf/optimizer/adam.yaml``."""
+
+    target: Literal["torch.optim.Adam"] = Field(alias="_target_")
+
+
+class Amsgrad(Adam):
+    """``conf/optimizer/amsgrad.yaml``."""
+
+    amsgrad: Literal[True]
+
+
+class AdamW(OptimizerConfig):
+    """``conf/optimizer/adamw.yaml``."""
+
+    target: Literal["torch.optim.AdamW"] = Field(alias="_target_")
+
+
+class SGD(OptimizerConfig):
+    """``conf/optimizer/sgd.yaml``."""
+
+    target: Literal["torch.optim.SGD"] = Field(alias="_target_")
+    momentum: BelowOne
+    nesterov: Flag
+
+
+class RMSprop(OptimizerConfig):
+    """``conf/optimizer/rmsprop.yaml``."""
+
+    target: Literal["torch.optim.RMSprop"] = Field(alias="_target_")
+    alpha: BelowOne
+    momentum: BelowOne
+
+
+def optimizer_tag(node: Any) -> str | None:
+    """Adam and AMSGrad are one class of torch; the key ``amsgrad`` tells them apart."""
+    if not isinstance(node, dict):
+        return None
+    name = str(node.get("_target_")).removeprefix("torch.optim.")
+    return "Amsgrad" if name == "Adam" and "amsgrad" in node else name
+
+
+Optimizer = Annotated[
+    Annotated[Adam, Tag("Adam")]
+    | Annotated[Amsgrad, Tag("Amsgrad")]
+    | Annotated[AdamW, Tag("AdamW")]
+    | Annotated[SGD, Tag("SGD")]
+    | Annotated[RMSprop, Tag("RMSprop")],
+    Discriminator(
+        optimizer_tag,
+        "told",
+        "{text}",
+        {"text": "choose optimizer=adam, amsgrad, adamw, sgd or rmsprop", "key": "_target_"},
+    ),
+]
+
+
+class Constant(Node):
+    """``conf/scheduler/none.yaml``"""
+
+    name: Literal["none"]
+    warmup_epochs: Whole
+
+
+class Plateau(Node):
+    """``conf/scheduler/plateau.yaml``"""
+
+    name: Literal["plateau"]
+    warmup_epochs: Whole
+    monitor: Text | None
+    mode: Mode | None
+    factor: Fraction
+    patience: Whole
+    min_lr: NonNegative
+
+
+class Cosine(Node):
+    """``conf/scheduler/cosine.yaml``"""
+
+    name: Literal["cosine"]
+    warmup_epochs: Whole
+    min_lr: NonNegative
+
+
+class Multistep(Node):
+    """``conf/scheduler/multistep.yaml``"""
+
+    name: Literal["multistep"]
+    warmup_epochs: Whole
+    milestones: Milestones
+    gamma: Positive
+
+
+class OneCycle(Node):
+    """``conf/scheduler/onecycle.yaml``"""
+
+    name: Literal["onecycle"]
+    warmup_fraction: Fraction
+
+
+SCHEDULERS = ("none", "plateau", "cosine", "multistep", "onecycle")
+Scheduler = Annotated[
+    Annotated[Constant, Tag("none")]
+    | Annotated[Plateau, Tag("plateau")]
+    | Annotated[Cosine, Tag("cosine")]
+    | Annotated[Multistep, Tag("multistep")]
+    | Annotated[OneCycle, Tag("onecycle")],
+    tagged({name: name for name in SCHEDULERS}, "name", f"not one of {', '.join(SCHEDULERS)}"),
+]
+
+
+class Objective(Node):
+    """What the best checkpoint, early stopping and selection go by."""
+
+    metric: Text
+    mode: Mode
+
+
+class EarlyStopping(Node):
+    """When a run ends before its last epoch."""
+
+    patience: CountOrNull
+    min_delta: NonNegative
+
+
+class Trainer(Node):
+    """Lightning's trainer."""
+
+    max_epochs: Count
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: Count
+    strategy: Literal[
+        "auto",
+        "ddp",
+        "ddp_find_unused_parameters_true",
+        "ddp_find_unused_parameters_false",
+    ]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    gradient_clip_val: PositiveOrNull
+    gradient_clip_algorithm: Literal["norm", "value"]
+    accumulate_grad_batches: Count
+    limit_train_batches: Batches
+    limit_val_batches: Batches
+    check_val_every_n_epoch: Count
+    deterministic: Flag
+    enable_progress_bar: Flag
+
+
+class Figures(Node):
+    """Pictures of predictions."""
+
+    images: Whole
+
+
+class Module(Node):
+    """The LightningModule; a task's schema narrows it to its own."""
+
+    target: str = Field(alias="_target_")
+
+
+class Task(Node):
+    """What conf/task/*.yaml says about the task itself."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), told("must be a short name, a-z")]
+    schema_: str = Field(alias="schema")
+    module: Module
+
+
+class RunConfig(Node):
+    """The whole config but ``hydra``; a task's schema adds ``data``, ``model`` and ``loss``."""
+
+    METRICS: ClassVar[Mapping[str, str]] = {}
+    """Validation metrics of the task, each with the mode in which it is better."""
+
+    seed: Seed
+    test: Literal["auto", True, False]
+    logger: Literal["none", "wandb", "mlflow"]
+    task: Task
+    objective: Objective
+    early_stopping: EarlyStopping
+    trainer: Trainer
+    figures: Figures
+    optimizer: Optimizer
+    scheduler: Scheduler
+
+    @field_validator("objective")
+    @classmethod
+    def selects_on_validation(cls, objective: Objective) -> Objective:
+        """A metric of the task, of the validation split, in the right direction."""
+        metric = objective.metric
+        if metric.startswith("test/"):
+            raise wrong(
+                "selection uses validation data only; the test split is for the final figures"
+                + did_you_mean(metric.replace("test/", "val/", 1), cls.METRICS),
+                key="metric",
+            )
+        if metric not in cls.METRICS:
+            raise wrong(not_one_of(metric, cls.METRICS), key="metric")
+        if objective.mode != cls.METRICS[metric]:
+            raise wrong(_wrong_mode(metric, cls.METRICS[metric]), key="mode")
+        return objective
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Values that are fine alone but not together."""
+        epochs, scheduler, lr = self.trainer.max_epochs, self.scheduler, self.optimizer.lr
+        every = self.trainer.check_val_every_n_epoch
+        if every > epochs:
+            key = f"trainer.check_val_every_n_epoch={every}"
+            yield Problem(key, f"with trainer.max_epochs={epochs} nothing is ever validated")
+        sgd = self.optimizer
+        if isinstance(sgd, SGD) and sgd.nesterov and sgd.momentum == 0:
+            yield Problem("optimizer.nesterov=true", "needs optimizer.momentum > 0")
+        warmup = getattr(scheduler, "warmup_epochs", 0)
+        if warmup >= epochs:
+            reason = f"must be less than trainer.max_epochs={epochs}"
+            yield Problem(f"scheduler.warmup_epochs={warmup}", reason)
+        first = min(getattr(scheduler, "milestones", [epochs]))
+        if first <= warmup < epochs:
+            reason = f"the first must come after scheduler.warmup_epochs={warmup}"
+            yield Problem(f"scheduler.milestones[0]={first}", reason)
+        floor = getattr(scheduler, "min_lr", 0.0)
+        if floor >= lr:
+            yield Problem(f"scheduler.min_lr={show(floor)}", f"must be below optimizer.lr={lr}")
+        if isinstance(scheduler, Plateau) and scheduler.monitor is not None:
+            yield from self._plateau_conflicts(scheduler, scheduler.monitor)
+
+    def _plateau_conflicts(self, scheduler: Plateau, metric: str) -> Iterator[Problem]:
+        mode = scheduler.mode or self.objective.mode
+        if metric not in self.METRICS:
+            yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))
+        elif mode != self.METRICS[metric]:
+            key = f"scheduler.mode={show(scheduler.mode)}"
+            yield Problem(key, _wrong_mode(metric, self.METRICS[metric]))
+
+
+def _wrong_mode(metric: str, mode: str) -> str:
+    return f"{metric} is better when {'higher' if mode == 'max' else 'lower'}; must be {mode}"
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Validates a composed config by the schema that ``task.schema`` names.
+
+    Args:
+        cfg: the composed config, with or without its ``hydra`` node.
+
+    Raises:
+        UserError: everything that is wrong, in one message.
+    """
+    data = _resolved(cfg)
+    schema = _schema(data.get("task"))
+    missing = [key for key, value in flatten(data).items() if value == MISSING]
+    problems = [must_be_given(key) for key in missing]
+    try:
+        config = schema.model_validate(data)
+    except ValidationError as error:
+        found = problems_of(error, data)
+        problems += [it for it in found if it.file.split("=")[0] not in missing]
+    else:
+        problems += config.conflicts()
+    if problems:
+        raise refusal(problems)
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The plain container without ``hydra``; interpolations still see the whole config."""
+    data: dict[str, Any] = {}
+    for name in (str(name) for name in cfg if name != "hydra"):
+        try:
+            value = MISSING if OmegaConf.is_missing(cfg, name) else cfg[name]
+            container = OmegaConf.is_config(value)
+            data[name] = OmegaConf.to_container(value, resolve=True) if container else value
+        except OmegaConfBaseException as error:
+            key = error.full_key or name
+            raise refusal([Problem(key, str(error).splitlines()[0])]) from error
+    return data
+
+
+def _schema(task: Any) -> type[RunConfig]:
+    """The class that ``task.schema`` names, if it lies in a package of this project.
+
+    The file is looked for before anything is imported, so that no config can import code
+    from elsewhere.
+    """
+    name = task.get("schema") if isinstance(task, dict) else None
+    module_name, _, class_name = str(name).rpartition(".")
+    path = ROOT.joinpath(*module_name.split(".")).with_suffix(".py")
+    if re.fullmatch(r"\w+(\.\w+)+", module_name) and path.is_file():
+        module = sys.modules.get(module_name) or import_module(module_name)
+        schema = getattr(module, class_name, None)
+        if isinstance(schema, type) and issubclass(schema, RunConfig):
+            return schema
+    reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
+    raise refusal([Problem(f"task.schema={show(name)}", reason)])

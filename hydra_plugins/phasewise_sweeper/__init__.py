@@ -1,0 +1,51 @@
+"""Registers the sweeper with Hydra; the logic is in `studies.sweeper`.
+
+Hydra imports this in every application that it starts and finds the sweeper by the class's module,
+so the class is defined here, and nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+
+
+@dataclass
+class PhasewiseSweeperConf:
+    """The settings of Hydra's own sweeper."""
+
+    _target_: str = "hydra_plugins.phasewise_sweeper.PhasewiseSweeper"
+    max_batch_size: int | None = None
+    params: dict[str, str] | None = None
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="phasewise", node=PhasewiseSweeperConf, provider="phasewise"
+)
+
+
+class PhasewiseSweeper(BasicSweeper):
+    """Checks every trial before the first one runs, names their directories, tells what came out.
+
+    In an application whose config has no ``task.schema`` it is Hydra's own sweeper.
+    """
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run the trials of an ``-m`` line; see `studies.sweeper.sweep`."""
+        from studies.sweeper import is_phasewise, sweep
+
+        assert self.config is not None
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        if not is_phasewise(self.config):
+            return super().sweep(arguments)
+        return sweep(
+            [*self._parse_config(), *arguments],
+            config=self.config,
+            config_loader=self.hydra_context.config_loader,
+            launcher=self.launcher,
+            max_batch_size=self.max_batch_size,
+        )

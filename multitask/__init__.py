@@ -1,0 +1,1 @@
+"""Semantic segmentation and object detection on one backbone."""

@@ -1,0 +1,65 @@
+"""Trivial predictors: what a network must beat to have learned anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from common.data import Batch, StoreDataModule
+from common.module import Scores
+from multitask.metrics import VOID, compute_scores, make_metrics, update_boxes
+
+CHUNK = 256
+"""Images looked at together."""
+
+
+def _chunks(data: StoreDataModule, split: str, *fields: str) -> Iterator[Batch]:
+    store = data.splits.stores[split]
+    for index in torch.arange(len(store)).split(CHUNK):
+        yield {field: store[field][index].cpu() for field in fields}
+
+
+def majority_class(data: StoreDataModule, split: str) -> Scores:
+    """Every pixel gets the class that most pixels of the training masks have."""
+    classes = len(data.splits.class_names)
+    count = torch.zeros(256, dtype=torch.int64)
+    for batch in _chunks(data, "train", "mask"):
+        count += batch["mask"].flatten().bincount(minlength=256)
+    count[VOID] = 0
+    metrics = make_metrics(classes, segmentation=True, detection=False)
+    for batch in _chunks(data, split, "mask"):
+        metrics["segmentation"].update(
+            torch.full_like(batch["mask"], int(count.argmax())), batch["mask"]
+        )
+    return compute_scores(metrics, data.splits.class_names)
+
+
+def mean_boxes(data: StoreDataModule, split: str) -> Scores:
+    """Every image gets the mean training box of each class, scored by how often the class occurs."""
+    classes = len(data.splits.class_names)
+    boxes, occurrences = _mean_boxes(data, classes)
+    present = occurrences.nonzero().flatten()
+    guess = {
+        "boxes": boxes[present],
+        "scores": occurrences[present] / occurrences.sum().clamp(min=1),
+        "labels": present,
+    }
+    metrics = make_metrics(classes, segmentation=False, detection=True)
+    for batch in _chunks(data, split, "boxes", "labels", "difficult", "has_boxes"):
+        update_boxes(metrics["detection"], [guess] * len(batch["labels"]), batch)
+    return compute_scores(metrics, data.splits.class_names)
+
+
+def _mean_boxes(data: StoreDataModule, classes: int) -> tuple[Tensor, Tensor]:
+    """Mean box ``(C, 4)`` and number of objects ``(C,)`` per class of the training split."""
+    total = torch.zeros(classes, 4, dtype=torch.float64)
+    count = torch.zeros(classes, dtype=torch.float64)
+    for batch in _chunks(data, "train", "boxes", "labels"):
+        real = batch["labels"] > 0
+        labels = batch["labels"][real]
+        total.index_add_(0, labels, batch["boxes"][real].double())
+        count += labels.bincount(minlength=classes)
+    mean = total / count.clamp(min=1)[:, None]
+    return mean.float(), count.float()

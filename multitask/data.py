@@ -1,0 +1,231 @@
+"""Data sets of the multi-task pipeline: the embedded shapes, and folders in PASCAL VOC layout."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torchvision.datasets import VOCSegmentation
+
+from common.data import SPLITS, Splits, StoreDataModule
+from common.errors import UserError
+from common.images import Resize, read_image, read_mask
+from common.store import Arrays, build_store, file_key
+from common.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
+from multitask import synthetic
+from multitask.metrics import VOID
+
+Fields = dict[str, tuple[tuple[int, ...], str]]
+
+
+def _fields(size: int, most: int) -> Fields:
+    """The fields of a store, for images of ``size`` pixels with at most ``most`` objects."""
+    return {
+        "image": ((3, size, size), "uint8"),
+        "mask": ((size, size), "uint8"),
+        "boxes": ((most, 4), "float32"),
+        "labels": ((most,), "int64"),
+        "difficult": ((most,), "bool"),
+        "has_mask": ((), "bool"),
+        "has_boxes": ((), "bool"),
+    }
+
+
+class MultitaskData(StoreDataModule):
+    """Images with masks, boxes or both. See `StoreDataModule` for the arguments."""
+
+    def _store(
+        self,
+        splits: Splits,
+        split: str,
+        samples: Sequence[Any],
+        load: Callable[[Any], Arrays],
+        most: int,
+        *,
+        key: dict[str, Any],
+        names: Sequence[str],
+    ) -> None:
+        """Build the store of a split and enter it, its names and its problems into ``splits``."""
+        store, rows, problems = build_store(
+            samples,
+            load,
+            _fields(self.image_size, most),
+            key=key | {"image_size": self.image_size},
+            cache_dir=self.cache_dir,
+            ram_limit_mb=self.ram_limit_mb,
+            desc=f"decoding {split} images",
+        )
+        splits.stores[split] = store
+        splits.names[split] = [names[row] for row in rows]
+        splits.problems += problems
+
+
+class ShapesData(MultitaskData):
+    """The embedded shapes, drawn by `multitask.synthetic`.
+
+    Args:
+        train_images, val_images, test_images: how many.
+        draw_seed: which pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_images: int,
+        val_images: int,
+        test_images: int,
+        draw_seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
+        self.draw_seed = draw_seed
+
+    def read(self) -> Splits:
+        """Draw the splits, or take them from the cache."""
+        splits = Splits({}, {}, list(synthetic.CLASS_NAMES))
+        source = hashlib.sha256(Path(synthetic.__file__).read_bytes()).hexdigest()
+        for split, count in self.counts.items():
+            self._store(
+                splits,
+                split,
+                range(count),
+                partial(synthetic.draw_image, split, size=self.image_size, seed=self.draw_seed),
+                synthetic.MAX_OBJECTS,
+                key={"shapes": source, "split": split, "seed": self.draw_seed},
+                names=[f"{split}-{i:04d}" for i in range(count)],
+            )
+        return splits
+
+
+class VocData(MultitaskData):
+    """A folder in PASCAL VOC layout, see `common.voc.read_voc`.
+
+    Args:
+        split_seed: of the split by hashed name, where there are no lists.
+    """
+
+    def __init__(self, *, split_seed: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.split_seed = split_seed
+        self._resize = Resize(self.image_size, self.resize)
+
+    def layout(self) -> Path:
+        """The folder that holds ``JPEGImages``."""
+        assert self.root is not None
+        return self.root
+
+    def read(self) -> Splits:
+        """List and check all samples, then decode them, or take them from the cache.
+
+        Raises:
+            UserError: no such layout, or an empty split.
+        """
+        root = self.layout()
+        listing = read_voc(root, split_seed=self.split_seed)
+        splits = Splits({}, {}, listing.class_names, listing.problems, listing.warnings)
+        for split, samples in listing.samples.items():
+            if samples:
+                self._decode(splits, split, samples, listing, root)
+        return splits
+
+    def _decode(
+        self,
+        splits: Splits,
+        split: str,
+        samples: list[VocSample],
+        listing: VocListing,
+        root: Path,
+    ) -> None:
+        most = max((len(sample.objects or ()) for sample in samples), default=0)
+        # At least one slot: tensors without elements are an edge case in too many places.
+        most = max(most, 1)
+        key = {
+            "voc": [_sample_key(sample, root) for sample in samples],
+            "classes": listing.class_names,
+            "resize": self.resize,
+        }
+        load = partial(self._load, class_names=listing.class_names, most=most)
+        names = [sample.name for sample in samples]
+        self._store(splits, split, samples, load, most, key=key, names=names)
+
+    def _load(self, sample: VocSample, class_names: list[str], most: int) -> Arrays:
+        image = read_image(sample.image, sample.image.name)
+        size = self.image_size
+        mask = np.full((size, size), VOID, np.uint8)
+        if sample.mask is not None:
+            labels = read_mask(sample.mask, sample.mask.name)
+            check_mask_values(labels, len(class_names), sample.mask.name)
+            mask = self._resize.mask(labels)
+        boxes = np.zeros((most, 4), np.float32)
+        classes = np.full(most, -1, np.int64)
+        difficult = np.zeros(most, bool)
+        objects = sample.objects or ()
+        if objects:
+            found = np.array([thing.box for thing in objects], np.float32)
+            boxes[: len(objects)] = self._resize.boxes(found, sample.size)
+            classes[: len(objects)] = [class_names.index(thing.class_name) for thing in objects]
+            difficult[: len(objects)] = [thing.difficult for thing in objects]
+        return {
+            "image": np.ascontiguousarray(self._resize.image(image).transpose(2, 0, 1)),
+            "mask": mask,
+            "boxes": boxes,
+            "labels": classes,
+            "difficult": difficult,
+            "has_mask": np.array(sample.mask is not None),
+            "has_boxes": np.array(sample.objects is not None),
+        }
+
+
+def _sample_key(sample: VocSample, root: Path) -> list[Any]:
+    """What the decoded sample depends on: its files as they are now, its objects as parsed."""
+    files = [file_key(path, root) for path in (sample.image, sample.mask) if path is not None]
+    objects = [[o.class_name, list(o.box), o.difficult] for o in sample.objects or ()]
+    return [files, objects, sample.objects is not None]
+
+
+class Voc2012Data(VocData):
+    """PASCAL VOC 2012 from an existing VOCdevkit, or downloaded by torchvision.
+
+    Args:
+        download: fetch it (2 GB) where ``root`` does not hold it.
+    """
+
+    def __init__(self, *, download: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.download = download
+
+    def layout(self) -> Path:
+        """The folder of the year 2012 below ``root``.
+
+        Raises:
+            UserError: it is not there, or could not be downloaded.
+        """
+        assert self.root is not None
+        found = find_layouts(self.root)
+        if not found and self.download:
+            self._fetch(self.root)
+            found = find_layouts(self.root)
+        if not found:
+            raise UserError(
+                f"data.root={self.root}: no VOC 2012 (JPEGImages, VOC2012/JPEGImages or "
+                "VOCdevkit/VOC2012/JPEGImages); data.download=true fetches it there (2 GB)"
+            )
+        named = [path for path in found if path.name == "VOC2012"]
+        return (named or found)[0]
+
+    @staticmethod
+    def _fetch(root: Path) -> None:
+        try:
+            VOCSegmentation(root, year="2012", image_set="trainval", download=True)
+        except Exception as error:  # whatever the network, the archive or the disk may raise
+            raise UserError(
+                f"VOC 2012 could not be downloaded into {root} ({type(error).__name__}: {error}). "
+                "Without internet, put an existing VOCdevkit there, or give its folder as data.root"
+            ) from error
+
+

@@ -1,0 +1,173 @@
+"""Pictures of the best and the worst predictions: mask and boxes, prediction against truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from torch import Tensor
+from torchvision.ops import box_iou
+
+from common.augment.color import denormalize
+from common.data import Batch
+from multitask.metrics import VOID, SegmentationScores
+
+SHOWN_SCORE = 0.3
+"""Detections below this confidence are not drawn, and not counted in the score of an image."""
+MATCH_IOU = 0.5
+OPACITY = 0.45
+
+
+@dataclass
+class Example:
+    """One image with truth and prediction, on the CPU."""
+
+    name: str
+    score: float
+    image: np.ndarray
+    truth: np.ndarray | None
+    mask: np.ndarray | None
+    true_boxes: Tensor
+    true_labels: Tensor
+    boxes: Tensor
+    labels: Tensor
+    scores: Tensor
+
+
+def image_score(
+    batch: Batch, i: int, mask: Tensor | None, found: dict[str, Tensor] | None, classes: int
+) -> float:
+    """How good the prediction of one image is, in [0, 1]: the mean of what it has truth for.
+
+    Segmentation counts with the mIoU over the image's classes, detection with the F1 score of boxes
+    of the right class at IoU >= 0.5. NaN without any truth.
+    """
+    parts = []
+    if mask is not None and bool(batch["has_mask"][i]):
+        metric = SegmentationScores(classes).to(mask.device)
+        metric.update(mask, batch["mask"][i])
+        parts.append(float(metric.compute()["miou"]))
+    if found is not None and bool(batch["has_boxes"][i]):
+        real = batch["labels"][i] > 0
+        shown = found["scores"] >= SHOWN_SCORE
+        parts.append(
+            box_f1(
+                found["boxes"][shown],
+                found["labels"][shown],
+                batch["boxes"][i][real],
+                batch["labels"][i][real],
+            )
+        )
+    return float(np.nanmean(parts)) if parts else float("nan")
+
+
+def box_f1(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Tensor) -> float:
+    """F1 of detections ``(n, 4)``, best first, against ``(m, 4)``; 1 if there is nothing of either."""
+    if not len(boxes) and not len(true_boxes):
+        return 1.0
+    iou = box_iou(boxes, true_boxes) * (labels[:, None] == true_labels[None])
+    hits = 0
+    for row in range(len(boxes)):
+        if len(true_boxes) and iou[row].max() >= MATCH_IOU:
+            iou[:, iou[row].argmax()] = 0
+            hits += 1
+    return 2 * hits / (len(boxes) + len(true_boxes))
+
+
+def make_example(
+    name: str,
+    score: float,
+    batch: Batch,
+    i: int,
+    mask: Tensor | None,
+    found: dict[str, Tensor] | None,
+) -> Example:
+    """What `examples_figure` draws of image ``i`` of a batch."""
+    real = batch["labels"][i] > 0
+    shown = found["scores"] >= SHOWN_SCORE if found is not None else None
+    none = torch.zeros(0)
+    return Example(
+        name=name,
+        score=score,
+        image=denormalize(batch["image"][i]).permute(1, 2, 0).cpu().numpy(),
+        truth=batch["mask"][i].cpu().numpy() if bool(batch["has_mask"][i]) else None,
+        mask=None if mask is None else mask.cpu().numpy(),
+        true_boxes=batch["boxes"][i][real].cpu(),
+        true_labels=batch["labels"][i][real].cpu(),
+        boxes=none.view(0, 4) if found is None else found["boxes"][shown].cpu(),
+        labels=none if found is None else found["labels"][shown].cpu(),
+        scores=none if found is None else found["scores"][shown].cpu(),
+    )
+
+
+def examples_figure(title: str, examples: Sequence[Example], class_names: Sequence[str]) -> Figure:
+    """A row per example: the image, the truth, the prediction; masks as colour, boxes as frames."""
+    rows = len(examples)
+    figure = Figure(figsize=(9.5, 3.15 * rows + 0.8), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(rows, 3, squeeze=False)
+    seen: set[int] = set()
+    for (plain, truth, predicted), example in zip(axes, examples, strict=True):
+        plain.set_title(f"{example.name}   score {example.score:.2f}", fontsize=9)
+        plain.imshow(example.image)
+        truth.set_title("truth" if example.truth is not None else "truth (no mask)", fontsize=9)
+        _overlay(truth, example.image, example.truth)
+        for box, label in zip(example.true_boxes, example.true_labels, strict=True):
+            _frame(truth, box, int(label), class_names[int(label)], dashed=False)
+        predicted.set_title("prediction", fontsize=9)
+        _overlay(predicted, example.image, example.mask)
+        for box, label, score in zip(example.boxes, example.labels, example.scores, strict=True):
+            text = f"{class_names[int(label)]} {float(score):.2f}"
+            _frame(predicted, box, int(label), text, dashed=True)
+        for array in (example.truth, example.mask):
+            seen |= set() if array is None else set(np.unique(array).tolist())
+        seen |= set(example.true_labels.int().tolist()) | set(example.labels.int().tolist())
+        for ax in (plain, truth, predicted):
+            ax.set_axis_off()
+    handles = [Patch(color=class_colour(c), label=class_names[c]) for c in sorted(seen - {0, VOID})]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=9)
+    return figure
+
+
+def class_colour(label: int) -> tuple[float, float, float]:
+    """The same colour for the same class in every figure."""
+    return colormaps["tab20"].colors[(label * 2 - 2) % 20 + (label > 10)]  # type: ignore[attr-defined]
+
+
+def _overlay(ax: Axes, image: np.ndarray, mask: np.ndarray | None) -> None:
+    picture = image.astype(np.float32) / 255
+    if mask is not None:
+        for label in np.unique(mask):
+            if label == 0:
+                continue
+            colour = (1.0, 1.0, 1.0) if label == VOID else class_colour(int(label))
+            where = mask == label
+            picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(colour)
+    ax.imshow(picture)
+
+
+def _frame(ax: Axes, box: Tensor, label: int, text: str, *, dashed: bool) -> None:
+    x1, y1, x2, y2 = (float(v) - 0.5 for v in box)  # imshow puts pixel centres on whole numbers
+    colour = class_colour(label)
+    style = "--" if dashed else "-"
+    frame = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=colour, lw=1.8, linestyle=style)
+    ax.add_patch(frame)
+    # Text comes from class names of strangers: no mathtext.
+    ax.text(
+        x1,
+        y1,
+        text,
+        fontsize=6.5,
+        color="white",
+        backgroundcolor=(*colour, 0.8),
+        va="bottom",
+        parse_math=False,
+        clip_on=True,
+    )

@@ -1,0 +1,293 @@
+"""Losses of the two tasks: logits in, float32 inside, finite for every batch.
+
+The segmentation losses ignore void pixels, the detection losses ignore images without boxes; where
+nothing is left to learn from, a loss is exactly 0 with zero gradients.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.losses import DiceLoss
+from torch import Tensor, nn
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+VOID = 255
+"""Value of mask pixels that are not labelled."""
+
+CENTER_RADIUS = 1.5
+"""Positive points lie within this many strides of the box's centre (torchvision's FCOS)."""
+
+_COUNTED_AT_ONCE = 2**22  # mask pixels per step of class_balance: about 32 MB of int64
+
+
+class SegmentationLoss(nn.Module):
+    """Cross-entropy, soft Dice or focal loss of a multi-class segmentation.
+
+    - ``cross_entropy``: mean over labelled pixels; with class weights, the weighted mean.
+    - ``dice``: 1 - Dice per class over the whole batch (SMP's `DiceLoss`), averaged over the
+      classes that the batch contains. A class without a pixel in the batch adds nothing, so its
+      false positives cost only what they take away from the classes that are there.
+    - ``focal``: mean of ``-(1 - p)^gamma log p`` over labelled pixels, where ``p`` is the SOFTMAX
+      probability of the true class (Lin et al. 2017, arXiv:1708.02002, eq. 4). SMP's multi-class
+      focal loss is another one: one sigmoid per class against the rest.
+    - ``ce_dice``: the sum of the first two.
+
+    Args:
+        kind: one of the above.
+        num_classes: C, background included.
+        class_weights: (C,), for the cross-entropy only.
+        label_smoothing: of the cross-entropy, 0 <= value < 1.
+        focal_gamma: of the focal loss, >= 0; 0 gives the plain cross-entropy.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        num_classes: int,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        focal_gamma: float = 2.0,
+    ) -> None:
+        super().__init__()
+        terms = {
+            "cross_entropy": [self._cross_entropy],
+            "dice": [self._dice],
+            "focal": [self._focal],
+            "ce_dice": [self._cross_entropy, self._dice],
+        }
+        if kind not in terms:
+            raise ValueError(f"segmentation loss must be one of {', '.join(terms)}, got {kind!r}")
+        self.terms = terms[kind]
+        self.num_classes = num_classes
+        self.label_smoothing = label_smoothing
+        self.focal_gamma = focal_gamma
+        self.register_buffer("class_weights", class_weights)
+        self.smp_dice = DiceLoss("multiclass", ignore_index=VOID)
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Loss of ``logits (B, C, H, W)`` against ``mask (B, H, W)``, integer, 255 = void."""
+        logits, mask = logits.float(), mask.long()
+        return torch.stack([term(logits, mask) for term in self.terms]).sum()
+
+    def _cross_entropy(self, logits: Tensor, mask: Tensor) -> Tensor:
+        total = F.cross_entropy(
+            logits,
+            mask,
+            self.class_weights,
+            ignore_index=VOID,
+            reduction="sum",  # the mean of no pixel would be NaN
+            label_smoothing=self.label_smoothing,
+        )
+        labelled = mask[mask != VOID]
+        if self.class_weights is None:
+            return total / max(labelled.numel(), 1)
+        return total / self.class_weights[labelled].sum().clamp_min(1e-6)
+
+    def _dice(self, logits: Tensor, mask: Tensor) -> Tensor:
+        pixels = torch.bincount(mask.flatten(), minlength=VOID + 1)[: self.num_classes]
+        # SMP averages over all classes, which would shrink the loss where many are absent.
+        return self.smp_dice(logits, mask) * (
+            self.num_classes / pixels.count_nonzero().clamp_min(1)
+        )
+
+    def _focal(self, logits: Tensor, mask: Tensor) -> Tensor:
+        cross_entropy = F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none")
+        # The floor keeps the gradient of the power finite at p = 1 for gamma < 1.
+        missing = (-torch.expm1(-cross_entropy)).clamp_min(1e-8)
+        labelled = (mask != VOID).sum().clamp_min(1)
+        return (missing**self.focal_gamma * cross_entropy).sum() / labelled
+
+
+def class_balance(masks: Tensor, num_classes: int) -> Tensor:
+    """Class weights by median-frequency balancing (Eigen & Fergus 2015, arXiv:1411.4734).
+
+    ``weight(c) = median of all freq / freq(c)``, where ``freq(c)`` is the number of pixels of class
+    c divided by the number of labelled pixels in the images that contain c. Void is ignored. A
+    class without any pixel gets weight 1 and no say in the median.
+
+    Args:
+        masks: uint8 (N, H, W), 255 = void.
+        num_classes: C.
+
+    Returns:
+        float32 (C,).
+
+    Raises:
+        ValueError: a mask value is neither below C nor void.
+    """
+    bins = VOID + 1
+    step = max(1, _COUNTED_AT_ONCE // max(1, masks[0].numel()))
+    per_image = []
+    for part in masks.split(step):
+        image = torch.arange(len(part), device=part.device).view(-1, 1, 1) * bins
+        counts = torch.bincount((part + image).flatten(), minlength=len(part) * bins)
+        per_image.append(counts.view(-1, bins))
+    pixels = torch.cat(per_image)
+    if pixels[:, num_classes:VOID].any():
+        raise ValueError(f"mask values must be below {num_classes} or {VOID} (void)")
+    pixels = pixels[:, :num_classes].double()
+    around = (pixels.sum(1, keepdim=True) * (pixels > 0)).sum(0)
+    frequency = pixels.sum(0) / around.clamp_min(1)
+    present = frequency > 0
+    weights = torch.ones_like(frequency)
+    if present.any():
+        weights[present] = frequency[present].quantile(0.5) / frequency[present]
+    return weights.float()
+
+
+def decode_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes ``(..., P, 4)`` as x1, y1, x2, y2 from ``points (P, 2)`` and positive distances to the
+    left, top, right and bottom side ``(..., P, 4)``, all in pixels."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], -1)
+
+
+def _side_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Left, top, right, bottom distances in pixels, positive inside; shapes broadcast."""
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1)
+
+
+def fcos_targets(  # noqa: PLR0917
+    points: Tensor,
+    strides: Tensor,
+    range_low: Tensor,
+    range_high: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    difficult: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each point should predict (Tian et al. 2019, arXiv:1904.01355, and torchvision's FCOS).
+
+    A point belongs to a box if it lies inside it, within 1.5 strides of its centre (in x and in y),
+    and if its largest distance to a side is in the half-open interval that its level is responsible
+    for. Of several boxes the smallest wins. A point that belongs to difficult boxes only is
+    ignored. As in torchvision, a box without a point (it is smaller than the lowest stride, or
+    smaller boxes took them all) is not learned.
+
+    Args:
+        points: (P, 2), x and y in pixels.
+        strides: (P,), pixels.
+        range_low: (P,), pixels, inclusive.
+        range_high: (P,), pixels, exclusive; may be infinite.
+        boxes: (B, M, 4) as x1, y1, x2, y2 in pixels; M may be 0.
+        labels: (B, M), class >= 1, or -1 = padding.
+        difficult: bool (B, M).
+
+    Returns:
+        ``labels`` int64 (B, P), class or 0 = background; ``boxes`` (B, P, 4), the matched box,
+        zeros for background; ``ignore`` bool (B, P), neither positive nor negative.
+    """
+    batch, count = len(boxes), len(points)
+    if boxes.shape[1] == 0:
+        background = labels.new_zeros(batch, count)
+        return background, boxes.new_zeros(batch, count, 4), background.bool()
+    to_sides = _side_distances(points[:, None], boxes[:, None])  # (B, P, M, 4)
+    centres = (boxes[:, None, :, :2] + boxes[:, None, :, 2:]) / 2
+    off_centre = (points[:, None] - centres).abs().amax(-1)
+    farthest = to_sides.amax(-1)
+    belongs = (
+        (labels > 0)[:, None]
+        & (to_sides.amin(-1) > 0)
+        & (off_centre < CENTER_RADIUS * strides[:, None])
+        & (farthest >= range_low[:, None])
+        & (farthest < range_high[:, None])
+    )
+    counted = belongs & ~difficult[:, None]
+    areas = (boxes[..., 2:] - boxes[..., :2]).prod(-1)[:, None]
+    smallest, best = torch.where(counted, areas, torch.inf).min(-1)  # (B, P)
+    positive = smallest < torch.inf
+    matched_labels = torch.where(positive, labels.gather(1, best), 0)
+    matched_boxes = boxes.gather(1, best[..., None].expand(-1, -1, 4)) * positive[..., None]
+    return matched_labels, matched_boxes, (belongs & difficult[:, None]).any(-1) & ~positive
+
+
+class FcosLoss(nn.Module):
+    """Detection loss of FCOS: focal classification, box regression, centerness.
+
+    Each term is summed over the batch and divided by the number of positive points, as in
+    torchvision; ``giou`` is torchvision's box loss, ``smooth_l1`` (beta 1) compares the four
+    distances in strides.
+
+    Args:
+        kind: ``smooth_l1`` or ``giou``.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind not in ("smooth_l1", "giou"):
+            raise ValueError(f"box loss must be one of smooth_l1, giou, got {kind!r}")
+        self.kind = kind
+
+    def forward(  # noqa: PLR0917
+        self,
+        class_logits: Tensor,
+        ltrb: Tensor,
+        centerness: Tensor,
+        points: Tensor,
+        strides: Tensor,
+        range_low: Tensor,
+        range_high: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        difficult: Tensor,
+        has_boxes: Tensor,
+    ) -> dict[str, Tensor]:
+        """The three terms, each a scalar >= 0.
+
+        Args:
+            class_logits: (B, P, K), K classes without background: column k is class k + 1.
+            ltrb: (B, P, 4), positive distances to left, top, right, bottom in strides.
+            centerness: (B, P), logits.
+            points, strides, range_low, range_high, boxes, labels, difficult: see `fcos_targets`.
+            has_boxes: bool (B,); where False, the image is not annotated and contributes nothing.
+        """
+        class_logits, ltrb, centerness = class_logits.float(), ltrb.float(), centerness.float()
+        classes, matched, ignore = fcos_targets(
+            points, strides, range_low, range_high, boxes.float(), labels, difficult
+        )
+        annotated = has_boxes[:, None]
+        positive = (classes > 0) & annotated
+        counted = annotated & ~ignore
+        wanted = F.one_hot(classes, class_logits.shape[-1] + 1)[..., 1:].to(class_logits)
+        focal = sigmoid_focal_loss(class_logits[counted], wanted[counted], reduction="sum")
+
+        index = positive.nonzero()[:, 1]
+        points, strides = points[index], strides[index, None]
+        predicted, matched = ltrb[positive], matched[positive]
+        sides = _side_distances(points, matched)
+        if self.kind == "giou":
+            decoded = decode_boxes(points, predicted * strides)
+            box = generalized_box_iou_loss(decoded, matched, reduction="sum")
+        else:
+            box = F.smooth_l1_loss(predicted, sides / strides, reduction="sum")
+        center = F.binary_cross_entropy_with_logits(
+            centerness[positive], centerness_targets(sides), reduction="sum"
+        )
+        positives = max(len(index), 1)
+        return {
+            "classification": focal / positives,
+            "box": box / positives,
+            "centerness": center / positives,
+        }
+
+
+def centerness_targets(sides: Tensor) -> Tensor:
+    """``sqrt(min(l, r) / max(l, r) * min(t, b) / max(t, b))``, eq. 3 of FCOS.
+
+    Args:
+        sides: (..., 4), positive distances to left, top, right, bottom.
+
+    Returns:
+        (...), in (0, 1].
+    """
+    smaller, larger = torch.aminmax(sides.unflatten(-1, (2, 2)), dim=-2)
+    return (smaller / larger).prod(-1).sqrt()

@@ -1,0 +1,108 @@
+"""Scores of both tasks: segmentation from one confusion matrix, boxes by torchmetrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+from torchmetrics.detection import MeanAveragePrecision
+
+from common.data import Batch
+from common.module import Scores, defined
+
+VOID = 255
+"""Mask value of pixels that count for nothing (PASCAL VOC's border)."""
+
+Detections = list[dict[str, Tensor]]
+"""Per image: ``boxes`` (n, 4) in pixels, ``scores`` (n,), ``labels`` (n,) >= 1."""
+
+
+class SegmentationScores(MulticlassConfusionMatrix):
+    """mIoU, pixel accuracy and IoU per class, accumulated over the whole set as PASCAL VOC does.
+
+    ``compute`` returns ``miou`` and ``pixel_acc`` (scalars) and ``iou`` ``(num_classes,)``. The mean
+    is over the classes that occur in the ground truth; the others are NaN in ``iou``, and pixels
+    wrongly given to them lower the IoU of the classes they were taken from. Void pixels (255) are
+    left out. Without any labelled pixel everything is NaN.
+
+    Args:
+        num_classes: with background as class 0.
+    """
+
+    def __init__(self, num_classes: int, **kwargs: Any) -> None:
+        super().__init__(num_classes, ignore_index=VOID, validate_args=False, **kwargs)
+
+    def compute(self) -> dict[str, Tensor]:  # type: ignore[override]
+        """The scores of all masks so far."""
+        matrix = self.confmat.double()
+        hits, truth, predicted = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+        iou = torch.where(truth > 0, hits / (truth + predicted - hits), torch.nan)
+        return {"miou": iou.nanmean(), "pixel_acc": hits.sum() / matrix.sum(), "iou": iou}
+
+
+def make_metrics(num_classes: int, *, segmentation: bool, detection: bool) -> nn.ModuleDict:
+    """The metrics of the heads that are there."""
+    metrics = nn.ModuleDict()
+    if segmentation:
+        metrics["segmentation"] = SegmentationScores(num_classes)
+    if detection:
+        metrics["detection"] = MeanAveragePrecision(
+            box_format="xyxy", class_metrics=True, backend="faster_coco_eval"
+        )
+        metrics["detection"].warn_on_many_detections = False
+    return metrics
+
+
+def update_boxes(metric: MeanAveragePrecision, found: Detections, batch: Batch) -> None:
+    """Update mAP with the images of a batch whose boxes are known.
+
+    Difficult objects are passed as crowds: neither finding nor missing them counts.
+    """
+    targets, kept = [], []
+    for i in batch["has_boxes"].nonzero().flatten().tolist():
+        real = batch["labels"][i] > 0
+        targets.append(
+            {
+                "boxes": batch["boxes"][i][real],
+                "labels": batch["labels"][i][real],
+                "iscrowd": batch["difficult"][i][real].long(),
+            }
+        )
+        kept.append(found[i])
+    if targets:
+        metric.update(kept, targets)
+
+
+def compute_scores(metrics: nn.ModuleDict, class_names: Sequence[str]) -> Scores:
+    """mIoU, pixel_acc, mAP, mAP50 and, with a slash, IoU and AP of each class that occurs.
+
+    The metrics are reset. Undefined scores are NaN.
+    """
+    scores: Scores = {}
+    if "segmentation" in metrics:
+        found = metrics["segmentation"].compute()
+        scores |= {"mIoU": defined(found["miou"]), "pixel_acc": defined(found["pixel_acc"])}
+        scores |= _per_class("IoU", range(len(class_names)), found["iou"], class_names)
+    if "detection" in metrics:
+        metric = metrics["detection"]
+        # COCO's evaluator fails on a set without a single annotated image.
+        if metric.groundtruth_labels:
+            found = metric.compute()
+            scores |= {"mAP": defined(found["map"]), "mAP50": defined(found["map_50"])}
+            labels = found["classes"].flatten().tolist()
+            scores |= _per_class("AP", labels, found["map_per_class"].flatten(), class_names)
+        else:
+            scores |= {"mAP": torch.nan, "mAP50": torch.nan}
+    for metric in metrics.values():
+        metric.reset()
+    return scores
+
+
+def _per_class(
+    prefix: str, labels: Sequence[int], values: Tensor, class_names: Sequence[str]
+) -> Scores:
+    pairs = zip(labels, values.tolist(), strict=True)
+    return {f"{prefix}/{class_names[i]}": v for i, v in pairs if v >= 0}

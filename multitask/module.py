@@ -1,0 +1,155 @@
+"""Multi-task segmentation and detection as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from common.data import Batch, StoreDataModule
+from common.module import Scores, TaskModule
+from multitask.balance import make_balance
+from multitask.baselines import majority_class, mean_boxes
+from multitask.losses import FcosLoss, SegmentationLoss, class_balance, decode_boxes
+from multitask.metrics import Detections, compute_scores, make_metrics, update_boxes
+from multitask.networks import MultitaskNetwork
+
+SCORE_THRESHOLD = 0.05
+CANDIDATES = 400
+"""Best-scoring boxes per image that go into non-maximum suppression."""
+NMS_IOU = 0.5
+MAX_DETECTIONS = 100
+
+
+class MultitaskModule(TaskModule):
+    """A backbone shared by a segmentation head and a detection head.
+
+    Images without masks train detection only, images without boxes segmentation only.
+
+    Args:
+        config: the run's config, ``model`` and ``loss`` as in ``conf/task/multitask.yaml``.
+        data: a data module of `multitask.data`, set up.
+    """
+
+    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+        super().__init__(config, data)
+        model, loss = self.config["model"], self.config["loss"]
+        classes = len(self.info["class_names"])
+        self.network = MultitaskNetwork(classes, self.info["image_size"], **model)
+        weights = None
+        if loss["class_weights"] == "balanced":
+            weights = class_balance(data.splits.stores["train"]["mask"], classes)
+        self.segmentation_loss = SegmentationLoss(
+            loss["segmentation"],
+            num_classes=classes,
+            class_weights=weights,
+            label_smoothing=loss["label_smoothing"],
+            focal_gamma=loss["focal_gamma"],
+        )
+        self.detection_loss = FcosLoss(loss["boxes"])
+        tasks = {
+            "segmentation": model["segmentation_head"] != "none",
+            "detection": model["detection_head"] != "none",
+        }
+        self.weights = {task: loss[f"{task}_weight"] for task, on in tasks.items() if on}
+        self.balance = make_balance(loss["balance"], self.weights)
+        self.metrics = make_metrics(classes, **tasks)
+
+    def describe(self, data: StoreDataModule) -> dict[str, Any]:
+        """Class names (background first) and the side of the images in pixels."""
+        return {"class_names": data.splits.class_names, "image_size": data.image_size}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images ``(B, 3, S, S)`` to the outputs of `MultitaskNetwork.forward`."""
+        return self.network(images)
+
+    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Outputs and the terms ``segmentation`` and ``detection``."""
+        outputs = self(batch["image"])
+        if "mix_index" not in batch:
+            return outputs, self._terms(outputs, batch)
+        partner = {k: v[batch["mix_index"]] for k, v in batch.items() if k in _TARGETS}
+        kept, mixed = self._terms(outputs, batch), self._terms(outputs, partner)
+        share = batch["mix_lambda"]
+        return outputs, {k: share * kept[k] + (1 - share) * mixed[k] for k in kept}
+
+    def _terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        terms = {}
+        if "segmentation" in self.weights:
+            terms["segmentation"] = self.segmentation_loss(outputs["segmentation"], batch["mask"])
+        if "detection" in self.weights:
+            detector = self.network.detection
+            points = detector.points(self.info["image_size"], self.device)
+            parts = self.detection_loss(
+                *(outputs[key] for key in ("class_logits", "ltrb", "centerness")),
+                *points,
+                *(batch[key] for key in ("boxes", "labels", "difficult", "has_boxes")),
+            )
+            terms["detection"] = torch.stack(list(parts.values())).sum()
+        return terms
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The terms, balanced."""
+        return self.balance(terms, self.network.last_shared_weight)
+
+    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+        """The sum under the fixed weights, whatever the balance."""
+        return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+
+    @torch.no_grad()
+    def detections(self, outputs: dict[str, Tensor]) -> Detections:
+        """Boxes after non-maximum suppression: a dictionary of ``boxes`` (n, 4) in pixels, ``scores``
+        and ``labels`` (>= 1) per image, best first."""
+        size = self.info["image_size"]
+        points = self.network.detection.points(size, self.device)
+        classes = outputs["class_logits"].float().sigmoid()
+        scores = (classes * outputs["centerness"].float().sigmoid()[..., None]).sqrt()
+        best, flat = scores.flatten(1).topk(min(CANDIDATES, scores[0].numel()))
+        point, label = flat // classes.shape[-1], flat % classes.shape[-1] + 1
+        boxes = decode_boxes(points.xy, outputs["ltrb"].float() * points.stride[:, None])
+        boxes = clip_boxes_to_image(boxes, (size, size))
+        boxes = boxes.gather(1, point[..., None].expand(-1, -1, 4))
+        kept = best > SCORE_THRESHOLD
+        found = []
+        for b, s, c, k in zip(boxes, best, label, kept, strict=True):
+            b, s, c = b[k], s[k], c[k]
+            chosen = batched_nms(b, s, c, NMS_IOU)[:MAX_DETECTIONS]
+            found.append({"boxes": b[chosen], "scores": s[chosen], "labels": c[chosen]})
+        return found
+
+    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+        """Update the metrics of both tasks with a batch."""
+        if "segmentation" in self.metrics:
+            self.metrics["segmentation"].update(outputs["segmentation"].argmax(1), batch["mask"])
+        if "detection" in self.metrics:
+            update_boxes(self.metrics["detection"], self.detections(outputs), batch)
+
+    def scores(self) -> Scores:
+        """mIoU, pixel accuracy, mAP, mAP50, and IoU and AP per class that occurs."""
+        return compute_scores(self.metrics, self.info["class_names"])
+
+    def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
+        """The most frequent class everywhere; for each class its mean box."""
+        found = {}
+        if "segmentation" in self.metrics:
+            found["majority"] = majority_class(data, split)
+        if "detection" in self.metrics:
+            found["mean_box"] = mean_boxes(data, split)
+        return found
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """PCGrad projects gradients instead of adding losses."""
+        self.balance.backward(loss, list(self.parameters()))
+
+    def on_train_epoch_end(self) -> None:
+        """Dynamic weight average goes by the mean losses of past epochs."""
+        means = self.trainer.callback_metrics
+        names = {name: f"train/loss/{name}" if len(self.weights) > 1 else "train/loss"
+                 for name in self.weights}
+        self.balance.on_epoch_end({name: float(means[key]) for name, key in names.items()})
+
+
+_TARGETS = ("mask", "boxes", "labels", "difficult", "has_boxes")
