@@ -117,7 +117,9 @@ def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
     """
     path = Path(file).expanduser()
     if not path.is_file():
-        raise UserError(f"model.pretrained={file}: no such file (true downloads, false goes without)")
+        raise UserError(
+            f"model.pretrained={file}: no such file (true downloads, false goes without)"
+        )
     found = _read_weights(path)
     wanted = backbone.state_dict()
     fitting = _match(found, wanted)
@@ -139,7 +141,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         raise UserError(
             f"model.pretrained={path}: not a file of weights that can be read safely "
             f"({_first_line(error)})"

@@ -32,9 +32,26 @@ class EpochLog(Callback):
     def __init__(self, history: History, objective: Mapping[str, str]) -> None:
         self.history = history
         self.metric, self.mode = objective["metric"], objective["mode"]
-        self.train_seconds = 0.0
+        self._images = 0
+        self._train_seconds = 0.0
         self._start = self._validation_start = 0.0
         self._validated = False
+
+    @property
+    def images_per_second(self) -> float | None:
+        """Training images per second on this device, validation time left out."""
+        return self._images / self._train_seconds if self._train_seconds else None
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Count the images."""
+        self._images += len(batch["index"])
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock."""
@@ -52,7 +69,7 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Add the epoch to the history."""
         now = time.perf_counter()
-        self.train_seconds += (self._validation_start or now) - self._start
+        self._train_seconds += (self._validation_start or now) - self._start
         row: dict[str, float] = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,

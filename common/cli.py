@@ -94,15 +94,15 @@ def main(run: str, config_name: str = "config") -> NoReturn:
         config_name: the primary config in ``conf/``.
     """
     job = Job(run)
-    told = os.environ.get(FULL_ERROR) == "1" and OURS not in os.environ
-    if not told:
+    wants_traceback = os.environ.get(FULL_ERROR) == "1" and OURS not in os.environ
+    if not wants_traceback:
         os.environ |= {FULL_ERROR: "1", OURS: "1"}  # Hydra then raises instead of printing
     try:
         _run(job, config_name)
     except KeyboardInterrupt:
         _exit(130, "interrupted")
     except Exception as error:
-        if told:
+        if wants_traceback:
             traceback.print_exc()
         if isinstance(error, UserError):
             _exit(getattr(error, "exit_code", 2), str(error))
@@ -155,6 +155,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if unknown:
         raise refusal([Problem(word, _unknown_flag(word)) for word in unknown])
     args.overrides += extra
+    if (args.multirun + bool(args.cfg) + bool(args.info)) > 1:
+        refuse("--multirun, --cfg and --info do not go together")
+    if args.config_dir is not None and not Path(args.config_dir).is_dir():
+        refuse(f"--config-dir={args.config_dir}: no such folder")
     return args
 
 

@@ -68,7 +68,6 @@ class StoreDataModule(L.LightningDataModule, ABC):
     augmented there. A task's data set implements `read` and nothing else.
 
     Args:
-        root: folder of the data, where there is one.
         image_size: side of the images in pixels.
         resize: ``stretch`` or ``letterbox``.
         batch_size: images per step and device.
@@ -77,12 +76,12 @@ class StoreDataModule(L.LightningDataModule, ABC):
         cache_dir: where decoded images are kept.
         ram_limit_mb: larger splits stay on disk.
         seed: of order and augmentation.
+        root: folder of the data, for data sets that have one.
     """
 
     def __init__(
         self,
         *,
-        root: str | None,
         image_size: int,
         resize: str,
         batch_size: int,
@@ -91,6 +90,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         cache_dir: str,
         ram_limit_mb: float,
         seed: int,
+        root: str | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser() if root else None

@@ -183,7 +183,11 @@ def file_entries(path: Path) -> dict[str, Entry]:
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(node, yaml.MappingNode):
         return {}
-    return dict(_walk(node, "" if root else f"{path.parent.name}.", text.splitlines()))
+    entries: dict[str, Entry] = {}
+    for key, entry in _walk(node, "" if root else f"{path.parent.name}.", text.splitlines()):
+        if entry.comment or key not in entries:  # a group is named in `defaults` and as a section
+            entries[key] = entry
+    return entries
 
 
 def _walk(

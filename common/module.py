@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.data import Batch, StoreDataModule
@@ -58,6 +59,10 @@ class TaskModule(L.LightningModule, ABC):
     @abstractmethod
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """What trivial predictors score on a split, by the same metrics."""
+
+    @abstractmethod
+    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
+        """Figures by name: the ``count`` best and worst validation images, and the task's own."""
 
     def configure_optimizers(self) -> dict[str, Any] | tuple[list, list]:
         """As ``optimizer`` and ``scheduler`` of the config say."""

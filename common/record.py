@@ -1,8 +1,8 @@
 """``record.json``: what one run was, and what came of it.
 
-Written when a run starts (status ``running``) and again when it ends, atomically both times, so that
-a reader finds a whole record or none. A directory without a final record is unfinished, whatever
-else it holds.
+Written when a run starts (status ``running``) and again when it ends, atomically both times, so
+that a reader finds a whole record or none. A directory without a final record is unfinished,
+whatever else it holds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ NOT_COMPUTATION = (
     "task.schema",
     "trainer.enable_progress_bar",
 )
-"""Keys of the config that a fingerprint leaves out: paths, logging, and the study around a trial."""
+"""Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial."""
 
 PACKAGES = (
     "torch",
@@ -67,7 +67,7 @@ class RunRecord:
 
     Attributes:
         directory: where the run lives; not part of the file.
-        objective: ``metric``, ``mode`` (``max`` or ``min``), ``value`` and ``epoch`` (the best ones).
+        objective: ``metric``, ``mode`` (``max`` or ``min``), and the best ``value`` and ``epoch``.
         best: every metric at the best epoch; ``last``: at the last one.
         test: metrics of the test split, ``None`` where it was not evaluated.
         baselines: metrics of trivial predictors on the same data, by the predictor's name.
@@ -247,7 +247,7 @@ def _parse(directory: Path, content: Any) -> RunRecord:
 
 
 def _plain(value: Any) -> Any:
-    """Strict JSON's types: scalars of NumPy and torch as numbers, NaN and infinities as ``None``."""
+    """Strict JSON's types: scalars of NumPy and torch as numbers, NaN and infinity as ``None``."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -305,7 +305,7 @@ def environment() -> dict[str, Any]:
 
     Returns:
         ``python``, the installed `PACKAGES` with their versions, ``git`` (see `git_commit`) and
-        ``machine`` (e.g. ``x86_64``). The device is for the caller to add: it takes torch to know it.
+        ``machine`` (e.g. ``x86_64``). The device is the caller's to add: only torch knows it.
     """
     found: dict[str, Any] = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +13,21 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from matplotlib.figure import Figure
+from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from common import resources
-from common.callbacks import BEST, LAST, build_callbacks, shows_progress
+from common.callbacks import BEST, LAST, EpochLog, build_callbacks, shows_progress
 from common.data import StoreDataModule
 from common.errors import DivergedError, UserError
 from common.figures import curves
 from common.history import History
+from common.logs import build_loggers, log_hyperparameters, log_traceback, only_our_words
 from common.module import Scores, TaskModule
 from common.record import RunRecord, Status, environment, fingerprint, read_record
+from common.resources import best_precision, device_name, peak_memory_mb, reset_peak_memory
 from common.summary import summary_text
 
 log = logging.getLogger(__name__)
-
-# Lightning's advice about the number of workers, batch sizes and log intervals is for other loaders.
-QUIET = (
-    r".*does not have many workers.*",
-    r".*number of training batches.*smaller than the logging interval.*",
-    r".*Checkpoint directory.*exists and is not empty.*",
-    r".*Trying to infer the `batch_size`.*",
-    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
-    r".*lr_scheduler.step\(\)` before `optimizer.step\(\).*",
-)
 
 
 def run(cfg: DictConfig) -> float | None:
@@ -96,13 +84,15 @@ def train(
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        environment=environment(),
+        environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
     )
     job = _Job(cfg, directory, record, trial=trial)
     try:
         job.run()
     except BaseException as error:
         job.fail(error)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error  # Lightning turns Ctrl-C into an exit
         raise
     finally:
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
@@ -114,9 +104,7 @@ def train(
 class _Job:
     """The steps of one training, and what is known of it when it ends early."""
 
-    def __init__(
-        self, cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool
-    ) -> None:
+    def __init__(self, cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
         plain.pop("hydra", None)
@@ -130,13 +118,12 @@ class _Job:
         self.module: TaskModule | None = None
         self.baselines: dict[str, Scores] = {}
         self.test: Scores | None = None
-        self.train_images = 0
         self.start = time.perf_counter()
 
     def run(self) -> None:
         """Read, train, evaluate, draw, record."""
         L.seed_everything(self.config["seed"], verbose=False)
-        resources.reset_peak_memory()
+        reset_peak_memory()
         data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
         data.setup()
         self._describe_data(data)
@@ -144,10 +131,8 @@ class _Job:
         assert self.module is not None
         self._say_network(self.module)
         self.baselines = self.module.baselines(data, "val")
-        self.trainer = self._trainer()
-        with warnings.catch_warnings():
-            for message in QUIET:
-                warnings.filterwarnings("ignore", message=message)
+        with only_our_words():
+            self.trainer = self._trainer()
             self._fit(data)
             self._restore_best()
             if self._wants_test() and data.has_test():
@@ -158,12 +143,11 @@ class _Job:
     def fail(self, error: BaseException) -> None:
         """Record how the run ended, and leave the traceback in ``run.log``."""
         status, reason = _verdict(error, self.trainer)
-        resources.log_traceback(error)
+        log_traceback(error)
         self._finish(status, reason)
 
     def _describe_data(self, data: StoreDataModule) -> None:
         summary = data.summary()
-        self.train_images = summary.counts["train"]
         self.record.data = summary.as_dict()
         self.record.write()
         log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
@@ -182,25 +166,19 @@ class _Job:
     def _trainer(self) -> L.Trainer:
         settings = dict(self.config["trainer"])
         if settings["precision"] == "auto":
-            settings["precision"] = resources.best_precision(settings["accelerator"])
+            settings["precision"] = best_precision(settings["accelerator"])
         settings["enable_progress_bar"] = shows_progress(self.config)
-        with resources.quiet_lightning():
-            return L.Trainer(
-                **settings,
-                default_root_dir=self.directory,
-                logger=self._loggers(),
-                callbacks=build_callbacks(self.config, self.directory, self.history),
-                num_sanity_val_steps=0,
-                use_distributed_sampler=False,
-                enable_model_summary=False,
-                log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
-            )
-
-    def _loggers(self) -> list[Logger]:
-        loggers: list[Logger] = [TensorBoardLogger(self.directory, name="", version="")]
-        if self.config["logger"] != "none":
-            loggers.append(resources.tracker(self.config, self.directory))
-        return loggers
+        loggers = build_loggers(self.config["logger"], self.record.task, self.directory)
+        return L.Trainer(
+            **settings,
+            default_root_dir=self.directory,
+            logger=loggers,
+            callbacks=build_callbacks(self.config, self.directory, self.history),
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
+        )
 
     def _fit(self, data: StoreDataModule) -> None:
         assert self.trainer is not None
@@ -214,8 +192,7 @@ class _Job:
         else:
             self.history.cut(0)
         log.info("")
-        with resources.quiet_lightning():
-            self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
     def _restore_best(self) -> None:
         best = self.directory / "checkpoints" / f"{BEST}.ckpt"
@@ -230,8 +207,7 @@ class _Job:
 
     def _evaluate_test(self, data: StoreDataModule) -> Scores:
         assert self.trainer is not None
-        with resources.quiet_lightning():
-            (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
+        (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
         return {name: float(value) for name, value in scores.items()}
 
     def _best(self) -> dict[str, float] | None:
@@ -249,13 +225,9 @@ class _Job:
         found = curves(self.history.rows, self.config["objective"], self._best())
         if found is not None:
             figures["curves"] = found
-        self._save(figures.items())
-
-    def _save(self, figures: Iterable[tuple[str, Figure]]) -> None:
-        assert self.trainer is not None
         folder = self.directory / "figures"
         folder.mkdir(exist_ok=True)
-        for name, figure in figures:
+        for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png")
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
@@ -272,8 +244,9 @@ class _Job:
                 "objective.metric chooses another one. The last epoch's weights are kept.",
                 objective["metric"],
             )
-        if status == "completed":
-            self._log_hyperparameters(best)
+        if status == "completed" and self.trainer is not None:
+            metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
+            log_hyperparameters(self.trainer.loggers, self.config, metrics)
         self.record.finish(
             status,
             error=error,
@@ -293,27 +266,17 @@ class _Job:
         rows = self.history.rows
         seconds = sorted(row["seconds"] for row in rows)
         checkpoint = self.directory / "checkpoints" / f"{BEST}.ckpt"
-        watch = next((c for c in getattr(self.trainer, "callbacks", []) if hasattr(c, "train_seconds")), None)
-        images = self.train_images * watch.epochs_seen if watch else 0
+        found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
+        speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
         return {
             "seconds": time.perf_counter() - self.start,
             "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
-            "images_per_second": images / watch.train_seconds if watch and watch.train_seconds else None,
-            "peak_memory_mb": resources.peak_memory_mb(),
+            "images_per_second": speed[0] if speed else None,
+            "peak_memory_mb": peak_memory_mb(),
             "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
             "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
             "epochs": len(rows),
         }
-
-    def _log_hyperparameters(self, best: dict[str, float] | None) -> None:
-        """TensorBoard's HParams tab wants the same keys from every run."""
-        assert self.trainer is not None
-        metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
-        flat = resources.flatten({k: v for k, v in self.config.items() if k != "task"})
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams(flat, metrics)
-                logger.finalize("success")
 
 
 def _metrics(row: dict[str, float] | None) -> dict[str, float]:

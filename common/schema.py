@@ -8,7 +8,6 @@ schema cannot drift apart. Imports no torch: a wrong value is refused before any
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from itertools import pairwise
@@ -123,7 +122,6 @@ def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
 class DataConfig(Node):
     """What every data set has; a task's schema adds a class for each of its data choices."""
 
-    root: Text | None
     image_size: Pixels
     resize: Literal["stretch", "letterbox"]
     batch_size: Count
@@ -436,8 +434,7 @@ def _schema(task: Any) -> type[RunConfig]:
     module_name, _, class_name = str(name).rpartition(".")
     path = ROOT.joinpath(*module_name.split(".")).with_suffix(".py")
     if re.fullmatch(r"\w+(\.\w+)+", module_name) and path.is_file():
-        module = sys.modules.get(module_name) or import_module(module_name)
-        schema = getattr(module, class_name, None)
+        schema = getattr(import_module(module_name), class_name, None)
         if isinstance(schema, type) and issubclass(schema, RunConfig):
             return schema
     reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"

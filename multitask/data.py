@@ -227,5 +227,3 @@ class Voc2012Data(VocData):
                 f"VOC 2012 could not be downloaded into {root} ({type(error).__name__}: {error}). "
                 "Without internet, put an existing VOCdevkit there, or give its folder as data.root"
             ) from error
-
-

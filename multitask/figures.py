@@ -142,7 +142,8 @@ def class_colour(label: int) -> tuple[float, float, float]:
 
 
 def _overlay(ax: Axes, image: np.ndarray, mask: np.ndarray | None) -> None:
-    picture = image.astype(np.float32) / 255
+    grey = image.astype(np.float32).mean(2, keepdims=True) / 255
+    picture = grey.repeat(3, 2)  # on colour, a mask of nearly the same colour cannot be seen
     if mask is not None:
         for label in np.unique(mask):
             if label == 0:
@@ -167,7 +168,7 @@ def _frame(ax: Axes, box: Tensor, label: int, text: str, *, dashed: bool) -> Non
         fontsize=6.5,
         color="white",
         backgroundcolor=(*colour, 0.8),
-        va="bottom",
+        va="top",
         parse_math=False,
         clip_on=True,
     )

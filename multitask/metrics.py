@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ VOID = 255
 
 Detections = list[dict[str, Tensor]]
 """Per image: ``boxes`` (n, 4) in pixels, ``scores`` (n,), ``labels`` (n,) >= 1."""
+
+logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it reports every evaluation
 
 
 class SegmentationScores(MulticlassConfusionMatrix):

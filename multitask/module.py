@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
@@ -13,6 +15,7 @@ from common.data import Batch, StoreDataModule
 from common.module import Scores, TaskModule
 from multitask.balance import make_balance
 from multitask.baselines import majority_class, mean_boxes
+from multitask.figures import examples_figure, image_score, make_example
 from multitask.losses import FcosLoss, SegmentationLoss, class_balance, decode_boxes
 from multitask.metrics import Detections, compute_scores, make_metrics, update_boxes
 from multitask.networks import MultitaskNetwork
@@ -141,14 +144,56 @@ class MultitaskModule(TaskModule):
         return found
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        """PCGrad projects gradients instead of adding losses."""
+        """Left to the balance: PCGrad projects gradients instead of adding losses."""
         self.balance.backward(loss, list(self.parameters()))
+
+    @torch.no_grad()
+    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
+        """``best`` and ``worst``: validation images by `multitask.figures.image_score`."""
+        self.eval()
+        scored = self._score_images(data)
+        names, classes = data.splits.names["val"], self.info["class_names"]
+        figures = {}
+        for title, chosen in (("best", scored[:count]), ("worst", scored[::-1][:count])):
+            examples = []
+            for score, row in chosen:
+                batch, masks, found = self._predict(data, torch.tensor([row]))
+                examples.append(make_example(names[row], score, batch, 0, masks[0], found[0]))
+            if examples:
+                text = f"{title} validation images"
+                figures[title] = examples_figure(text, examples, classes)
+        return figures
+
+    def _score_images(self, data: StoreDataModule) -> list[tuple[float, int]]:
+        """Score and row of every validation image, best first; those without truth are left out."""
+        classes = len(self.info["class_names"])
+        scored = []
+        for index in torch.arange(len(data.splits.stores["val"])).split(data.batch_size):
+            batch, masks, found = self._predict(data, index)
+            for i, row in enumerate(index.tolist()):
+                score = image_score(batch, i, masks[i], found[i], classes)
+                if not math.isnan(score):
+                    scored.append((score, row))
+        return sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+
+    def _predict(
+        self, data: StoreDataModule, index: Tensor
+    ) -> tuple[Batch, Sequence[Tensor | None], Sequence[dict[str, Tensor] | None]]:
+        """A validation batch, its predicted masks and its detections; None from a missing head."""
+        batch = data.prepared("val", index, self.device)
+        outputs = self(batch["image"])
+        none = [None] * len(index)
+        masks = list(outputs["segmentation"].argmax(1)) if "segmentation" in outputs else none
+        found = self.detections(outputs) if "class_logits" in outputs else none
+        return batch, masks, found
 
     def on_train_epoch_end(self) -> None:
         """Dynamic weight average goes by the mean losses of past epochs."""
         means = self.trainer.callback_metrics
-        names = {name: f"train/loss/{name}" if len(self.weights) > 1 else "train/loss"
-                 for name in self.weights}
+        names = {
+            name: f"train/loss/{name}" if len(self.weights) > 1 else "train/loss"
+            for name in self.weights
+        }
         self.balance.on_epoch_end({name: float(means[key]) for name, key in names.items()})
 
 

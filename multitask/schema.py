@@ -41,7 +41,6 @@ class ShapesData(DataConfig):
     """``conf/data/shapes.yaml``"""
 
     target: Literal["multitask.data.ShapesData"] = Field(alias="_target_")
-    root: Annotated[None, told("data=shapes is drawn, not read; choose data=voc or data=voc2012")]
     train_images: Count
     val_images: Count
     test_images: Count
@@ -52,17 +51,16 @@ class VocData(DataConfig):
     """``conf/data/voc.yaml``"""
 
     target: Literal["multitask.data.VocData"] = Field(alias="_target_")
+    root: Text
     split_seed: Seed
 
-    @field_validator("root", mode="wrap")
+    @field_validator("root")
     @classmethod
-    def given(cls, value: Any, handler: Callable[[Any], str]) -> str:
+    def there(cls, value: str) -> str:
         """A data set of one's own has no place by default."""
-        if value is None:
-            raise PydanticCustomError("missing", "must be given")
-        if isinstance(value, str) and value and not Path(value).is_dir():
+        if not Path(value).expanduser().is_dir():
             raise wrong("no such folder")
-        return handler(value)
+        return value
 
 
 class Voc2012Data(DataConfig):
@@ -170,7 +168,7 @@ class MultitaskConfig(RunConfig):
         """Also: a network without heads, metrics of a head that is not there, absent data."""
         yield from super().conflicts()
         data = self.data
-        if isinstance(data, Voc2012Data) and not data.download and not Path(data.root).is_dir():
+        if isinstance(data, Voc2012Data) and not data.download and not Path(data.root).expanduser().is_dir():
             reason = "no such folder; data.download=true fetches VOC 2012 into it (2 GB)"
             yield Problem(f"data.root={data.root}", reason)
         absent = [head for head in HEAD_METRICS if getattr(self.model, head) == "none"]

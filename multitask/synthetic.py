@@ -2,7 +2,7 @@
 
 A scene is described in unit coordinates (the image is the square ``[0, 1] x [0, 1]``, y pointing
 down) and then painted at any size. Shapes are distance functions, so edges in the image are smooth
-and edges in the mask are hard. Colour tells the class only a little; the outline tells it.
+and edges in the mask are hard. Colour hints at the class, only the outline tells it.
 """
 
 from __future__ import annotations
@@ -72,52 +72,58 @@ class _Scene:
     objects: list[_Object] = field(default_factory=list)
 
 
-def draw_split(split: str, count: int, size: int, seed: int) -> dict[str, np.ndarray]:
-    """Draw the first ``count`` images of a split.
+def draw_image(split: str, index: int, *, size: int, seed: int) -> dict[str, np.ndarray]:
+    """Draw one image.
 
-    Image ``i`` depends on (seed, split, i) alone, and shows the same scene at every size.
+    It depends on (seed, split, index) alone, and shows the same scene at every size.
 
     Args:
         split: ``train``, ``val`` or ``test``.
-        count: number of images N, at least 1.
+        index: which image of the split, at least 0.
         size: side S in pixels, at least 16.
         seed: which pictures are drawn, at least 0.
 
     Returns:
-        ``image`` uint8 (N, 3, S, S) RGB; ``mask`` uint8 (N, S, S), class per pixel; ``boxes``
-        float32 (N, M, 4), x1, y1, x2, y2 in pixels, tight around the visible part; ``labels`` int64
-        (N, M), -1 = padding; ``difficult`` bool (N, M); ``has_mask`` and ``has_boxes`` bool (N,).
-        M is the most objects in any of the images.
+        ``image`` uint8 (3, S, S) RGB; ``mask`` uint8 (S, S), class per pixel; ``boxes`` float32
+        (M, 4), x1, y1, x2, y2 in pixels, tight around the visible part; ``labels`` int64 (M,), -1 =
+        padding; ``difficult`` bool (M,); ``has_mask`` and ``has_boxes`` bool. M is `MAX_OBJECTS`.
 
     Raises:
         ValueError: an unknown split, or a number out of range.
     """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if count < 1 or size < 16 or seed < 0:
-        raise ValueError(f"need count >= 1, size >= 16, seed >= 0, got {count=}, {size=}, {seed=}")
-    images = np.empty((count, 3, size, size), np.uint8)
-    masks = np.empty((count, size, size), np.uint8)
-    boxes = np.zeros((count, MAX_OBJECTS, 4), np.float32)
-    labels = np.full((count, MAX_OBJECTS), -1, np.int64)
-    for i in range(count):
-        rng = np.random.default_rng((seed, SPLITS.index(split), i))
-        images[i], instances, classes = _paint(_draw_scene(rng), size, rng)
-        masks[i] = np.array([0, *classes], np.uint8)[instances]
-        found = [(label, _box(instances == k)) for k, label in enumerate(classes, 1)]
-        visible = [(label, box) for label, box in found if box is not None]
-        for slot, (label, box) in enumerate(visible):
-            labels[i, slot], boxes[i, slot] = label, box
-    most = int((labels > 0).sum(1).max())
+    if index < 0 or size < 16 or seed < 0:
+        raise ValueError(f"need index >= 0, size >= 16, seed >= 0, got {index=}, {size=}, {seed=}")
+    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    image, instances, classes = _paint(_draw_scene(rng), size, rng)
+    boxes = np.zeros((MAX_OBJECTS, 4), np.float32)
+    labels = np.full(MAX_OBJECTS, -1, np.int64)
+    found = [(label, _box(instances == k)) for k, label in enumerate(classes, 1)]
+    visible = [(label, box) for label, box in found if box is not None]
+    for slot, (label, box) in enumerate(visible):
+        labels[slot], boxes[slot] = label, box
     return {
-        "image": images,
-        "mask": masks,
-        "boxes": boxes[:, :most],
-        "labels": labels[:, :most],
-        "difficult": np.zeros((count, most), bool),
-        "has_mask": np.ones(count, bool),
-        "has_boxes": np.ones(count, bool),
+        "image": image,
+        "mask": np.array([0, *classes], np.uint8)[instances],
+        "boxes": boxes,
+        "labels": labels,
+        "difficult": np.zeros(MAX_OBJECTS, bool),
+        "has_mask": np.array(True),
+        "has_boxes": np.array(True),
     }
+
+
+def draw_split(split: str, count: int, size: int, seed: int) -> dict[str, np.ndarray]:
+    """The first ``count`` (>= 1) images of a split, see `draw_image`, as a store of ``count`` rows.
+
+    Raises:
+        ValueError: an unknown split, or a number out of range.
+    """
+    if count < 1:
+        raise ValueError(f"need count >= 1, got {count}")
+    drawn = [draw_image(split, i, size=size, seed=seed) for i in range(count)]
+    return {field: np.stack([one[field] for one in drawn]) for field in drawn[0]}
 
 
 def _box(pixels: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:

@@ -44,9 +44,9 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     other metrics of that epoch, ``parameters`` where recorded, ``seconds``. Where trials have
     different objectives, the value stands under ``objective``.
 
-    ``table.attrs`` tells `format_table` what is what: ``objective`` (its column), ``mode`` (``None``
-    if the trials have no common one), ``metrics`` (the columns to round) and ``completed`` (a bool
-    per row).
+    ``table.attrs`` tells `format_table` what is what: ``objective`` (its column), ``mode``
+    (``None`` if the trials have no common one), ``metrics`` (the columns to round) and
+    ``completed`` (a bool per row).
 
     Args:
         trials: records, or run directories.

@@ -203,7 +203,7 @@ class Warp:
         visible = _area(clipped)
         keep = (labels >= 0) & (visible > 0) & (visible >= MIN_VISIBLE * _area(hull))
         clipped = clipped.to(boxes.dtype).mul_(keep.unsqueeze(-1))
-        return clipped, labels.where(keep, labels.new_tensor(-1))
+        return clipped, labels.masked_fill(~keep, -1)
 
 
 def _area(boxes: Tensor) -> Tensor:

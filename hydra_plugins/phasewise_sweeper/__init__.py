@@ -1,10 +1,10 @@
 """Registers the sweeper with Hydra; the logic is in `studies.sweeper`.
 
 Hydra imports this in every application that it starts and finds the sweeper by the class's module,
-so the class is defined here, and nothing heavy is imported.
+so the class is defined here, and nothing heavy is imported. No ``from __future__ import
+annotations``: while Hydra scans plugins the module is not in ``sys.modules``, where dataclasses
+would look the names up.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any

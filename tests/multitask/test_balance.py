@@ -241,10 +241,14 @@ def test_gradnorm_first_steps_by_hand():
     expected = 2 * moved / moved.sum()
     torch.testing.assert_close(balance.weights, expected)
 
-    # The first loss has fallen to a third: r = (1/3, 1) / (2/3) = (.5, 1.5).
-    balance({"segmentation": x.sum(), "detection": x.sum()}, x)
-    weighted, norms = expected.clone(), torch.ones(2)
+    # The first loss has fallen to a third: r = (1/3, 1) / (2/3) = (.5, 1.5). Its gradient is too
+    # strong with alpha = 1.5, and would be too weak with alpha = 1.
+    norms = torch.tensor([0.21, 0.79])
+    losses = norms * (x - 1) + 1
+    balance({"segmentation": losses[0], "detection": losses[1]}, x)
+    weighted = expected * norms
     target = weighted.mean() * torch.tensor([0.5, 1.5]) ** 1.5
+    assert target[0] < weighted[0] < 0.5 * weighted.mean()
     moved = expected - 0.025 * torch.sign(weighted - target) * norms / weighted.mean()
     torch.testing.assert_close(balance.weights, 2 * moved / moved.sum())
 

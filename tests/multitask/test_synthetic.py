@@ -117,7 +117,7 @@ def test_colour_alone_does_not_tell_the_class(train):
     means = np.stack([colours[classes == c].mean(0) for c in range(1, 6)])
     nearest = 1 + np.linalg.norm(colours[:, None] - means, axis=-1).argmin(1)
     accuracy = (nearest == classes).mean()
-    assert 0.2 < accuracy < 0.5
+    assert 0.2 < accuracy < 0.7
 
 
 def test_the_ground_is_textured(train):

@@ -19,15 +19,15 @@ def photos() -> Tensor:
 
 @pytest.fixture
 def scene() -> dict[str, Tensor]:
-    """16 images 120 x 160, black but for one white box each, which the mask calls class 1."""
+    """16 images 240 x 320, black but for one white box each, which the mask calls class 1."""
     generator = torch.Generator().manual_seed(2)
-    image = torch.zeros(16, 3, 120, 160, dtype=torch.uint8)
-    mask = torch.zeros(16, 120, 160, dtype=torch.uint8)
+    image = torch.zeros(16, 3, 240, 320, dtype=torch.uint8)
+    mask = torch.zeros(16, 240, 320, dtype=torch.uint8)
     boxes = torch.zeros(16, 2, 4)
     labels = torch.full((16, 2), -1)
     for i in range(16):
-        x, y = (int(torch.randint(35, 45, (), generator=generator)) for _ in range(2))
-        w, h = (int(torch.randint(30, 50, (), generator=generator)) for _ in range(2))
+        x, y = (int(torch.randint(70, 90, (), generator=generator)) for _ in range(2))
+        w, h = (int(torch.randint(60, 100, (), generator=generator)) for _ in range(2))
         image[i, :, y : y + h, x : x + w] = 255
         mask[i, y : y + h, x : x + w] = 1
         boxes[i, 0] = torch.tensor([x, y, x + w, y + h])

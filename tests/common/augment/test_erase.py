@@ -22,7 +22,7 @@ def test_erased_area_and_ratio_are_in_range() -> None:
         assert (bottom <= height).all() and (right <= width).all()
         h, w = (bottom - top).double(), (right - left).double()
         area = h * w / (height * width)
-        assert 0.018 < area.min() < 0.03 and 0.38 < area.max() < 0.405
+        assert 0.018 < area.min() < 0.03 and 0.38 < area.max() < 0.41
         assert abs(area.mean() - 0.21) < 0.01
         # rounding a side of n pixels moves the ratio by up to .5 / n on either side
         slack = 1 + 0.5 / h + 0.5 / w + 0.01
@@ -49,6 +49,7 @@ def test_fill_zeroes_rectangles_and_nothing_else(photos: Tensor) -> None:
     image = normalize(photos) + 100
     generator = torch.Generator().manual_seed(0)
     corners = torch.randint(-10, 50, (8, 3, 4), generator=generator)
+    corners[0, :2] = torch.tensor([[5, 5, 20, 20], [10, 10, 30, 40]])  # overlap
     expected = image.clone()
     for i in range(8):
         for top, left, bottom, right in corners[i].tolist():

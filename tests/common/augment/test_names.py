@@ -57,7 +57,7 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_what_is_right_is_accepted() -> None:
-    entries = [*AUGMENTATIONS][:5] + [{"rotate": {"degrees": 5}}, {"blur": None}]
+    entries = ["flip", "crop", {"rotate": {"degrees": 5}}, {"blur": None}]
     assert check_augment(entries) == []
     assert dict(settings(entries))["rotate"] == {"p": 1, "degrees": 5}  # type: ignore[arg-type]
     assert check_augment([]) == []

@@ -31,7 +31,7 @@ def test_the_seed_decides(names: list[str], photos: Tensor) -> None:
 def test_each_image_has_its_own_draw(name: str, photos: Tensor) -> None:
     same = photos[:1].repeat(8, 1, 1, 1)
     out = Augment([certain(name)])({"image": same}, seed=0)["image"]
-    assert len(out.unique(dim=0)) >= 7
+    assert len(out.unique(dim=0)) >= 5  # translate has 48 places
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if "p" in AUGMENTATIONS[n].parameters])

@@ -1,0 +1,86 @@
+"""Where a run's words go: console, run.log, TensorBoard, trackers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from common.errors import UserError
+
+# Advice that is meant for other loaders: here they yield indices, and epochs are logged, not steps.
+_NOT_FOR_US = (
+    r".*does not have many workers.*",
+    r".*smaller than the logging interval.*",
+    r".*exists and is not empty.*",
+    r".*Trying to infer the `batch_size`.*",
+    r".*LeafSpec.*deprecated.*",
+    r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
+)
+
+
+@contextmanager
+def only_our_words() -> Iterator[None]:
+    """Keep Lightning's greetings and its advice for other set-ups off the console."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in _NOT_FOR_US:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def log_traceback(error: BaseException) -> None:
+    """Write the traceback into run.log, and nothing on the console."""
+    info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("run", logging.ERROR, __file__, 0, "the run ended early", (), info)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(record)
+
+
+def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:
+    """TensorBoard in ``directory``, and the tracker ``name`` beside it.
+
+    Raises:
+        UserError: the tracker's package is not installed.
+    """
+    loggers: list[Logger] = [TensorBoardLogger(directory, name="", version="")]
+    if name == "none":
+        return loggers
+    package = {"wandb": "wandb", "mlflow": "mlflow"}[name]
+    if find_spec(package) is None:
+        raise UserError(f"logger={name}: not installed; pip install '.[{name}]', or logger=none")
+    if name == "wandb":
+        return [*loggers, WandbLogger(project=f"phasewise-{task}", save_dir=directory)]
+    uri = f"file:{directory / 'mlruns'}"
+    return [*loggers, MLFlowLogger(f"phasewise-{task}", tracking_uri=uri)]
+
+
+def log_hyperparameters(
+    loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """Enter a run into TensorBoard's HParams tab, which wants the same keys from every run."""
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(_flat(config)), dict(metrics))
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)

@@ -1,0 +1,52 @@
+"""What a run has at hand and what it used: precision, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+_STATUS = Path("/proc/self/status")
+
+
+def _uses_cuda(accelerator: str) -> bool:
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
+def best_precision(accelerator: str) -> str:
+    """``bf16-mixed`` on a GPU that computes in bfloat16, else ``32-true``."""
+    usable = _uses_cuda(accelerator) and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if usable else "32-true"
+
+
+def device_name(accelerator: str) -> str:
+    """The model of the GPU that is used, or the accelerator's name: ``cpu``, ``mps``."""
+    if _uses_cuda(accelerator):
+        return torch.cuda.get_device_name()
+    if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def reset_peak_memory() -> None:
+    """Start measuring anew; several runs may share a process."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux only; elsewhere the peak is the process's
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_mb() -> float:
+    """Most memory since `reset_peak_memory`, in MB of 2**20 bytes: of the GPU if there is one, else
+    of the process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    with suppress(OSError, StopIteration):
+        lines = _STATUS.read_text().splitlines()
+        peak = next(line for line in lines if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 2**10
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_rss / 2 ** (20 if sys.platform == "darwin" else 10)
