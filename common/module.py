@@ -64,9 +64,13 @@ class TaskModule(L.LightningModule, ABC):
     def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
         """Figures by name: the ``count`` best and worst validation images, and the task's own."""
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimizer trains, in torch's form; a task may set options per group."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
     def configure_optimizers(self) -> dict[str, Any] | tuple[list, list]:
         """As ``optimizer`` and ``scheduler`` of the config say."""
-        optimizer = build_optimizer(self.config["optimizer"], self.parameters())
+        optimizer = build_optimizer(self.config["optimizer"], self.parameter_groups())
         schedulers = build_schedulers(
             self.config["scheduler"],
             optimizer,

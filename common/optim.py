@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hydra.utils import instantiate
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -22,9 +21,9 @@ WARMUP_START = 0.01
 """Share of the learning rate that a warm-up begins with."""
 
 
-def build_optimizer(config: Mapping[str, Any], parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer of the config over all parameters that are trained."""
-    return instantiate(config, params=[p for p in parameters if p.requires_grad])
+def build_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> Optimizer:
+    """The optimizer of the config over groups of parameters, as torch takes them."""
+    return instantiate(config, _partial_=True)(groups)
 
 
 def build_schedulers(

@@ -223,8 +223,9 @@ def _parse(directory: Path, content: Any) -> RunRecord:
     """Build a record from a file's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise ValueError(f"no JSON object of schema {SCHEMA}")
-    if content.get("status") not in STATUSES:
-        raise ValueError(f"unknown status {content.get('status')!r}")
+    status = content.get("status")
+    if not isinstance(status, str) or status not in STATUSES:
+        raise ValueError(f"unknown status {status!r}")
     kinds: dict[str, tuple[type, ...]] = {
         "status": (str,),
         "error": (str, type(None)),

@@ -143,6 +143,12 @@ class MultitaskModule(TaskModule):
             found["mean_box"] = mean_boxes(data, split)
         return found
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Learned task weights are no weights of the network: they do not decay."""
+        own = list(self.balance.parameters())
+        groups = [{"params": [p for p in self.network.parameters() if p.requires_grad]}]
+        return [*groups, {"params": own, "weight_decay": 0.0}] if own else groups
+
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Left to the balance: PCGrad projects gradients instead of adding losses."""
         self.balance.backward(loss, list(self.parameters()))

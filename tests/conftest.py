@@ -1,0 +1,52 @@
+"""Fixtures: real configs at a tiny scale, and runs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+TINY = (
+    "data.image_size=32",
+    "data.train_images=8",
+    "data.val_images=4",
+    "data.test_images=4",
+    "data.batch_size=4",
+    "trainer.max_epochs=1",
+    "figures.images=0",
+)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Decoded images are shared by all tests of a session."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def make_config(cache: Path) -> Callable[..., DictConfig]:
+    """Compose and check a config from overrides, as the command line would."""
+    from common.schema import check_config
+
+    def make(*overrides: str) -> DictConfig:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("config", [f"data.cache_dir={cache}", *overrides])
+        check_config(cfg)
+        return cfg
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of small real sets; tests that need it are skipped where it is absent."""
+    data = SHARED / "data"
+    if not data.is_dir():
+        pytest.skip("the real data sets (../shared/data) are not on this machine")
+    return data

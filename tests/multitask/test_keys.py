@@ -1,0 +1,169 @@
+"""Every key that a person types changes what is computed, or does what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from common.history import Row, read_history
+from common.run import train
+from tests.conftest import TINY
+
+# A key, and overrides that change it. Those before "|" go to both runs that are compared.
+CHANGES = [
+    "seed=1",
+    "data=shapes data.image_size=64",
+    "data.batch_size=8",
+    "data.augment=[]",
+    "data.augment=[flip,color_jitter]",
+    "data.train_images=6",
+    "data.val_images=3",
+    "data.draw_seed=1",
+    "model.backbone=resnet34",
+    "model.backbone=mobilenet_v2",
+    "model.segmentation_head=fcn",
+    "model.segmentation_head=deeplabv3plus",
+    "model.segmentation_head=none objective.metric=val/mAP",
+    "model.detection_head=none",
+    "model.activation=relu|model.backbone=mobilenet_v2",
+    "model.activation=leaky_relu",
+    "model.activation=gelu",
+    "model.activation=silu",
+    "model.activation=elu",
+    "model.activation=mish",
+    "model.init_scheme=kaiming",
+    "model.init_scheme=xavier",
+    "model.init_scheme=normal",
+    "model.init_scheme=orthogonal",
+    "model.norm=group",
+    "model.dropout_rate=0.5",
+    "model.head_channels=32",
+    "model.head_depth=1",
+    "loss.segmentation=dice",
+    "loss.segmentation=focal",
+    "loss.segmentation=ce_dice",
+    "loss.class_weights=balanced",
+    "loss.label_smoothing=0.1",
+    "loss.focal_gamma=0.5|loss.segmentation=focal",
+    "loss.boxes=smooth_l1",
+    "loss.balance=uncertainty trainer.max_epochs=2|trainer.max_epochs=2",
+    "loss.balance=dwa trainer.max_epochs=3|trainer.max_epochs=3",
+    "loss.balance=gradnorm trainer.max_epochs=2|trainer.max_epochs=2",
+    "loss.balance=pcgrad",
+    "loss.segmentation_weight=0.5",
+    "loss.detection_weight=0.5",
+    "optimizer=adam",
+    "optimizer=amsgrad|optimizer=adam trainer.max_epochs=3 scheduler=none",
+    "optimizer=sgd",
+    "optimizer=rmsprop",
+    "optimizer.lr=1e-4",
+    "optimizer.weight_decay=0.5",
+    "optimizer.momentum=0|optimizer=sgd",
+    "optimizer.nesterov=true|optimizer=sgd",
+    "optimizer.alpha=0.5|optimizer=rmsprop",
+    "optimizer.momentum=0.5|optimizer=rmsprop",
+    "scheduler=none",
+    "scheduler=cosine|scheduler=none",
+    "scheduler.warmup_epochs=1|scheduler=cosine trainer.max_epochs=2",
+    "scheduler.min_lr=5e-4|scheduler=cosine",
+    "scheduler=multistep scheduler.milestones=[1] trainer.max_epochs=2|scheduler=none trainer.max_epochs=2",
+    "scheduler.milestones=[1]|scheduler=multistep scheduler.milestones=[2] trainer.max_epochs=3",
+    "scheduler.gamma=0.5|scheduler=multistep scheduler.milestones=[1] trainer.max_epochs=2",
+    "scheduler.warmup_fraction=0.6",
+    "trainer.max_epochs=2",
+    "trainer.precision=bf16-mixed",
+    "trainer.gradient_clip_val=0.01",
+    "trainer.gradient_clip_algorithm=value",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.limit_train_batches=1",
+    "trainer.limit_val_batches=1|data.batch_size=2",
+    "trainer.check_val_every_n_epoch=2|trainer.max_epochs=2",
+]
+
+# Keys that leave the figures alone: other tests prove that they do what they say.
+ELSEWHERE = {
+    "test": "test_run",
+    "logger": "test_logs",
+    "figures.images": "test_run",
+    "early_stopping.patience": "test_run",
+    "early_stopping.min_delta": "test_run",
+    "data.cache_dir": "test_data",
+    "data.ram_limit_mb": "test_data",
+    "data.on_bad": "test_data",
+    "data.resize": "test_data",
+    "data.test_images": "test_run",
+    "data.root": "test_data",
+    "data.split_seed": "test_data",
+    "data.download": "test_data",
+    "model.pretrained": "test_networks",
+    "objective.mode": "test_run",
+    "objective.metric": "test_run",
+    "scheduler.monitor": "test_optim",
+    "scheduler.mode": "test_optim",
+    "scheduler.factor": "test_optim",
+    "scheduler.patience": "test_optim",
+    "trainer.accelerator": "one device on this machine",
+    "trainer.devices": "one device on this machine",
+    "trainer.strategy": "one device on this machine",
+    "trainer.deterministic": "test_run",
+    "trainer.enable_progress_bar": "test_run",
+}
+
+
+@pytest.fixture(scope="module")
+def outcome(
+    make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[Row]]:
+    """The history of a tiny run without its times, kept for the next test that asks for it."""
+    known: dict[str, list[Row]] = {}
+
+    def run(overrides: str) -> list[Row]:
+        if overrides not in known:
+            directory = tmp_path_factory.mktemp("run")
+            train(make_config(*TINY, *overrides.split()), directory)
+            rows = read_history(directory)
+            known[overrides] = [{k: v for k, v in row.items() if "/" in k} for row in rows]
+        return known[overrides]
+
+    return run
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_key_changes_the_computation(change: str, outcome: Callable[[str], list[Row]]) -> None:
+    changed, _, common = change.partition("|")
+    assert outcome(f"{common} {changed}".strip()) != outcome(common)
+
+
+def test_same_configuration_gives_the_same_figures(
+    outcome: Callable[[str], list[Row]], make_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    train(make_config(*TINY), tmp_path)
+    again = [{k: v for k, v in row.items() if "/" in k} for row in read_history(tmp_path)]
+    assert again == outcome("")
+
+
+def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
+    keys = set()
+    for group in ("data=shapes", "data=voc data.root=.", "data=voc2012 data.download=true"):
+        keys |= _keys(make_config(*group.split()))
+    for optimizer in ("adam", "amsgrad", "adamw", "sgd", "rmsprop"):
+        keys |= _keys(make_config(f"optimizer={optimizer}"))
+    for scheduler in ("none", "plateau", "cosine", "multistep", "onecycle"):
+        keys |= _keys(make_config(f"scheduler={scheduler}"))
+    tried = {override.split("=")[0] for change in CHANGES for override in change.replace("|", " ").split()}
+    # chosen by their group, not typed
+    fixed = {"task.name", "task.schema", "task.module._target_", "data._target_", "optimizer._target_",
+             "optimizer.amsgrad", "scheduler.name"}
+    assert keys - tried - set(ELSEWHERE) - fixed == set()
+
+
+def _keys(cfg: DictConfig) -> set[str]:
+    def walk(node: object, prefix: str) -> set[str]:
+        if isinstance(node, dict):
+            return {k for key, value in node.items() for k in walk(value, f"{prefix}.{key}")}
+        return {prefix.lstrip(".")}
+
+    return walk(OmegaConf.to_container(cfg), "")
