@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,7 +22,7 @@ _UNSAFE = re.compile(r"[^\w.@+~=,(){}-]+", re.ASCII)
 _DIGITS = 10
 
 
-def trial_name(overrides: Sequence[str]) -> str:
+def trial_name(overrides: Sequence[str], lead: Container[str] = ()) -> str:
     """Name the directory of a trial by its parsed overrides.
 
     ``optimizer.lr=1e-3 model.activation=gelu`` is ``model.activation=gelu,optimizer.lr=0.001``:
@@ -33,6 +33,8 @@ def trial_name(overrides: Sequence[str]) -> str:
 
     Args:
         overrides: Hydra's, one value each; the order of different keys does not count.
+        lead: keys that stand first in a name that must be cut, so that trials which differ in them
+            can be told apart; those that a sweep varies.
 
     Raises:
         hydra.errors.OverrideParseException: if one is not in Hydra's grammar.
@@ -43,10 +45,11 @@ def trial_name(overrides: Sequence[str]) -> str:
     parsed.sort(key=lambda override: override.key_or_group)
     if not parsed:
         return NO_OVERRIDES
-    name = ",".join(_text(override) for override in parsed)
-    safe = _UNSAFE.sub("_", name)
+    safe = _safe_text(parsed)
     if all(_says_all(override) for override in parsed) and len(safe) <= MAX_LENGTH:
         return safe
+    if len(safe) > MAX_LENGTH:
+        safe = _safe_text(sorted(parsed, key=lambda override: override.key_or_group not in lead))
     identity = json.dumps([[o.get_key_element(), *_tagged_value(o)] for o in parsed])
     digest = hashlib.sha256(identity.encode()).hexdigest()[:_DIGITS]
     return f"{safe[: MAX_LENGTH - _DIGITS - 1].rstrip(',')}~{digest}"
@@ -64,6 +67,10 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         if override.is_sweep_override():
             raise ValueError(f"{override.input_line} is a sweep, not one trial's override")
     return parsed
+
+
+def _safe_text(overrides: Sequence[Override]) -> str:
+    return _UNSAFE.sub("_", ",".join(map(_text, overrides)))
 
 
 def _text(override: Override) -> str:

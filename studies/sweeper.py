@@ -23,8 +23,16 @@ from omegaconf.errors import OmegaConfBaseException
 
 from common.errors import Problem, UserError, collect
 from common.record import RunRecord, read_record
-from studies.naming import trial_name
-from studies.table import UNFINISHED, best_row, format_table, sweep_table, unfinished, write_csv
+from studies.naming import parse_overrides, trial_name
+from studies.table import (
+    UNFINISHED,
+    best_row,
+    format_table,
+    sweep_table,
+    trial_labels,
+    unfinished,
+    write_csv,
+)
 
 TABLE = "sweep.csv"
 RUN_LOG = "run.log"
@@ -146,8 +154,9 @@ def check(
         )
     trials: list[Trial] = []
     reasons: dict[str, list[str]] = {}
+    lead = _varying_keys(combinations)
     for overrides in combinations:
-        name = trial_name(overrides)
+        name = trial_name(overrides, lead)
         try:
             composed = config_loader.load_sweep_config(config, list(overrides))
             trials.append(Trial(overrides, Path(str(composed.hydra.sweep.dir)) / name))
@@ -230,6 +239,12 @@ def _outcome(trial: Trial, job: JobReturn | None) -> RunRecord:
     return record
 
 
+def _varying_keys(combinations: Sequence[tuple[str, ...]]) -> set[str]:
+    """The keys in which trials differ; all list the same keys in the same order."""
+    columns = (column for column in zip(*combinations, strict=True) if len(set(column)) > 1)
+    return {parse_overrides(column[:1])[0].key_or_group for column in columns}
+
+
 def _reasons(error: Exception) -> list[str]:
     """The single problems of an error, without what frames them."""
     from common.help import ADVICE
@@ -258,11 +273,11 @@ def _refusal(reasons: dict[str, list[str]], total: int) -> UserError:
 def _failures(records: Sequence[RunRecord]) -> str:
     """Which trials did not complete, why, and where each one's log is."""
     problems = []
-    for record in records:
+    for record, label in zip(records, trial_labels(records), strict=True):
         if record.status != "completed":
             reason = (record.error or "no reason recorded").strip().partition("\n")[0]
             path = record.directory / RUN_LOG
             see = f"; see {path}" if path.exists() and path.stat().st_size else ""
-            problems.append(Problem(record.directory.name, f"{record.status}: {reason}{see}"))
+            problems.append(Problem(label, f"{record.status}: {reason}{see}"))
     what = f"of {len(records)} trials did not complete"
     return str(collect(what, problems, "the table above holds all of them"))

@@ -87,6 +87,15 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     return table
 
 
+def trial_labels(records: Sequence[RunRecord]) -> list[str]:
+    """What tells each trial from the others, e.g. ``optimizer.lr=0.01 seed=1``."""
+    columns = _swept(records)
+    return [
+        " ".join(f"{key}={values[row]}" for key, values in columns.items()) or record.directory.name
+        for row, record in enumerate(records)
+    ]
+
+
 def best_row(table: pd.DataFrame) -> int | None:
     """Position of the completed trial with the best objective; the first one on a tie.
 
@@ -106,14 +115,18 @@ def best_row(table: pd.DataFrame) -> int | None:
 def format_table(table: pd.DataFrame, width: int | None = None) -> str:
     """Plain text in which ``*`` marks the best trial.
 
+    Parts of a metric (``val/IoU/circle``, ``train/loss/detection``) are left to the CSV file.
+
     Args:
         table: from `sweep_table`.
         width: characters of a line, the terminal's if ``None``; columns that do not fit continue
             below, with the marks repeated.
     """
-    cells = table.astype(object)
-    for position, column in enumerate(table.columns):
-        form = _form(column, table.attrs["metrics"])
+    metrics = table.attrs["metrics"]
+    parts = [key for key in metrics if key.count("/") > 1 and key != table.attrs["objective"]]
+    cells = table.drop(columns=parts).astype(object)
+    for position, column in enumerate(cells.columns):
+        form = _form(column, metrics)
         cells.isetitem(position, [_cell(value, form) for value in table[column]])
     best = best_row(table)
     cells.index = ["*" if row == best else "" for row in range(len(cells))]

@@ -12,6 +12,7 @@ from hydra.test_utils.launcher_common_tests import (
     LauncherTestSuite,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:Future Hydra")
 ROOT = Path(__file__).parents[2]
 SWEEPER = "hydra/sweeper=phasewise"
 

@@ -109,6 +109,15 @@ def test_the_order_of_keys_does_not_count() -> None:
     assert len({trial_name(order) for order in itertools.permutations(overrides)}) == 1
 
 
+def test_a_cut_name_begins_with_what_varies() -> None:
+    overrides = ["a.long=" + "x" * 150, "b=1", "optimizer.lr=0.1", "seed=1"]
+    name = trial_name(overrides, {"optimizer.lr", "seed"})
+    assert name.startswith("optimizer.lr=0.1,seed=1,a.long=xxx")
+    assert name[-11:] == trial_name(overrides)[-11:]
+    assert len(name) == MAX_LENGTH
+    assert trial_name(["a=1", "b=2"], {"b"}) == "a=1,b=2"
+
+
 def test_sweeps_and_nonsense_are_refused() -> None:
     with pytest.raises(ValueError, match="a sweep"):
         trial_name(["seed=0,1"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from common.record import RECORD, RunRecord
-from studies.table import best_row, format_table, sweep_table, unfinished, write_csv
+from studies.table import best_row, format_table, sweep_table, trial_labels, unfinished, write_csv
 
 
 def record(
@@ -104,6 +104,20 @@ def test_terminal_text() -> None:
         "         0.001   0.1235     4   0.3333  11,181,642  3725.3",
         "*         0.01   0.5000     4        -           -    61.2",
     ]
+
+
+def test_parts_of_metrics_are_left_to_the_csv() -> None:
+    best = {"val/mIoU": 0.5, "val/IoU/circle": 0.4, "train/loss/detection": 1.0, "val/mAP": 0.1}
+    table = sweep_table([record("seed=0", 0.5, best=best)])
+    assert "val/IoU/circle" in table.columns
+    assert format_table(table, width=200).split()[:4] == ["seed", "val/mIoU", "epoch", "val/mAP"]
+
+
+def test_labels_say_what_differs() -> None:
+    rows = [record("a=1 b=x c=2", 0.5), record("a=1 b=y c=3", 0.5)]
+    assert trial_labels(rows) == ["b=x c=2", "b=y c=3"]
+    assert trial_labels(rows[:1]) == ["a=1 b=x c=2"]
+    assert trial_labels([record("", 0.5, directory=Path("out/default"))]) == ["default"]
 
 
 @pytest.mark.parametrize("width", [1, 20, 30, 45, 80])
