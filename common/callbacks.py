@@ -71,7 +71,7 @@ class EpochLog(Callback):
         now = time.perf_counter()
         self._train_seconds += (self._validation_start or now) - self._start
         row: dict[str, float] = {
-            "epoch": trainer.current_epoch,
+            "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "seconds": round(now - self._start, 3),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
@@ -87,7 +87,7 @@ class EpochLog(Callback):
         for name in ("train/loss", "val/loss"):
             if not math.isfinite(row.get(name, 0.0)):
                 raise DivergedError(
-                    f"{name} became {row[name]} in epoch {trainer.current_epoch}; a smaller "
+                    f"{name} became {row[name]} in epoch {row['epoch']}; a smaller "
                     "optimizer.lr, a scheduler with warm-up or trainer.gradient_clip_val may help"
                 )
 
@@ -96,7 +96,7 @@ class EpochLog(Callback):
         values = "  ".join(f"{name} {row[name]:.4g}" for name in shown)
         best = self.history.best(self.metric, self.mode)
         mark = "  *" if best is not None and best["epoch"] == row["epoch"] else ""
-        return f"epoch {row['epoch'] + 1}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
+        return f"epoch {row['epoch']}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
 
 
 def _checkpoints(directory: Path, objective: Mapping[str, str]) -> list[Callback]:

@@ -32,12 +32,12 @@ def curves(rows: Sequence[Row], objective: Mapping[str, str], best: Row | None) 
     for ax, panel in zip(axes, panels, strict=False):
         for split, colour in (("train", TRAIN), ("val", VAL)):
             points = [
-                (r["epoch"] + 1, r[f"{split}/{panel}"]) for r in rows if f"{split}/{panel}" in r
+                (r["epoch"], r[f"{split}/{panel}"]) for r in rows if f"{split}/{panel}" in r
             ]
             if points:
                 ax.plot(*zip(*points, strict=True), color=colour, marker=".", label=split)
         if best is not None:
-            ax.axvline(best["epoch"] + 1, color="0.5", linestyle=":", label="best epoch")
+            ax.axvline(best["epoch"], color="0.5", linestyle=":", label="best epoch")
         ax.set(title=panel, xlabel="epoch")
         ax.grid(alpha=0.3)
     for ax in axes[len(panels) :]:

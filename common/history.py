@@ -24,11 +24,11 @@ class History:
         self.rows: list[Row] = read_history(directory)
 
     def cut(self, epochs: int) -> None:
-        """Forget everything from epoch ``epochs`` on: a resumed run does it again."""
-        self.rows = [row for row in self.rows if row["epoch"] < epochs]
+        """Keep the first ``epochs`` epochs: a resumed run does the later ones again."""
+        self.rows = [row for row in self.rows if row["epoch"] <= epochs]
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Add an epoch (``epoch`` counts from 0) and write the file."""
+        """Add an epoch (``epoch`` counts from 1) and write the file."""
         self.rows.append(dict(row))
         columns = list(dict.fromkeys(key for r in self.rows for key in r))
         temporary = self.path.with_suffix(".tmp")

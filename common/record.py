@@ -148,7 +148,7 @@ class RunRecord:
             status: anything but ``running``.
             error: why it did not complete, in one or a few lines; the traceback is in ``run.log``.
             value: the objective at its best epoch.
-            epoch: that epoch, counted from 0.
+            epoch: that epoch, counted from 1.
             best: metrics at that epoch; ``last``, ``test``, ``baselines``, ``cost`` as above.
             data: ``None`` keeps what was known at the start.
 

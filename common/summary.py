@@ -40,7 +40,7 @@ def summary_text(record: RunRecord) -> str:
 
 def _best_title(record: RunRecord) -> str:
     epoch = record.objective["epoch"]
-    return "best epoch" if epoch is None else f"best epoch ({epoch + 1})"
+    return "best epoch" if epoch is None else f"best epoch ({epoch})"
 
 
 def _as_val(scores: Mapping[str, Any]) -> dict[str, Any]:
