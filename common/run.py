@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import lightning as L
@@ -264,13 +265,13 @@ class _Job:
 
     def _cost(self) -> dict[str, Any]:
         rows = self.history.rows
-        seconds = sorted(row["seconds"] for row in rows)
+        seconds = [row["seconds"] for row in rows]
         checkpoint = self.directory / "checkpoints" / f"{BEST}.ckpt"
         found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
         speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
         return {
             "seconds": time.perf_counter() - self.start,
-            "seconds_per_epoch": seconds[len(seconds) // 2] if seconds else None,
+            "seconds_per_epoch": median(seconds) if seconds else None,
             "images_per_second": speed[0] if speed else None,
             "peak_memory_mb": peak_memory_mb(),
             "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
