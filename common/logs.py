@@ -20,6 +20,7 @@ _NOT_FOR_US = (
     r".*smaller than the logging interval.*",
     r".*exists and is not empty.*",
     r".*Trying to infer the `batch_size`.*",
+    r".*sync_dist=True.*",  # what is logged per epoch is gathered from all ranks already
     r".*LeafSpec.*deprecated.*",
     r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
 )

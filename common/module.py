@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
 
 from common.data import Batch, StoreDataModule
 from common.optim import build_optimizer, build_schedulers
@@ -31,10 +32,15 @@ class TaskModule(L.LightningModule, ABC):
         super().__init__()
         self.config = dict(config)
         self.info = self.describe(data)
+        self.mean_losses = MetricCollection({name: MeanMetric() for name in self.loss_names()})
 
     @abstractmethod
     def describe(self, data: StoreDataModule) -> dict[str, Any]:
         """What a checkpoint must know of the data to be used without it, as plain containers."""
+
+    @abstractmethod
+    def loss_names(self) -> tuple[str, ...]:
+        """The names of the loss terms."""
 
     @abstractmethod
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -46,7 +52,8 @@ class TaskModule(L.LightningModule, ABC):
 
     @abstractmethod
     def reported(self, terms: dict[str, Tensor]) -> Tensor:
-        """What ``train/loss`` and ``val/loss`` report: comparable between runs."""
+        """What ``train/loss`` and ``val/loss`` report, linear in the terms and comparable between
+        runs."""
 
     @abstractmethod
     def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
@@ -84,35 +91,30 @@ class TaskModule(L.LightningModule, ABC):
         """Dropout draws from torch's global generator: start it anew, so that resuming is exact."""
         torch.manual_seed(derive(self.config["seed"], "epoch", self.current_epoch))
 
-    def _log_losses(self, stage: str, terms: dict[str, Tensor], size: int) -> None:
-        values = {f"{stage}/loss": self.reported(terms)}
+    def _log_losses(self, stage: str, terms: dict[str, Tensor], **options: Any) -> None:
+        values = {f"{stage}/loss": self.reported(terms).detach()}
         if len(terms) > 1:
-            values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
-        self.log_dict(
-            {name: value.detach() for name, value in values.items()},
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            sync_dist=stage != "train",
-        )
+            values |= {f"{stage}/loss/{name}": value.detach() for name, value in terms.items()}
+        self.log_dict(values, on_step=False, on_epoch=True, **options)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch; under mixup the loss is mixed as the images were (Zhang et al. 2018)."""
         _, terms = self.losses(batch)
-        self._log_losses("train", terms, len(batch["index"]))
+        self._log_losses("train", terms, batch_size=len(batch["index"]), sync_dist=True)
         return self.total(terms)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        self._evaluate("val", batch)
+        self._evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        self._evaluate("test", batch)
+        self._evaluate(batch)
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
+    def _evaluate(self, batch: Batch) -> None:
         outputs, terms = self.losses(batch)
-        self._log_losses(stage, terms, len(batch["index"]))
+        for name, term in terms.items():
+            self.mean_losses[name].update(term, weight=len(batch["index"]))
         self.score(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:
@@ -124,6 +126,9 @@ class TaskModule(L.LightningModule, ABC):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
+        # Every rank computes, also one whose shard is empty: metrics gather from all of them.
+        self._log_losses(stage, self.mean_losses.compute())
+        self.mean_losses.reset()
         values = {f"{stage}/{name}": value for name, value in self.scores().items()}
         self.log_dict({name: torch.tensor(value) for name, value in values.items()})
 

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from common.callbacks import BEST, LAST, EpochLog, build_callbacks, shows_progress
@@ -67,6 +68,8 @@ def train(
         UserError: bad input, or ``directory`` holds another run.
         DivergedError: the loss is no longer finite.
     """
+    if rank_zero_only.rank:
+        logging.disable(logging.INFO)  # the first device speaks for all
     mark = fingerprint(cfg)
     previous = read_record(directory)
     if previous is not None and previous.fingerprint != mark:
@@ -97,8 +100,10 @@ def train(
         raise
     finally:
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
-    log.info(summary_text(record))
-    log.info("\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory)
+    if record.status == "completed":  # the first of several devices writes the record
+        log.info(summary_text(record))
+    if not trial:
+        log.info("\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory)
     return record.objective["value"]
 
 

@@ -28,7 +28,7 @@ def majority_class(data: StoreDataModule, split: str) -> Scores:
     for batch in _chunks(data, "train", "mask"):
         count += batch["mask"].flatten().bincount(minlength=256)
     count[VOID] = 0
-    metrics = make_metrics(classes, segmentation=True, detection=False)
+    metrics = make_metrics(classes, ["segmentation"])
     for batch in _chunks(data, split, "mask"):
         metrics["segmentation"].update(
             torch.full_like(batch["mask"], int(count.argmax())), batch["mask"]
@@ -46,7 +46,7 @@ def mean_boxes(data: StoreDataModule, split: str) -> Scores:
         "scores": occurrences[present] / occurrences.sum().clamp(min=1),
         "labels": present,
     }
-    metrics = make_metrics(classes, segmentation=False, detection=True)
+    metrics = make_metrics(classes, ["detection"])
     for batch in _chunks(data, split, "boxes", "labels", "difficult", "has_boxes"):
         update_boxes(metrics["detection"], [guess] * len(batch["labels"]), batch)
     return compute_scores(metrics, data.splits.class_names)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
@@ -46,16 +47,43 @@ class SegmentationScores(MulticlassConfusionMatrix):
         return {"miou": iou.nanmean(), "pixel_acc": hits.sum() / matrix.sum(), "iou": iou}
 
 
-def make_metrics(num_classes: int, *, segmentation: bool, detection: bool) -> nn.ModuleDict:
-    """The metrics of the heads that are there."""
-    metrics = nn.ModuleDict()
-    if segmentation:
-        metrics["segmentation"] = SegmentationScores(num_classes)
-    if detection:
-        metrics["detection"] = MeanAveragePrecision(
-            box_format="xyxy", class_metrics=True, backend="faster_coco_eval"
+class BoxScores(MeanAveragePrecision):
+    """COCO's mAP in which ranks may hold different numbers of images, or none.
+
+    torchmetrics gathers its lists tensor by tensor, which aborts where the lists differ in length.
+    Without an annotated image on any rank, ``map`` and ``map_50`` are NaN and no class is listed;
+    COCO's evaluator would fail.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            box_format="xyxy", class_metrics=True, backend="faster_coco_eval", **kwargs
         )
-        metrics["detection"].warn_on_many_detections = False
+        self.warn_on_many_detections = False
+
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
+        own = {name: [item.cpu() for item in getattr(self, name)] for name in self._reductions}
+        everyone: list[Any] = [None] * dist.get_world_size(process_group)
+        dist.all_gather_object(everyone, own, process_group)
+        for name in own:
+            setattr(self, name, [item.to(self.device) for other in everyone for item in other[name]])
+
+    def compute(self) -> dict[str, Tensor]:
+        """torchmetrics' dictionary, of all images so far."""
+        if self.groundtruth_labels:
+            return super().compute()
+        none = torch.zeros(0)
+        undefined = torch.tensor(torch.nan)
+        return {"map": undefined, "map_50": undefined, "classes": none, "map_per_class": none}
+
+
+def make_metrics(num_classes: int, tasks: Sequence[str]) -> nn.ModuleDict:
+    """The metrics of ``segmentation``, of ``detection`` or of both."""
+    metrics = nn.ModuleDict()
+    if "segmentation" in tasks:
+        metrics["segmentation"] = SegmentationScores(num_classes)
+    if "detection" in tasks:
+        metrics["detection"] = BoxScores()
     return metrics
 
 
@@ -90,15 +118,10 @@ def compute_scores(metrics: nn.ModuleDict, class_names: Sequence[str]) -> Scores
         scores |= {"mIoU": defined(found["miou"]), "pixel_acc": defined(found["pixel_acc"])}
         scores |= _per_class("IoU", range(len(class_names)), found["iou"], class_names)
     if "detection" in metrics:
-        metric = metrics["detection"]
-        # COCO's evaluator fails on a set without a single annotated image.
-        if metric.groundtruth_labels:
-            found = metric.compute()
-            scores |= {"mAP": defined(found["map"]), "mAP50": defined(found["map_50"])}
-            labels = found["classes"].flatten().tolist()
-            scores |= _per_class("AP", labels, found["map_per_class"].flatten(), class_names)
-        else:
-            scores |= {"mAP": torch.nan, "mAP50": torch.nan}
+        found = metrics["detection"].compute()
+        scores |= {"mAP": defined(found["map"]), "mAP50": defined(found["map_50"])}
+        labels = found["classes"].flatten().int().tolist()
+        scores |= _per_class("AP", labels, found["map_per_class"].flatten(), class_names)
     for metric in metrics.values():
         metric.reset()
     return scores

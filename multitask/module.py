@@ -20,6 +20,8 @@ from multitask.losses import FcosLoss, SegmentationLoss, class_balance, decode_b
 from multitask.metrics import Detections, compute_scores, make_metrics, update_boxes
 from multitask.networks import MultitaskNetwork
 
+TASKS = ("segmentation", "detection")
+
 SCORE_THRESHOLD = 0.05
 CANDIDATES = 400
 """Best-scoring boxes per image that go into non-maximum suppression."""
@@ -53,13 +55,9 @@ class MultitaskModule(TaskModule):
             focal_gamma=loss["focal_gamma"],
         )
         self.detection_loss = FcosLoss(loss["boxes"])
-        tasks = {
-            "segmentation": model["segmentation_head"] != "none",
-            "detection": model["detection_head"] != "none",
-        }
-        self.weights = {task: loss[f"{task}_weight"] for task, on in tasks.items() if on}
+        self.weights = {task: loss[f"{task}_weight"] for task in self.loss_names()}
         self.balance = make_balance(loss["balance"], self.weights)
-        self.metrics = make_metrics(classes, **tasks)
+        self.metrics = make_metrics(classes, self.loss_names())
 
     def describe(self, data: StoreDataModule) -> dict[str, Any]:
         """Class names (background first) and the side of the images in pixels."""
@@ -68,6 +66,11 @@ class MultitaskModule(TaskModule):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to the outputs of `MultitaskNetwork.forward`."""
         return self.network(images)
+
+    def loss_names(self) -> tuple[str, ...]:
+        """The tasks that have a head."""
+        model = self.config["model"]
+        return tuple(task for task in TASKS if model[f"{task}_head"] != "none")
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Outputs and the terms ``segmentation`` and ``detection``."""
