@@ -93,7 +93,6 @@ class StoreDataModule(L.LightningDataModule, ABC):
         root: str | None = None,
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # small splits, many ranks
         self.root = Path(root).expanduser() if root else None
         self.image_size = image_size
         self.resize = resize

@@ -21,6 +21,7 @@ _NOT_FOR_US = (
     r".*exists and is not empty.*",
     r".*Trying to infer the `batch_size`.*",
     r".*sync_dist=True.*",  # what is logged per epoch is gathered from all ranks already
+    r".*was called before the ``update``.*",  # by a rank whose shard is empty
     r".*LeafSpec.*deprecated.*",
     r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
 )

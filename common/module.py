@@ -112,6 +112,8 @@ class TaskModule(L.LightningModule, ABC):
         self._evaluate(batch)
 
     def _evaluate(self, batch: Batch) -> None:
+        if not len(batch["index"]):
+            return  # a rank without rows, see `common.sampling.BatchSchedule`
         outputs, terms = self.losses(batch)
         for name, term in terms.items():
             self.mean_losses[name].update(term, weight=len(batch["index"]))

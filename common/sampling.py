@@ -25,7 +25,9 @@ class BatchSchedule(Sampler[IndexBatch]):
 
     Training (``shuffle``) draws a permutation each epoch, leaves out the remainder that fills no
     batch (a batch of one breaks batch norm), and gives every rank the same number of batches.
-    Evaluation goes through all rows once, in order; shards may be unequal or empty.
+    Evaluation goes through all rows once, in order; shards may be unequal. A rank without rows gets
+    one empty batch: without any, Lightning would leave it out, and the other ranks' metrics would
+    wait for it forever.
 
     Args:
         count: rows in the store.
@@ -67,7 +69,8 @@ class BatchSchedule(Sampler[IndexBatch]):
 
     def __len__(self) -> int:
         if not self.shuffle:
-            return math.ceil(len(range(self.rank, self.count, self.world_size)) / self.batch_size)
+            rows = len(range(self.rank, self.count, self.world_size))
+            return max(math.ceil(rows / self.batch_size), 1)
         each = max(self.count // self.world_size, 1)
         return max(each // self.batch_size, 1)
 

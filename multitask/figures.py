@@ -50,7 +50,7 @@ def image_score(
     """
     parts = []
     if mask is not None and bool(batch["has_mask"][i]):
-        metric = SegmentationScores(classes).to(mask.device)
+        metric = SegmentationScores(classes, sync_on_compute=False).to(mask.device)
         metric.update(mask, batch["mask"][i])
         parts.append(float(metric.compute()["miou"]))
     if found is not None and bool(batch["has_boxes"][i]):

@@ -105,9 +105,9 @@ ELSEWHERE = {
     "scheduler.mode": "test_optim",
     "scheduler.factor": "test_optim",
     "scheduler.patience": "test_optim",
-    "trainer.accelerator": "one device on this machine",
-    "trainer.devices": "one device on this machine",
-    "trainer.strategy": "one device on this machine",
+    "trainer.accelerator": "test_devices",
+    "trainer.devices": "test_devices",
+    "trainer.strategy": "test_devices",
     "trainer.deterministic": "test_run",
     "trainer.enable_progress_bar": "test_run",
 }
