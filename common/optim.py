@@ -47,9 +47,14 @@ def build_schedulers(
     per_epoch = max(total_steps // epochs, 1)
     if name == "onecycle":
         rate = optimizer.param_groups[0]["lr"]
-        # OneCycleLR wants at least a step on either side of its peak.
+        # OneCycleLR wants at least a step on either side of its peak. By default it moves the
+        # momentum too, which would make optimizer.momentum a dead key.
         cycle = OneCycleLR(
-            optimizer, rate, max(total_steps, 2), pct_start=config["warmup_fraction"]
+            optimizer,
+            rate,
+            max(total_steps, 2),
+            pct_start=config["warmup_fraction"],
+            cycle_momentum=False,
         )
         return [_each_step(cycle)]
     warmup = min(config["warmup_epochs"] * per_epoch, total_steps - 1)
