@@ -6,10 +6,11 @@ itself and strides 2, 4, 8, 16 and 32. Transformers have no stride 2; theirs has
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -22,6 +23,9 @@ from common.errors import UserError
 
 DEEPEST = 32
 """Stride of the last feature map: sides of images are multiples of it."""
+
+HUB_TIMEOUT = 5
+"""Seconds that Hugging Face has to answer before a download is not tried."""
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "network.")
@@ -39,6 +43,9 @@ class ViTPyramid(nn.Module):
         image_size: side of the images in pixels.
         pretrained: download timm's weights.
     """
+
+    added = ("up4.", "up8.")
+    """Prefixes of parameters that no weights file of the transformer has."""
 
     def __init__(self, name: str, image_size: int, pretrained: bool = False) -> None:
         super().__init__()
@@ -74,16 +81,22 @@ def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -
     Raises:
         UserError: the network cannot be built, its weights not fetched, or the file does not fit.
     """
-    download = pretrained is True
+    if pretrained is True:
+        with _hub() as unreachable:
+            try:
+                backbone = _build(name, image_size, download=True)
+            except Exception as error:  # whatever the network, the hub or the network's code raises
+                reason = unreachable or f"{type(error).__name__}: {_first_line(error)}"
+                raise UserError(
+                    f"model.pretrained=true: no weights for {name} could be downloaded ({reason}). "
+                    "Without internet, give a weights file, model.pretrained=PATH, or train "
+                    "without, model.pretrained=false"
+                ) from error
     try:
-        backbone = _build(name, image_size, download)
-    except Exception as error:
-        if download:
-            raise UserError(
-                f"model.pretrained=true: no weights for {name} could be downloaded "
-                f"({type(error).__name__}: {_first_line(error)}). Without internet, give a weights "
-                "file, model.pretrained=PATH, or train without, model.pretrained=false"
-            ) from error
+        if pretrained is not True:
+            backbone = _build(name, image_size, download=False)
+        _check_maps(backbone, image_size)
+    except Exception as error:  # each architecture has its own way of failing
         raise UserError(
             f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
             f"pyramid of strides 2 to 32 ({type(error).__name__}: {_first_line(error)})"
@@ -93,17 +106,58 @@ def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -
     return backbone
 
 
+@contextmanager
+def _hub() -> Iterator[str | None]:
+    """Go offline if Hugging Face cannot be reached, and say why: its client tries a dead connection
+    six times for each file, up to a minute in all, before it looks into its cache."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import get_session
+
+    offline, unreachable = constants.HF_HUB_OFFLINE, None
+    try:
+        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT)
+    except Exception as error:  # of the HTTP library that huggingface_hub happens to use
+        unreachable = f"{constants.ENDPOINT} cannot be reached: {_first_line(error)}"
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield unreachable
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
 def _build(name: str, image_size: int, download: bool) -> nn.Module:
     if name in smp_names():
         return smp.encoders.get_encoder(name, weights="imagenet" if download else None)
-    with torch.device("meta"):
-        probe = timm.create_model(name, features_only=True)
+    probe, sized = _probe(name, image_size)
     if set(probe.feature_info.reduction()) == {16}:
         return ViTPyramid(name, image_size, download)
-    # Windowed transformers fix their image size when they are built; networks without that
-    # argument take any size.
-    sized = {"img_size": image_size} if hasattr(probe, "patch_embed") else {}
     return smp.encoders.get_encoder(f"tu-{name}", weights=download or None, **sized)
+
+
+def _probe(name: str, image_size: int) -> tuple[Any, dict[str, int]]:
+    """A timm network without memory, and what it must be told of the image size.
+
+    Windowed transformers fix it when they are built; networks without the argument take any size.
+    """
+    sized = {"img_size": image_size}
+    with torch.device("meta"):
+        try:
+            return timm.create_model(name, features_only=True, **sized), sized
+        except TypeError:
+            return timm.create_model(name, features_only=True), {}
+
+
+@torch.no_grad()
+def _check_maps(backbone: nn.Module, image_size: int) -> None:
+    """Some networks find out only now that a window or a position table does not fit."""
+    backbone.eval()
+    maps = backbone(torch.zeros(1, 3, image_size, image_size))
+    backbone.train()
+    sides = (image_size // 2**level for level in range(6))
+    wanted = [(1, c, s, s) for c, s in zip(backbone.out_channels, sides, strict=True)]
+    found = [tuple(m.shape) for m in maps]
+    if found != wanted:
+        raise ValueError(f"its maps are {found}")
 
 
 def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
@@ -122,15 +176,22 @@ def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
         )
     found = _read_weights(path)
     wanted = backbone.state_dict()
-    fitting = _match(found, wanted)
-    missing = [key for key in wanted if key not in fitting and "num_batches" not in key]
-    if missing:
-        raise UserError(
-            f"model.pretrained={file}: these weights do not fit model.backbone={name}: "
-            f"{len(wanted) - len(missing)} of {len(wanted)} tensors found with the right shape, "
+    fitting, deeper = _match(found, wanted)
+    added = getattr(backbone, "added", ())
+    needed = [k for k in wanted if "num_batches" not in k and not k.startswith(added or "!")]
+    missing = [key for key in needed if key not in fitting]
+    if missing or deeper:
+        reason = (
+            f"{len(needed) - len(missing)} of {len(needed)} tensors found with the right shape, "
             f"the first one missing is {missing[0]} {tuple(wanted[missing[0]].shape)}"
+            if missing
+            else f"they are of a deeper network, which has {deeper[0]}"
         )
-    backbone.load_state_dict(fitting, strict=False)
+        raise UserError(
+            f"model.pretrained={file}: these weights do not fit model.backbone={name}: {reason}"
+        )
+    # Some of SMP's encoders override load_state_dict, and then it takes no argument `strict`.
+    nn.Module.load_state_dict(backbone, fitting, strict=False)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

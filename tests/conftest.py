@@ -20,6 +20,7 @@ TINY = (
     "data.batch_size=4",
     "trainer.max_epochs=1",
     "figures.images=0",
+    "model.backbone=test_resnet",  # timm's smallest
 )
 
 
