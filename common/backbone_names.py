@@ -39,4 +39,4 @@ def timm_names() -> frozenset[str]:
 
 def is_backbone(name: str) -> bool:
     """Whether ``name`` is an SMP encoder or a timm architecture (``name.tag`` included)."""
-    return name in smp_names() or name.split(".")[0] in timm_names()
+    return name in smp_names() or name.split(".", 1)[0] in timm_names()

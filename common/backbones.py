@@ -176,21 +176,26 @@ def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
         )
     found = _read_weights(path)
     wanted = backbone.state_dict()
-    fitting, deeper = _match(found, wanted)
+    fitting, others = _match(found, wanted)
     added = getattr(backbone, "added", ())
-    needed = [k for k in wanted if "num_batches" not in k and not k.startswith(added or "!")]
+    needed = [k for k in wanted if "num_batches" not in k and not k.startswith(added)]
     missing = [key for key in needed if key not in fitting]
-    if missing or deeper:
+    bare = [_bare(key) for key in wanted]
+    deeper = [key for key in others if _is_deeper(_bare(key), bare)]
+    reason = ""
+    if missing:
+        shape = tuple(wanted[missing[0]].shape)
         reason = (
             f"{len(needed) - len(missing)} of {len(needed)} tensors found with the right shape, "
-            f"the first one missing is {missing[0]} {tuple(wanted[missing[0]].shape)}"
-            if missing
-            else f"they are of a deeper network, which has {deeper[0]}"
+            f"the first one missing is {missing[0]} {shape}"
         )
+    elif deeper:
+        reason = f"they are of a deeper network, with {deeper[0]}"
+    if reason:
         raise UserError(
             f"model.pretrained={file}: these weights do not fit model.backbone={name}: {reason}"
         )
-    # Some of SMP's encoders override load_state_dict, and then it takes no argument `strict`.
+    # Some of SMP's encoders override the method, and theirs takes no `strict`.
     nn.Module.load_state_dict(backbone, fitting, strict=False)
 
 
@@ -202,16 +207,10 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:
+    except Exception as error:  # the readers fail on strangers' bytes in all kinds of ways
         raise UserError(
-            f"model.pretrained={path}: not a file of weights that can be read safely "
-            f"({_first_line(error)})"
+            f"model.pretrained={path}: damaged, or not a file of weights alone: a state dict saved "
+            f"by torch.save or safetensors, no pickled network ({type(error).__name__})"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -221,22 +220,39 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     return {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
 
 
-def _match(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of ``found`` under the names of ``wanted``, prefixes of wrappers set aside."""
-    bare = {_strip(key): key for key in wanted}
-    matched = {}
+def _match(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of ``found`` under the names of ``wanted``, and the names that are not wanted."""
+    bare = {_bare(key): key for key in wanted}
+    matched, others = {}, []
     for key, value in found.items():
-        target = key if key in wanted else bare.get(_strip(key))
-        if target is not None and wanted[target].shape == value.shape:
+        target = key if key in wanted else bare.get(_bare(key))
+        if target is None:
+            others.append(key)
+        elif wanted[target].shape == value.shape:
             matched[target] = value
-    return matched
+    return matched, others
 
 
-def _strip(key: str) -> str:
+def _bare(key: str) -> str:
+    """A name without the prefixes of wrappers, and the same for ``stages.0`` and ``stages_0``, as
+    timm's feature extractors call it."""
     for prefix in _PREFIXES:
         if key.startswith(prefix):
-            return _strip(key.removeprefix(prefix))
-    return key
+            return _bare(key.removeprefix(prefix))
+    return key.replace(".", "_")
+
+
+def _is_deeper(key: str, wanted: list[str]) -> bool:
+    """Whether ``key`` is of a block that a stage of the network lacks, its last stage apart: feature
+    extractors may end before the network does."""
+    for number in re.finditer(r"_\d+(?=_)", key):
+        if not any(name.startswith(f"{key[: number.end()]}_") for name in wanted):
+            stage = f"{key[: number.start()]}_"
+            members = [i for i, name in enumerate(wanted) if name.startswith(stage)]
+            return bool(members) and members[-1] + 1 < len(wanted)
+    return False
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The DataModule that all tasks share: read once, keep decoded, gather and augment on the device."""
+"""The DataModule that all tasks share: read once, keep decoded, gather, augment on the device."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         return transform(rows, seed)
 
     def gather(self, split: str, index: Tensor, device: torch.device) -> Batch:
-        """Rows ``index`` of a split on ``device``, images still uint8, with ``index`` beside them."""
+        """Rows ``index`` of a split on ``device``, images still uint8, ``index`` beside them."""
         store = self.splits.stores[split]
         if device.type == "cuda" and store.device != device and self._fits(store, device):
             store = self.splits.stores[split] = store.to(device)

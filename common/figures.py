@@ -31,9 +31,7 @@ def curves(rows: Sequence[Row], objective: Mapping[str, str], best: Row | None) 
     axes = figure.subplots(height, columns, squeeze=False).flatten()
     for ax, panel in zip(axes, panels, strict=False):
         for split, colour in (("train", TRAIN), ("val", VAL)):
-            points = [
-                (r["epoch"], r[f"{split}/{panel}"]) for r in rows if f"{split}/{panel}" in r
-            ]
+            points = [(r["epoch"], r[f"{split}/{panel}"]) for r in rows if f"{split}/{panel}" in r]
             if points:
                 ax.plot(*zip(*points, strict=True), color=colour, marker=".", label=split)
         if best is not None:

@@ -76,7 +76,8 @@ def _keep_activation(norm: nn.Module, new: nn.Module) -> nn.Module:
 def init_weights(module: nn.Module, scheme: str) -> None:
     """Draw the weights of all convolutions and linear layers anew; biases become 0.
 
-    ``kaiming``: He et al. 2015, normal, fan out, ReLU gain. ``xavier``: Glorot & Bengio 2010, uniform.
+    ``kaiming``: He et al. 2015, normal, fan out, ReLU gain. ``xavier``: Glorot & Bengio 2010,
+    uniform.
     ``normal``: standard deviation 0.02 (Radford et al. 2015). ``orthogonal``: Saxe et al. 2013.
     ``native`` leaves what the library drew.
     """

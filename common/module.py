@@ -75,7 +75,7 @@ class TaskModule(L.LightningModule, ABC):
         """What the optimizer trains, in torch's form; a task may set options per group."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
-    def configure_optimizers(self) -> dict[str, Any] | tuple[list, list]:
+    def configure_optimizers(self) -> Any:
         """As ``optimizer`` and ``scheduler`` of the config say."""
         optimizer = build_optimizer(self.config["optimizer"], self.parameter_groups())
         schedulers = build_schedulers(

@@ -81,7 +81,7 @@ def _plateau(
 ) -> list[dict[str, Any]]:
     plateau = ReduceLROnPlateau(
         optimizer,
-        mode=config["mode"] or objective["mode"],
+        mode="max" if (config["mode"] or objective["mode"]) == "max" else "min",
         factor=config["factor"],
         patience=config["patience"],
         min_lr=config["min_lr"],

@@ -68,7 +68,7 @@ def train(
         UserError: bad input, or ``directory`` holds another run.
         DivergedError: the loss is no longer finite.
     """
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, "rank", 0):
         logging.disable(logging.INFO)  # the first device speaks for all
     mark = fingerprint(cfg)
     previous = read_record(directory)
@@ -103,7 +103,9 @@ def train(
     if record.status == "completed":  # the first of several devices writes the record
         log.info(summary_text(record))
     if not trial:
-        log.info("\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory)
+        log.info(
+            "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
+        )
     return record.objective["value"]
 
 
@@ -188,6 +190,7 @@ class _Job:
 
     def _fit(self, data: StoreDataModule) -> None:
         assert self.trainer is not None
+        assert self.module is not None
         last = self.directory / "checkpoints" / f"{LAST}.ckpt"
         checkpoint = None
         if last.is_file():

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from common.data import Batch, StoreDataModule
 from common.module import Scores
-from multitask.metrics import VOID, compute_scores, make_metrics, update_boxes
+from multitask.metrics import (
+    VOID,
+    BoxScores,
+    SegmentationScores,
+    compute_scores,
+    make_metrics,
+    update_boxes,
+)
 
 CHUNK = 256
 """Images looked at together."""
@@ -30,14 +38,13 @@ def majority_class(data: StoreDataModule, split: str) -> Scores:
     count[VOID] = 0
     metrics = make_metrics(classes, ["segmentation"])
     for batch in _chunks(data, split, "mask"):
-        metrics["segmentation"].update(
-            torch.full_like(batch["mask"], int(count.argmax())), batch["mask"]
-        )
+        guess = torch.full_like(batch["mask"], int(count.argmax()))
+        cast(SegmentationScores, metrics["segmentation"]).update(guess, batch["mask"])
     return compute_scores(metrics, data.splits.class_names)
 
 
 def mean_boxes(data: StoreDataModule, split: str) -> Scores:
-    """Every image gets the mean training box of each class, scored by how often the class occurs."""
+    """Every image gets the mean training box of each class, scored by the class's frequency."""
     classes = len(data.splits.class_names)
     boxes, occurrences = _mean_boxes(data, classes)
     present = occurrences.nonzero().flatten()
@@ -48,7 +55,7 @@ def mean_boxes(data: StoreDataModule, split: str) -> Scores:
     }
     metrics = make_metrics(classes, ["detection"])
     for batch in _chunks(data, split, "boxes", "labels", "difficult", "has_boxes"):
-        update_boxes(metrics["detection"], [guess] * len(batch["labels"]), batch)
+        update_boxes(cast(BoxScores, metrics["detection"]), [guess] * len(batch["labels"]), batch)
     return compute_scores(metrics, data.splits.class_names)
 
 

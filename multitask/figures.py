@@ -68,7 +68,7 @@ def image_score(
 
 
 def box_f1(boxes: Tensor, labels: Tensor, true_boxes: Tensor, true_labels: Tensor) -> float:
-    """F1 of detections ``(n, 4)``, best first, against ``(m, 4)``; 1 if there is nothing of either."""
+    """F1 of detections ``(n, 4)``, best first, against ``(m, 4)``; 1 if there is none of either."""
     if not len(boxes) and not len(true_boxes):
         return 1.0
     iou = box_iou(boxes, true_boxes) * (labels[:, None] == true_labels[None])

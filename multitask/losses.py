@@ -153,7 +153,7 @@ def _side_distances(points: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], -1)
 
 
-def fcos_targets(  # noqa: PLR0917
+def fcos_targets(
     points: Tensor,
     strides: Tensor,
     range_low: Tensor,
@@ -227,7 +227,7 @@ class FcosLoss(nn.Module):
             raise ValueError(f"box loss must be one of smooth_l1, giou, got {kind!r}")
         self.kind = kind
 
-    def forward(  # noqa: PLR0917
+    def forward(
         self,
         class_logits: Tensor,
         ltrb: Tensor,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
@@ -27,10 +28,10 @@ logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it reports ev
 class SegmentationScores(MulticlassConfusionMatrix):
     """mIoU, pixel accuracy and IoU per class, accumulated over the whole set as PASCAL VOC does.
 
-    ``compute`` returns ``miou`` and ``pixel_acc`` (scalars) and ``iou`` ``(num_classes,)``. The mean
-    is over the classes that occur in the ground truth; the others are NaN in ``iou``, and pixels
-    wrongly given to them lower the IoU of the classes they were taken from. Void pixels (255) are
-    left out. Without any labelled pixel everything is NaN.
+    ``compute`` returns ``miou`` and ``pixel_acc`` (scalars) and ``iou`` ``(num_classes,)``. The
+    mean is over the classes that occur in the ground truth; the others are NaN in ``iou``, and
+    pixels wrongly given to them lower the IoU of the classes they were taken from. Void pixels
+    (255) are left out. Without any labelled pixel everything is NaN.
 
     Args:
         num_classes: with background as class 0.
@@ -66,7 +67,9 @@ class BoxScores(MeanAveragePrecision):
         everyone: list[Any] = [None] * dist.get_world_size(process_group)
         dist.all_gather_object(everyone, own, process_group)
         for name in own:
-            setattr(self, name, [item.to(self.device) for other in everyone for item in other[name]])
+            setattr(
+                self, name, [item.to(self.device) for other in everyone for item in other[name]]
+            )
 
     def compute(self) -> dict[str, Tensor]:
         """torchmetrics' dictionary, of all images so far."""
@@ -114,16 +117,16 @@ def compute_scores(metrics: nn.ModuleDict, class_names: Sequence[str]) -> Scores
     """
     scores: Scores = {}
     if "segmentation" in metrics:
-        found = metrics["segmentation"].compute()
+        found = cast(SegmentationScores, metrics["segmentation"]).compute()
         scores |= {"mIoU": defined(found["miou"]), "pixel_acc": defined(found["pixel_acc"])}
         scores |= _per_class("IoU", range(len(class_names)), found["iou"], class_names)
     if "detection" in metrics:
-        found = metrics["detection"].compute()
+        found = cast(BoxScores, metrics["detection"]).compute()
         scores |= {"mAP": defined(found["map"]), "mAP50": defined(found["map_50"])}
         labels = found["classes"].flatten().int().tolist()
         scores |= _per_class("AP", labels, found["map_per_class"].flatten(), class_names)
     for metric in metrics.values():
-        metric.reset()
+        cast(Metric, metric).reset()
     return scores
 
 

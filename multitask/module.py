@@ -17,8 +17,15 @@ from multitask.balance import make_balance
 from multitask.baselines import majority_class, mean_boxes
 from multitask.figures import examples_figure, image_score, make_example
 from multitask.losses import FcosLoss, SegmentationLoss, class_balance, decode_boxes
-from multitask.metrics import Detections, compute_scores, make_metrics, update_boxes
-from multitask.networks import MultitaskNetwork
+from multitask.metrics import (
+    BoxScores,
+    Detections,
+    SegmentationScores,
+    compute_scores,
+    make_metrics,
+    update_boxes,
+)
+from multitask.networks import MultitaskNetwork, Points
 
 TASKS = ("segmentation", "detection")
 
@@ -87,15 +94,17 @@ class MultitaskModule(TaskModule):
         if "segmentation" in self.weights:
             terms["segmentation"] = self.segmentation_loss(outputs["segmentation"], batch["mask"])
         if "detection" in self.weights:
-            detector = self.network.detection
-            points = detector.points(self.info["image_size"], self.device)
             parts = self.detection_loss(
                 *(outputs[key] for key in ("class_logits", "ltrb", "centerness")),
-                *points,
+                *self._points(),
                 *(batch[key] for key in ("boxes", "labels", "difficult", "has_boxes")),
             )
             terms["detection"] = torch.stack(list(parts.values())).sum()
         return terms
+
+    def _points(self) -> Points:
+        assert self.network.detection is not None
+        return self.network.detection.points(self.info["image_size"], self.device)
 
     def total(self, terms: dict[str, Tensor]) -> Tensor:
         """The terms, balanced."""
@@ -107,10 +116,9 @@ class MultitaskModule(TaskModule):
 
     @torch.no_grad()
     def detections(self, outputs: dict[str, Tensor]) -> Detections:
-        """Boxes after non-maximum suppression: a dictionary of ``boxes`` (n, 4) in pixels, ``scores``
-        and ``labels`` (>= 1) per image, best first."""
-        size = self.info["image_size"]
-        points = self.network.detection.points(size, self.device)
+        """Boxes after non-maximum suppression: per image ``boxes`` (n, 4) in pixels, ``scores`` and
+        ``labels`` (>= 1), best first."""
+        size, points = self.info["image_size"], self._points()
         classes = outputs["class_logits"].float().sigmoid()
         scores = (classes * outputs["centerness"].float().sigmoid()[..., None]).sqrt()
         best, flat = scores.flatten(1).topk(min(CANDIDATES, scores[0].numel()))
@@ -120,18 +128,19 @@ class MultitaskModule(TaskModule):
         boxes = boxes.gather(1, point[..., None].expand(-1, -1, 4))
         kept = best > SCORE_THRESHOLD
         found = []
-        for b, s, c, k in zip(boxes, best, label, kept, strict=True):
-            b, s, c = b[k], s[k], c[k]
-            chosen = batched_nms(b, s, c, NMS_IOU)[:MAX_DETECTIONS]
-            found.append({"boxes": b[chosen], "scores": s[chosen], "labels": c[chosen]})
+        for i, mask in enumerate(kept):
+            one = {"boxes": boxes[i][mask], "scores": best[i][mask], "labels": label[i][mask]}
+            chosen = batched_nms(*one.values(), NMS_IOU)[:MAX_DETECTIONS]
+            found.append({key: value[chosen] for key, value in one.items()})
         return found
 
     def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics of both tasks with a batch."""
-        if "segmentation" in self.metrics:
-            self.metrics["segmentation"].update(outputs["segmentation"].argmax(1), batch["mask"])
-        if "detection" in self.metrics:
-            update_boxes(self.metrics["detection"], self.detections(outputs), batch)
+        for metric in self.metrics.values():
+            if isinstance(metric, SegmentationScores):
+                metric.update(outputs["segmentation"].argmax(1), batch["mask"])
+            elif isinstance(metric, BoxScores):
+                update_boxes(metric, self.detections(outputs), batch)
 
     def scores(self) -> Scores:
         """mIoU, pixel accuracy, mAP, mAP50, and IoU and AP per class that occurs."""

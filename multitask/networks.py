@@ -47,6 +47,7 @@ class Fcn(nn.Module):
         super().__init__()
         self.heads = nn.ModuleList(FCNHead(c, num_classes) for c in channels[3:])
         for head in self.heads:
+            assert isinstance(head, FCNHead)
             head[3] = nn.Dropout2d(dropout)
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -101,9 +102,10 @@ class Points(NamedTuple):
 class FpnDetector(nn.Module):
     """FCOS (Tian et al. 2019, arXiv:1904.01355) on a feature pyramid of strides 8, 16 and 32.
 
-    Pyramid and towers are torchvision's. Distances to the four sides are predicted in strides through
-    a softplus, so that every box has x2 > x1 and y2 > y1. A level takes objects of up to 4 strides
-    (the last one, any), half of what the paper takes, since images here are far below 800 pixels.
+    Pyramid and towers are torchvision's. Distances to the four sides are predicted in strides
+    through a softplus, so that every box has x2 > x1 and y2 > y1. A level takes objects of up to 4
+    strides (the last one, any), half of what the paper takes, since images here are far below 800
+    pixels.
 
     Args:
         channels: of the backbone's six maps.
@@ -134,7 +136,8 @@ class FpnDetector(nn.Module):
         nn.init.constant_(self.classifier.cls_logits.bias, -math.log((1 - PRIOR) / PRIOR))
 
     def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
-        """Six maps to ``class_logits (B, P, K)``, ``ltrb (B, P, 4)`` > 0 in strides, ``centerness (B, P)``."""
+        """Six maps to ``class_logits (B, P, K)``, ``ltrb (B, P, 4)`` > 0 in strides, and
+        ``centerness (B, P)``."""
         named = OrderedDict((str(i), f) for i, f in enumerate(features[3:]))
         levels = list(self.pyramid(named).values())
         towers = [self.regressor.conv(level) for level in levels]
@@ -202,7 +205,7 @@ class MultitaskNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = build_backbone(backbone, image_size, pretrained)
-        channels = self.backbone.out_channels
+        channels: list[int] = list(self.backbone.out_channels)  # type: ignore[arg-type]
         self.segmentation: nn.Module | None = None
         self.detection: FpnDetector | None = None
         if segmentation_head != "none":
@@ -224,11 +227,11 @@ class MultitaskNetwork(nn.Module):
 
     @property
     def last_shared_weight(self) -> nn.Parameter:
-        """The weight nearest to the heads that all tasks share (GradNorm measures gradients there)."""
+        """The last weight that all tasks share, where GradNorm measures gradients."""
         return [p for p in self.backbone.parameters() if p.ndim > 1][-1]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """``(B, 3, S, S)`` to ``segmentation (B, C, S, S)`` and what `FpnDetector.forward` gives."""
+        """``(B, 3, S, S)`` to ``segmentation (B, C, S, S)`` and `FpnDetector.forward`'s outputs."""
         features = self.backbone(images.contiguous(memory_format=torch.channels_last))
         out = {}
         if self.segmentation is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag, field_validator
-from pydantic_core import PydanticCustomError
 
 from common.backbone_names import is_backbone, smp_names
 from common.errors import Problem
@@ -168,7 +167,11 @@ class MultitaskConfig(RunConfig):
         """Also: a network without heads, metrics of a head that is not there, absent data."""
         yield from super().conflicts()
         data = self.data
-        if isinstance(data, Voc2012Data) and not data.download and not Path(data.root).expanduser().is_dir():
+        if (
+            isinstance(data, Voc2012Data)
+            and not data.download
+            and not Path(data.root).expanduser().is_dir()
+        ):
             reason = "no such folder; data.download=true fetches VOC 2012 into it (2 GB)"
             yield Problem(f"data.root={data.root}", reason)
         absent = [head for head in HEAD_METRICS if getattr(self.model, head) == "none"]

@@ -16,7 +16,9 @@ def test_two_devices_share_the_work_also_where_a_shard_is_empty(tmp_path: Path) 
     devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
     command = [sys.executable, "train.py", *settings, *devices, f"hydra.run.dir={tmp_path}"]
     command += [f"data.cache_dir={tmp_path / 'cache'}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "record.json").read_text())
     assert record["status"] == "completed"

@@ -18,6 +18,7 @@ CHANGES = [
     "data=shapes data.image_size=64",
     "data.batch_size=8",
     "data.augment=[]",
+    "data.augment=[mixup]",
     "data.augment=[flip,color_jitter]",
     "data.train_images=6",
     "data.val_images=3",
@@ -69,7 +70,7 @@ CHANGES = [
     "scheduler=cosine|scheduler=none",
     "scheduler.warmup_epochs=1|scheduler=cosine trainer.max_epochs=2",
     "scheduler.min_lr=5e-4|scheduler=cosine",
-    "scheduler=multistep scheduler.milestones=[1] trainer.max_epochs=2|scheduler=none trainer.max_epochs=2",
+    "scheduler=multistep scheduler.milestones=[1]|trainer.max_epochs=2 scheduler=none",
     "scheduler.milestones=[1]|scheduler=multistep scheduler.milestones=[2] trainer.max_epochs=3",
     "scheduler.gamma=0.5|scheduler=multistep scheduler.milestones=[1] trainer.max_epochs=2",
     "scheduler.warmup_fraction=0.6",
@@ -153,10 +154,21 @@ def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
         keys |= _keys(make_config(f"optimizer={optimizer}"))
     for scheduler in ("none", "plateau", "cosine", "multistep", "onecycle"):
         keys |= _keys(make_config(f"scheduler={scheduler}"))
-    tried = {override.split("=")[0] for change in CHANGES for override in change.replace("|", " ").split()}
+    tried = {
+        override.split("=")[0]
+        for change in CHANGES
+        for override in change.replace("|", " ").split()
+    }
     # chosen by their group, not typed
-    fixed = {"task.name", "task.schema", "task.module._target_", "data._target_", "optimizer._target_",
-             "optimizer.amsgrad", "scheduler.name"}
+    fixed = {
+        "task.name",
+        "task.schema",
+        "task.module._target_",
+        "data._target_",
+        "optimizer._target_",
+        "optimizer.amsgrad",
+        "scheduler.name",
+    }
     assert keys - tried - set(ELSEWHERE) - fixed == set()
 
 
