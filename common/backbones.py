@@ -7,6 +7,7 @@ itself and strides 2, 4, 8, 16 and 32. Transformers have no stride 2; theirs has
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,10 +50,11 @@ class ViTPyramid(nn.Module):
 
     def __init__(self, name: str, image_size: int, pretrained: bool = False) -> None:
         super().__init__()
-        self.model = timm.create_model(
+        model: Any = timm.create_model(
             name, pretrained=pretrained, features_only=True, img_size=image_size, out_indices=[-1]
         )
-        width = self.model.feature_info.channels()[-1]
+        self.model = model
+        width = model.feature_info.channels()[-1]
         self.out_channels = [3, 0, width // 4, width // 2, width, width]
         self.up8 = nn.ConvTranspose2d(width, width // 2, 2, stride=2)
         self.up4 = nn.Sequential(
@@ -74,28 +76,18 @@ def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -
     """Make a backbone; ``out_channels`` lists the channels of its six maps.
 
     Args:
-        name: an SMP encoder (``resnet18``) or a timm architecture (``swin_tiny_patch4_window7_224``).
+        name: an SMP encoder (``resnet18``) or a timm architecture (``convnext_tiny``).
         image_size: side of the images in pixels, a multiple of 32; transformers are built for it.
         pretrained: ``True`` downloads ImageNet weights, a path loads a weights file.
 
     Raises:
         UserError: the network cannot be built, its weights not fetched, or the file does not fit.
     """
-    if pretrained is True:
-        with _hub() as unreachable:
-            try:
-                backbone = _build(name, image_size, download=True)
-            except Exception as error:  # whatever the network, the hub or the network's code raises
-                reason = unreachable or f"{type(error).__name__}: {_first_line(error)}"
-                raise UserError(
-                    f"model.pretrained=true: no weights for {name} could be downloaded ({reason}). "
-                    "Without internet, give a weights file, model.pretrained=PATH, or train "
-                    "without, model.pretrained=false"
-                ) from error
     try:
-        if pretrained is not True:
-            backbone = _build(name, image_size, download=False)
+        backbone = (_download if pretrained is True else _build)(name, image_size)
         _check_maps(backbone, image_size)
+    except UserError:
+        raise
     except Exception as error:  # each architecture has its own way of failing
         raise UserError(
             f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
@@ -104,6 +96,19 @@ def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -
     if isinstance(pretrained, str):
         load_backbone_weights(backbone, pretrained, name)
     return backbone
+
+
+def _download(name: str, image_size: int) -> nn.Module:
+    with _hub() as unreachable:
+        try:
+            return _build(name, image_size, download=True)
+        except Exception as error:  # whatever the connection and the libraries raise
+            reason = unreachable or f"{type(error).__name__}: {_first_line(error)}"
+            raise UserError(
+                f"model.pretrained=true: no weights for {name} could be downloaded ({reason}). "
+                "Without internet, give a weights file, model.pretrained=PATH, or train without, "
+                "model.pretrained=false"
+            ) from error
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def _hub() -> Iterator[str | None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-def _build(name: str, image_size: int, download: bool) -> nn.Module:
+def _build(name: str, image_size: int, download: bool = False) -> nn.Module:
     if name in smp_names():
         return smp.encoders.get_encoder(name, weights="imagenet" if download else None)
     probe, sized = _probe(name, image_size)
@@ -134,12 +139,12 @@ def _build(name: str, image_size: int, download: bool) -> nn.Module:
     return smp.encoders.get_encoder(f"tu-{name}", weights=download or None, **sized)
 
 
-def _probe(name: str, image_size: int) -> tuple[Any, dict[str, int]]:
+def _probe(name: str, image_size: int) -> tuple[Any, dict[str, Any]]:
     """A timm network without memory, and what it must be told of the image size.
 
     Windowed transformers fix it when they are built; networks without the argument take any size.
     """
-    sized = {"img_size": image_size}
+    sized: dict[str, Any] = {"img_size": image_size}
     with torch.device("meta"):
         try:
             return timm.create_model(name, features_only=True, **sized), sized
@@ -148,7 +153,7 @@ def _probe(name: str, image_size: int) -> tuple[Any, dict[str, int]]:
 
 
 @torch.no_grad()
-def _check_maps(backbone: nn.Module, image_size: int) -> None:
+def _check_maps(backbone: Any, image_size: int) -> None:
     """Some networks find out only now that a window or a position table does not fit."""
     backbone.eval()
     maps = backbone(torch.zeros(1, 3, image_size, image_size))
@@ -200,13 +205,15 @@ def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
+    content: Any
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings(action="ignore"):  # of the pickle protocol
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the readers fail on strangers' bytes in all kinds of ways
         raise UserError(
             f"model.pretrained={path}: damaged, or not a file of weights alone: a state dict saved "
@@ -245,8 +252,10 @@ def _bare(key: str) -> str:
 
 
 def _is_deeper(key: str, wanted: list[str]) -> bool:
-    """Whether ``key`` is of a block that a stage of the network lacks, its last stage apart: feature
-    extractors may end before the network does."""
+    """Whether ``key`` is of a block that a stage of the network lacks.
+
+    The last stage is no sign: feature extractors may end before the network does.
+    """
     for number in re.finditer(r"_\d+(?=_)", key):
         if not any(name.startswith(f"{key[: number.end()]}_") for name in wanted):
             stage = f"{key[: number.start()]}_"

@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from common.errors import DivergedError
 from common.history import History
@@ -99,6 +100,30 @@ class EpochLog(Callback):
         return f"epoch {row['epoch']}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
 
 
+class PlateauStep(Callback):
+    """Shows a metric to the schedulers that wait for one.
+
+    Lightning does so after it has written the epoch's checkpoint, so that a resumed run would have
+    missed one; `TaskModule.lr_scheduler_step` keeps it from doing it a second time.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Before the checkpoint of this epoch, which Lightning leaves to the last."""
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            return  # nothing was validated, and an old value is no sign of a plateau
+        for config in trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                assert config.monitor is not None
+                config.scheduler.step(float(trainer.callback_metrics[config.monitor]))
+
+
+class _Stopping(EarlyStopping):
+    """Stays stopped when a run that was killed after its last epoch is taken up again."""
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
+
+
 def _checkpoints(directory: Path, objective: Mapping[str, str]) -> list[Callback]:
     best = ModelCheckpoint(
         directory,
@@ -123,10 +148,10 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         history: shared with whoever writes the record.
     """
     objective, stopping = config["objective"], config["early_stopping"]
-    callbacks: list[Callback] = [EpochLog(history, objective)]
+    callbacks: list[Callback] = [EpochLog(history, objective), PlateauStep()]
     if stopping["patience"] is not None:
         callbacks.append(
-            EarlyStopping(
+            _Stopping(
                 objective["metric"],
                 mode=objective["mode"],
                 patience=stopping["patience"],
@@ -141,4 +166,5 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
 
 def shows_progress(config: Mapping[str, Any]) -> bool:
     """Whether a bar within the epoch is wanted and somebody can see it."""
-    return config["trainer"]["enable_progress_bar"] and sys.stderr.isatty()
+    seen = sys.stderr is not None and sys.stderr.isatty()  # None: a daemon's, closed
+    return config["trainer"]["enable_progress_bar"] and seen

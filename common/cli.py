@@ -2,15 +2,18 @@
 
 What a person typed is refused in one message, before Hydra makes a directory and before torch
 is imported: unknown keys and choices here, values by `common.schema`. Exit codes: 0 completed,
-1 failed, 2 refused, 130 interrupted.
+1 failed, 2 refused, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import re
+import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import traceback
@@ -18,33 +21,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from common.errors import Problem, UserError
-from common.help import (
-    ADVICE,
-    file_entries,
-    flatten,
-    help_text,
-    nearest,
-    nearest_key,
-    no_such_key,
-    not_one_of,
-    refusal,
-    show,
-)
+from common.command_line import CommandLine, one_line
+from common.errors import Problem, RunFailedError, UserError, say
+from common.help import ADVICE, help_text, refusal
+from common.record import previous_run
 
 ROOT = Path(__file__).resolve().parents[1]
 """Where the entry scripts and conf/ lie."""
@@ -58,6 +49,10 @@ OURS = "PHASEWISE_SET_HYDRA_FULL_ERROR"
 """Set where FULL_ERROR is our doing, which child processes inherit, and not the person's wish."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: somebody else's Ctrl-C."""
+
+
 @dataclass
 class Job:
     """What Hydra calls for each run; ``run`` (``module:function``) is imported only then."""
@@ -65,13 +60,17 @@ class Job:
     run: str
     error: Exception | None = None
     log: Path | None = None
+    place: tuple[str, Path] | None = None
+    """The override that chose where the output goes, and its value."""
 
     def __call__(self, cfg: DictConfig) -> float | None:
         """Runs one job. The error of a single run is kept, for Hydra would talk about it first."""
         settings = HydraConfig.get()
         if settings.mode == RunMode.MULTIRUN:
+            self.place = "hydra.sweep.dir", Path(settings.sweep.dir)
             _check_values(cfg)  # not every sweeper has done so
             return self._run(cfg)
+        self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
         self.log = Path(settings.runtime.output_dir) / "run.log"
         try:
             return self._run(cfg)
@@ -80,6 +79,9 @@ class Job:
             return None
 
     def _run(self, cfg: DictConfig) -> float | None:
+        # Where processes share cores, threads that spin while they wait cost a factor of three.
+        # OpenMP reads this when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         module, _, function = self.run.partition(":")
         result: float | None = getattr(import_module(module), function)(cfg)
         return result
@@ -94,34 +96,55 @@ def main(run: str, config_name: str = "config") -> NoReturn:
         config_name: the primary config in ``conf/``.
     """
     job = Job(run)
+    words = sys.argv[1:]
+    signal.signal(signal.SIGTERM, _terminate)
+    logging.raiseExceptions = False  # where nobody reads on (`| head`), a run goes on in silence
     wants_traceback = os.environ.get(FULL_ERROR) == "1" and OURS not in os.environ
     if not wants_traceback:
         os.environ |= {FULL_ERROR: "1", OURS: "1"}  # Hydra then raises instead of printing
     try:
         _run(job, config_name)
-    except KeyboardInterrupt:
-        _exit(130, "interrupted")
+    except KeyboardInterrupt as stop:
+        _exit(143 if isinstance(stop, Terminated) else 130, "interrupted" + _again(job, words))
     except Exception as error:
         if wants_traceback:
             traceback.print_exc()
         if isinstance(error, UserError):
             _exit(getattr(error, "exit_code", 2), str(error))
         if isinstance(error, HydraException | OmegaConfBaseException) and error is not job.error:
-            _exit(1 if isinstance(error, InstantiationException) else 2, _one_line(error))
-        log = f"\nsee {os.path.relpath(job.log)}" if job.log and job.log.exists() else ""
-        _exit(1, f"{type(error).__name__}: {error}{log}")
+            _exit(1 if isinstance(error, InstantiationException) else 2, one_line(error))
+        log = f"\nsee {_short(job.log)}" if job.log and job.log.exists() else ""
+        what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
+        _exit(1, f"{what}{error}{log}")
     sys.exit(0)
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _again(job: Job, words: Sequence[str]) -> str:
+    """How an interrupted run or sweep continues: the same command, in the same place."""
+    if job.place is None:
+        return ""
+    key, path = job.place
+    place = _short(path)
+    if not re.fullmatch(r"[\w./+-]+", place, re.ASCII):
+        place = QuotedString(place, Quote.single).with_quotes()
+    given = any(word.startswith(f"{key}=") for word in words)
+    command = ["python", sys.argv[0], *words, *([] if given else [f"{key}={place}"])]
+    return f"; to continue:\n{shlex.join(command)}"
+
+
+def _short(path: Path) -> str:
+    """As seen from here, unless that leads up and down again."""
+    near = path.absolute()
+    return str(near.relative_to(Path.cwd()) if near.is_relative_to(Path.cwd()) else near)
 
 
 def _exit(code: int, message: str) -> NoReturn:
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def _one_line(error: Exception) -> str:
-    """The first lines of an error of Hydra and of its cause; the others are for programmers."""
-    errors = [error, *([error.__cause__] if error.__cause__ else [])]
-    return ": ".join(str(it).strip().partition("\n")[0].rstrip(".:") for it in errors)
 
 
 def _run(job: Job, config_name: str) -> None:
@@ -133,7 +156,8 @@ def _run(job: Job, config_name: str) -> None:
     path = ["--config-path", str(config_dir)] if args.config_path else []
     sys.argv[1:] = [*args.overrides, *flags, *path]
     if not (args.shell_completion or args.hydra_help or args.info or args.experimental_rerun):
-        _preflight(args, config_dir, name)
+        launched = _preflight(args, config_dir, name)
+        sys.argv[1 : len(args.overrides) + 1] = launched
     if args.help:
         return
     job.__module__ = Path(sys.argv[0]).stem  # what Hydra calls the job
@@ -167,8 +191,12 @@ def _unknown_flag(word: str) -> str:
     return "no such flag" + (f"; keys have no dashes: {name}" if "=" in name else "")
 
 
-def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str) -> None:
-    """Composes the config once and refuses what is wrong with it; answers ``--help``."""
+def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str) -> list[str]:
+    """Composes the config once and refuses what is wrong with it; answers ``--help``.
+
+    Returns:
+        The overrides in the form that Hydra needs, see `CommandLine.launched`.
+    """
     extra = []
     if args.config_dir is not None:
         extra = [f"hydra.searchpath=['file://{Path(args.config_dir).resolve()}']"]
@@ -178,23 +206,20 @@ def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str) -> 
         cfg, sweep = line.compose(bool(args.multirun))
         if args.help:
             width = shutil.get_terminal_size((110, 24)).columns
-            _say(help_text(cfg, config_dir, Path(sys.argv[0]).name, width))
+            say(help_text(cfg, config_dir, Path(sys.argv[0]).name, width))
         if args.help or args.cfg:
-            return
+            return line.words
         HydraConfig.instance().set_config(cfg)  # for `${hydra:...}`
         if not sweep:
             _check_values(cfg)
         kind = "sweep" if sweep else "run"
-        check_directory(f"hydra.{kind}.dir", str(cfg.hydra[kind].dir))
+        directory = str(cfg.hydra[kind].dir)
+        check_directory(f"hydra.{kind}.dir", directory)
+        if not sweep:
+            previous_run(directory, cfg)  # Hydra would overwrite what it keeps of another run
+        launched = line.launched() if sweep else line.words
     HydraConfig.instance().cfg = None
-
-
-def _say(text: str) -> None:
-    """Prints; a reader that has seen enough (``--help | head``) is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return launched
 
 
 def _check_values(cfg: DictConfig) -> None:
@@ -228,175 +253,3 @@ def check_directory(key: str, name: str) -> None:
     if disk.total and disk.free < FREE_MB * 10**6:
         free = f"only {disk.free / 10**6:.0f} MB are free there, {FREE_MB} MB are needed"
         raise UserError(f"{key}={name}: {free}\n{advice}")
-
-
-class CommandLine:
-    """The overrides of one command line, checked word by word before Hydra sees them together.
-
-    Hydra stops at the first mistake; here all are collected. Needs an initialised Hydra.
-
-    Args:
-        words: the overrides as typed.
-        config_dir: the folder of the primary config.
-        config_name: the primary config.
-        extra: overrides of our own, not checked.
-    """
-
-    def __init__(
-        self, words: Sequence[str], config_dir: Path, config_name: str, extra: Sequence[str] = ()
-    ) -> None:
-        instance = GlobalHydra.instance().hydra
-        assert instance is not None
-        self.loader: ConfigLoader = instance.config_loader
-        self.words = list(words)
-        self.config_dir = config_dir
-        self.config_name = config_name
-        self.extra = list(extra)
-        self.overrides: dict[str, Override] = {}
-        self.unread: dict[str, Exception] = {}
-        self.problems: dict[str, Problem] = {}
-        parser = OverridesParser.create(config_loader=self.loader)
-        for word in self.words:
-            try:
-                self.overrides[word] = parser.parse_rule(word, "override")
-                self.overrides[word].config_loader = self.loader
-            except HydraException as error:
-                self.unread[word] = error
-
-    def compose(self, multirun: bool) -> tuple[DictConfig, bool]:
-        """The composed config with its ``hydra`` node, and whether it is a sweep.
-
-        Swept keys keep their defaults in it, swept groups take their first choice.
-
-        Raises:
-            UserError: everything that is wrong with the words.
-        """
-        options = {word: self._options(override) for word, override in self.overrides.items()}
-        groups = {word: allowed for word, allowed in options.items() if allowed}
-        choices = [self._choose(word, allowed) for word, allowed in groups.items()]
-        base = self._compose([choice for choice in choices if choice])
-        sweep = "hydra.mode=MULTIRUN" in self.words or base.hydra.mode == RunMode.MULTIRUN
-        sweep = sweep or multirun
-        values = {word: it for word, it in self.overrides.items() if word not in groups}
-        if all(choices):  # else keys of a choice that is not known would be called unknown
-            self._check_keys(values, base, groups)
-        for word, override in self.overrides.items():
-            if override.is_sweep_override() and not sweep and word not in self.problems:
-                reason = "several values need -m; a list is [a,b], a comma in a text 'KEY=\"a,b\"'"
-                self.problems[word] = Problem(word, reason)
-        for word, error in self.unread.items():
-            self.problems[word] = Problem(word, self._unread(word, error, base))
-        if self.problems:
-            raise refusal([self.problems[word] for word in self.words if word in self.problems])
-        fixed = [word for word, override in values.items() if not override.is_sweep_override()]
-        return (self._compose([*map(str, choices), *fixed]) if fixed else base), sweep
-
-    def _options(self, override: Override) -> list[str]:
-        """Choices of a config group; nothing where the key is no group."""
-        key = override.key_or_group
-        return [] if not key or "." in key else self.loader.get_group_options(key)
-
-    def _choose(self, word: str, options: Sequence[str]) -> str | None:
-        """The override that composes the (first) choice of a group, or of the nearest one."""
-        override = self.overrides[word]
-        group = override.key_or_group
-        if override.is_delete() or override.is_interval_sweep():
-            return word
-        swept = override.is_sweep_override()
-        values = list(override.sweep_iterator(show)) if swept else [show(override.value())]
-        if values == ["null"] and group.startswith("hydra/"):
-            return word
-        for value in values:
-            if value not in options:
-                self.problems[word] = Problem(f"{group}={value}", not_one_of(value, options))
-                near = nearest(value, options)
-                return f"{group}={near}" if near else None
-        return f"{group}={values[0]}" if swept else word
-
-    def _check_keys(
-        self, values: dict[str, Override], base: DictConfig, groups: dict[str, list[str]]
-    ) -> None:
-        """Refuses keys that no choice on the line has. An added key (``+``) is no exception."""
-        data = OmegaConf.to_container(base, resolve=False)
-        assert isinstance(data, dict)
-        settings = {"hydra": data.pop("hydra")}
-        keys = [*data, *flatten(data)]
-        for word in groups:  # swept groups: the keys of their other choices
-            override = self.overrides[word]
-            if override.is_sweep_override() and not override.is_interval_sweep():
-                folder = self.config_dir / override.key_or_group
-                files = [folder / f"{choice}.yaml" for choice in override.sweep_iterator(show)]
-                keys += [key for file in files if file.is_file() for key in file_entries(file)]
-        for word, override in values.items():
-            key, hydras = override.key_or_group, str(override.key_or_group).startswith("hydra.")
-            adds = override.is_add() or override.is_force_add()
-            if not key:
-                self.problems[word] = Problem(word, "a key stands before the equals sign")
-            elif hydras and not adds and not _has(settings, key):
-                self.problems[word] = no_such_key(key, flatten(settings))
-            elif not hydras and key not in keys and not _has(data, key):
-                owner = self._owner(key, base)
-                self.problems[word] = owner or no_such_key(key, keys)
-            elif not hydras and override.is_add():
-                self.problems[word] = Problem(word, "the key is there; write it without +")
-
-    def _owner(self, key: str, base: DictConfig) -> Problem | None:
-        """Says so where another choice of the key's group has the key."""
-        group = key.partition(".")[0]
-        files = sorted((self.config_dir / group).glob("*.yaml"))
-        owners = [file.stem for file in files if key in file_entries(file)]
-        if not owners:
-            return None
-        chosen = base.hydra.runtime.choices.get(group)
-        reason = f"no such key with {group}={chosen}; it belongs to {group}={' or '.join(owners)}"
-        return Problem(key, reason)
-
-    def _unread(self, word: str, error: Exception, base: DictConfig) -> str:
-        """What is wrong with a word that is no override, and where."""
-        key, equals, value = word.partition("=")
-        if not equals:
-            return self._without_value(word, base)
-        cause = error.__cause__
-        column = getattr(cause, "startIndex", None)  # of the lexer
-        if column is None:
-            column = getattr(getattr(cause, "offendingToken", None), "column", None)
-        if column is None and (unexpected := re.search(r"input '(.+?)' expecting", str(error))):
-            column = word.rfind(unexpected[1])
-        column = len(word) if column is None else column
-        place = f"cannot be read from character {column + 1} on, {word[column:]!r}"
-        if column >= len(word):
-            place = "ends too early"
-        if column < len(key) + 1:
-            return f"{place}; a key has no spaces, dashes or brackets"
-        if value[:1] in ("[", "{"):
-            return f"{place}; brackets, braces and quotes must be closed"
-        return f"{place}; quote such a text: '{key}=\"{value.strip(chr(34) + chr(39))}\"'"
-
-    def _without_value(self, word: str, base: DictConfig) -> str:
-        for group in self.loader.list_groups(""):
-            if word in self.loader.get_group_options(group):
-                return f"an override is KEY=VALUE; did you mean {group}={word}?"
-        data = OmegaConf.to_container(base, resolve=False)
-        assert isinstance(data, dict)
-        if _has(data, word):
-            return f"a value must follow: {word}=VALUE"
-        near = nearest_key(word, flatten(data))
-        return "an override is KEY=VALUE" + (f"; did you mean {near}=VALUE?" if near else "")
-
-    def _compose(self, words: Sequence[str]) -> DictConfig:
-        try:
-            return hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"the config cannot be composed: {_one_line(error)}") from error
-
-
-def _has(node: Any, key: str) -> bool:
-    """Whether a dotted key leads anywhere in a plain container."""
-    for part in key.split("."):
-        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node:
-            node = node[part]
-        else:
-            return False
-    return True

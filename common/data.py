@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from common.augment.pipeline import Augment
-from common.errors import Problem, UserError, collect
+from common.errors import SHOWN, Problem, UserError, collect
 from common.sampling import BatchSchedule, IndexBatch, index_loader
 from common.store import Store
 
@@ -115,24 +115,33 @@ class StoreDataModule(L.LightningDataModule, ABC):
         Raises:
             UserError: samples that cannot be used, under ``on_bad=error``; or nothing is left.
         """
-        if self._read is not None:
-            return
-        splits = self.read()
+        if self._read is None:
+            self._read = self.read()
+        splits, what = self._read, "samples"
+        if self.root is not None:
+            what += f" in data.root={self.root}"
+        what += " cannot be used"
+        mend = "mend or remove them"
+        if len(splits.problems) > SHOWN:
+            mend += " (record.json lists all)"
+        empty = " and ".join(split for split in ("train", "val") if not self._count(split))
+        if empty and splits.problems:
+            raise collect(f"{what}, which leaves {empty} empty", splits.problems, mend)
+        if empty:
+            raise UserError(f"there is no sample for {empty}")
         if splits.problems and self.on_bad == "error":
             raise collect(
-                "samples cannot be used",
-                splits.problems,
-                "mend or remove them, or train on the rest with data.on_bad=skip",
+                what, splits.problems, f"{mend}, or train on the rest with data.on_bad=skip"
             )
-        for split in ("train", "val"):
-            if not len(splits.stores.get(split, ())):
-                raise UserError(
-                    f"the {split} split is empty: {len(splits.problems)} of its samples and of the "
-                    f"other splits' cannot be used ({splits.problems[0]})"
-                    if splits.problems
-                    else f"the {split} split is empty"
-                )
-        self._read = splits
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it is known what there is, usable or not."""
+        return self._read is not None
+
+    def _count(self, split: str) -> int:
+        assert self._read is not None
+        return len(self._read.stores.get(split, ()))
 
     @property
     def splits(self) -> Splits:
@@ -155,7 +164,8 @@ class StoreDataModule(L.LightningDataModule, ABC):
 
     def has_test(self) -> bool:
         """Whether there is a test split with a sample in it."""
-        return bool(len(self.splits.stores.get("test", ())))
+        self.setup()
+        return bool(self._count("test"))
 
     def _loader(self, split: str) -> DataLoader:
         trainer = self.trainer

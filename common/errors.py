@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -13,8 +15,16 @@ class UserError(Exception):
     """A mistake that the person at the keyboard can mend; the message says how."""
 
 
-class DivergedError(Exception):
+class RunFailedError(Exception):
+    """A run that ended early though nothing was typed wrong; the message says why, to a person."""
+
+
+class DivergedError(RunFailedError):
     """The loss became NaN or infinite."""
+
+
+class OutOfMemoryError(RunFailedError):
+    """Neither the device nor the machine had the memory that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +54,24 @@ def collect(what: str, problems: Sequence[Problem], advice: str) -> UserError:
     """Several problems as one error: what is wrong, at most ten lines, what to do.
 
     Args:
-        what: the first line without its count, e.g. ``"samples cannot be used"``.
+        what: the first line without its count, about several, e.g. ``"samples cannot be used"``;
+            of a single problem the first word loses its s.
         problems: at least one.
         advice: the last line, e.g. ``"data.on_bad=skip trains on the rest"``.
     """
+    if len(problems) == 1:
+        noun, space, rest = what.partition(" ")
+        what = noun.removesuffix("s") + space + rest
     lines = [f"{len(problems)} {what}:"]
     lines += [f"  {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"  ... and {len(problems) - SHOWN} more")
     return UserError("\n".join([*lines, advice]))
+
+
+def say(text: str) -> None:
+    """Prints; a reader that has seen enough (``--help | head``) is no error."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

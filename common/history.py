@@ -6,6 +6,7 @@ import csv
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 FILE = "metrics.csv"
@@ -46,10 +47,21 @@ class History:
 
 
 def read_history(directory: Path) -> list[Row]:
-    """The rows of a run directory's ``metrics.csv``; none if there is no such file."""
+    """The rows of a run directory's ``metrics.csv``; none if there is no such file.
+
+    Rows that are cut off or hold something else than numbers (a copy broke off, somebody edited
+    the file) are left out.
+    """
     path = directory / FILE
     if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [{k: float(v) for k, v in row.items() if v != ""} for row in csv.DictReader(file)]
-    return [{**row, "epoch": int(row["epoch"])} for row in rows if "epoch" in row]
+    text = path.read_bytes().decode("utf-8-sig", errors="replace")
+    whole = text[: text.rfind("\n") + 1]  # a number that is cut off looks like another number
+    columns, *lines = [*csv.reader(whole.splitlines())] or [[]]
+    rows = []
+    for cells in lines:
+        if len(cells) == len(columns):
+            with suppress(ValueError, KeyError, OverflowError):  # the latter two: of the epoch
+                row = {k: float(v) for k, v in zip(columns, cells, strict=True) if v != ""}
+                rows.append({**row, "epoch": int(row["epoch"])})
+    return rows

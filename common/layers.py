@@ -7,8 +7,9 @@ from functools import partial
 
 from torch import nn
 
+# None works in place: some networks (Xception, NF-Nets) use the input of an activation again.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": partial(nn.ReLU, inplace=True),
+    "relu": nn.ReLU,
     "leaky_relu": partial(nn.LeakyReLU, 0.01),
     "gelu": nn.GELU,
     "silu": nn.SiLU,

@@ -23,6 +23,7 @@ _NOT_FOR_US = (
     r".*sync_dist=True.*",  # what is logged per epoch is gathered from all ranks already
     r".*was called before the ``update``.*",  # by a rank whose shard is empty
     r".*LeafSpec.*deprecated.*",
+    r".*ReduceLROnPlateau conditioned on metric.*",
     r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
 )
 

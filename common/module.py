@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
 from common.data import Batch, StoreDataModule
@@ -32,7 +33,11 @@ class TaskModule(L.LightningModule, ABC):
         super().__init__()
         self.config = dict(config)
         self.info = self.describe(data)
-        self.mean_losses = MetricCollection({name: MeanMetric() for name in self.loss_names()})
+        self.mean_losses = MetricCollection(
+            {
+                name: MeanMetric(nan_strategy="disable") for name in self.loss_names()
+            }  # NaN must show
+        )
 
     @abstractmethod
     def describe(self, data: StoreDataModule) -> dict[str, Any]:
@@ -87,9 +92,15 @@ class TaskModule(L.LightningModule, ABC):
         )
         return [optimizer], schedulers
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout draws from torch's global generator: start it anew, so that resuming is exact."""
-        torch.manual_seed(derive(self.config["seed"], "epoch", self.current_epoch))
+        seed, rank = self.config["seed"], self.global_rank
+        torch.manual_seed(derive(seed, "step", self.current_epoch, batch_idx, rank))
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step after each batch; `PlateauStep` has stepped the ones that go by a metric."""
+        if not isinstance(scheduler, ReduceLROnPlateau):
+            super().lr_scheduler_step(scheduler, metric)
 
     def _log_losses(self, stage: str, terms: dict[str, Tensor], **options: Any) -> None:
         values = {f"{stage}/loss": self.reported(terms).detach()}

@@ -46,17 +46,7 @@ def build_schedulers(
     name = config["name"]
     per_epoch = max(total_steps // epochs, 1)
     if name == "onecycle":
-        rate = optimizer.param_groups[0]["lr"]
-        # OneCycleLR wants at least a step on either side of its peak. By default it moves the
-        # momentum too, which would make optimizer.momentum a dead key.
-        cycle = OneCycleLR(
-            optimizer,
-            rate,
-            max(total_steps, 2),
-            pct_start=config["warmup_fraction"],
-            cycle_momentum=False,
-        )
-        return [_each_step(cycle)]
+        return [_each_step(_one_cycle(optimizer, total_steps, config["warmup_fraction"]))]
     warmup = min(config["warmup_epochs"] * per_epoch, total_steps - 1)
     if name == "plateau":
         return _plateau(config, optimizer, warmup, objective)
@@ -70,6 +60,19 @@ def build_schedulers(
         return [_each_step(main)] if main else []
     rise = _warmup(optimizer, warmup)
     return [_each_step(SequentialLR(optimizer, [rise, main], [warmup]) if main else rise)]
+
+
+def _one_cycle(optimizer: Optimizer, total_steps: int, share: float) -> OneCycleLR:
+    steps = max(total_steps, 2)  # OneCycleLR wants at least a step on either side of its peak,
+    if share * steps == 1:
+        share *= 1.001  # and divides by share * steps - 1, the step of the peak
+    return OneCycleLR(
+        optimizer,
+        optimizer.param_groups[0]["lr"],
+        steps,
+        pct_start=share,
+        cycle_momentum=False,  # by default it moves the momentum: optimizer.momentum would be dead
+    )
 
 
 def _warmup(optimizer: Optimizer, steps: int) -> LinearLR:

@@ -219,6 +219,26 @@ def read_record(directory: str | Path) -> RunRecord | None:
         return None
 
 
+def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | None:
+    """The record of an earlier run of this config in ``directory``; ``None`` where there is none.
+
+    A run of another config is no obstacle if it ended before its first epoch: it left nothing.
+
+    Raises:
+        UserError: the directory holds a run of another config.
+    """
+    record = read_record(directory)
+    if record is None or record.fingerprint == fingerprint(cfg):
+        return record
+    if record.status not in ("completed", "running") and not record.cost.get("epochs"):
+        return None
+    overrides = " ".join(record.overrides) or "the defaults"
+    raise UserError(
+        f"{directory}: holds a run of another configuration ({overrides}); remove that one, or "
+        "choose another place with hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep)"
+    )
+
+
 def _parse(directory: Path, content: Any) -> RunRecord:
     """Build a record from a file's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+from common.errors import UserError
 
 _STATUS = Path("/proc/self/status")
 
@@ -29,6 +32,23 @@ def device_name(accelerator: str) -> str:
     if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
         return "mps"
     return "cpu"
+
+
+def check_devices(accelerator: str, devices: int) -> None:
+    """Refuse what this machine does not have, before anything is read.
+
+    Raises:
+        UserError: no such accelerator here, or fewer devices than asked for.
+    """
+    mps = int(torch.backends.mps.is_available())
+    there, what = (mps if accelerator == "mps" else torch.cuda.device_count() or mps), "GPUs"
+    if accelerator == "cpu" or (accelerator == "auto" and not there):
+        # One process each; two on one core are slow, but no mistake.
+        there, what = max(os.cpu_count() or 1, 2), "CPU cores"
+    if not there:
+        raise UserError(f"trainer.accelerator={accelerator}: none here; auto takes what there is")
+    if devices > there:
+        raise UserError(f"trainer.devices={devices}: this machine has {there} {what}")
 
 
 def reset_peak_memory() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -20,13 +22,19 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.callbacks import BEST, LAST, EpochLog, build_callbacks, shows_progress
 from common.data import StoreDataModule
-from common.errors import DivergedError, UserError
+from common.errors import DivergedError, OutOfMemoryError, UserError
 from common.figures import curves
 from common.history import History
 from common.logs import build_loggers, log_hyperparameters, log_traceback, only_our_words
 from common.module import Scores, TaskModule
-from common.record import RunRecord, Status, environment, fingerprint, read_record
-from common.resources import best_precision, device_name, peak_memory_mb, reset_peak_memory
+from common.record import RunRecord, Status, environment, fingerprint, previous_run
+from common.resources import (
+    best_precision,
+    check_devices,
+    device_name,
+    peak_memory_mb,
+    reset_peak_memory,
+)
 from common.summary import summary_text
 
 log = logging.getLogger(__name__)
@@ -67,39 +75,36 @@ def train(
     Raises:
         UserError: bad input, or ``directory`` holds another run.
         DivergedError: the loss is no longer finite.
+        OutOfMemoryError: there is not enough memory.
     """
     if getattr(rank_zero_only, "rank", 0):
         logging.disable(logging.INFO)  # the first device speaks for all
-    mark = fingerprint(cfg)
-    previous = read_record(directory)
-    if previous is not None and previous.fingerprint != mark:
-        raise UserError(
-            f"{directory} holds a run of another configuration ({', '.join(previous.overrides)}); "
-            "choose another directory with hydra.run.dir=DIR, or remove that one"
-        )
+    previous = previous_run(directory, cfg)
     if previous is not None and previous.status == "completed":
         log.info("%s holds this run already, completed\n%s", directory, summary_text(previous))
         return previous.objective["value"]
     record = RunRecord.start(
         directory,
         task=cfg.task.name,
-        fingerprint=mark,
+        fingerprint=fingerprint(cfg),
         overrides=overrides,
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
         environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
     )
-    job = _Job(cfg, directory, record, trial=trial)
     try:
-        job.run()
+        _Job(cfg, directory, record, trial=trial).run()
     except BaseException as error:
-        job.fail(error)
+        _free(error)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error  # Lightning turns Ctrl-C into an exit
+            raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
+        if record.status == "out_of_memory":
+            raise OutOfMemoryError(record.error) from error
         raise
     finally:
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
+        gc.collect()  # trainer and module know each other: the next trial's memory
     if record.status == "completed":  # the first of several devices writes the record
         log.info(summary_text(record))
     if not trial:
@@ -129,18 +134,27 @@ class _Job:
         self.start = time.perf_counter()
 
     def run(self) -> None:
-        """Read, train, evaluate, draw, record."""
+        """Read, train, evaluate, draw, record; also how the run ended if it ended early."""
+        try:
+            self._run()
+        except BaseException as error:
+            status, reason = _verdict(error)
+            log_traceback(error)
+            self._finish(status, reason)
+            raise
+
+    def _run(self) -> None:
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
+        with only_our_words():
+            self.trainer = self._trainer()  # first: it knows devices and trackers
         data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
-        data.setup()
-        self._describe_data(data)
+        self._read(data)
         self.module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
         assert self.module is not None
         self._say_network(self.module)
         self.baselines = self.module.baselines(data, "val")
         with only_our_words():
-            self.trainer = self._trainer()
             self._fit(data)
             self._restore_best()
             if self._wants_test() and data.has_test():
@@ -148,16 +162,14 @@ class _Job:
         self._draw(data)
         self._finish("completed")
 
-    def fail(self, error: BaseException) -> None:
-        """Record how the run ended, and leave the traceback in ``run.log``."""
-        status, reason = _verdict(error, self.trainer)
-        log_traceback(error)
-        self._finish(status, reason)
-
-    def _describe_data(self, data: StoreDataModule) -> None:
-        summary = data.summary()
-        self.record.data = summary.as_dict()
+    def _read(self, data: StoreDataModule) -> None:
+        try:
+            data.setup()
+        finally:  # what was found wrong with it is also worth a record
+            if data.is_read:
+                self.record.data = data.summary().as_dict()
         self.record.write()
+        summary = data.summary()
         log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
         if summary.rejected:
             log.info("         %d samples left out, listed in record.json", len(summary.rejected))
@@ -173,6 +185,7 @@ class _Job:
 
     def _trainer(self) -> L.Trainer:
         settings = dict(self.config["trainer"])
+        check_devices(settings["accelerator"], settings["devices"])
         if settings["precision"] == "auto":
             settings["precision"] = best_precision(settings["accelerator"])
         settings["enable_progress_bar"] = shows_progress(self.config)
@@ -195,13 +208,22 @@ class _Job:
         checkpoint = None
         if last.is_file():
             checkpoint = last
-            done = torch.load(last, map_location="cpu", weights_only=True)["epoch"] + 1
+            done = _epochs_done(last)
             self.history.cut(done)
             log.info("continuing after epoch %d of an unfinished run", done)
         else:
             self.history.cut(0)
         log.info("")
-        self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"data.batch_size={data.batch_size} (of {data.summary().counts['train']} training "
+                f"images) and data.image_size={data.image_size} leave batch norm a single value "
+                "per channel; a larger one of them, or model.norm=group, is needed"
+            ) from error
 
     def _restore_best(self) -> None:
         best = self.directory / "checkpoints" / f"{BEST}.ckpt"
@@ -292,7 +314,28 @@ def _metrics(row: dict[str, float] | None) -> dict[str, float]:
     return {} if row is None else {key: value for key, value in row.items() if "/" in key}
 
 
-def _verdict(error: BaseException, trainer: L.Trainer | None) -> tuple[Status, str]:
+def _epochs_done(checkpoint: Path) -> int:
+    """How many epochs the run had finished when it was written."""
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
+    except Exception as error:  # whatever half a file may raise
+        reason = (str(error) or repr(error)).splitlines()[0][:120]
+        raise UserError(
+            f"{checkpoint} cannot be read ({reason})\nremove it to start this run anew"
+        ) from error
+
+
+def _free(error: BaseException | None) -> None:
+    """Let go of the tensors that the frames of a failed run hold as long as its error is kept.
+
+    A sweep keeps the errors of its trials; see `traceback.clear_frames`.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def _verdict(error: BaseException) -> tuple[Status, str]:
     """How a run ended that raised ``error``."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, UserError):
@@ -300,7 +343,8 @@ def _verdict(error: BaseException, trainer: L.Trainer | None) -> tuple[Status, s
     if isinstance(error, DivergedError):
         return "diverged", str(error)
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
-        return "out_of_memory", text
+        advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
+        return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
         return "interrupted", "stopped from outside"
     return "failed", text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from common.seeding import derive
 
 
-class IndexBatch(NamedTuple):
+@dataclass(frozen=True)
+class IndexBatch:
     """Rows of the store, int64 ``(B,)``, and the seed of all randomness in their augmentation."""
 
     index: Tensor
@@ -61,9 +62,11 @@ class BatchSchedule(Sampler[IndexBatch]):
 
     def _rows(self) -> Tensor:
         if not self.shuffle:
-            return torch.arange(self.rank, self.count, self.world_size)
+            return torch.arange(self.count)[self.rank :: self.world_size]
         generator = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
         order = torch.randperm(self.count, generator=generator)
+        if self.count < self.world_size:  # every rank needs a row to take part in a step
+            order = order.repeat(self.world_size)
         each = max(self.count // self.world_size, 1)
         return order[self.rank :: self.world_size][:each]
 

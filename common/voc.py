@@ -278,8 +278,10 @@ def _check_filled(
         return
     source = f"Lists read: {', '.join(lists)}" if lists else "No lists; split by hashed name"
     if problems:
-        raise collect(f"samples cannot be used, which leaves {empty} empty", problems, source)
-    raise UserError(f"data.root={root} has no sample for {empty}. {source}.")
+        what = f"samples in data.root={root} cannot be used, which leaves {empty} empty"
+        raise collect(what, problems, f"mend them. {source}")
+    advice = "List names there, one a line; without any list, images are split by hashed name."
+    raise UserError(f"data.root={root} has no sample for {empty}. {source}.\n{advice}")
 
 
 def _partly_labelled(samples: list[VocSample]) -> list[Problem]:

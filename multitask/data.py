@@ -149,17 +149,18 @@ class VocData(MultitaskData):
             "classes": listing.class_names,
             "resize": self.resize,
         }
-        load = partial(self._load, class_names=listing.class_names, most=most)
+        load = partial(self._load, root=root, class_names=listing.class_names, most=most)
         names = [sample.name for sample in samples]
         self._store(splits, split, samples, load, most, key=key, names=names)
 
-    def _load(self, sample: VocSample, class_names: list[str], most: int) -> Arrays:
-        image = read_image(sample.image, sample.image.name)
+    def _load(self, sample: VocSample, root: Path, class_names: list[str], most: int) -> Arrays:
+        image = read_image(sample.image, sample.image.relative_to(root).as_posix())
         size = self.image_size
         mask = np.full((size, size), VOID, np.uint8)
         if sample.mask is not None:
-            labels = read_mask(sample.mask, sample.mask.name)
-            check_mask_values(labels, len(class_names), sample.mask.name)
+            name = sample.mask.relative_to(root).as_posix()
+            labels = read_mask(sample.mask, name)
+            check_mask_values(labels, len(class_names), name)
             mask = self._resize.mask(labels)
         boxes = np.zeros((most, 4), np.float32)
         classes = np.full(most, -1, np.int64)

@@ -7,6 +7,7 @@ overrides that grow from phase to phase.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,8 +22,9 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from common.errors import Problem, UserError, collect
-from common.record import RunRecord, read_record
+from common.command_line import one_line
+from common.errors import Problem, UserError, collect, say
+from common.record import RunRecord, previous_run, read_record
 from studies.naming import parse_overrides, trial_name
 from studies.table import (
     UNFINISHED,
@@ -163,6 +165,7 @@ def check(
             with open_dict(composed):
                 del composed["hydra"]
             check_config(composed)
+            previous_run(trials[-1].directory, composed)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             for reason in _reasons(error):
                 reasons.setdefault(reason, []).append(name)
@@ -223,7 +226,7 @@ def show(records: Sequence[RunRecord], sweep_dir: Path) -> bool:
     path = sweep_dir / TABLE
     write_csv(table, path)
     mark = "" if best_row(table) is None else f"* best {table.attrs['objective']}; "
-    print(f"\n{format_table(table)}\n\n{mark}unrounded in {path}", flush=True)
+    say(f"\n{format_table(table)}\n\n{mark}unrounded in {path}")
     return True
 
 
@@ -253,8 +256,8 @@ def _reasons(error: Exception) -> list[str]:
         lines = [line for line in str(error).splitlines() if line != ADVICE]
         problems = [line.strip() for line in lines if line.startswith("  ")]
         return problems or lines
-    errors = [error, *([error.__cause__] if error.__cause__ else [])]
-    return [": ".join(str(it).strip().partition("\n")[0].rstrip(".:") for it in errors)]
+    foreign = re.match(r"Could not override '(.+?)'", str(error))
+    return [f"{foreign[1]}: no such key" if foreign else one_line(error)]
 
 
 def _refusal(reasons: dict[str, list[str]], total: int) -> UserError:
@@ -266,8 +269,7 @@ def _refusal(reasons: dict[str, list[str]], total: int) -> UserError:
         where = "" if len(names) == total else f" (trial {names[0]}{more})"
         key, colon, text = reason.partition(": ")
         problems.append(Problem(key, text + where) if colon else Problem("config", reason + where))
-    noun = "setting" if len(problems) == 1 else "settings"
-    return collect(f"{noun} cannot be used; no trial was run", problems, ADVICE)
+    return collect("settings cannot be used; no trial was run", problems, ADVICE)
 
 
 def _failures(records: Sequence[RunRecord]) -> str:

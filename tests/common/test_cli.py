@@ -169,7 +169,13 @@ def test_a_completed_run(folder: Path) -> None:
             1,
             "train.py: InstantiationException: x\nsee out/run.log\n",
         ),
-        ("KeyboardInterrupt()", 130, "train.py: interrupted\n"),
+        ("DivergedError('NaN')", 1, "train.py: NaN\nsee out/run.log\n"),
+        (
+            "KeyboardInterrupt()",
+            130,
+            "train.py: interrupted; to continue:\n"
+            "python train.py hydra/sweeper=basic hydra.run.dir=out\n",
+        ),
     ],
 )
 def test_how_a_run_that_fails_ends(folder: Path, error: str, code: int, message: str) -> None:

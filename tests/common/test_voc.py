@@ -461,7 +461,8 @@ def test_empty_splits(voc):
     assert "no sample for val. Lists read: ImageSets/Main/train.txt" in message
     voc.list("Main/val.txt", "gone\ngone too\n")
     message = _user_error(voc.root)
-    assert "2 samples cannot be used, which leaves val empty:" in message
+    told = f"2 samples in data.root={voc.root} cannot be used, which leaves val empty:"
+    assert told in message
     assert "JPEGImages/gone too" in message
     (voc.root / "ImageSets" / "Main" / "train.txt").unlink()
     assert "leaves train and val empty" in _user_error(voc.root)

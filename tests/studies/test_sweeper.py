@@ -113,10 +113,31 @@ def test_a_key_of_one_choice_only_is_refused(app: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[:2] == [
         "app.py: 1 setting cannot be used; no trial was run:",
-        "  Could not override 'optimizer.momentum': Key 'momentum' is not in struct"
+        "  optimizer.momentum: no such key"
         " (trial optimizer=adam,optimizer.momentum=0.5 and 1 more)",
     ]
     assert not (app / "out").exists()
+
+
+def test_a_key_that_all_swept_choices_have_but_the_default_one_is_accepted(app: Path) -> None:
+    done = sweep(app, "optimizer=sgd,rmsprop", "optimizer.momentum=0.5", "optimizer.lr=0.01")
+    assert done.returncode == 0, done.stderr
+    assert names(app) == [
+        f"optimizer={name},optimizer.lr=0.01,optimizer.momentum=0.5" for name in ("rmsprop", "sgd")
+    ]
+    for name in names(app):
+        record = read_record(app / "out" / name)
+        assert record is not None
+        assert "optimizer.momentum=0.5" in record.overrides
+
+
+def test_a_trial_of_another_config_is_refused_before_anything_runs(app: Path) -> None:
+    assert sweep(app, "optimizer.lr=1e-2,1e-3").returncode == 0
+    shutil.copytree(app / "out" / "optimizer.lr=0.001", app / "out" / "optimizer.lr=0.1")
+    done = sweep(app, "optimizer.lr=1e-2,1e-1")
+    assert done.returncode == 2
+    assert "optimizer.lr=0.1: holds a run of another configuration" in done.stderr
+    assert (app / "out" / "optimizer.lr=0.01" / "calls").read_text() == "x"
 
 
 def test_repetitions_run_once_in_the_order_typed(app: Path) -> None:
@@ -142,8 +163,9 @@ def test_globs_and_lists_of_lists(app: Path) -> None:
 def test_a_second_sweep_calls_every_trial_and_believes_no_old_record(app: Path) -> None:
     """What a finished trial does when it is called again is the job's affair."""
     assert sweep(app, "optimizer.lr=1e-2,1e-3").returncode == 0
-    shutil.copytree(app / "out" / "optimizer.lr=0.001", app / "out" / "optimizer.lr=3")
-    assert sweep(app, "optimizer.lr=1e-2,3").returncode == 1
+    toy = app / "toy.py"
+    toy.write_text(toy.read_text().replace("if lr == 3.0:", "if lr == 0.001:"))
+    assert sweep(app, "optimizer.lr=1e-2,1e-3").returncode == 1
     assert [row["status"] for row in rows(app)] == ["completed", "failed"]
     assert (app / "out" / "optimizer.lr=0.01" / "calls").read_text() == "xx"
 
