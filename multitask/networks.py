@@ -228,7 +228,10 @@ class MultitaskNetwork(nn.Module):
     @property
     def last_shared_weight(self) -> nn.Parameter:
         """The last weight that all tasks share, where GradNorm measures gradients."""
-        return [p for p in self.backbone.parameters() if p.ndim > 1][-1]
+        # What a ViT's pyramid adds leads to some of the maps only, and so to some of the heads.
+        added = getattr(self.backbone, "added", ())
+        named = self.backbone.named_parameters()
+        return [p for name, p in named if p.ndim > 1 and not name.startswith(added)][-1]
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """``(B, 3, S, S)`` to ``segmentation (B, C, S, S)`` and `FpnDetector.forward`'s outputs."""

@@ -154,6 +154,7 @@ def check(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
+    _ = str(config.hydra.sweep.dir)  # settles its ${now:...}, which all trials then take over
     trials: list[Trial] = []
     reasons: dict[str, list[str]] = {}
     lead = _varying_keys(combinations)

@@ -68,6 +68,17 @@ def test_a_sweep_prints_its_table(app: Path) -> None:
         assert all(not word.startswith("hydra") for word in record.overrides)
 
 
+def test_the_directory_is_settled_once_even_if_checking_takes_its_time(app: Path) -> None:
+    toy = app / "app.py"
+    slow = "import time, common.schema as s\nreal = s.check_config\n"
+    slow += "s.check_config = lambda cfg: (time.sleep(0.6), real(cfg))\n"
+    toy.write_text(slow + toy.read_text())
+    done = sweep(app, "seed=0,1", "hydra.sweep.dir=out_${now:%S}")
+    assert done.returncode == 0, done.stderr
+    (folder,) = app.glob("out_*")
+    assert (folder / "sweep.csv").exists(), done.stdout
+
+
 def test_failing_trials_stop_nothing_and_lose_nothing(app: Path) -> None:
     done = sweep(app, "optimizer.lr=3,4,5,8,1e-2")
     assert done.returncode == 1
