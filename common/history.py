@@ -60,8 +60,8 @@ def read_history(directory: Path) -> list[Row]:
     columns, *lines = [*csv.reader(whole.splitlines())] or [[]]
     rows = []
     for cells in lines:
-        if len(cells) == len(columns):
-            with suppress(ValueError, KeyError, OverflowError):  # the latter two: of the epoch
-                row = {k: float(v) for k, v in zip(columns, cells, strict=True) if v != ""}
-                rows.append({**row, "epoch": int(row["epoch"])})
+        # fewer or more cells than columns, or no number; no epoch, or an infinite one
+        with suppress(ValueError, KeyError, OverflowError):
+            row = {k: float(v) for k, v in zip(columns, cells, strict=True) if v != ""}
+            rows.append({**row, "epoch": int(row["epoch"])})
     return rows

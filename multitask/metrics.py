@@ -106,8 +106,7 @@ def update_boxes(metric: MeanAveragePrecision, found: Detections, batch: Batch) 
             }
         )
         kept.append(found[i])
-    if targets:
-        metric.update(kept, targets)
+    metric.update(kept, targets)
 
 
 def compute_scores(metrics: nn.ModuleDict, class_names: Sequence[str]) -> Scores:

@@ -260,6 +260,7 @@ def test_short_runs(config: dict[str, Any], total_steps: int, epochs: int) -> No
     rates = _steps(config, total_steps, epochs)
     assert len(rates) == total_steps
     assert all(0 < rate <= LR for rate in rates)
+    assert max(rates) >= LR / 25  # it does learn
 
 
 @pytest.mark.parametrize("steps", [2, 3, 4, 5, 10, 20, 100])

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import UserError
+from common.resources import (
+    best_precision,
+    check_devices,
+    device_name,
+    peak_memory_mb,
+    reset_peak_memory,
+)
+
+MB = 2**20
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without any."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two that know bfloat16."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H200")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
+def test_without_a_gpu(accelerator: str) -> None:
+    assert best_precision(accelerator) == "32-true"
+    assert device_name(accelerator) == "cpu"
+    check_devices(accelerator, 1)
+
+
+@pytest.mark.usefixtures("gpus")
+def test_with_gpus() -> None:
+    for accelerator in ("auto", "gpu"):
+        assert best_precision(accelerator) == "bf16-mixed"
+        assert device_name(accelerator) == "H200"
+        check_devices(accelerator, 2)
+        with pytest.raises(UserError, match=r"trainer\.devices=3: this machine has 2 GPUs"):
+            check_devices(accelerator, 3)
+    assert best_precision("cpu") == "32-true"
+    assert device_name("cpu") == "cpu"
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_gpu_without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert best_precision("auto") == "32-true"
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("accelerator", ["gpu", "mps"])
+def test_an_accelerator_that_is_not_there(accelerator: str) -> None:
+    with pytest.raises(UserError, match=f"trainer.accelerator={accelerator}"):
+        check_devices(accelerator, 1)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("accelerator", ["auto", "cpu"])
+def test_more_processes_than_cores(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    check_devices(accelerator, 4)
+    with pytest.raises(UserError, match=r"trainer\.devices=5: this machine has 4 CPU cores"):
+        check_devices(accelerator, 5)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    check_devices(accelerator, 2)  # slow, but no mistake
+
+
+def _can_reset() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_peak_memory_rises_with_an_allocation() -> None:
+    reset_peak_memory()
+    before = peak_memory_mb()
+    block = bytearray(200 * MB)
+    block[::4096] = b"x" * len(block[::4096])
+    during = peak_memory_mb()
+    assert 150 < during - before < 260
+    del block
+    assert peak_memory_mb() == pytest.approx(during, abs=20)  # a peak stays
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.skipif(not _can_reset(), reason="this kernel does not let a process reset its peak")
+def test_the_peak_starts_anew_with_every_run() -> None:
+    block = bytearray(200 * MB)
+    block[::4096] = b"x" * len(block[::4096])
+    high = peak_memory_mb()
+    del block
+    reset_peak_memory()
+    assert peak_memory_mb() < high - 150
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_peak_memory_elsewhere_is_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without /proc: at least what Python with torch takes, in the same unit."""
+    monkeypatch.setattr("common.resources._STATUS", Path("/nowhere"))
+    assert 50 < peak_memory_mb() < 1e5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+def test_peak_memory_of_a_gpu() -> None:
+    reset_peak_memory()
+    before = peak_memory_mb()
+    block = torch.zeros(100 * MB // 4, device="cuda")
+    assert peak_memory_mb() - before == pytest.approx(100, abs=3)
+    del block
