@@ -8,11 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from common.errors import UserError
+
+CLOSING_SECONDS = 3.0
+"""How long the events of a run that ended early may take to be written."""
 
 # Advice that is meant for other loaders: here they yield indices, and epochs are logged, not steps.
 _NOT_FOR_US = (
@@ -54,13 +58,29 @@ def log_traceback(error: BaseException) -> None:
             handler.emit(record)
 
 
+class _TensorBoard(TensorBoardLogger):
+    """Does not wait for ever for a writer that an interrupt has hit.
+
+    Ctrl-C within the queue between TensorBoard and its writing thread can lose the thread's
+    wake-up call; closing would then never return.
+    """
+
+    def finalize(self, status: str) -> None:
+        if status != "failed":
+            super().finalize(status)
+            return
+        closing = Thread(target=super().finalize, args=(status,), daemon=True)
+        closing.start()
+        closing.join(CLOSING_SECONDS)
+
+
 def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:
     """TensorBoard in ``directory``, and the tracker ``name`` beside it.
 
     Raises:
         UserError: the tracker's package is not installed.
     """
-    loggers: list[Logger] = [TensorBoardLogger(directory, name="", version="")]
+    loggers: list[Logger] = [_TensorBoard(directory, name="", version="")]
     if name == "none":
         return loggers
     package = {"wandb": "wandb", "mlflow": "mlflow"}[name]
