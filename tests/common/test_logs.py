@@ -16,7 +16,7 @@ from common.logs import build_loggers, log_hyperparameters, log_traceback, only_
 
 
 @pytest.fixture
-def run_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Iterator[Path]:
+def run_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
     """As a run has it: the root logger writes into run.log and on the console, which is heard."""
     root = logging.getLogger()
     known, root.handlers = root.handlers, []
@@ -40,22 +40,22 @@ def _raised() -> ValueError:
 
 
 def test_a_traceback_goes_into_run_log_only(
-    run_log: Path, capfd: pytest.CaptureFixture[str]
+    run_log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log_traceback(_raised())
     text = run_log.read_text()
     assert "Traceback (most recent call last)" in text
     assert "deep_inside" in text
     assert "ValueError: seven is no shape" in text
-    assert capfd.readouterr() == ("", "")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_console_still_hears_everything_else(
-    run_log: Path, capfd: pytest.CaptureFixture[str]
+    run_log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logging.getLogger("common.run").warning("hello")
     assert "hello" in run_log.read_text()
-    assert "hello" in capfd.readouterr().err
+    assert "hello" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

@@ -65,8 +65,7 @@ def refused(cfg: DictConfig) -> str:
 
 @pytest.mark.parametrize("choice", choices("task", "data", "optimizer", "scheduler"))
 def test_files_and_schema_have_the_same_keys(choice: str, tmp_path: Path) -> None:
-    root = "data.root=null" if choice == "data=shapes" else f"data.root={tmp_path}"
-    cfg = composed(choice, *([root] if choice.startswith("data") else []))
+    cfg = composed(choice, *([f"data.root={tmp_path}"] if choice.startswith("data=voc") else []))
     check_config(cfg)
     data = OmegaConf.to_container(cfg)
     model = MultitaskConfig.model_validate(data)
@@ -118,7 +117,7 @@ def test_no_key_has_a_default_outside_the_files() -> None:
         ("model.foo=1", "model.foo: no such key"),
         ("model.actvation=relu", "model.actvation: no such key; did you mean model.activation?"),
         ("data.image_size=100", "must be a whole number, a multiple of 32"),
-        ("data.root=/x", "data=shapes is drawn, not read; choose data=voc or data=voc2012"),
+        ("data.root=/x", "data.root: no such key"),
         ("data.augment=flip", "data.augment: 'flip' is not a list"),
         ("data.augment=[flp]", "data.augment: 'flp' is not an augmentation"),
         ("data._target_=os.system", "data._target_=os.system: this task reads only data=shapes"),
@@ -184,7 +183,7 @@ def test_values_that_do_not_go_together(
         (("scheduler=multistep", "scheduler.milestones=[10,5]"), "must be a list of ascending"),
         (("scheduler=multistep", "scheduler.milestones=[]"), "must be a list of ascending"),
         (("scheduler=multistep", "scheduler.warmup_epochs=10"), "scheduler.milestones[0]=10: the"),
-        (("scheduler=cosine", "scheduler.warmup_epochs=20"), "less than trainer.max_epochs=20"),
+        (("scheduler=cosine", "scheduler.warmup_epochs=20"), "less than trainer.max_epochs="),
         (("scheduler=cosine", "scheduler.min_lr=0.1"), "must be below optimizer.lr=0.001"),
         (("scheduler=plateau", "scheduler.monitor=val/loss"), "scheduler.mode=null: val/loss is"),
         (("scheduler=plateau", "scheduler.monitor=loss"), "scheduler.monitor=loss: not one of"),
