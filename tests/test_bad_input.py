@@ -28,6 +28,7 @@ LAUGHS = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(9))
 LAUGHS = f'<!DOCTYPE x [<!ENTITY l0 "lol">{LAUGHS}]>'
 STEALS = '<!DOCTYPE x [<!ENTITY secret SYSTEM "file:///etc/passwd">]>'
 MOST_LINES = 25
+TINY_VOC = [word for word in TINY if "_images" not in word]
 
 
 def cut(path: Path) -> None:
@@ -126,9 +127,8 @@ def voc(tmp_path: Path) -> VocFolder:
 @pytest.fixture
 def voc_config(make_config: Callable[..., DictConfig], tmp_path: Path) -> Callable[..., DictConfig]:
     def make(root: Path, *words: str) -> DictConfig:
-        tiny = [word for word in TINY if "_images" not in word]
         cache = f"data.cache_dir={tmp_path / 'cache'}"
-        return make_config("data=voc", *tiny, cache, f"data.root={root}", *words)
+        return make_config("data=voc", *TINY_VOC, cache, f"data.root={root}", *words)
 
     return make
 

@@ -50,14 +50,6 @@ def test_a_traceback_goes_into_run_log_only(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_console_still_hears_everything_else(
-    run_log: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    logging.getLogger("common.run").warning("hello")
-    assert "hello" in run_log.read_text()
-    assert "hello" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_a_tracker_that_is_not_installed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
