@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+import common.logs
 import common.run
 from common.callbacks import shows_progress
 from common.errors import DivergedError, OutOfMemoryError, UserError
@@ -574,3 +576,16 @@ def test_batch_norm_with_a_single_value_is_told(config: Make, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"data.batch_size=1 .* leave batch norm a single value"):
         train(config("data.batch_size=1"), tmp_path)
     assert record_of(tmp_path).status == "failed"
+
+
+def test_an_event_writer_that_is_stuck_keeps_no_run_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (logger,) = common.logs.build_loggers("none", "multitask", tmp_path)
+    monkeypatch.setattr(common.logs, "CLOSING_SECONDS", 0.05)
+    never = threading.Event()
+    monkeypatch.setattr(logger.experiment, "close", lambda: never.wait(20))
+    begin = time.monotonic()
+    logger.finalize("failed")
+    assert time.monotonic() - begin < 5
+    never.set()
