@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import segmentation_models_pytorch as smp
 import timm
@@ -27,6 +28,8 @@ DEEPEST = 32
 
 HUB_TIMEOUT = 5
 """Seconds that Hugging Face has to answer before a download is not tried."""
+
+Built = TypeVar("Built")
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "network.")
@@ -83,25 +86,54 @@ def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -
     Raises:
         UserError: the network cannot be built, its weights not fetched, or the file does not fit.
     """
-    try:
-        backbone = (_download if pretrained is True else _build)(name, image_size)
+    with building(
+        f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
+        "pyramid of strides 2 to 32"
+    ):
+        if pretrained is True:
+            backbone = fetch(name, partial(_build, name, image_size, download=True))
+        else:
+            backbone = _build(name, image_size)
         _check_maps(backbone, image_size)
-    except UserError:
-        raise
-    except Exception as error:  # each architecture has its own way of failing
-        raise UserError(
-            f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
-            f"pyramid of strides 2 to 32 ({type(error).__name__}: {_first_line(error)})"
-        ) from error
     if isinstance(pretrained, str):
         load_backbone_weights(backbone, pretrained, name)
     return backbone
 
 
-def _download(name: str, image_size: int) -> nn.Module:
-    with _hub() as unreachable:
+@contextmanager
+def building(complaint: str) -> Iterator[None]:
+    """Tell a person in one line whatever goes wrong while a library's network is built.
+
+    Raises:
+        UserError: the complaint and the first line of the error, or a UserError as it is.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # each architecture has its own way of failing
+        raise UserError(f"{complaint} ({type(error).__name__}: {_first_line(error)})") from error
+
+
+def fetch(
+    name: str,
+    build: Callable[[], Built],
+    connect: Callable[[], AbstractContextManager[str | None]] | None = None,
+) -> Built:
+    """Call ``build``, which downloads the weights of backbone ``name``; what it made.
+
+    Args:
+        name: of the backbone, for the message.
+        build: what downloads.
+        connect: goes around it; what it yields says why there is no connection, None that there is.
+            By default that to Hugging Face.
+
+    Raises:
+        UserError: they cannot be had; a dead connection is noticed within seconds.
+    """
+    with (connect or _hub)() as unreachable:
         try:
-            return _build(name, image_size, download=True)
+            return build()
         except Exception as error:  # whatever the connection and the libraries raise
             reason = unreachable or f"{type(error).__name__}: {_first_line(error)}"
             raise UserError(
@@ -131,12 +163,32 @@ def _hub() -> Iterator[str | None]:
 
 
 def _build(name: str, image_size: int, download: bool = False) -> nn.Module:
-    if name in smp_names():
-        return smp.encoders.get_encoder(name, weights="imagenet" if download else None)
-    probe, sized = _probe(name, image_size)
-    if set(probe.feature_info.reduction()) == {16}:
+    encoder = smp_encoder(name, image_size, download)
+    if encoder.plain:
         return ViTPyramid(name, image_size, download)
-    return smp.encoders.get_encoder(f"tu-{name}", weights=download or None, **sized)
+    return smp.encoders.get_encoder(encoder.name, weights=encoder.weights, **encoder.options)
+
+
+class SmpEncoder(NamedTuple):
+    """How SMP is asked for a backbone.
+
+    ``name`` and ``weights`` as SMP takes them, ``options`` for timm (the image size, where it
+    counts). ``plain``: a transformer whose stages all have stride 16; SMP cannot use it.
+    """
+
+    name: str
+    weights: str | bool | None
+    options: dict[str, Any]
+    plain: bool
+
+
+def smp_encoder(name: str, image_size: int, download: bool = False) -> SmpEncoder:
+    """SMP's arguments for a backbone of ours, for square images of ``image_size`` pixels."""
+    if name in smp_names():
+        return SmpEncoder(name, "imagenet" if download else None, {}, False)
+    probe, sized = _probe(name, image_size)
+    plain = set(probe.feature_info.reduction()) == {16}
+    return SmpEncoder(f"tu-{name}", download or None, sized, plain)
 
 
 def _probe(name: str, image_size: int) -> tuple[Any, dict[str, Any]]:
@@ -174,12 +226,23 @@ def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
     Raises:
         UserError: no such file, not a file of weights, or of another network.
     """
-    path = Path(file).expanduser()
-    if not path.is_file():
-        raise UserError(
-            f"model.pretrained={file}: no such file (true downloads, false goes without)"
-        )
-    found = _read_weights(path)
+    fit_weights(backbone, read_weights(file), f"model.pretrained={file}", name)
+
+
+def fit_weights(backbone: nn.Module, found: Mapping[str, Tensor], source: str, name: str) -> None:
+    """Put tensors into a backbone by their names, as `load_backbone_weights` does with a file's.
+
+    Parameters whose names start with one of ``backbone.added`` need not be among them.
+
+    Args:
+        backbone: what takes them.
+        found: tensors by name, whatever wrappers' prefixes the names carry.
+        source: what the message starts with, ``key=value``.
+        name: of the backbone, for the message.
+
+    Raises:
+        UserError: they are of another network.
+    """
     wanted = backbone.state_dict()
     fitting, others = _match(found, wanted)
     added = getattr(backbone, "added", ())
@@ -197,14 +260,24 @@ def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
     elif deeper:
         reason = f"they are of a deeper network, with {deeper[0]}"
     if reason:
-        raise UserError(
-            f"model.pretrained={file}: these weights do not fit model.backbone={name}: {reason}"
-        )
+        raise UserError(f"{source}: these weights do not fit model.backbone={name}: {reason}")
     # Some of SMP's encoders override the method, and theirs takes no `strict`.
     nn.Module.load_state_dict(backbone, fitting, strict=False)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(file: str) -> dict[str, Tensor]:
+    """The tensors of a weights file by name, without the dictionaries around them.
+
+    The file is read with ``weights_only``: it cannot run code.
+
+    Raises:
+        UserError: no such file, or not a file of weights.
+    """
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise UserError(
+            f"model.pretrained={file}: no such file (true downloads, false goes without)"
+        )
     content: Any
     try:
         if path.suffix == ".safetensors":

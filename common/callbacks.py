@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,11 @@ import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from common.checkpoints import BEST, FOLDER, LAST
 from common.errors import DivergedError
 from common.history import History
 
 log = logging.getLogger(__name__)
-
-BEST = "best"
-LAST = "last"
 
 
 class EpochLog(Callback):
@@ -82,7 +80,7 @@ class EpochLog(Callback):
                 row[name] = float(value)
         if trainer.is_global_zero:
             self.history.append(row)
-            log.info(self._line(row, trainer.max_epochs))
+            log.info(self._line(row, trainer.max_epochs, getattr(module, "headline", ())))
         for logger in trainer.loggers:
             logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
         for name in ("train/loss", "val/loss"):
@@ -92,9 +90,10 @@ class EpochLog(Callback):
                     "optimizer.lr, a scheduler with warm-up or trainer.gradient_clip_val may help"
                 )
 
-    def _line(self, row: Mapping[str, float], epochs: int | None) -> str:
-        shown = [name for name in row if "/" in name and name.count("/") == 1]
-        values = "  ".join(f"{name} {row[name]:.4g}" for name in shown)
+    def _line(self, row: Mapping[str, float], epochs: int | None, headline: Sequence[str]) -> str:
+        names = dict.fromkeys([self.metric, *(f"val/{name}" for name in headline)])
+        shown = [name for name in ("train/loss", "val/loss", *names) if name in row]
+        values = "  ".join(f"{name} {row[name]:.4g}" for name in dict.fromkeys(shown))
         best = self.history.best(self.metric, self.mode)
         mark = "  *" if best is not None and best["epoch"] == row["epoch"] else ""
         return f"epoch {row['epoch']}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
@@ -161,7 +160,7 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         )
     if shows_progress(config):
         callbacks.append(TQDMProgressBar(leave=False))
-    return callbacks + _checkpoints(directory / "checkpoints", objective)
+    return callbacks + _checkpoints(directory / FOLDER, objective)
 
 
 def shows_progress(config: Mapping[str, Any]) -> bool:

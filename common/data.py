@@ -14,10 +14,13 @@ import lightning as L
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from common.augment.pipeline import Augment
 from common.errors import SHOWN, Problem, UserError, collect
 from common.sampling import BatchSchedule, IndexBatch, index_loader
+from common.seeding import derive
 from common.store import Store
 
 SPLITS = ("train", "val", "test")
@@ -77,6 +80,8 @@ class StoreDataModule(L.LightningDataModule, ABC):
         ram_limit_mb: larger splits stay on disk.
         seed: of order and augmentation.
         root: folder of the data, for data sets that have one.
+        image_size_schedule: pairs of an epoch (from 1) and the size of training images from then
+            on, or several, of which each batch draws one; None = always ``image_size``.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         ram_limit_mb: float,
         seed: int,
         root: str | None = None,
+        image_size_schedule: Sequence[tuple[int, int | Sequence[int]]] | None = None,
     ) -> None:
         super().__init__()
         self.root = Path(root).expanduser() if root else None
@@ -101,6 +107,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.cache_dir = Path(cache_dir).expanduser()
         self.ram_limit_mb = ram_limit_mb
         self.seed = seed
+        self.image_size_schedule = image_size_schedule or [(1, image_size)]
         self._augment = Augment(augment)
         self._normalize = Augment([])
         self._read: Splits | None = None
@@ -168,17 +175,23 @@ class StoreDataModule(L.LightningDataModule, ABC):
         return bool(self._count("test"))
 
     def _loader(self, split: str) -> DataLoader:
-        trainer = self.trainer
-        return index_loader(
-            BatchSchedule(
-                len(self.splits.stores[split]),
-                self.batch_size,
-                shuffle=split == "train",
-                seed=self.seed,
-                rank=trainer.global_rank if trainer else 0,
-                world_size=trainer.world_size if trainer else 1,
-            )
+        return index_loader(self.schedule(split))
+
+    def schedule(self, split: str) -> BatchSchedule:
+        """Which rows of a split form which batch on this device."""
+        return BatchSchedule(
+            len(self.splits.stores[split]),
+            self.batch_size,
+            shuffle=split == "train",
+            seed=self.seed,
+            **self.place(),
         )
+
+    def place(self) -> dict[str, int]:
+        """``rank`` and ``world_size``: the place of this process among the devices."""
+        if self.trainer is None:
+            return {"rank": 0, "world_size": 1}
+        return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled indices of the training split."""
@@ -202,7 +215,19 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self, batch: IndexBatch, device: torch.device, dataloader_idx: int
     ) -> tuple[Batch, int]:
         """Gather the rows, on the device if the split lives there."""
-        return self.gather(self._split_in_use(), batch.index, device), batch.seed
+        split = self._split_in_use()
+        rows = self.gather(split, batch.index, device)
+        if split == "train":
+            rows = resized(rows, self.train_size(batch.seed))
+        return rows, batch.seed
+
+    def train_size(self, seed: int) -> int:
+        """Side of the images of a training batch in pixels, from its seed and the epoch."""
+        epoch = self.trainer.current_epoch + 1 if self.trainer else 1
+        sizes = [size for start, size in self.image_size_schedule if start <= epoch][-1]
+        if isinstance(sizes, int):
+            return sizes
+        return sizes[derive(seed, "size") % len(sizes)]
 
     def on_after_batch_transfer(self, batch: tuple[Batch, int], dataloader_idx: int) -> Batch:
         """Augment training batches, normalise all."""
@@ -227,3 +252,25 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def _fits(store: Store, device: torch.device) -> bool:
         free, _ = torch.cuda.mem_get_info(device)
         return store.nbytes <= DEVICE_SHARE * free
+
+
+def resized(batch: Batch, size: int) -> Batch:
+    """A batch of uint8 images with its masks and boxes at another size.
+
+    Images bilinear, antialiased; masks take the pixel under each centre and are never interpolated.
+
+    Args:
+        batch: ``image`` uint8 (B, 3, S, S); if there, ``mask`` (B, S, S) and ``boxes`` (B, M, 4).
+        size: the new S.
+    """
+    side = batch["image"].shape[-1]
+    if side == size:
+        return batch
+    out = dict(batch)
+    out["image"] = resize(batch["image"], [size, size], antialias=True)
+    if "mask" in batch:
+        exact = InterpolationMode.NEAREST_EXACT
+        out["mask"] = resize(batch["mask"][:, None], [size, size], exact)[:, 0]
+    if "boxes" in batch:
+        out["boxes"] = batch["boxes"] * (size / side)
+    return out

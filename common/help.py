@@ -166,6 +166,9 @@ def _locate(loc: tuple[Any, ...], data: dict[str, Any]) -> tuple[str, Any]:
     node: Any = data
     for i, part in enumerate(loc):
         found = part in node if isinstance(node, dict) else False
+        following = loc[i + 1] if i + 1 < len(loc) else None
+        if found and not isinstance(node[part], dict) and following in node:
+            continue  # a member that is called like a key beside the one it is about
         if found or (i == len(loc) - 1 and isinstance(node, dict)):
             key = f"{key}.{part}" if key else str(part)
             node = node.get(part)

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from common.errors import BadSample, UserError
 
@@ -38,6 +39,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 UINT8 = npt.NDArray[np.uint8]
+Whole = TypeVar("Whole", bound=np.integer[Any])
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -71,11 +73,46 @@ def mask_size(path: Path, name: str | None = None) -> tuple[int, int]:
         return _upright_size(image)
 
 
-def read_image(path: Path, name: str | None = None) -> UINT8:
+def label_map_size(path: Path, name: str | None = None) -> tuple[int, int]:
+    """As ``image_size``, and refuses what cannot hold whole numbers (see ``read_label_map``)."""
+    with _opened(path, name) as image:
+        _refuse_inexact_labels(image, name or str(path))
+        return _upright_size(image)
+
+
+def stored_bits(path: Path, name: str | None = None) -> tuple[int, bool]:
+    """Bits per pixel and channel in the file, from the header, and whether it is colour.
+
+    Pillow reduces 16-bit colour to its upper 8 bits.
+
+    Raises:
+        BadSample: as ``image_size``.
+    """
+    with _opened(path, name) as image:
+        deep = image.mode.startswith("I") or ";16" in str(getattr(image, "tile", ""))
+        return 16 if deep else 8, image.mode not in ("1", "L", "I", "I;16", "I;16B", "F")
+
+
+def largest_grey(path: Path, name: str | None = None) -> int:
+    """The largest pixel value of a grey image of 8 or 16 bits.
+
+    Raises:
+        BadSample: as ``read_image``.
+    """
+    with _opened(path, name) as image:
+        return int(np.asarray(image).max())
+
+
+def read_image(path: Path, name: str | None = None, grey_bits: int = 16) -> UINT8:
     """Decode an image of any mode as upright RGB.
 
-    Transparency is composited over white, as viewers show it. 16-bit grey is scaled from its
-    full range 0..65535 to 0..255. Of several pages or frames the first is read.
+    Transparency is composited over white, as viewers show it. 16-bit grey is scaled from
+    ``0..2**grey_bits - 1`` to 0..255. Of several pages or frames the first is read.
+
+    Args:
+        path: the file.
+        name: how messages call it; the path if not given.
+        grey_bits: how many of its 16 bits a camera used, 8 to 16; brighter pixels become white.
 
     Returns:
         uint8 of shape (height, width, 3).
@@ -86,7 +123,7 @@ def read_image(path: Path, name: str | None = None) -> UINT8:
     with _opened(path, name) as image:
         upright = _upright(image)
         if upright.mode.startswith("I"):
-            grey = _sixteen_to_eight_bits(upright, name or str(path))
+            grey = _sixteen_to_eight_bits(upright, name or str(path), 2**grey_bits - 1)
             return np.repeat(grey[..., None], 3, axis=2)
         if upright.mode == "F":
             raise BadSample(name or str(path), "floating-point pixels; 8 or 16 bits are needed")
@@ -111,6 +148,33 @@ def read_mask(path: Path, name: str | None = None) -> UINT8:
     if values.max() > 255 or values.min() < 0:
         raise BadSample(name or str(path), f"mask values {values.min()}..{values.max()}")
     return values.astype(np.uint8)
+
+
+def read_label_map(path: Path, name: str | None = None) -> tuple[npt.NDArray[np.int32], bool]:
+    """Decode a mask of whole numbers: 1-bit, grey of up to 16 bits, a palette's indices, or
+    colour whose three channels are equal.
+
+    Returns:
+        int32 of shape (height, width), upright, 0 to 65535, and whether the file has more than 8
+        bits. Palette and grey values are unchanged, but those of 2- and 4-bit grey, which are
+        stretched to 0..255.
+
+    Raises:
+        BadSample: as ``read_image``; or alpha, floating point, colour, negative values, a lossy
+            format.
+    """
+    name = name or str(path)
+    with _opened(path, name) as image:
+        _refuse_inexact_labels(image, name)
+        deep = image.mode.startswith("I")
+        values = np.array(_upright(image)).astype(np.int32)
+    if values.ndim == 3:
+        if (values != values[..., :1]).any():
+            raise BadSample(name, f"a colour mask; {_LABELS_NEEDED}")
+        values = values[..., 0]
+    if values.min() < 0 or values.max() > 65535:
+        raise BadSample(name, f"mask values {values.min()}..{values.max()}; 0..65535 are possible")
+    return values, deep
 
 
 @contextmanager
@@ -165,11 +229,11 @@ def _upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _sixteen_to_eight_bits(image: Image.Image, name: str) -> UINT8:
+def _sixteen_to_eight_bits(image: Image.Image, name: str, white: int) -> UINT8:
     values = np.asarray(image).astype(np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise BadSample(name, "32-bit pixels; 8 or 16 bits are needed")
-    return ((values * 255 + 32767) // 65535).astype(np.uint8)
+    return np.minimum((values * 255 + white // 2) // white, 255).astype(np.uint8)
 
 
 def _refuse_colour_mask(image: Image.Image, name: str) -> None:
@@ -182,6 +246,29 @@ def _refuse_colour_mask(image: Image.Image, name: str) -> None:
     if isinstance(image, PngImageFile) and image.tile[0].args in ("L;2", "L;4"):
         # Pillow, as the PNG standard asks, stretches these to 0..255: index 1 may become 17.
         raise BadSample(name, "2- or 4-bit grey mask; save it as palette or 8-bit grey")
+
+
+_LABELS_NEEDED = "an 8- or 16-bit grey, palette or 1-bit PNG or TIFF is needed"
+
+
+def _refuse_inexact_labels(image: Image.Image, name: str) -> None:
+    """Refuse from the header what cannot be read as whole numbers without guessing."""
+    compression = image.info.get("compression") if image.format == "TIFF" else None
+    if image.format in ("JPEG", "MPO", "WEBP") or compression in ("jpeg", "tiff_jpeg", "webp"):
+        kind = "WebP" if "WEBP" in (image.format, str(compression).upper()) else "JPEG"
+        raise BadSample(name, f"a {kind} mask: compression may have altered its values; use PNG")
+    if image.mode.endswith(("A", "a")):
+        raise BadSample(name, f"a mask with an alpha channel ({image.mode}); {_LABELS_NEEDED}")
+    if image.mode == "F":
+        raise BadSample(name, f"a mask of floating-point numbers; {_LABELS_NEEDED}")
+    if image.mode not in ("1", "L", "P", "I;16", "I;16B", "I", "RGB"):
+        raise BadSample(name, f"a mask of mode {image.mode}; {_LABELS_NEEDED}")
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
+        # Pillow inverts these. Some programs mean the values as stored, others as shown.
+        raise BadSample(name, "a TIFF mask whose 0 is white (MinIsWhite) is ambiguous; use PNG")
+
+
+_PHOTOMETRIC = 262
 
 
 @dataclass(frozen=True)
@@ -211,12 +298,13 @@ class Resize:
         square[top : top + height, left : left + width] = np.asarray(small)
         return square
 
-    def mask(self, array: UINT8) -> UINT8:
-        """(H, W) -> (S, S): the source pixel under each target pixel's centre; 255 in padding."""
+    def mask(self, array: npt.NDArray[Whole], padding: int = VOID) -> npt.NDArray[Whole]:
+        """(H, W) -> (S, S): the source pixel under each target pixel's centre, never a mixture of
+        pixels; 255 (or ``padding``) in the padding."""
         width, height, left, top = self._placed(array.shape[1], array.shape[0])
         columns = _under_centres(width, array.shape[1])
         rows = _under_centres(height, array.shape[0])
-        square = np.full((self.image_size, self.image_size), VOID, np.uint8)
+        square = np.full((self.image_size, self.image_size), padding, array.dtype)
         square[top : top + height, left : left + width] = array[rows[:, None], columns]
         return square
 

@@ -12,8 +12,13 @@ from threading import Thread
 from typing import Any
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from torch.nn.functional import interpolate
 
 from common.errors import UserError
+from common.module import Embedding
+
+SPRITE = 48
+"""Side of the pictures in TensorBoard's projector, in pixels."""
 
 CLOSING_SECONDS = 3.0
 """How long the events of a run that ended early may take to be written."""
@@ -99,6 +104,13 @@ def log_hyperparameters(
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(dict(_flat(config)), dict(metrics))
+
+
+def log_embedding(board: TensorBoardLogger, embedding: Embedding) -> None:
+    """Enter images and their features into TensorBoard's projector."""
+    pictures = interpolate(embedding.images.float() / 255, size=SPRITE, mode="area")
+    labels = [str(label) for label in embedding.labels]
+    board.experiment.add_embedding(embedding.features, labels, pictures, tag="validation")
 
 
 def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

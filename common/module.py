@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
@@ -21,22 +21,45 @@ from common.seeding import derive
 Scores = dict[str, float]
 
 
+class Embedding(NamedTuple):
+    """Images in a space of features, for TensorBoard's projector.
+
+    ``features`` (N, E); ``labels`` (N,), any text or number; ``images`` uint8 (N, 3, S, S).
+    """
+
+    features: Tensor
+    labels: list[Any]
+    images: Tensor
+
+
+_OF_THE_BATCH = ("image", "mix_index", "mix_lambda")
+"""What mixup leaves where it is: the blended images, and how they were blended."""
+
+
 class TaskModule(L.LightningModule, ABC):
     """A network with its loss, its metrics and its trivial competitors.
 
     Args:
         config: the run's config as plain containers; checkpoints carry it.
         data: the data, already set up; what the network must know of it is kept in ``info``.
+
+    Attributes:
+        network: what other runs can start from.
+        evaluates_loss: whether validation and test images have a loss.
+        headline: the metrics that the line of an epoch shows.
     """
+
+    network: nn.Module
+    evaluates_loss = True
+    headline: tuple[str, ...] = ()
 
     def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
         super().__init__()
         self.config = dict(config)
         self.info = self.describe(data)
+        names = self.loss_names() if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
-            {
-                name: MeanMetric(nan_strategy="disable") for name in self.loss_names()
-            }  # NaN must show
+            {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show
         )
 
     @abstractmethod
@@ -48,8 +71,12 @@ class TaskModule(L.LightningModule, ABC):
         """The names of the loss terms."""
 
     @abstractmethod
-    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The network's outputs, and the loss terms by name."""
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images ``(B, 3, S, S)`` to the network's outputs by name."""
+
+    @abstractmethod
+    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The loss terms by name."""
 
     @abstractmethod
     def total(self, terms: dict[str, Tensor]) -> Tensor:
@@ -65,8 +92,8 @@ class TaskModule(L.LightningModule, ABC):
         """Update the metrics with a batch."""
 
     @abstractmethod
-    def scores(self) -> Scores:
-        """Compute and reset the metrics; undefined ones are NaN."""
+    def scores(self, stage: str) -> Scores:
+        """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
 
     @abstractmethod
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
@@ -75,6 +102,26 @@ class TaskModule(L.LightningModule, ABC):
     @abstractmethod
     def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
         """Figures by name: the ``count`` best and worst validation images, and the task's own."""
+
+    def embedding(self) -> Embedding | None:
+        """What TensorBoard's projector shows, known after `draw`; None for tasks without one."""
+        return None
+
+    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Outputs and loss terms; under mixup the terms are mixed as the images were.
+
+        Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization".
+        """
+        outputs = self(batch["image"])
+        terms = self.terms(outputs, batch)
+        if "mix_index" not in batch:
+            return outputs, terms
+        partners = {
+            key: value[batch["mix_index"]] if key not in _OF_THE_BATCH else value
+            for key, value in batch.items()
+        }
+        mixed, share = self.terms(outputs, partners), batch["mix_lambda"]
+        return outputs, {k: share * terms[k] + (1 - share) * mixed[k] for k in terms}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """What the optimizer trains, in torch's form; a task may set options per group."""
@@ -109,7 +156,7 @@ class TaskModule(L.LightningModule, ABC):
         self.log_dict(values, on_step=False, on_epoch=True, **options)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One batch; under mixup the loss is mixed as the images were (Zhang et al. 2018)."""
+        """One batch."""
         _, terms = self.losses(batch)
         self._log_losses("train", terms, batch_size=len(batch["index"]), sync_dist=True)
         return self.total(terms)
@@ -140,9 +187,10 @@ class TaskModule(L.LightningModule, ABC):
 
     def _log_scores(self, stage: str) -> None:
         # Every rank computes, also one whose shard is empty: metrics gather from all of them.
-        self._log_losses(stage, self.mean_losses.compute())
-        self.mean_losses.reset()
-        values = {f"{stage}/{name}": value for name, value in self.scores().items()}
+        if self.evaluates_loss:
+            self._log_losses(stage, self.mean_losses.compute())
+            self.mean_losses.reset()
+        values = {f"{stage}/{name}": value for name, value in self.scores(stage).items()}
         self.log_dict({name: torch.tensor(value) for name, value in values.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from typing import Any, Literal, get_args
 
 from omegaconf import OmegaConf
 
+from common.checkpoints import checkpoint_file
 from common.errors import UserError
 
 RECORD = "record.json"
@@ -289,8 +290,8 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
 
     Interpolations are resolved, the order of keys does not count, `NOT_COMPUTATION` is left out.
     Numbers count by value and type: ``1e-3`` is ``0.001``, but ``1`` is not ``1.0``, which
-    ``trainer.limit_train_batches`` (one batch, all batches) tells apart. ``model.pretrained`` that
-    names an existing file counts by the file's content.
+    ``trainer.limit_train_batches`` (one batch, all batches) tells apart. ``model.pretrained`` and
+    ``init_from`` that name existing files count by their content.
     """
     plain = _plain_config(cfg)
     for key in NOT_COMPUTATION:
@@ -300,12 +301,12 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
-    model = plain.get("model")
-    if isinstance(model, dict) and isinstance(model.get("pretrained"), str):
-        weights = Path(model["pretrained"])
-        if weights.is_file():
-            with weights.open("rb") as file:
-                model["pretrained"] = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    for node, key in ((plain.get("model"), "pretrained"), (plain, "init_from")):
+        if isinstance(node, dict) and isinstance(node.get(key), str):
+            weights = checkpoint_file(node[key])
+            if weights.is_file():
+                with weights.open("rb") as file:
+                    node[key] = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

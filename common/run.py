@@ -20,12 +20,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from common.callbacks import BEST, LAST, EpochLog, build_callbacks, shows_progress
+from common.callbacks import EpochLog, build_callbacks, shows_progress
+from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
 from common.data import StoreDataModule
 from common.errors import DivergedError, OutOfMemoryError, UserError
 from common.figures import curves
 from common.history import History
-from common.logs import build_loggers, log_hyperparameters, log_traceback, only_our_words
+from common.logs import (
+    build_loggers,
+    log_embedding,
+    log_hyperparameters,
+    log_traceback,
+    only_our_words,
+)
 from common.module import Scores, TaskModule
 from common.record import RunRecord, Status, environment, fingerprint, previous_run
 from common.resources import (
@@ -153,12 +160,14 @@ class _Job:
         self.module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
         assert self.module is not None
         self._say_network(self.module)
-        self.baselines = self.module.baselines(data, "val")
+        self._start_from()
+        self._score_baselines(data, "val")
         with only_our_words():
             self._fit(data)
             self._restore_best()
             if self._wants_test() and data.has_test():
                 self.test = self._evaluate_test(data)
+                self._score_baselines(data, "test")
         self._draw(data)
         self._finish("completed")
 
@@ -177,6 +186,18 @@ class _Job:
             log.info("         note: %s", warning)
         if len(summary.warnings) > 3:
             log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+
+    def _start_from(self) -> None:
+        origin = self.config["init_from"]
+        if origin is not None and self.module is not None:
+            start_from(self.module.network, origin, self.config["model"])
+            log.info("         starting from the weights of %s", origin)
+
+    def _score_baselines(self, data: StoreDataModule, split: str) -> None:
+        assert self.module is not None
+        for name, scores in self.module.baselines(data, split).items():
+            prefixed = {f"{split}/{key}": value for key, value in scores.items()}
+            self.baselines.setdefault(name, {}).update(prefixed)
 
     def _say_network(self, module: TaskModule) -> None:
         count = sum(p.numel() for p in module.parameters())
@@ -204,7 +225,7 @@ class _Job:
     def _fit(self, data: StoreDataModule) -> None:
         assert self.trainer is not None
         assert self.module is not None
-        last = self.directory / "checkpoints" / f"{LAST}.ckpt"
+        last = self.directory / FOLDER / f"{LAST}.ckpt"
         checkpoint = None
         if last.is_file():
             checkpoint = last
@@ -226,7 +247,7 @@ class _Job:
             ) from error
 
     def _restore_best(self) -> None:
-        best = self.directory / "checkpoints" / f"{BEST}.ckpt"
+        best = self.directory / FOLDER / f"{BEST}.ckpt"
         assert self.module is not None
         if self._best() is not None and best.is_file():
             content = torch.load(best, map_location="cpu", weights_only=True)
@@ -258,11 +279,15 @@ class _Job:
             figures["curves"] = found
         folder = self.directory / "figures"
         folder.mkdir(exist_ok=True)
+        boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png")
-            for logger in self.trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure(name, figure, self.trainer.global_step)
+            for board in boards:
+                board.experiment.add_figure(name, figure, self.trainer.global_step)
+        embedding = self.module.embedding()
+        if embedding is not None:
+            for board in boards:
+                log_embedding(board, embedding)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:
@@ -286,17 +311,14 @@ class _Job:
             best=_metrics(best),
             last=_metrics(rows[-1] if rows else None),
             test=self.test,
-            baselines={
-                name: {f"val/{key}": value for key, value in scores.items()}
-                for name, scores in self.baselines.items()
-            },
+            baselines=self.baselines,
             cost=self._cost(),
         )
 
     def _cost(self) -> dict[str, Any]:
         rows = self.history.rows
         seconds = [row["seconds"] for row in rows]
-        checkpoint = self.directory / "checkpoints" / f"{BEST}.ckpt"
+        checkpoint = self.directory / FOLDER / f"{BEST}.ckpt"
         found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
         speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
         return {
@@ -317,12 +339,9 @@ def _metrics(row: dict[str, float] | None) -> dict[str, float]:
 def _epochs_done(checkpoint: Path) -> int:
     """How many epochs the run had finished when it was written."""
     try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)["epoch"] + 1
-    except Exception as error:  # whatever half a file may raise
-        reason = (str(error) or repr(error)).splitlines()[0][:120]
-        raise UserError(
-            f"{checkpoint} cannot be read ({reason})\nremove it to start this run anew"
-        ) from error
+        return read_checkpoint(checkpoint)["epoch"] + 1
+    except UserError as error:
+        raise UserError(f"{error}\nremove it to start this run anew") from error
 
 
 def _free(error: BaseException | None) -> None:

@@ -10,28 +10,43 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationError,
-    WrapValidator,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
 
 from common.augment.names import check_augment
 from common.errors import Problem
+from common.fields import (
+    Batches,
+    BelowOne,
+    CheckpointOrNull,
+    Count,
+    CountOrNull,
+    Flag,
+    Fraction,
+    Milestones,
+    Node,
+    NonNegative,
+    Pixels,
+    Positive,
+    PositiveOrNull,
+    Seed,
+    Text,
+    Whole,
+    tagged,
+    told,
+    wrong,
+)
 from common.help import (
     MISSING,
     did_you_mean,
@@ -47,76 +62,6 @@ ROOT = Path(__file__).resolve().parents[1]
 """Where train.py and the packages of the project lie."""
 
 Mode = Literal["max", "min"]
-
-
-def told(text: str) -> WrapValidator:
-    """Whatever is wrong with a value of this type, say ``text``."""
-
-    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
-        try:
-            return handler(value)
-        except ValidationError:
-            raise wrong(text) from None
-
-    return WrapValidator(validate)
-
-
-def wrong(text: str, key: str = "") -> PydanticCustomError:
-    """An error of a validator, about ``key`` below the field."""
-    return PydanticCustomError("told", "{text}", {"text": text, "key": key})
-
-
-def ascending(values: list[int]) -> list[int]:
-    """Strictly ascending, at least one."""
-    if not values or any(b <= a for a, b in pairwise(values)):
-        raise ValueError
-    return values
-
-
-def batches(value: Any) -> int | float:
-    """Lightning's ``limit_*_batches``: a number of batches (int) or a fraction (float)."""
-    whole = type(value) is int and value >= 1
-    if not whole and not (type(value) is float and 0 < value <= 1):
-        raise wrong("must be a whole number >= 1 or a fraction in (0, 1], e.g. 10 or 0.5")
-    assert isinstance(value, int | float)
-    return value
-
-
-Flag = Annotated[bool, told("must be true or false")]
-Text = Annotated[str, Field(min_length=1), told("must be a text")]
-Whole = Annotated[int, Field(ge=0), told("must be a whole number >= 0")]
-Count = Annotated[int, Field(ge=1), told("must be a whole number >= 1")]
-CountOrNull = Annotated[int | None, Field(ge=1), told("must be a whole number >= 1 or null")]
-Seed = Annotated[int, Field(ge=0, lt=2**32), told("must be a whole number in [0, 2**32)")]
-Pixels = Annotated[
-    int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
-]
-NonNegative = Annotated[float, Field(ge=0), told("must be a number >= 0")]
-Positive = Annotated[float, Field(gt=0), told("must be a number > 0")]
-PositiveOrNull = Annotated[float | None, Field(gt=0), told("must be a number > 0 or null")]
-Fraction = Annotated[float, Field(gt=0, lt=1), told("must be a number in (0, 1)")]
-BelowOne = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
-Batches = Annotated[int | float, BeforeValidator(batches)]
-Milestones = Annotated[
-    list[Count],
-    AfterValidator(ascending),
-    told("must be a list of ascending whole numbers >= 1, e.g. [10,15]"),
-]
-
-
-class Node(BaseModel):
-    """A section of the config: nothing is converted, nothing unknown is accepted."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
-    """Chooses the class of a section by the value of one key; says ``text`` about unknown ones."""
-
-    def tag(node: Any) -> str | None:
-        return tags.get(str(node.get(key))) if isinstance(node, dict) else None
-
-    return Discriminator(tag, "told", "{text}", {"text": text, "key": key})
 
 
 class DataConfig(Node):
@@ -322,6 +267,7 @@ class RunConfig(Node):
     """Validation metrics of the task, each with the mode in which it is better."""
 
     seed: Seed
+    init_from: CheckpointOrNull
     test: Literal["auto", True, False]
     logger: Literal["none", "wandb", "mlflow"]
     task: Task
@@ -348,6 +294,13 @@ class RunConfig(Node):
         if objective.mode != cls.METRICS[metric]:
             raise wrong(_wrong_mode(metric, cls.METRICS[metric]), key="mode")
         return objective
+
+    def watched(self) -> dict[str, str]:
+        """The metrics that a run goes by, under the keys that name them."""
+        keys = {"objective.metric": self.objective.metric}
+        if isinstance(self.scheduler, Plateau) and self.scheduler.monitor is not None:
+            keys["scheduler.monitor"] = self.scheduler.monitor
+        return keys
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""

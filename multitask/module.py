@@ -46,6 +46,9 @@ class MultitaskModule(TaskModule):
         data: a data module of `multitask.data`, set up.
     """
 
+    network: MultitaskNetwork
+    headline = ("mIoU", "pixel_acc", "mAP", "mAP50")
+
     def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
         super().__init__(config, data)
         model, loss = self.config["model"], self.config["loss"]
@@ -79,17 +82,8 @@ class MultitaskModule(TaskModule):
         model = self.config["model"]
         return tuple(task for task in TASKS if model[f"{task}_head"] != "none")
 
-    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Outputs and the terms ``segmentation`` and ``detection``."""
-        outputs = self(batch["image"])
-        if "mix_index" not in batch:
-            return outputs, self._terms(outputs, batch)
-        partner = {k: v[batch["mix_index"]] for k, v in batch.items() if k in _TARGETS}
-        kept, mixed = self._terms(outputs, batch), self._terms(outputs, partner)
-        share = batch["mix_lambda"]
-        return outputs, {k: share * kept[k] + (1 - share) * mixed[k] for k in kept}
-
-    def _terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """``segmentation`` and ``detection``, each as far as there is a head for it."""
         terms = {}
         if "segmentation" in self.weights:
             terms["segmentation"] = self.segmentation_loss(outputs["segmentation"], batch["mask"])
@@ -142,7 +136,7 @@ class MultitaskModule(TaskModule):
             elif isinstance(metric, BoxScores):
                 update_boxes(metric, self.detections(outputs), batch)
 
-    def scores(self) -> Scores:
+    def scores(self, stage: str) -> Scores:
         """mIoU, pixel accuracy, mAP, mAP50, and IoU and AP per class that occurs."""
         return compute_scores(self.metrics, self.info["class_names"])
 
@@ -213,6 +207,3 @@ class MultitaskModule(TaskModule):
             for name in self.weights
         }
         self.balance.on_epoch_end({name: float(means[key]) for name, key in names.items()})
-
-
-_TARGETS = ("mask", "boxes", "labels", "difficult", "has_boxes")

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag, field_validator
+from pydantic import Field, Tag
 
-from common.backbone_names import is_backbone, smp_names
 from common.errors import Problem
-from common.help import did_you_mean
-from common.schema import (
+from common.fields import (
+    BackboneName,
     BelowOne,
     Count,
-    DataConfig,
     Flag,
-    Module,
+    Folder,
     Node,
     NonNegative,
-    Plateau,
-    RunConfig,
+    Pretrained,
     Seed,
-    Task,
     Text,
     tagged,
     told,
-    wrong,
 )
+from common.schema import DataConfig, Module, RunConfig, Task
 
 HEAD_METRICS = {
     "segmentation_head": ("val/mIoU", "val/pixel_acc"),
@@ -50,16 +46,8 @@ class VocData(DataConfig):
     """``conf/data/voc.yaml``"""
 
     target: Literal["multitask.data.VocData"] = Field(alias="_target_")
-    root: Text
+    root: Folder
     split_seed: Seed
-
-    @field_validator("root")
-    @classmethod
-    def there(cls, value: str) -> str:
-        """A data set of one's own has no place by default."""
-        if not Path(value).expanduser().is_dir():
-            raise wrong("no such folder")
-        return value
 
 
 class Voc2012Data(DataConfig):
@@ -87,21 +75,6 @@ Data = Annotated[
 ]
 
 
-def backbone(name: str) -> str:
-    """A name that SMP or timm knows."""
-    if not is_backbone(name):
-        near = did_you_mean(name, smp_names())
-        raise wrong(f"neither an SMP encoder nor a timm architecture{near}")
-    return name
-
-
-def weights(value: Any) -> bool | str:
-    """``model.pretrained``: a switch or an existing file."""
-    if isinstance(value, bool) or (isinstance(value, str) and Path(value).is_file()):
-        return value
-    raise wrong("must be true, false or an existing weights file")
-
-
 HeadWidth = Annotated[
     int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
 ]
@@ -110,8 +83,8 @@ HeadWidth = Annotated[
 class Model(Node):
     """The network."""
 
-    backbone: Annotated[Text, AfterValidator(backbone)]
-    pretrained: Annotated[bool | str, BeforeValidator(weights)]
+    backbone: BackboneName
+    pretrained: Pretrained
     segmentation_head: Literal["unet", "fcn", "deeplabv3plus", "none"]
     detection_head: Literal["fpn", "none"]
     activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
@@ -179,12 +152,9 @@ class MultitaskConfig(RunConfig):
             names = " ".join(f"model.{head}=none" for head in absent)
             yield Problem(names, "nothing is left to train; choose at least one head")
             return
-        watched = {"objective.metric": self.objective.metric}
-        if isinstance(self.scheduler, Plateau) and self.scheduler.monitor is not None:
-            watched["scheduler.monitor"] = self.scheduler.monitor
         gone = {metric: head for head in absent for metric in HEAD_METRICS[head]}
         left = ", ".join(metric for metric in self.METRICS if metric not in gone)
-        for key, metric in watched.items():
+        for key, metric in self.watched().items():
             if metric in gone:
                 reason = f"not there with model.{gone[metric]}=none; one of {left}"
                 yield Problem(f"{key}={metric}", reason)

@@ -78,10 +78,23 @@ def _scale(draws: Draws, values: Mapping[str, float]) -> Tensor:
 
 def _rotate(draws: Draws, values: Mapping[str, float]) -> Tensor:
     angle = torch.deg2rad(draws.uniform(-values["degrees"], values["degrees"]))
+    return rotation(angle, draws.height, draws.width)
+
+
+def rotation(angle: Tensor, height: int, width: int) -> Tensor:
+    """(B, 3, 3) of turns about the image's centre; ``angle`` (B,) in radians, > 0 is
+    counter-clockwise as one sees it."""
     cos, sin = angle.cos(), angle.sin()
-    x, y = draws.width / 2, draws.height / 2
+    x, y = width / 2, height / 2
     matrix = _affine(cos, cos, x - cos * x - sin * y, y - cos * y + sin * x)
     matrix[:, 0, 1], matrix[:, 1, 0] = sin, -sin
+    return matrix
+
+
+def shear(amount: Tensor) -> Tensor:
+    """(B, 3, 3) that move each row to the left by ``amount`` (B,) x its distance from the top."""
+    matrix = torch.eye(3, dtype=torch.float64).repeat(len(amount), 1, 1)
+    matrix[:, 0, 1] = -amount
     return matrix
 
 

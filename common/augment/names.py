@@ -96,6 +96,11 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         "lighting noise along the principal components of ImageNet's colours (AlexNet)",
         {"p": _p(0.5), "std": Parameter(0.1, 0, 1, "standard deviation of the three draws")},
     ),
+    "autoaugment": Augmentation(
+        "one of the 25 sub-policies that AutoAugment found for ImageNet: two operations, each with "
+        "its own probability, of colours (all come first) or rotate and shear",
+        {"p": _p(1)},
+    ),
     "blur": Augmentation(
         "Gaussian blur",
         {

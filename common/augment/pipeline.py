@@ -1,4 +1,5 @@
-"""The augmentation of a batch: one colour map, one warp, blur, erasing, mixup."""
+"""The augmentation of a batch: AutoAugment's colours, one colour map, one warp, blur, erasing,
+mixup."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from common.augment import auto
 from common.augment.blur import blur
 from common.augment.color import COLOR, normalize, recolor
 from common.augment.draws import Draws
@@ -22,6 +24,7 @@ class _Plan:
     """What was drawn for one batch, on the CPU."""
 
     homography: Tensor | None = None  # (B, 3, 3), source -> output
+    recipe: list[auto.Step] = field(default_factory=list)  # colours of sub-policies
     color: Tensor | None = None  # (B, 7, 7)
     sigma: Tensor | None = None  # (B,), 0 = not blurred
     holes: list[Tensor] = field(default_factory=list)  # (B, K, 4) each
@@ -32,8 +35,8 @@ class Augment:
     """Random transforms of a batch, drawn per image; a pure function of the batch and the seed.
 
     The order of ``names`` is the order in which geometry is composed with geometry and colour with
-    colour. Whatever the order, colour comes first, then ONE warp of image, mask and boxes, then
-    blur, erasing and mixup.
+    colour. Whatever the order, colour comes first (AutoAugment's before the others), then ONE warp
+    of image, mask and boxes, then blur, erasing and mixup.
 
     Args:
         names: each a name of ``common.augment.names.AUGMENTATIONS`` or
@@ -74,6 +77,8 @@ class Augment:
         if plan.homography is not None:
             warp = Warp(plan.homography, image.shape[2], image.shape[3], image.device)
             _warp_targets(out, warp)
+        if plan.recipe:
+            image = auto.apply(image, plan.recipe)
         if warp is not None and warp.only_flips:
             image, warp = warp.flip(image), None
         image = normalize(image) if plan.color is None else recolor(image, plan.color)
@@ -100,6 +105,9 @@ class Augment:
                 plan.homography = _then(plan.homography, GEOMETRY[name](draws, values), chosen)
             elif name in COLOR:
                 plan.color = _then(plan.color, COLOR[name](draws, values), chosen)
+            elif name == "autoaugment":
+                homography, plan.recipe = auto.draw(draws, chosen)
+                plan.homography = _then(plan.homography, homography, chosen)
             elif name in ERASE:
                 plan.holes.append(ERASE[name](draws, values) * chosen[:, None, None])
             else:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 import multitask.data
-from common.data import StoreDataModule
+from common.data import StoreDataModule, resized
 from common.errors import UserError
 from tests.conftest import TINY
 from tests.voc_folder import BOX, SIZE, VocFolder
@@ -292,3 +292,41 @@ def test_fields_are_as_declared(read: Reader) -> None:
         "index": ((1,), torch.int64),
     }
     assert rows["labels"].tolist() == [[2]]
+
+
+# Sizes of training images
+
+
+def test_another_size_moves_image_mask_and_boxes_alike() -> None:
+    image = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    mask = torch.full((2, 64, 64), 255, dtype=torch.uint8)
+    image[:, :, 16:32, 8:40], mask[:, 16:32, 8:40] = 200, 3
+    boxes = torch.tensor([[[8.0, 16.0, 40.0, 32.0]]] * 2)
+    small = resized({"image": image, "mask": mask, "boxes": boxes, "labels": boxes[..., 0]}, 32)
+    assert small["image"].shape == (2, 3, 32, 32)
+    assert small["image"].dtype == small["mask"].dtype == torch.uint8
+    assert set(small["mask"].unique().tolist()) == {3, 255}
+    assert (small["mask"] == 3).nonzero().amin(0).tolist() == [0, 8, 4]
+    assert (small["mask"] == 3).nonzero().amax(0).tolist() == [1, 15, 19]
+    assert small["boxes"][0, 0].tolist() == [4, 8, 20, 16]
+    assert small["image"][0, 0, 12, 12] == 200
+    assert small["image"][0, 0, 2, 2] == 0
+    assert torch.equal(resized(small, 32)["image"], small["image"])
+
+
+class FakeTrainer:
+    current_epoch = 0
+
+
+def test_the_size_of_training_images_follows_the_schedule(
+    make_config: Callable[..., DictConfig],
+) -> None:
+    data: StoreDataModule = instantiate(make_config(*TINY).data, seed=0)
+    data.image_size_schedule = [(1, 32), (3, [64, 96]), (4, 128)]
+    data.trainer = trainer = FakeTrainer()
+    sizes: list[set[int]] = []
+    for trainer.current_epoch in range(5):
+        sizes.append({data.train_size(seed) for seed in range(40)})
+    assert sizes == [{32}, {32}, {64, 96}, {128}, {128}]
+    trainer.current_epoch = 2
+    assert [data.train_size(seed) for seed in range(9)] == [data.train_size(s) for s in range(9)]

@@ -93,8 +93,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def script(*values: float) -> None:
         original = MultitaskModule.scores
 
-        def scores(self: MultitaskModule) -> dict[str, float]:
-            found = original(self)
+        def scores(self: MultitaskModule, stage: str) -> dict[str, float]:
+            found = original(self, stage)
             if self.trainer.testing:
                 return found
             return found | {"mIoU": values[self.current_epoch]}

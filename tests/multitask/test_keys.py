@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from common.history import Row, read_history
-from common.run import train
 from tests.conftest import TINY
+from tests.keys import CHOSEN, Outcome, all_keys, tried
 
 # A key, and overrides that change it. Those before "|" go to both runs that are compared.
 CHANGES = [
@@ -87,6 +85,7 @@ CHANGES = [
 # Keys that leave the figures alone: other tests prove that they do what they say.
 ELSEWHERE = {
     "test": "test_run",
+    "init_from": "test_run",
     "logger": "test_logs",
     "figures.images": "test_run",
     "early_stopping.patience": "test_run",
@@ -117,65 +116,25 @@ ELSEWHERE = {
 @pytest.fixture(scope="module")
 def outcome(
     make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], list[Row]]:
-    """The history of a tiny run without its times, kept for the next test that asks for it."""
-    known: dict[str, list[Row]] = {}
-
-    def run(overrides: str) -> list[Row]:
-        if overrides not in known:
-            directory = tmp_path_factory.mktemp("run")
-            train(make_config(*TINY, *overrides.split()), directory)
-            rows = read_history(directory)
-            known[overrides] = [{k: v for k, v in row.items() if "/" in k} for row in rows]
-        return known[overrides]
-
-    return run
+) -> Outcome:
+    return Outcome(make_config, tmp_path_factory, TINY)
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_key_changes_the_computation(change: str, outcome: Callable[[str], list[Row]]) -> None:
-    changed, _, common = change.partition("|")
-    assert outcome(f"{common} {changed}".strip()) != outcome(common)
+def test_key_changes_the_computation(change: str, outcome: Outcome) -> None:
+    assert outcome.differs(change)
 
 
-def test_same_configuration_gives_the_same_figures(
-    outcome: Callable[[str], list[Row]], make_config: Callable[..., DictConfig], tmp_path: Path
-) -> None:
-    train(make_config(*TINY), tmp_path)
-    again = [{k: v for k, v in row.items() if "/" in k} for row in read_history(tmp_path)]
-    assert again == outcome("")
+def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
+    assert outcome.again("") == outcome("")
 
 
 def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
     keys = set()
     for group in ("data=shapes", "data=voc data.root=.", "data=voc2012 data.download=true"):
-        keys |= _keys(make_config(*group.split()))
+        keys |= all_keys(make_config(*group.split()))
     for optimizer in ("adam", "amsgrad", "adamw", "sgd", "rmsprop"):
-        keys |= _keys(make_config(f"optimizer={optimizer}"))
+        keys |= all_keys(make_config(f"optimizer={optimizer}"))
     for scheduler in ("none", "plateau", "cosine", "multistep", "onecycle"):
-        keys |= _keys(make_config(f"scheduler={scheduler}"))
-    tried = {
-        override.split("=")[0]
-        for change in CHANGES
-        for override in change.replace("|", " ").split()
-    }
-    # chosen by their group, not typed
-    fixed = {
-        "task.name",
-        "task.schema",
-        "task.module._target_",
-        "data._target_",
-        "optimizer._target_",
-        "optimizer.amsgrad",
-        "scheduler.name",
-    }
-    assert keys - tried - set(ELSEWHERE) - fixed == set()
-
-
-def _keys(cfg: DictConfig) -> set[str]:
-    def walk(node: object, prefix: str) -> set[str]:
-        if isinstance(node, dict):
-            return {k for key, value in node.items() for k in walk(value, f"{prefix}.{key}")}
-        return {prefix.lstrip(".")}
-
-    return walk(OmegaConf.to_container(cfg), "")
+        keys |= all_keys(make_config(f"scheduler={scheduler}"))
+    assert keys - tried(CHANGES) - set(ELSEWHERE) - CHOSEN == set()

@@ -16,7 +16,7 @@ from common.errors import UserError
 
 
 def test_the_table_is_what_is_implemented() -> None:
-    assert {*GEOMETRY, *COLOR, *ERASE, "blur", "mixup"} == set(AUGMENTATIONS)
+    assert {*GEOMETRY, *COLOR, *ERASE, "autoaugment", "blur", "mixup"} == set(AUGMENTATIONS)
 
 
 def test_the_table_needs_no_torch() -> None:
@@ -27,7 +27,7 @@ def test_the_table_needs_no_torch() -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        (["flp"], ["'flp'", "did you mean 'flip'", "allowed: blur, brightness", "vflip"]),
+        (["flp"], ["'flp'", "did you mean 'flip'", "allowed: autoaugment, blur", "vflip"]),
         ([{"rotate": {"degree": 5}}], ["rotate", "did you mean 'degrees'", "allowed: degrees, p"]),
         ([{"rotate": {"degrees": 500}}], ["data.augment.rotate.degrees", "500", "from 0 to 180"]),
         ([{"rotate": {"degrees": "ten"}}], ["'ten' is not a number", "from 0 to 180"]),

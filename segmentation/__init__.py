@@ -1,0 +1,1 @@
+"""Binary segmentation of microbeads and alike."""

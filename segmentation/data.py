@@ -1,0 +1,185 @@
+"""Data sets of the segmentation pipeline: the embedded beads, and folders of images and masks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from common.data import SPLITS, Splits, StoreDataModule
+from common.images import Resize
+from common.store import Arrays, build_store
+from segmentation import objects, optics, synthetic
+from segmentation.image_mask import Sample, load, read_image_mask, tile
+
+Fields = dict[str, tuple[tuple[int, ...], str]]
+
+CLASS_NAMES = ["background", "foreground"]
+
+
+class SegmentationData(StoreDataModule):
+    """Images with binary masks; in evaluation splits also which object a pixel belongs to.
+
+    Args:
+        min_area: objects of fewer pixels are not counted.
+        min_distance: least distance of the centres of touching objects in pixels.
+        settings: see `StoreDataModule`.
+    """
+
+    def __init__(self, *, min_area: int, min_distance: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.min_area = min_area
+        self.min_distance = min_distance
+
+    def _store(
+        self,
+        splits: Splits,
+        split: str,
+        samples: Sequence[Any],
+        load: Callable[[Any], Arrays],
+        *,
+        key: dict[str, Any],
+        names: Sequence[str],
+    ) -> None:
+        """Build the store of a split and enter it, its names and its problems into ``splits``."""
+        size = self.image_size
+        fields: Fields = {"image": ((3, size, size), "uint8"), "mask": ((size, size), "uint8")}
+        if split != "train":  # training does without objects: a third of the memory
+            fields["instances"] = ((size, size), "int16")
+        store, rows, problems = build_store(
+            samples,
+            lambda sample: {name: load(sample)[name] for name in fields},
+            fields,
+            key=key | {"image_size": size},
+            cache_dir=self.cache_dir,
+            ram_limit_mb=self.ram_limit_mb,
+            desc=f"decoding {split} images",
+        )
+        splits.stores[split] = store
+        splits.names[split] = [names[row] for row in rows]
+        splits.problems += dict.fromkeys(problems)  # tiles of one image say the same
+
+
+class BeadsData(SegmentationData):
+    """The embedded beads, drawn by `segmentation.synthetic`.
+
+    Args:
+        train_images, val_images, test_images: how many.
+        beads: mean number per image.
+        draw_seed: which pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_images: int,
+        val_images: int,
+        test_images: int,
+        beads: int,
+        draw_seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
+        self.beads = beads
+        self.draw_seed = draw_seed
+
+    def read(self) -> Splits:
+        """Draw the splits, or take them from the cache."""
+        splits = Splits({}, {}, CLASS_NAMES)
+        source = _source(synthetic, optics)
+        for split, count in self.counts.items():
+            draw = partial(
+                synthetic.draw_image,
+                split,
+                size=self.image_size,
+                seed=self.draw_seed,
+                beads=self.beads,
+            )
+            self._store(
+                splits,
+                split,
+                range(count),
+                draw,
+                key={"beads": source, "split": split, "seed": self.draw_seed, "count": self.beads},
+                names=[f"{split}-{i:04d}" for i in range(count)],
+            )
+        return splits
+
+
+class ImageMaskData(SegmentationData):
+    """A folder of images and masks, see `segmentation.image_mask`.
+
+    Args:
+        mask_values: ``auto``, ``binary`` or ``instances``.
+        tile_size: side of the squares that images are cut into, in their pixels; None = whole.
+        tile_overlap: share by which training tiles overlap.
+        split_seed: of the split by hashed name, where there are no lists.
+    """
+
+    def __init__(
+        self,
+        *,
+        mask_values: str,
+        tile_size: int | None,
+        tile_overlap: float,
+        split_seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.mask_values = mask_values
+        self.tile_size = tile_size
+        self.tile_overlap = tile_overlap
+        self.split_seed = split_seed
+        self._resize = Resize(self.image_size, self.resize)
+
+    def read(self) -> Splits:
+        """List and check all samples, then decode them, or take them from the cache.
+
+        Raises:
+            UserError: no such layout, or an empty split.
+        """
+        assert self.root is not None
+        listing = read_image_mask(self.root, split_seed=self.split_seed, kind=self.mask_values)
+        splits = Splits({}, {}, CLASS_NAMES, listing.problems, listing.warnings)
+        for split, samples in listing.samples.items():
+            if samples:
+                self._decode(splits, split, samples)
+        return splits
+
+    def _decode(self, splits: Splits, split: str, samples: list[Sample]) -> None:
+        assert self.root is not None
+        root = self.root
+        if self.tile_size is not None:
+            overlap = self.tile_overlap if split == "train" else 0.0
+            samples = tile(samples, self.tile_size, overlap)
+        self._store(
+            splits,
+            split,
+            samples,
+            partial(
+                load,
+                root=root,
+                resize=self._resize,
+                kind=self.mask_values,
+                min_area=self.min_area,
+                min_distance=self.min_distance,
+                objects=split != "train",
+            ),
+            key={
+                "samples": [sample.key(root) for sample in samples],
+                "resize": self.resize,
+                "mask_values": self.mask_values,
+                "objects": [_source(objects), self.min_area, self.min_distance],
+            },
+            names=[sample.name for sample in samples],
+        )
+
+
+def _source(*modules: ModuleType) -> str:
+    """A hash of the code that draws or finds objects: other code, another cache."""
+    texts = [Path(str(module.__file__)).read_bytes() for module in modules]
+    return hashlib.sha256(b"".join(texts)).hexdigest()

@@ -1,0 +1,379 @@
+"""Reader of folders with ``images/``, ``masks/`` and, if there, ``instances/`` and split lists.
+
+A mask belongs to the image of the same name without its extension; the order of files in a folder
+means nothing.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from common.errors import BadSample, Problem, UserError, collect
+from common.images import (
+    IMAGE_SUFFIXES,
+    image_size,
+    label_map_size,
+    largest_grey,
+    stored_bits,
+)
+from common.splits import LISTS, SPLITS, inside, read_list, resolve_splits
+from segmentation.samples import Sample, load, read_binary_mask, tile
+
+__all__ = [
+    "Listing",
+    "Sample",
+    "find_layouts",
+    "load",
+    "read_binary_mask",
+    "read_image_mask",
+    "tile",
+]
+
+IMAGES, MASKS, INSTANCES = "images", "masks", "instances"
+LIST_FOLDERS = ("", "ImageSets/")
+MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
+ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_instances", "_instance")
+"""What the names of all masks may have behind the names of their images."""
+
+LOOKED_AT = 32
+"""So many masks are decoded for remarks on the whole data set."""
+
+GREY_BITS = (8, 10, 12, 14, 16)
+"""Of 16-bit grey images, the number of bits that a camera may have used."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What `read_image_mask` found.
+
+    Attributes:
+        samples: the usable samples of each of train, val and test.
+        problems: samples left out, and why.
+        warnings: what is odd but used.
+        lists: the split lists that were read, relative to the root; empty = hashed split.
+    """
+
+    samples: dict[str, list[Sample]]
+    problems: list[Problem]
+    warnings: list[Problem]
+    lists: list[str]
+
+
+def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") -> Listing:
+    """List and check a data set of images and masks. Nothing stops at the first bad file.
+
+    Headers are read; `LOOKED_AT` masks are decoded; and 16-bit grey images all are, since the
+    darkest and the brightest image must be scaled alike: 0..255 is the smallest of 8, 10, 12, 14
+    and 16 bits that holds the largest value of the whole data set.
+
+    Args:
+        root: the folder that holds ``images``.
+        split_seed: of the split by hashed name, where lists are missing.
+        kind: see `read_binary_mask`; decides about a warning only.
+
+    Raises:
+        UserError: no such layout, unreadable lists, or no sample in train or in val.
+    """
+    root = Path(root)
+    _check_layout(root)
+    reader = _Reader(root)
+    lists, read = _read_lists(root, reader)
+    # Without lists a mask alone is a problem; with them only the listed names matter.
+    splits, overlaps = resolve_splits(lists, reader.names(), split_seed)
+    reader.warnings += overlaps
+    names = dict.fromkeys(name for split in SPLITS for name in splits[split])
+    found = {name: reader.sample(name) for name in names}
+    usable = [sample for sample in found.values() if sample is not None]
+    bits = _grey_bits(reader)
+    samples = {
+        split: [
+            replace(sample, grey_bits=bits)
+            for name in splits[split]
+            if (sample := found[name]) is not None
+        ]
+        for split in SPLITS
+    }
+    _check_filled(root, samples, read, reader.problems)
+    unlisted = len(reader.images.keys() - names.keys())
+    if unlisted:
+        reason = f"{unlisted} of {len(reader.images)} are in no list and not used"
+        reader.warnings.append(Problem(IMAGES, reason))
+    reader.warnings += _remarks(usable, kind)
+    return Listing(samples, reader.problems, reader.warnings, read)
+
+
+def find_layouts(root: Path) -> list[Path]:
+    """``root`` or the folders at most two levels below it that hold ``images`` and ``masks``."""
+    folders = [root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))]
+    return [path for path in folders if (path / IMAGES).is_dir() and (path / MASKS).is_dir()]
+
+
+@dataclass
+class _Reader:
+    """Files by sample name, and what was found wrong so far."""
+
+    root: Path
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    listed_in: dict[str, str] = field(default_factory=dict)
+    deep_grey: list[Path] = field(default_factory=list)
+    deep_colour: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.images = self._files(IMAGES, IMAGE_SUFFIXES)
+        if not self.images:
+            raise UserError(
+                f"{self.root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
+                f"Folders there: {_folders(self.root / IMAGES)}"
+            )
+        self.masks = self._without_ending(MASKS, self._files(MASKS, MASK_SUFFIXES))
+        self.instances = self._without_ending(INSTANCES, self._files(INSTANCES, MASK_SUFFIXES))
+
+    def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
+        """Files of a folder by their name without extension, in NFC as in the lists."""
+        found: dict[str, list[Path]] = {}
+        directory = self.root / folder
+        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+            # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
+            if path.suffix.lower() not in suffixes or path.name.startswith("."):
+                continue
+            try:
+                path.name.encode()
+            except UnicodeEncodeError:
+                file = ascii(f"{folder}/{path.name}")
+                self.warnings.append(Problem(file, "ignored: its name is not UTF-8"))
+                continue
+            found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+        return found
+
+    def _without_ending(self, folder: str, found: dict[str, list[Path]]) -> dict[str, list[Path]]:
+        """The files by the name of their image, where all have the same ending behind it."""
+        if any(name in self.images for name in found):
+            return found
+        for ending in ENDINGS:
+            if found and all(name.endswith(ending) and name != ending for name in found):
+                reason = f"all names end in {ending}; paired with the images without it"
+                self.warnings.append(Problem(folder, reason))
+                return {name.removesuffix(ending): paths for name, paths in found.items()}
+        return found
+
+    def names(self) -> list[str]:
+        """All names of images and of masks."""
+        return list(dict.fromkeys([*self.images, *self.masks]))
+
+    def resolve(self, entry: str) -> str:
+        """The sample that a line of a list names, with or without folder and extension."""
+        if entry in self.images:
+            return entry
+        path = PurePosixPath(entry.replace("\\", "/"))
+        if path.parent.as_posix() in (IMAGES, MASKS):
+            entry = path.name
+        if entry not in self.images and Path(entry).suffix.lower() in MASK_SUFFIXES:
+            entry = Path(entry).stem
+        return entry
+
+    def sample(self, name: str) -> Sample | None:
+        """The sample, or None after noting every reason why it cannot be used."""
+        before = len(self.problems)
+        if name not in self.images:
+            self.problems.append(self._no_image(name))
+            return None
+        image = self._single(IMAGES, self.images[name])
+        size = self._noting(image_size, image)
+        if size is not None:
+            bits, colour = stored_bits(image)
+            if bits > 8:
+                (self.deep_colour if colour else self.deep_grey).append(image)
+        if name not in self.masks:
+            reason = f"has no mask of this name{self._similar(name)}"
+            self.problems.append(Problem(self._name(image), reason))
+            return None
+        mask = self._checked(MASKS, self.masks[name], size)
+        instances = None
+        if name in self.instances:
+            instances = self._checked(INSTANCES, self.instances[name], size)
+        if size is None or len(self.problems) > before:
+            return None
+        return Sample(name, image, mask, instances, size)
+
+    def _single(self, folder: str, paths: list[Path]) -> Path:
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            self.problems.append(Problem(f"{folder}/{paths[0].name}", f"{names}: keep one of them"))
+        return paths[0]
+
+    def _checked(self, folder: str, paths: list[Path], size: tuple[int, int] | None) -> Path:
+        path = self._single(folder, paths)
+        found = self._noting(label_map_size, path)
+        if found is not None and size is not None and found != size:
+            reason = f"is {_by(found)}, its image {_by(size)}"
+            self.problems.append(Problem(self._name(path), reason))
+        return path
+
+    def _noting(
+        self, measure: Callable[[Path, str], tuple[int, int]], path: Path
+    ) -> tuple[int, int] | None:
+        try:
+            return measure(path, self._name(path))
+        except BadSample as bad:
+            self.problems.append(bad.problem)
+            return None
+
+    def _no_image(self, name: str) -> Problem:
+        listed = self.listed_in.get(name)
+        if listed is None:
+            return Problem(self._name(self.masks[name][0]), "has no image of this name")
+        try:
+            inside(self.root, name)
+        except BadSample as bad:
+            return Problem(name, f"{bad.problem.reason} (listed in {listed})")
+        return Problem(f"{IMAGES}/{name}", f"listed in {listed}, but there is no such image")
+
+    def _similar(self, name: str) -> str:
+        """A hint at a mask that may be meant."""
+        for other, paths in self.masks.items():
+            if other.casefold() == name.casefold():
+                return f" ({MASKS}/{paths[0].name} differs in upper and lower case)"
+            if other in (name + ending for ending in ENDINGS):
+                return f" ({MASKS}/{paths[0].name} would do if all masks were named alike)"
+        return ""
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def _check_layout(root: Path) -> None:
+    """Raise a ``UserError`` that says what is there instead of the layout."""
+    looked_for = f"the folders {IMAGES} and {MASKS}, with files of the same names"
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"data.root={root} {what}; it must be a folder with {looked_for}")
+    missing = [folder for folder in (IMAGES, MASKS) if not (root / folder).is_dir()]
+    if missing:
+        lines = [f"data.root={root} has no {' and no '.join(missing)}."]
+        lines.append(f"Looked for: {looked_for}. Folders there: {_folders(root)}.")
+        lines += [f"That layout is in data.root={found}" for found in find_layouts(root)[:3]]
+        raise UserError("\n".join(lines))
+
+
+def _folders(path: Path) -> str:
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "none"
+
+
+def _read_lists(root: Path, reader: _Reader) -> tuple[dict[str, list[str]], list[str]]:
+    """The names by list (union of the folders) and the list files, relative to the root."""
+    lists: dict[str, dict[str, None]] = {}
+    read = []
+    for folder in LIST_FOLDERS:
+        for key in LISTS:
+            file = f"{folder}{key}.txt"
+            if not (root / file).is_file():
+                continue
+            entries, duplicates = read_list(root / file, file)
+            names = [reader.resolve(entry) for entry in entries]
+            duplicates += [name for name, count in Counter(names).items() if count > 1]
+            read.append(file)
+            lists.setdefault(key, {}).update(dict.fromkeys(names))
+            for name in names:
+                reader.listed_in.setdefault(name, file)
+            reader.warnings += [
+                Problem(file, f"lists {name!r} more than once")
+                for name in dict.fromkeys(duplicates)
+            ]
+    return {key: list(names) for key, names in lists.items()}, read
+
+
+def _check_filled(
+    root: Path, samples: dict[str, list[Sample]], lists: list[str], problems: list[Problem]
+) -> None:
+    empty = " and ".join(split for split in ("train", "val") if not samples[split])
+    if not empty:
+        return
+    source = f"Lists read: {', '.join(lists)}" if lists else "No lists; split by hashed name"
+    if problems:
+        what = f"samples in data.root={root} cannot be used, which leaves {empty} empty"
+        raise collect(what, problems, f"mend them. {source}")
+    advice = "List names there, one a line; without any list, images are split by hashed name."
+    raise UserError(f"data.root={root} has no sample for {empty}. {source}.\n{advice}")
+
+
+# --- remarks on the data set --------------------------------------------------------------------
+
+
+def _grey_bits(reader: _Reader) -> int:
+    """How many bits of the 16 of its grey images a data set uses; 16 where it has none."""
+    if reader.deep_colour:
+        reason = f"{len(reader.deep_colour)} are 16-bit colour, of which the upper 8 bits are used"
+        reader.warnings.append(Problem(IMAGES, reason))
+    if not reader.deep_grey:
+        return 16
+    largest = 0
+    pool = ThreadPoolExecutor()
+    try:
+        for value in pool.map(_largest, reader.deep_grey):
+            largest = max(largest, value)
+            if largest >= 2 ** GREY_BITS[-2]:
+                return 16
+    finally:
+        pool.shutdown(cancel_futures=True)
+    bits = min(bits for bits in GREY_BITS if largest < 2**bits)
+    reason = f"16-bit grey; the largest value of all is {largest}, so 0..{2**bits - 1} is shown"
+    reader.warnings.append(
+        Problem(IMAGES, f"{len(reader.deep_grey)} are {reason} as black to white")
+    )
+    return bits
+
+
+def _largest(path: Path) -> int:
+    try:
+        found = path.stat()
+        return _largest_once(path, found.st_size, found.st_mtime_ns)
+    except (BadSample, OSError):
+        return 0  # decoding will tell
+
+
+@cache
+def _largest_once(path: Path, size: int, modified: int) -> int:
+    """Kept for the next run in this process: a sweep lists its data for every trial."""
+    return largest_grey(path)
+
+
+def _remarks(samples: list[Sample], kind: str) -> list[Problem]:
+    """What the masks looked at have in common; of them all, only if those are empty."""
+    step = max(1, len(samples) // LOOKED_AT)
+    order = [*samples[::step], *(s for i, s in enumerate(samples) if i % step)]
+    looked = told = filled = grounded = 0
+    for sample in order:
+        if looked >= LOOKED_AT and filled:
+            break
+        try:
+            mask, instances = read_binary_mask(sample.mask, sample.name, kind)
+        except BadSample:
+            continue  # loading will tell
+        looked += 1
+        told += instances is not None
+        filled += bool((mask == 1).any())
+        grounded += bool((mask == 0).any())
+    remarks = []
+    if looked and not filled:
+        remarks.append(Problem(MASKS, f"all {looked} are empty: no pixel is foreground"))
+    elif looked and not grounded:
+        remarks.append(
+            Problem(MASKS, f"{looked} were looked at, and no pixel of them is 0 = ground")
+        )
+    if told and kind == "auto":
+        reason = f"{told} of {looked} looked at are read as instance maps, by their values"
+        force = "data.mask_values=binary or instances decides for all"
+        remarks.append(Problem(MASKS, f"{reason}; {force}"))
+    return remarks
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,135 @@
+"""Binary segmentation as a LightningModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from common.data import Batch, StoreDataModule
+from common.module import Scores, TaskModule
+from segmentation.baselines import baselines
+from segmentation.figures import (
+    counts_figure,
+    examples_figure,
+    image_jaccard,
+    make_example,
+    precision_recall_figure,
+)
+from segmentation.losses import SegmentationLoss
+from segmentation.metrics import SegmentationScores
+from segmentation.networks import SegmentationNetwork
+
+
+class SegmentationModule(TaskModule):
+    """A network that tells foreground from background, and counts what is in the foreground.
+
+    The threshold of the foreground is chosen on validation data each epoch and kept with the
+    weights, so that the test split is judged by the one that belongs to the best epoch.
+
+    Args:
+        config: the run's config, ``model``, ``loss`` and ``evaluation`` as in
+            ``conf/task/segmentation.yaml``.
+        data: a data module of `segmentation.data`, set up.
+    """
+
+    network: SegmentationNetwork
+    headline = ("jaccard", "dice", "object_f1")
+
+    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+        super().__init__(config, data)
+        self.network = SegmentationNetwork(self.info["image_size"], **self.config["model"])
+        self.loss = SegmentationLoss(**self.config["loss"])
+        self.metrics = self._make_scores()
+
+    def _make_scores(self) -> SegmentationScores:
+        evaluation, data = self.config["evaluation"], self.config["data"]
+        return SegmentationScores(
+            evaluation["threshold"],
+            objects=evaluation["objects"],
+            min_area=data["min_area"],
+            min_distance=data["min_distance"],
+        )
+
+    def describe(self, data: StoreDataModule) -> dict[str, Any]:
+        """Class names and the side of the images in pixels."""
+        return {"class_names": data.splits.class_names, "image_size": data.image_size}
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``."""
+        return {"logits": self.network(images)}
+
+    def loss_names(self) -> tuple[str, ...]:
+        """The terms of the loss that was chosen."""
+        return SegmentationLoss(**self.config["loss"]).names
+
+    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """The terms of the loss, without their weights."""
+        return self.loss(outputs["logits"], batch["mask"])
+
+    def total(self, terms: dict[str, Tensor]) -> Tensor:
+        """The terms under the weights of this epoch."""
+        return _weighted(terms, self.loss.weights(self.current_epoch))
+
+    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+        """The terms under the final weights, whatever the epoch."""
+        return _weighted(terms, self.loss.weights())
+
+    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+        """Update the metrics with a batch."""
+        probabilities = outputs["logits"].float().sigmoid()
+        self.metrics.update(probabilities, batch["mask"], batch.get("instances"))
+
+    def scores(self, stage: str) -> Scores:
+        """See `SegmentationScores.compute`; validation chooses the threshold."""
+        found = self.metrics.compute(choose=stage == "val")
+        self.metrics.reset()
+        return found
+
+    def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
+        """Everything foreground, nothing, and each image's Otsu threshold."""
+        return baselines(data, split, self._make_scores)
+
+    @torch.no_grad()
+    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
+        """``best`` and ``worst`` validation images, precision and recall, counts of objects."""
+        self.eval()
+        ranked, metrics = self._rank(data)
+        names, figures = data.splits.names["val"], {}
+        for title, rows in (("best", ranked[:count]), ("worst", ranked[::-1][:count])):
+            examples = []
+            for row in rows:
+                batch, probabilities = self._predict(data, torch.tensor([row]))
+                mask = probabilities[0] >= metrics.threshold
+                examples.append(make_example(names[row], batch["image"][0], batch["mask"][0], mask))
+            figures[title] = examples_figure(f"{title} validation images", examples)
+        threshold = float(metrics.threshold)
+        figures["precision_recall"] = precision_recall_figure(metrics.histogram, threshold)
+        if self.config["evaluation"]["objects"]:
+            figures["counts"] = counts_figure(metrics.counts)
+        return figures
+
+    def _predict(self, data: StoreDataModule, index: Tensor) -> tuple[Batch, Tensor]:
+        """A validation batch and the probabilities (B, S, S) of its foreground."""
+        batch = data.prepared("val", index, self.device)
+        return batch, self(batch["image"])["logits"].float().sigmoid()
+
+    def _rank(self, data: StoreDataModule) -> tuple[list[int], SegmentationScores]:
+        """The rows of all validation images, best Jaccard first, and the metrics over them."""
+        metrics = self._make_scores().to(self.device)
+        metrics.threshold.copy_(self.metrics.threshold)
+        scored = []
+        for index in torch.arange(len(data.splits.stores["val"])).split(data.batch_size):
+            batch, probabilities = self._predict(data, index)
+            metrics.update(probabilities, batch["mask"], batch.get("instances"))
+            scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
+            scored += list(zip(scores.tolist(), index.tolist(), strict=True))
+        metrics.compute(choose=False)
+        return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1]))], metrics
+
+
+def _weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()

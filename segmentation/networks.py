@@ -1,0 +1,245 @@
+"""Networks of binary segmentation: U-Nets of our own, and SMP's architectures around a backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from segmentation_models_pytorch.encoders import get_encoder
+from torch import Tensor, nn
+
+from common.backbones import DEEPEST, building, fetch, load_backbone_weights, smp_encoder
+from common.errors import UserError
+from common.layers import init_weights, swap_activation, swap_norm
+from segmentation.unet import UNETS, UNet, keras_norm, make_dropout
+
+UNET_DEPTH, SMP_DEPTH = 4, 5
+DEFAULT_BACKBONE = "resnet18"
+FPN_GROUPS = 32
+"""Groups in the norms of SMP's FPN decoder."""
+
+
+def _stairs(width: int, depth: int) -> dict[str, Any]:
+    return {"decoder_channels": [width * 2**level for level in reversed(range(depth))]}
+
+
+# At width 16 all decoders have SMP's own widths. Dropout within them is left out: the rate that a
+# person sets is the only one. FPN's finest map has stride 4 at depth 5 only.
+SMP: dict[str, tuple[type[nn.Module], Callable[[int, int], dict[str, Any]]]] = {
+    "smp_unet": (smp.Unet, _stairs),
+    "unetplusplus": (smp.UnetPlusPlus, _stairs),
+    "manet": (smp.MAnet, lambda w, d: {**_stairs(w, d), "decoder_pab_channels": 4 * w}),
+    "fpn": (
+        smp.FPN,
+        lambda w, d: {
+            "decoder_pyramid_channels": 16 * w,
+            "decoder_segmentation_channels": 8 * w,
+            "decoder_dropout": 0.0,
+            "upsampling": 2 ** (d - 3),
+        },
+    ),
+    "deeplabv3plus": (
+        smp.DeepLabV3Plus,
+        lambda w, _: {"decoder_channels": 16 * w, "decoder_aspp_dropout": 0.0},
+    ),
+    "upernet": (smp.UPerNet, lambda w, _: {"decoder_channels": 16 * w}),
+    "segformer": (smp.Segformer, lambda w, _: {"decoder_segmentation_channels": 16 * w}),
+}
+
+
+class SegmentationNetwork(nn.Module):
+    """One of the architectures, from RGB images to the logits of the foreground.
+
+    Args:
+        image_size: side of the images in pixels, a multiple of ``2**depth`` (ours) or 32 (SMP's).
+            Convolutional networks take other multiples at run time; a transformer keeps to this.
+        architecture: ``unet``, ``attention_unet``, ``attention_resunet`` (see `segmentation.unet`),
+            ``smp_unet``, ``unetplusplus``, ``manet``, ``fpn``, ``deeplabv3plus``, ``upernet``,
+            ``segformer`` (SMP's).
+        backbone: of SMP's: an SMP encoder or a timm architecture, None for ``resnet18``. Ours have
+            none.
+        pretrained: of the backbone: ``True`` downloads ImageNet weights, a path loads a file.
+        in_channels: 3, or 1 for the mean of the three normalised channels, which of a grey image is
+            an affine function of its grey values.
+        width: ours: channels at full resolution, doubled at every pooling. SMP's: the decoder's
+            channels, its own at 16; ``fpn`` takes multiples of 4.
+        depth: ours: poolings (None: 4). SMP's: stages of the backbone, 3 to 5 (None: 5).
+        activation, norm, init_scheme: see `common.layers`. With pretrained weights, the backbone
+            keeps its norms and weights. ``native`` weights of ours are Glorot's, as in Keras. The
+            decoder of ``fpn`` always has group norm, so that ``norm`` is of its backbone.
+        norm_momentum: of all batch norms, in torch's sense: the weight of the newest batch.
+        dropout_rate, dropout_type: see `segmentation.unet.make_dropout`; ours: in every block,
+            SMP's: before the segmentation head.
+        head_norm: a batch norm after the last convolution, whatever ``norm`` is.
+
+    Raises:
+        UserError: settings that do not go together, a backbone that the architecture cannot use, or
+            weights that cannot be had or do not fit.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        *,
+        architecture: str,
+        backbone: str | None,
+        pretrained: bool | str,
+        in_channels: int,
+        width: int,
+        depth: int | None,
+        activation: str,
+        init_scheme: str,
+        norm: str,
+        norm_momentum: float,
+        dropout_rate: float,
+        dropout_type: str,
+        head_norm: bool,
+    ) -> None:
+        super().__init__()
+        ours = architecture in UNETS
+        depth = depth or (UNET_DEPTH if ours else SMP_DEPTH)
+        _check_settings(architecture, backbone, pretrained, in_channels, width, norm, dropout_type)
+        _check_size(image_size, 2**depth if ours else DEEPEST, architecture)
+        dropout = partial(make_dropout, dropout_type, dropout_rate)
+        self.in_channels = in_channels
+        self.network: Any  # SMP's modules are known by their attributes only
+        if ours:
+            self.network = UNet(in_channels, width, depth, dropout, **UNETS[architecture])
+        else:
+            backbone = backbone or DEFAULT_BACKBONE
+            complaint = _complaint(architecture, backbone, depth, image_size)
+            with building(complaint):
+                self.network = _build(architecture, backbone, image_size, in_channels, width, depth)
+        for part in self.network.children():
+            if not pretrained or part is not self.network.encoder:
+                swap_norm(part, norm)
+                init_weights(part, init_scheme)
+        swap_activation(self, activation)
+        conv, *upsampling = self.network.segmentation_head
+        self.network.segmentation_head = nn.Sequential(
+            *([] if ours else [dropout()]),
+            conv,
+            *([keras_norm(1)] if head_norm else []),
+            *upsampling,
+        )
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.momentum = norm_momentum
+        # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
+        self.to(memory_format=torch.channels_last)
+        if backbone:
+            with building(complaint):
+                self._freeze_unused(image_size)
+            # Last, since what cannot be built is no fault of the weights or the connection.
+            _load(self.network.encoder, backbone, pretrained, image_size, depth)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised RGB ``(B, 3, S, S)`` to logits ``(B, S, S)``."""
+        if self.in_channels == 1:
+            images = images.mean(1, keepdim=True)
+        return self.network(images.contiguous(memory_format=torch.channels_last)).squeeze(1)
+
+    def _freeze_unused(self, image_size: int) -> None:
+        """Try the network on an image, and freeze the parameters that have no part in its logits.
+
+        Many backbones keep the stages beyond ``depth``; DDP stops at parameters without gradients.
+        """
+        self.eval()
+        with torch.enable_grad():
+            logits = self(torch.zeros(1, 3, image_size, image_size))
+        self.train()
+        if logits.shape != (1, image_size, image_size):
+            raise ValueError(f"its logits are {tuple(logits.shape)}")
+        used = _leaves(logits)
+        for parameter in self.parameters():
+            parameter.requires_grad_(parameter in used)
+
+
+def _leaves(result: Tensor) -> set[Tensor]:
+    """The parameters that ``result`` was computed from, found without a backward pass."""
+    leaves, seen, nodes = set(), set(), [result.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.add(node.variable)
+        nodes += [following for following, _ in node.next_functions]
+    return leaves
+
+
+def _check_settings(
+    architecture: str,
+    backbone: str | None,
+    pretrained: bool | str,
+    in_channels: int,
+    width: int,
+    norm: str,
+    dropout_type: str,
+) -> None:
+    name = f"model.architecture={architecture}"
+    if architecture in UNETS and (backbone or pretrained):
+        raise UserError(f"{name} has no backbone: model.backbone=null model.pretrained=false")
+    if pretrained and in_channels == 1:
+        raise UserError("model.in_channels=1: pretrained weights want model.in_channels=3")
+    if dropout_type == "depth" and architecture != "attention_resunet":
+        raise UserError(
+            f"model.dropout_type=depth: {name} has no residual branches; element, channel and "
+            "block go with it, and depth with attention_resunet"
+        )
+    if architecture == "fpn" and pretrained and norm == "group":
+        raise UserError(
+            f"model.norm=group: changes nothing with {name}, whose decoder has group norm anyway, "
+            "and pretrained weights, whose norms are kept"
+        )
+    if architecture == "fpn" and 8 * width % FPN_GROUPS:
+        raise UserError(f"model.width={width}: {name} wants a multiple of {FPN_GROUPS // 8}")
+
+
+def _check_size(image_size: int, step: int, architecture: str) -> None:
+    if image_size % step:
+        raise UserError(
+            f"data.image_size={image_size}: model.architecture={architecture} wants a multiple of "
+            f"{step} at this model.depth"
+        )
+
+
+def _complaint(architecture: str, backbone: str, depth: int, image_size: int) -> str:
+    return (
+        f"model.backbone={backbone}: model.architecture={architecture} cannot be built on it with "
+        f"depth {depth} for {image_size}x{image_size} images; resnet18 suits all at depth 3 to 5"
+    )
+
+
+def _build(
+    architecture: str, backbone: str, image_size: int, in_channels: int, width: int, depth: int
+) -> nn.Module:
+    encoder = smp_encoder(backbone, image_size)
+    if encoder.plain:
+        raise ValueError("a plain vision transformer, with features of one scale only")
+    make, decoder = SMP[architecture]
+    return make(
+        encoder_name=encoder.name,
+        encoder_weights=None,
+        encoder_depth=depth,
+        in_channels=in_channels,
+        classes=1,
+        **decoder(width, depth),
+        **encoder.options,
+    )
+
+
+def _load(
+    encoder: nn.Module, backbone: str, pretrained: bool | str, image_size: int, depth: int
+) -> None:
+    if isinstance(pretrained, str):
+        load_backbone_weights(encoder, pretrained, backbone)
+    elif pretrained:
+        name, weights, options, _ = smp_encoder(backbone, image_size, download=True)
+        get = partial(get_encoder, name, depth=depth, weights=weights, **options)
+        # Some of SMP's encoders override the method with one that renames keys.
+        nn.Module.load_state_dict(encoder, fetch(backbone, get).state_dict(), strict=False)

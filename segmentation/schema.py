@@ -1,0 +1,240 @@
+"""Types, bounds and allowed values of the segmentation pipeline's configuration; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Tag
+
+from common.errors import Problem
+from common.fields import (
+    BackboneName,
+    BelowOne,
+    Count,
+    CountOrNull,
+    Flag,
+    Folder,
+    Node,
+    NonNegative,
+    Positive,
+    Pretrained,
+    Seed,
+    Whole,
+    tagged,
+    told,
+    wrong,
+)
+from common.schema import DataConfig, Module, RunConfig, Task
+
+UNETS = ("unet", "attention_unet", "attention_resunet")
+"""The networks built here; the others are SMP's, around a backbone."""
+
+DEPTHS = {True: range(2, 7), False: range(3, 6)}
+"""Allowed depths, of ours and of SMP's."""
+
+Share = Annotated[float, Field(ge=0, le=1), told("must be a number in [0, 1]")]
+
+
+def schedule(value: Any) -> Any:
+    """``data.image_size_schedule``: null, or pairs of an epoch and one or several sizes."""
+    if value is None:
+        return None
+    try:
+        epochs = [epoch for epoch, _ in value]
+        sizes = [s for _, found in value for s in (found if isinstance(found, list) else [found])]
+        whole = all(type(number) is int for number in (*epochs, *sizes))
+        right = whole and epochs == sorted(set(epochs)) and epochs[0] == 1 and bool(sizes)
+        if right and all(size >= 32 and size % 32 == 0 for size in sizes):
+            return value
+    except (TypeError, ValueError, IndexError):
+        pass
+    raise wrong(
+        "must be null or pairs [epoch, size], the first of epoch 1, later ones ascending, sizes "
+        "(or lists of them) multiples of 32; e.g. [[1,128],[21,256]]"
+    )
+
+
+def threshold(value: Any) -> Any:
+    """``evaluation.threshold``: auto or a probability."""
+    if value == "auto" or (type(value) is float and 0 < value < 1):
+        return value
+    raise wrong("must be auto or a number in (0, 1)")
+
+
+class SegmentationData(DataConfig):
+    """What both data sets have."""
+
+    image_size_schedule: Annotated[Any, AfterValidator(schedule)]
+    min_area: Whole
+    min_distance: Count
+
+
+class BeadsData(SegmentationData):
+    """``conf/data/beads.yaml``"""
+
+    target: Literal["segmentation.data.BeadsData"] = Field(alias="_target_")
+    train_images: Count
+    val_images: Count
+    test_images: Count
+    beads: Annotated[int, Field(ge=1, le=300), told("must be a whole number, 1 to 300")]
+    draw_seed: Seed
+
+
+class ImageMaskData(SegmentationData):
+    """``conf/data/image_mask.yaml``"""
+
+    target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
+    root: Folder
+    mask_values: Literal["auto", "binary", "instances"]
+    tile_size: CountOrNull
+    tile_overlap: BelowOne
+    split_seed: Seed
+
+
+Data = Annotated[
+    Annotated[BeadsData, Tag("beads")] | Annotated[ImageMaskData, Tag("image_mask")],
+    tagged(
+        {
+            "segmentation.data.BeadsData": "beads",
+            "segmentation.data.ImageMaskData": "image_mask",
+        },
+        key="_target_",
+        text="this task reads only data=beads, image_mask",
+    ),
+]
+
+
+class Model(Node):
+    """The network."""
+
+    architecture: Literal[
+        "unet",
+        "attention_unet",
+        "attention_resunet",
+        "smp_unet",
+        "unetplusplus",
+        "manet",
+        "fpn",
+        "deeplabv3plus",
+        "upernet",
+        "segformer",
+    ]
+    backbone: BackboneName | None
+    pretrained: Pretrained
+    in_channels: Literal[1, 3]
+    width: Count
+    depth: CountOrNull
+    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
+    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
+    norm: Literal["batch", "group"]
+    norm_momentum: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
+    dropout_rate: BelowOne
+    dropout_type: Literal["element", "channel", "block", "depth"]
+    head_norm: Flag
+
+
+class Loss(Node):
+    """The loss and the weights of its terms."""
+
+    name: Literal["dice", "focal", "combined", "bce", "dice_bce", "tversky"]
+    dice_weight: Share
+    schedule_epochs: Whole
+    pos_alpha: Share
+    gamma: NonNegative
+    fp_weight: NonNegative
+    fn_weight: NonNegative
+    smooth: Positive
+    reduce: Literal["batch", "image"]
+
+
+class Evaluation(Node):
+    """How predictions are judged."""
+
+    threshold: Annotated[str | float, BeforeValidator(threshold)]
+    objects: Flag
+
+
+class SegmentationModule(Module):
+    """The LightningModule of this task."""
+
+    target: Literal["segmentation.module.SegmentationModule"] = Field(alias="_target_")
+
+
+class SegmentationTask(Task):
+    """``task`` of conf/task/segmentation.yaml."""
+
+    module: SegmentationModule
+
+
+OBJECT_METRICS = {"val/object_f1": "max", "val/count_error": "min"}
+
+
+class SegmentationConfig(RunConfig):
+    """The whole config of a segmentation run."""
+
+    METRICS: ClassVar = {
+        "val/loss": "min",
+        "val/jaccard": "max",
+        "val/dice": "max",
+        "val/image_dice": "max",
+        "val/soft_jaccard": "max",
+        "val/precision": "max",
+        "val/recall": "max",
+        **OBJECT_METRICS,
+    }
+
+    task: SegmentationTask
+    data: Data
+    model: Model
+    loss: Loss
+    evaluation: Evaluation
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Also: settings of an architecture that another one does not have."""
+        yield from super().conflicts()
+        yield from self._architecture_conflicts()
+        yield from self._size_conflicts()
+        if self.loss.name == "tversky" and self.loss.fp_weight == self.loss.fn_weight == 0:
+            yield Problem("loss.fp_weight=0 loss.fn_weight=0", "one of them must be > 0")
+        if not self.evaluation.objects:
+            for key, metric in self.watched().items():
+                if metric in OBJECT_METRICS:
+                    yield Problem(f"{key}={metric}", "not there with evaluation.objects=false")
+
+    def _architecture_conflicts(self) -> Iterator[Problem]:
+        model = self.model
+        ours = model.architecture in UNETS
+        name = f"model.architecture={model.architecture}"
+        if ours and model.backbone is not None:
+            yield Problem(f"model.backbone={model.backbone}", f"{name} is built without one")
+        if ours and model.pretrained is not False:
+            reason = f"there are no weights for {name}; SMP's architectures take a backbone's"
+            yield Problem(f"model.pretrained={model.pretrained}", reason)
+        if not ours and model.pretrained is not False and model.in_channels == 1:
+            reason = "pretrained weights want RGB; of grey images all three channels are equal"
+            yield Problem("model.in_channels=1", reason)
+        depths = DEPTHS[ours]
+        if model.depth is not None and model.depth not in depths:
+            reason = f"{name} takes {depths[0]} to {depths[-1]}"
+            yield Problem(f"model.depth={model.depth}", reason)
+        if model.architecture == "fpn" and model.width % 4:
+            yield Problem(f"model.width={model.width}", f"{name} wants a multiple of 4")
+        if model.dropout_type == "depth" and model.architecture != "attention_resunet":
+            reason = "only attention_resunet has residual branches"
+            yield Problem("model.dropout_type=depth", reason)
+
+    def _size_conflicts(self) -> Iterator[Problem]:
+        model, data = self.model, self.data
+        step = 2 ** (model.depth or 4) if model.architecture in UNETS else 32
+        if data.image_size % step:
+            reason = f"model.depth={model.depth} wants a multiple of {step}"
+            yield Problem(f"data.image_size={data.image_size}", reason)
+        for epoch, sizes in data.image_size_schedule or ():
+            each = sizes if isinstance(sizes, list) else [sizes]
+            if any(size % step for size in each):
+                reason = f"model.depth={model.depth} wants multiples of {step}"
+                yield Problem(f"data.image_size_schedule {sizes} from epoch {epoch}", reason)
+            if epoch > self.trainer.max_epochs:
+                reason = f"never reached with trainer.max_epochs={self.trainer.max_epochs}"
+                yield Problem(f"data.image_size_schedule from epoch {epoch}", reason)
