@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 ADVICE = "`python train.py --help` lists every key, its default and its values"
-FIRST_SECTIONS = ("task", "data", "model", "loss", "optimizer", "scheduler")
+FIRST_SECTIONS = ("task", "data", "model", "loss", "evaluation", "optimizer", "scheduler")
 GLOBAL = "@package _global_"
 MISSING = "???"
 _LIKE_OTHER_TYPE = re.compile(
@@ -33,11 +33,12 @@ KEY_COLUMN = 44
 
 EXAMPLES = (
     ("", "train on embedded data, nothing to download"),
+    ("task=segmentation", "another task, on its embedded data"),
     ("data=voc data.root=PATH", "train on a folder in PASCAL VOC layout"),
     ("model.backbone=resnet34 optimizer.lr=3e-4", "change some keys"),
     ("-m model.activation=relu,gelu,leaky_relu", "compare three activations"),
     ("--cfg job", "print the composed config and stop"),
-    ("data=voc optimizer=sgd --help", "the keys and defaults of other choices"),
+    ("task=reid data=veri --help", "the keys and defaults of other choices"),
 )
 
 
@@ -279,11 +280,24 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
     for name in dict.fromkeys((*FIRST_SECTIONS, *groups, *values)):
         if name in general or not (name in groups or name in values):
             continue
-        lines += ["", f"{name} (now {chosen.get(name)})" if name in groups else name]
-        rows = [(f"{name}={choice}", about) for choice, about in groups.get(name, {}).items()]
-        lines += _table([*rows, *_section(name, values.get(name, {}), entries)], width)
+        lines += ["", f"{name} (now {chosen.get(name) or 'none'})" if name in groups else name]
+        rows = [
+            (f"{name}={choice}", about)
+            for choice, about in groups.get(name, {}).items()
+            if _is_for(config_dir / name / f"{choice}.yaml", groups["task"], chosen["task"])
+        ]
+        if name in values:
+            rows += _section(name, values[name], entries)
+        lines += _table(rows, width)
     lines += ["", "general", *_table(_section("", general, entries), width)]
     return "\n".join([*lines, "", *_where(cfg, width)])
+
+
+def _is_for(path: Path, tasks: Iterable[str], task: str) -> bool:
+    """Whether a choice goes with the task: a data set belongs to the one whose class reads it."""
+    target = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("_target_", "")
+    package = target.split(".")[0]
+    return package == task or package not in tasks
 
 
 def _where(cfg: DictConfig, width: int) -> list[str]:

@@ -111,7 +111,7 @@ def test_every_key_that_is_typed_has_a_comment(task: str) -> None:
 
 def test_every_choice_of_a_group_is_explained() -> None:
     groups = config_groups(CONF)
-    assert list(groups) == ["task", "data", "optimizer", "scheduler"]
+    assert list(groups) == ["task", "data", "optimizer", "scheduler", "preset"]
     assert list(groups["optimizer"]) == ["adam", "adamw", "amsgrad", "rmsprop", "sgd"]
     assert all(about for options in groups.values() for about in options.values())
 

@@ -1,0 +1,1 @@
+"""Re-identification: the same vehicle seen again by another camera."""

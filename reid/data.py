@@ -1,0 +1,305 @@
+"""Data sets of the re-identification pipeline: the embedded vehicles, VeRi, Market, folders."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data import Splits, StoreDataModule
+from common.errors import Problem, UserError
+from common.images import Resize, read_image
+from common.sampling import BatchSchedule
+from common.store import Arrays, build_store, file_key
+from reid import bodies, paint, synthetic, vehicles
+from reid.readers import read_folder, read_market, read_veri
+from reid.sampling import IdentitySchedule
+from reid.splits import Listing, Sample, choose_queries, split_identities, valid_queries
+
+UNKNOWN_CAMERA = -1
+"""What stands in a store where a camera is not known; it is nobody's own camera."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a store."""
+
+    sample: Sample
+    label: int
+    is_query: bool = False
+
+
+class ReidData(StoreDataModule):
+    """Images with identity and camera.
+
+    Rows of a store: ``image`` uint8 (3, S, S); ``label`` int64 (), in train the class, counted
+    from 0 in the order of the identities, elsewhere the identity itself; ``camera`` int64 (), -1 =
+    unknown; ``is_query`` bool (). In val and test all queries come first, then the gallery. Where
+    cameras are known, the gallery holds the queries too, as in VeRi.
+
+    Args:
+        validation: what selects the model. ``identities``: some of the training identities, which
+            then train nothing. ``none``: the same, but they also train. ``test``: the test split.
+        validation_fraction: share of the training identities that validate, in (0, 1).
+        split_seed: which ones; and of the split of a folder without train, query and gallery.
+        sampler: ``random``, or ``identity`` for batches of ``batch_size / images_per_identity``
+            identities.
+        images_per_identity: of ``sampler=identity``; must divide ``batch_size``.
+        settings: see `StoreDataModule`.
+    """
+
+    def __init__(
+        self,
+        *,
+        validation: str,
+        validation_fraction: float,
+        split_seed: int,
+        sampler: str,
+        images_per_identity: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.validation = validation
+        self.validation_fraction = validation_fraction
+        self.split_seed = split_seed
+        self.sampler = sampler
+        self.images_per_identity = images_per_identity
+        self._resize = Resize(self.image_size, self.resize)
+
+    @abstractmethod
+    def listing(self) -> Listing:
+        """All samples, their headers checked."""
+
+    def source_key(self, sample: Sample) -> Any:
+        """What the pixels of a sample depend on, besides size and resizing."""
+        assert self.root is not None
+        return file_key(sample.path, self.root)
+
+    def pixels(self, sample: Sample) -> np.ndarray:
+        """The image, uint8 (3, S, S).
+
+        Raises:
+            BadSample: it cannot be decoded.
+        """
+        square = self._resize.image(read_image(sample.path, sample.name))
+        return np.ascontiguousarray(square.transpose(2, 0, 1))
+
+    def read(self) -> Splits:
+        """List and check all samples, then decode them, or take them from the cache.
+
+        Raises:
+            UserError: no such layout, or nothing to validate with.
+        """
+        found = self.listing()
+        splits = Splits({}, {}, [], [*found.problems], [*found.warnings])
+        train, query, gallery = self._validation(found, splits.warnings)
+        identities = sorted({sample.identity for sample in train})
+        splits.class_names = [found.identity_names.get(i, str(i)) for i in identities]
+        classes = {identity: label for label, identity in enumerate(identities)}
+        self._store(splits, "train", [_Row(s, classes[s.identity]) for s in train])
+        if valid_queries(found.query, found.gallery):
+            self._store(splits, "test", _rows(found.query, found.gallery))
+        else:
+            reason = "no query has its identity in the gallery by another camera: no test"
+            splits.warnings.append(Problem("test", reason))
+        if self.validation == "test" and "test" in splits.stores:
+            splits.stores["val"], splits.names["val"] = splits.stores["test"], splits.names["test"]
+        if self.validation != "test" and valid_queries(query, gallery):
+            self._store(splits, "val", _rows(query, gallery))
+        if "val" not in splits.stores and not splits.problems:
+            raise UserError(self._nothing_to_validate())
+        return splits
+
+    def _validation(
+        self, found: Listing, warnings: list[Problem]
+    ) -> tuple[list[Sample], list[Sample], list[Sample]]:
+        """What trains, and query and gallery of validation (not used with ``test``)."""
+        kept, query, gallery = split_identities(
+            found.train, seed=self.split_seed, fraction=self.validation_fraction
+        )
+        if self.validation == "identities":
+            return kept, query, gallery
+        reason = {
+            "none": "the validation identities are seen in training; figures are optimistic",
+            "test": "selection on the test gallery, as published; figures are optimistic",
+        }[self.validation]
+        warnings.append(Problem(f"validation={self.validation}", reason))
+        return found.train, query, gallery
+
+    def _place(self) -> str:
+        return "the data" if self.root is None else f"data.root={self.root}"
+
+    def _nothing_to_validate(self) -> str:
+        if self.validation == "test":
+            who, advice = "query", "data.validation=identities"
+        else:
+            who = "validation identity"
+            advice = "a larger data.validation_fraction, or data.validation=test"
+        reason = f"no {who} can be found again by another camera (or, without cameras, in another"
+        return f"{self._place()}: {reason} image), so that val/mAP has no value; choose {advice}"
+
+    def _store(self, splits: Splits, split: str, rows: Sequence[_Row]) -> None:
+        """Build the store of a split and enter it, its names and its problems into ``splits``."""
+        if not rows:
+            return
+        size = self.image_size
+        key = {
+            "reid": [
+                [self.source_key(row.sample), row.label, row.sample.camera, row.is_query]
+                for row in rows
+            ],
+            "resize": self.resize,
+            "image_size": size,
+        }
+        store, kept, problems = build_store(
+            rows,
+            self._load,
+            {
+                "image": ((3, size, size), "uint8"),
+                "label": ((), "int64"),
+                "camera": ((), "int64"),
+                "is_query": ((), "bool"),
+            },
+            key=key,
+            cache_dir=self.cache_dir,
+            ram_limit_mb=self.ram_limit_mb,
+            desc=f"decoding {split} images",
+        )
+        splits.stores[split] = store
+        splits.names[split] = [rows[row].sample.name for row in kept]
+        known = set(splits.problems)  # an image may be query and gallery, or train and validate
+        splits.problems += [p for p in dict.fromkeys(problems) if p not in known]
+
+    def _load(self, row: _Row) -> Arrays:
+        camera = row.sample.camera
+        return {
+            "image": self.pixels(row.sample),
+            "label": np.array(row.label, np.int64),
+            "camera": np.array(UNKNOWN_CAMERA if camera is None else camera, np.int64),
+            "is_query": np.array(row.is_query),
+        }
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the data, once, and see whether it fills the batches that are asked for.
+
+        Raises:
+            UserError: see `StoreDataModule.setup`; or too few identities, also for a batch.
+        """
+        super().setup(stage)
+        if len(self.splits.class_names) < 2:
+            raise UserError(f"{self._place()}: one identity is left to train on; two are needed")
+        self.schedule("train")
+
+    def schedule(self, split: str) -> BatchSchedule:
+        """P x K batches of the training split with ``sampler=identity``."""
+        if split != "train" or self.sampler != "identity":
+            return super().schedule(split)
+        return IdentitySchedule(
+            self.splits.stores["train"]["label"],
+            self.batch_size // self.images_per_identity,
+            self.images_per_identity,
+            seed=self.seed,
+            **self.place(),
+        )
+
+
+def _rows(query: Sequence[Sample], gallery: Sequence[Sample]) -> list[_Row]:
+    asked = [_Row(sample, sample.identity, is_query=True) for sample in query]
+    return asked + [_Row(sample, sample.identity) for sample in gallery]
+
+
+@dataclass(frozen=True)
+class _Drawn(Sample):
+    """A sample that is no file."""
+
+    shot: int = 0
+
+
+class VehiclesData(ReidData):
+    """The embedded vehicles, drawn by `reid.synthetic`.
+
+    Args:
+        train_identities, test_identities: how many vehicles.
+        cameras: how many see each of them; two or more.
+        shots: images by each camera.
+        draw_seed: which pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_identities: int,
+        test_identities: int,
+        cameras: int,
+        shots: int,
+        draw_seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.train_identities = train_identities
+        self.test_identities = test_identities
+        self.cameras = cameras
+        self.shots = shots
+        self.draw_seed = draw_seed
+        sources = (bodies, vehicles, paint, synthetic)
+        code = b"".join(Path(str(module.__file__)).read_bytes() for module in sources)
+        self._source = hashlib.sha256(code).hexdigest()
+
+    def listing(self) -> Listing:
+        """Vehicles that train, and others that test."""
+        first = self.train_identities
+        query, gallery = choose_queries(self._drawn(range(first, first + self.test_identities)))
+        return Listing(self._drawn(range(first)), query, gallery, [], [])
+
+    def _drawn(self, identities: range) -> list[Sample]:
+        return [
+            _Drawn(f"{identity:04d}_c{camera:03d}_{shot:03d}", Path(), identity, camera, shot)
+            for identity, camera, shot in product(
+                identities, range(self.cameras), range(self.shots)
+            )
+        ]
+
+    def source_key(self, sample: Sample) -> Any:
+        """The drawing code and what is drawn."""
+        return [self._source, self.draw_seed, sample.name]
+
+    def pixels(self, sample: Sample) -> np.ndarray:
+        """The drawing, uint8 (3, S, S)."""
+        assert isinstance(sample, _Drawn)
+        assert sample.camera is not None
+        return synthetic.draw_image(
+            sample.identity, sample.camera, sample.shot, size=self.image_size, seed=self.draw_seed
+        )
+
+
+class VeriData(ReidData):
+    """A folder in VeRi-776 layout, see `reid.readers.read_veri`."""
+
+    def listing(self) -> Listing:
+        """All samples, their headers checked."""
+        assert self.root is not None
+        return read_veri(self.root)
+
+
+class MarketData(ReidData):
+    """A folder in Market-1501 layout, see `reid.readers.read_market`."""
+
+    def listing(self) -> Listing:
+        """All samples, their headers checked."""
+        assert self.root is not None
+        return read_market(self.root)
+
+
+class FolderData(ReidData):
+    """One folder per identity, see `reid.readers.read_folder`."""
+
+    def listing(self) -> Listing:
+        """All samples, their headers checked."""
+        assert self.root is not None
+        return read_folder(self.root, split_seed=self.split_seed)

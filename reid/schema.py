@@ -1,0 +1,197 @@
+"""Types, bounds and allowed values of the re-identification pipeline's configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Tag
+
+from common.errors import Problem
+from common.fields import (
+    BelowOne,
+    Count,
+    CountOrNull,
+    Flag,
+    Folder,
+    Fraction,
+    Node,
+    NonNegative,
+    Pretrained,
+    Seed,
+    Text,
+    tagged,
+    wrong,
+)
+from common.help import did_you_mean
+from common.schema import DataConfig, Module, RunConfig, Task
+from reid.backbone_names import NAMED, is_backbone
+
+
+def backbone(name: str) -> str:
+    """A name of ours, of timm or of torchvision."""
+    if not is_backbone(name):
+        near = did_you_mean(name, NAMED)
+        raise wrong(f"not one of {', '.join(NAMED)}, nor of timm or torchvision{near}")
+    return name
+
+
+def margin(value: Any) -> Any:
+    """``loss.margin``: soft or a distance."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "soft" or (number and 0 <= value < float("inf")):
+        return value
+    raise wrong("must be soft or a number >= 0")
+
+
+class ReidData(DataConfig):
+    """What all data sets have."""
+
+    validation: Literal["identities", "none", "test"]
+    validation_fraction: Fraction
+    split_seed: Seed
+    sampler: Literal["random", "identity"]
+    images_per_identity: Count
+
+
+class VehiclesData(ReidData):
+    """``conf/data/vehicles.yaml``"""
+
+    target: Literal["reid.data.VehiclesData"] = Field(alias="_target_")
+    train_identities: Annotated[Count, Field(ge=2)]
+    test_identities: Count
+    cameras: Annotated[Count, Field(ge=2)]
+    shots: Count
+    draw_seed: Seed
+
+
+class VeriData(ReidData):
+    """``conf/data/veri.yaml``"""
+
+    target: Literal["reid.data.VeriData"] = Field(alias="_target_")
+    root: Folder
+
+
+class MarketData(ReidData):
+    """``conf/data/market.yaml``"""
+
+    target: Literal["reid.data.MarketData"] = Field(alias="_target_")
+    root: Folder
+
+
+class FolderData(ReidData):
+    """``conf/data/folder.yaml``"""
+
+    target: Literal["reid.data.FolderData"] = Field(alias="_target_")
+    root: Folder
+
+
+TARGETS = {f"reid.data.{name.capitalize()}Data": name for name in ("vehicles", "veri")} | {
+    f"reid.data.{name.capitalize()}Data": name for name in ("market", "folder")
+}
+
+Data = Annotated[
+    Annotated[VehiclesData, Tag("vehicles")]
+    | Annotated[VeriData, Tag("veri")]
+    | Annotated[MarketData, Tag("market")]
+    | Annotated[FolderData, Tag("folder")],
+    tagged(
+        TARGETS, key="_target_", text=f"this task reads only data={', '.join(TARGETS.values())}"
+    ),
+]
+
+
+class Model(Node):
+    """The network."""
+
+    backbone: Annotated[Text, AfterValidator(backbone)]
+    pretrained: Pretrained
+    last_stride: Literal[1, 2] | None
+    embedding_dim: CountOrNull
+    neck: Literal["none", "bnneck"]
+    pooling: Literal["avg", "max", "gem", "native"]
+    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
+    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
+    norm: Literal["batch", "group"]
+    dropout_rate: BelowOne
+
+
+class Loss(Node):
+    """The two losses and their weights."""
+
+    metric: Literal[
+        "triplet",
+        "circle",
+        "arcface",
+        "cosface",
+        "multi_similarity",
+        "contrastive",
+        "supcon",
+        "ntxent",
+        "none",
+    ]
+    id_weight: NonNegative
+    metric_weight: NonNegative
+    label_smoothing: BelowOne
+    margin: Annotated[str | int | float, BeforeValidator(margin)]
+    mining: Literal["batch_hard", "all", "semi_hard"]
+
+
+class Evaluation(Node):
+    """How features are compared and ranked."""
+
+    distance: Literal["cosine", "euclidean"]
+    average_precision: Literal["hits", "trapezoid"]
+    max_rank: Annotated[Count, Field(ge=10)]
+    flip: Flag
+    rerank: Flag
+
+
+class ReidModule(Module):
+    """The LightningModule of this task."""
+
+    target: Literal["reid.module.ReidModule"] = Field(alias="_target_")
+
+
+class ReidTask(Task):
+    """``task`` of conf/task/reid.yaml."""
+
+    module: ReidModule
+
+
+class ReidConfig(RunConfig):
+    """The whole config of a re-identification run."""
+
+    METRICS: ClassVar = {
+        "val/mAP": "max",
+        "val/mINP": "max",
+        "val/rank1": "max",
+        "val/rank5": "max",
+        "val/rank10": "max",
+    }
+
+    task: ReidTask
+    data: Data
+    model: Model
+    loss: Loss
+    evaluation: Evaluation
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Also: batches that do not divide, losses that have nothing to do."""
+        yield from super().conflicts()
+        data, loss = self.data, self.loss
+        each = data.images_per_identity
+        if data.sampler == "identity" and data.batch_size % each:
+            reason = f"must be a multiple of data.images_per_identity={each}"
+            yield Problem(f"data.batch_size={data.batch_size}", reason)
+        elif data.sampler == "identity" and data.batch_size == each:
+            reason = "must be at least twice data.images_per_identity: one identity alone has "
+            yield Problem(f"data.batch_size={data.batch_size}", f"{reason}nothing to compare with")
+        if not loss.id_weight and (loss.metric == "none" or not loss.metric_weight):
+            key = f"loss.id_weight=0 loss.metric={loss.metric}"
+            yield Problem(key, "nothing is left to learn from")
+        if loss.metric == "triplet" and loss.mining == "semi_hard" and loss.margin == "soft":
+            yield Problem("loss.mining=semi_hard", "needs loss.margin as a number, e.g. 0.3")
+        names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in data.augment]
+        if "mixup" in names:
+            yield Problem("data.augment: mixup", "a blend of two identities has no identity")

@@ -1,0 +1,106 @@
+"""Samples, and who of them trains, asks and is searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import Problem
+from common.splits import hashed_split
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of one vehicle (or person).
+
+    Attributes:
+        name: its file below ``data.root``, with slashes, in NFC.
+        path: the file.
+        identity: as the file name gives it; in a gallery -1 is junk and 0 a distractor (Market).
+        camera: None where it is not known.
+    """
+
+    name: str
+    path: Path
+    identity: int
+    camera: int | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a reader found.
+
+    Attributes:
+        train, query, gallery: the usable samples, sorted by name.
+        problems: samples left out, and why.
+        warnings: what is odd but used.
+        identity_names: how identities are called where that is not their number.
+    """
+
+    train: list[Sample]
+    query: list[Sample]
+    gallery: list[Sample]
+    problems: list[Problem]
+    warnings: list[Problem]
+    identity_names: dict[int, str] = field(default_factory=dict)
+
+
+def choose_queries(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Query and gallery out of one pool of images, each sorted by name.
+
+    As in VeRi-776: of each identity and camera the first image by name is a query, provided that
+    another camera saw that identity too; all images, queries included, are the gallery, from which
+    the protocol leaves out those of the query's identity and camera. If any camera is not known,
+    that rule cannot be applied: then the first image of each identity is its query, provided that
+    there is another, and the gallery is all the rest.
+    """
+    ordered = sorted(samples, key=lambda sample: sample.name)
+    known = all(sample.camera is not None for sample in ordered)
+    seen: dict[int, set[int | str | None]] = {}
+    for sample in ordered:
+        key = sample.camera if known else sample.name
+        seen.setdefault(sample.identity, set()).add(key)
+    first: dict[tuple[int, int | None], Sample] = {}
+    for sample in ordered:
+        if len(seen[sample.identity]) > 1:
+            first.setdefault((sample.identity, sample.camera if known else None), sample)
+    query = sorted(first.values(), key=lambda sample: sample.name)
+    if known:
+        return query, ordered
+    chosen = {sample.name for sample in query}
+    return query, [sample for sample in ordered if sample.name not in chosen]
+
+
+def split_identities(
+    train: Sequence[Sample], *, seed: int, fraction: float = 0.2
+) -> tuple[list[Sample], list[Sample], list[Sample]]:
+    """Validation without the test set: some identities of the training set.
+
+    Args:
+        train: two identities or more.
+        seed: another seed gives other validation identities.
+        fraction: of the identities, in (0, 1); at least one, never all. Which, is decided by hash:
+            their order does not matter, and those of a smaller fraction are part of a larger one.
+
+    Returns:
+        The samples that still train; query and gallery of the others, see `choose_queries`.
+    """
+    identities = {str(sample.identity) for sample in train}
+    chosen = set(hashed_split(identities, seed, (1 - fraction, fraction, 0.0))["val"])
+    kept = [sample for sample in train if str(sample.identity) not in chosen]
+    query, gallery = choose_queries([s for s in train if str(s.identity) in chosen])
+    return kept, query, gallery
+
+
+def valid_queries(query: Sequence[Sample], gallery: Sequence[Sample]) -> list[Sample]:
+    """The queries with something to find: their identity, seen by another camera."""
+    cameras: dict[int, set[int | None]] = {}
+    for sample in gallery:
+        cameras.setdefault(sample.identity, set()).add(sample.camera)
+    return [
+        sample
+        for sample in query
+        if (there := cameras.get(sample.identity))
+        and (sample.camera is None or there - {sample.camera})
+    ]
