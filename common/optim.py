@@ -68,7 +68,7 @@ def _one_cycle(optimizer: Optimizer, total_steps: int, share: float) -> OneCycle
         share *= 1.001  # and divides by share * steps - 1, the step of the peak
     return OneCycleLR(
         optimizer,
-        optimizer.param_groups[0]["lr"],
+        [group["lr"] for group in optimizer.param_groups],
         steps,
         pct_start=share,
         cycle_momentum=False,  # by default it moves the momentum: optimizer.momentum would be dead

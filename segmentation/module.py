@@ -127,7 +127,7 @@ class SegmentationModule(TaskModule):
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))
-        metrics.compute(choose=False)
+        metrics.compute(choose=False, sync=False)  # the first of several devices is alone here
         return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1]))], metrics
 
 

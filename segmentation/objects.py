@@ -14,9 +14,6 @@ NECK = 0.85
 """Two parts are one object if the neck between them is at least this wide, as a share of the
 width of the narrower part."""
 
-STEPS = 0.5
-"""By so many pixels half a neck's width may differ for no reason but the pixel grid."""
-
 SMOOTHING = 0.7
 """Standard deviation in pixels by which distances are smoothed."""
 
@@ -45,10 +42,11 @@ def split_objects(mask: Mask, *, min_area: int, min_distance: int) -> Labels:
     """Label the objects of a mask; round ones that touch are told apart.
 
     Watershed on the distance to the ground, from all of its local maxima; then basins are joined
-    again unless the neck between them is clearly narrower than both (`NECK`, `STEPS`), their
-    highest points are ``min_distance`` apart, and each has ``min_area`` pixels. That is a maximum's
-    prominence, relative to its height: h-maxima of the logarithm. Components (8-connected) are
-    never joined, and convex ones never split.
+    again unless the neck between them is clearly narrower than both (`NECK`), their highest points
+    are ``min_distance`` apart, and each has ``min_area`` pixels. The first is the prominence of a
+    maximum in relation to its height: h-maxima of the logarithm. Components (8-connected) are never
+    joined, and convex ones never split. Made for round objects: a thin curved one, like a fibre,
+    may be cut.
 
     Args:
         mask: bool (H, W).
@@ -159,7 +157,7 @@ def _join(basins: _Basins, min_area: int, min_distance: int) -> NDArray[np.int64
             high, low = low, high
         distance = ((row[high] - row[low]) ** 2 + (column[high] - column[low]) ** 2) ** 0.5
         if (
-            height >= min(NECK * peak[low], peak[low] - STEPS)
+            height >= NECK * peak[low]
             or distance < min_distance
             or min(area[high], area[low]) < min_area
         ):

@@ -131,6 +131,14 @@ def test_a_convex_object_stays_one() -> None:
         assert (found == shape).all()
 
 
+@pytest.mark.parametrize("width", [8, 10, 12, 16, 20])
+def test_a_bent_object_stays_one(width: int) -> None:
+    """Three quarters of a ring: neither convex nor with a neck, and long."""
+    y, x = np.mgrid[:100, :100] - 49.7
+    arc = (abs(np.hypot(y, x) - 35) < width / 2) & (abs(np.arctan2(y, x)) < 0.75 * np.pi)
+    assert (_split(arc) == arc).all()
+
+
 def test_a_blob_with_a_rough_outline_or_pinholes_stays_one() -> None:
     """A network's outlines are not exact, and glare leaves holes."""
     draw = np.random.default_rng(1)
