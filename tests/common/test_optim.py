@@ -330,3 +330,22 @@ def test_a_key_of_the_optimizer_reaches_it(make_config: Callable[..., DictConfig
     config: Any = OmegaConf.to_container(cfg.optimizer)
     group = build_optimizer(config, [{"params": [nn.Parameter(torch.ones(1))]}]).param_groups[0]
     assert (group["lr"], group["momentum"]) == (0.3, 0.4)
+
+
+def test_one_cycle_keeps_the_ratio_of_groups() -> None:
+    slow, fast = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([{"params": [fast], "lr": 0.4}, {"params": [slow], "lr": 0.1}])
+    (entry,) = build_schedulers(
+        {"name": "onecycle", "warmup_fraction": 0.3},
+        optimizer,
+        total_steps=20,
+        epochs=2,
+        objective=OBJECTIVE,
+    )
+    rates = []
+    for _ in range(20):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        entry["scheduler"].step()
+    assert all(a == pytest.approx(4 * b) for a, b in rates)
+    assert max(a for a, _ in rates) == pytest.approx(0.4, rel=0.02)

@@ -1,0 +1,1 @@
+"""Localization: one box per image."""

@@ -1,0 +1,68 @@
+"""Trivial predictors: what a network must beat to have learned anything."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from common.data import StoreDataModule
+from common.module import Scores
+from common.seeding import derive
+from localization.metrics import BoxIoU
+
+
+def baselines(data: StoreDataModule, split: str) -> dict[str, Scores]:
+    """What each trivial predictor scores on a split, see `localization.metrics.BoxIoU`.
+
+    Every process looks at the whole split.
+
+    Args:
+        data: whose stores hold ``boxes`` float32 (N, 1, 4) in pixels and ``labels`` (N, 1), 1
+            where there is a box and -1 where there is none.
+        split: the one to score.
+    """
+    known = _true_boxes(data, "train")[0]
+    if not len(known):
+        known = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+    targets, rows = _true_boxes(data, split)
+    predictions = {
+        "mean_box": mean_box(known).expand_as(targets),
+        "center_box": center_box(known).expand_as(targets),
+        "random_box": random_boxes(len(data.splits.stores[split]), split)[rows],
+    }
+    return {name: _score(boxes, targets) for name, boxes in predictions.items()}
+
+
+def mean_box(boxes: Tensor) -> Tensor:
+    """The mean (4,) of boxes (N, 4), coordinate by coordinate."""
+    return boxes.mean(0)
+
+
+def center_box(boxes: Tensor) -> Tensor:
+    """The box (4,) in the middle of the image whose width and height are the medians of those of
+    boxes (N, 4), fractions of the side."""
+    half = (boxes[:, 2:] - boxes[:, :2]).median(0).values / 2
+    return torch.cat([0.5 - half, 0.5 + half])
+
+
+def random_boxes(count: int, split: str) -> Tensor:
+    """A box for each row of a split, always the same ones: (count, 4), fractions of the side.
+
+    The corners are two points that are equally likely to be anywhere.
+    """
+    generator = torch.Generator().manual_seed(derive("random_box", split))
+    corners = torch.rand(count, 2, 2, generator=generator).sort(1).values
+    return corners.flatten(1)
+
+
+def _true_boxes(data: StoreDataModule, split: str) -> tuple[Tensor, Tensor]:
+    """The boxes (n, 4) of a split as fractions of the side, and the rows (n,) that have one."""
+    store = data.splits.stores[split]
+    rows = (store["labels"].cpu()[:, 0] > 0).nonzero()[:, 0]
+    return store["boxes"].cpu()[rows, 0] / data.image_size, rows
+
+
+def _score(boxes: Tensor, targets: Tensor) -> Scores:
+    metric = BoxIoU(sync_on_compute=False)
+    metric.update(boxes, targets)
+    return {name: float(value) for name, value in metric.compute().items()}

@@ -1,0 +1,233 @@
+"""Data sets of the localization pipeline: the embedded animals, and folders of images."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.data import SPLITS, Splits, StoreDataModule
+from common.images import Resize, read_image
+from common.store import Arrays, build_store, file_key
+from localization import animals, paint, synthetic
+from localization.readers import (
+    fetch_pets,
+    find_pets,
+    read_coco,
+    read_csv,
+    read_pets,
+    read_voc_boxes,
+)
+from localization.samples import Listing, Sample
+
+
+class LocalizationData(StoreDataModule):
+    """Images with one box each. See `StoreDataModule` for the arguments.
+
+    Rows of a store: ``image`` uint8 (3, S, S); ``boxes`` float32 (1, 4), x1, y1, x2, y2 in pixels;
+    ``labels`` int64 (1,), the class in the box, at least 1. Augmentation makes boxes that left the
+    image padding: zeros and label -1.
+    """
+
+    def _store(
+        self,
+        splits: Splits,
+        split: str,
+        samples: Sequence[Any],
+        load: Callable[[Any], Arrays],
+        *,
+        key: dict[str, Any],
+        names: Sequence[str],
+    ) -> None:
+        """Build the store of a split and enter it, its names and its problems into ``splits``."""
+        size = self.image_size
+        store, rows, problems = build_store(
+            samples,
+            load,
+            {
+                "image": ((3, size, size), "uint8"),
+                "boxes": ((1, 4), "float32"),
+                "labels": ((1,), "int64"),
+            },
+            key=key | {"image_size": size},
+            cache_dir=self.cache_dir,
+            ram_limit_mb=self.ram_limit_mb,
+            desc=f"decoding {split} images",
+        )
+        splits.stores[split] = store
+        splits.names[split] = [names[row] for row in rows]
+        known = set(splits.problems)  # an image may be in two splits
+        splits.problems += [problem for problem in problems if problem not in known]
+
+
+class AnimalsData(LocalizationData):
+    """The embedded animals, drawn by `localization.synthetic`.
+
+    Args:
+        train_images, val_images, test_images: how many.
+        draw_seed: which pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        train_images: int,
+        val_images: int,
+        test_images: int,
+        draw_seed: int,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
+        self.draw_seed = draw_seed
+
+    def read(self) -> Splits:
+        """Draw the splits, or take them from the cache."""
+        splits = Splits({}, {}, list(synthetic.CLASS_NAMES))
+        # Other code, another cache.
+        code = [Path(str(module.__file__)).read_bytes() for module in (animals, paint, synthetic)]
+        source = hashlib.sha256(b"".join(code)).hexdigest()
+        for split, count in self.counts.items():
+            self._store(
+                splits,
+                split,
+                range(count),
+                partial(synthetic.draw_image, split, size=self.image_size, seed=self.draw_seed),
+                key={"animals": source, "split": split, "seed": self.draw_seed},
+                names=[f"{split}-{i:04d}" for i in range(count)],
+            )
+        return splits
+
+
+class FilesData(LocalizationData):
+    """Images on disk, as a reader lists them.
+
+    Args:
+        split_seed: of the split by hashed name, where nothing else tells the splits.
+    """
+
+    def __init__(self, *, split_seed: int, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.split_seed = split_seed
+        self._resize = Resize(self.image_size, self.resize)
+
+    @abstractmethod
+    def listing(self, root: Path) -> Listing:
+        """All samples, their headers and boxes checked."""
+
+    def read(self) -> Splits:
+        """List and check all samples, then decode them, or take them from the cache.
+
+        Raises:
+            UserError: no such layout.
+        """
+        assert self.root is not None
+        found = self.listing(self.root)
+        splits = Splits({}, {}, found.class_names, [*found.problems], [*found.warnings])
+        labels = {name: index for index, name in enumerate(found.class_names)}
+        for split, samples in found.samples.items():
+            if samples:
+                self._decode(splits, split, samples, labels, self.root)
+        return splits
+
+    def _decode(
+        self,
+        splits: Splits,
+        split: str,
+        samples: Sequence[Sample],
+        labels: dict[str, int],
+        root: Path,
+    ) -> None:
+        def load(sample: Sample) -> Arrays:
+            image = read_image(sample.image, sample.image.relative_to(root).as_posix())
+            box = np.array([sample.box])
+            return {
+                "image": np.ascontiguousarray(self._resize.image(image).transpose(2, 0, 1)),
+                "boxes": self._resize.boxes(box, sample.size),
+                "labels": np.array([labels[sample.class_name]], np.int64),
+            }
+
+        key = [[file_key(s.image, root), list(s.box), labels[s.class_name]] for s in samples]
+        self._store(
+            splits,
+            split,
+            samples,
+            load,
+            key={"boxes": key, "resize": self.resize},
+            names=[sample.name for sample in samples],
+        )
+
+
+class VocBoxesData(FilesData):
+    """A folder in PASCAL VOC layout, see `localization.readers.read_voc_boxes`.
+
+    Args:
+        object: ``largest`` or ``only``.
+    """
+
+    def __init__(self, *, object: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.pick = object
+
+    def listing(self, root: Path) -> Listing:
+        """See `localization.readers.read_voc_boxes`."""
+        return read_voc_boxes(root, pick=self.pick, split_seed=self.split_seed)
+
+
+class CsvData(FilesData):
+    """Images named by a CSV, see `localization.readers.read_csv`.
+
+    Args:
+        file: the CSV, relative to the root.
+    """
+
+    def __init__(self, *, file: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.file = file
+
+    def listing(self, root: Path) -> Listing:
+        """See `localization.readers.read_csv`."""
+        return read_csv(root, file=self.file, split_seed=self.split_seed)
+
+
+class CocoData(FilesData):
+    """Images described by COCO files, see `localization.readers.read_coco`.
+
+    Args:
+        annotations: file, folder or pattern, relative to the root.
+        object: ``largest`` or ``only``.
+    """
+
+    def __init__(self, *, annotations: str, object: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.annotations = annotations
+        self.pick = object
+
+    def listing(self, root: Path) -> Listing:
+        """See `localization.readers.read_coco`."""
+        return read_coco(
+            root, annotations=self.annotations, pick=self.pick, split_seed=self.split_seed
+        )
+
+
+class PetsData(FilesData):
+    """The heads of the Oxford-IIIT pets, see `localization.readers.read_pets`.
+
+    Args:
+        download: fetch them (800 MB) where ``root`` does not hold them.
+    """
+
+    def __init__(self, *, download: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.download = download
+
+    def listing(self, root: Path) -> Listing:
+        """See `localization.readers.read_pets` and `localization.readers.fetch_pets`."""
+        if self.download and find_pets(root) is None:
+            fetch_pets(root)
+        return read_pets(root, split_seed=self.split_seed)

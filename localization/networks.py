@@ -1,0 +1,240 @@
+"""A backbone and a head of four numbers: one box per image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from common.backbones import DEEPEST, build_backbone
+from common.errors import UserError
+from common.layers import init_weights, swap_activation, swap_norm
+
+SMALLEST = 1e-3
+"""Least width and height of a box, as fractions of the side."""
+
+BETWEEN = math.log(2)
+"""Logit of a box's extent; at logits of 0 the margins are a quarter of the side, the box a half."""
+
+FIRST_SCALE = 0.01
+"""What the last layer's weights are multiplied with, so that training starts near that box."""
+
+LEAST_STAGES = 4
+"""A backbone of fewer parts is looked into for the stages of `LocalizationNetwork.groups`."""
+
+
+def boxes_from_logits(logits: Tensor) -> Tensor:
+    """Boxes within the image from any four numbers, in float32.
+
+    Along each axis the side of the image is what lies before the box, the box, and what lies
+    behind it; their shares are a softmax over the two numbers of the axis and a constant. So a box
+    is never inverted, empty or outside, and the gradient is finite everywhere. Unbounded
+    coordinates learn nothing from the IoU losses where boxes are inverted or apart.
+
+    Args:
+        logits: (B, 4), of the left, top, right and bottom margin.
+
+    Returns:
+        (B, 4), x1, y1, x2, y2 as fractions of the side: 0 <= x1 < x2 <= 1, likewise y.
+    """
+    before, behind = logits.float().unflatten(1, (2, 2)).unbind(1)
+    shares = torch.stack([before, torch.full_like(before, BETWEEN), behind], -1).softmax(-1)
+    before, _, behind = ((1 - SMALLEST) * shares).unbind(-1)
+    return torch.cat([before, 1 - behind], 1)
+
+
+class SpatialHead(nn.Module):
+    """Keeps the map: a 1x1 convolution, norm and ReLU, dropout, and a linear layer over all cells.
+
+    Pooling forgets where things are, which is what a box is about. Images of other sizes than the
+    head was made for have their map resized.
+
+    Args:
+        channels: of the map.
+        side: of the map.
+        hidden: channels that the convolution leaves.
+        dropout_rate: before the linear layer.
+    """
+
+    def __init__(self, channels: int, side: int, hidden: int, dropout_rate: float) -> None:
+        super().__init__()
+        self.side = side
+        self.reduce = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
+        )
+        self.dropout = nn.Dropout(dropout_rate)
+        self.box = nn.Linear(hidden * side**2, 4)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, h, h)`` to logits ``(B, 4)``."""
+        features = self.reduce(features)
+        if features.shape[-1] != self.side:
+            features = F.interpolate(features, (self.side, self.side), mode="bilinear")
+        return self.box(self.dropout(features.flatten(1)))
+
+
+class LinearHead(nn.Module):
+    """Global average pooling, dropout, a linear layer.
+
+    Args:
+        channels: of the map.
+        dropout_rate: before the linear layer.
+    """
+
+    def __init__(self, channels: int, dropout_rate: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout_rate)
+        self.box = nn.Linear(channels, 4)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, h, h)`` to logits ``(B, 4)``."""
+        return self.box(self.dropout(features.mean((2, 3))))
+
+
+class LocalizationNetwork(nn.Module):
+    """Images to one box each.
+
+    Args:
+        image_size: side of the images in pixels, a multiple of 32.
+        backbone, pretrained: see `common.backbones.build_backbone`; the map of stride 32 is used.
+        head: ``linear`` (see `LinearHead`) or ``spatial`` (see `SpatialHead`).
+        hidden: channels of the spatial head.
+        activation, norm, init_scheme: see `common.layers`. With pretrained weights, the backbone
+            keeps its norms and weights; only the head is changed and drawn anew. The last layer's
+            weights are scaled down, so that the first boxes are near the middle half of the image.
+        dropout_rate: before the last layer.
+
+    Raises:
+        UserError: the backbone cannot be built, its weights do not fit, or ``norm`` would change
+            nothing.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        *,
+        backbone: str,
+        pretrained: bool | str,
+        head: str,
+        hidden: int,
+        activation: str,
+        init_scheme: str,
+        norm: str,
+        dropout_rate: float,
+    ) -> None:
+        super().__init__()
+        if norm == "group" and pretrained and head == "linear":
+            raise UserError(
+                "model.norm=group: changes nothing with pretrained weights, whose norms are kept, "
+                "and model.head=linear, which has none"
+            )
+        self.backbone = build_backbone(backbone, image_size, pretrained)
+        channels: int = self.backbone.out_channels[-1]  # type: ignore[index, assignment]
+        self.head: LinearHead | SpatialHead
+        if head == "linear":
+            self.head = LinearHead(channels, dropout_rate)
+        else:
+            self.head = SpatialHead(channels, image_size // DEEPEST, hidden, dropout_rate)
+        self.frozen = False
+        for part in (self.head,) if pretrained else (self.backbone, self.head):
+            swap_norm(part, norm)
+            init_weights(part, init_scheme)
+        swap_activation(self, activation)
+        with torch.no_grad():
+            self.head.box.weight.mul_(FIRST_SCALE)
+            self.head.box.bias.zero_()
+        # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
+        self.to(memory_format=torch.channels_last)
+        self._leave_out_unused(image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images ``(B, 3, S, S)`` to boxes ``(B, 4)``, see `boxes_from_logits`."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        # bfloat16's steps would move the sides of a box by up to a thousandth of the image.
+        with torch.autocast(images.device.type, enabled=False):
+            return boxes_from_logits(self.head(maps[-1].float()))
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Keep the backbone as it is, its batch norms' statistics included, or train it again.
+
+        A frozen backbone is in eval mode and gets no gradients, so optimizers pass it by. Its
+        parameters still require gradients: DDP leaves out for ever those that do not when it is
+        set up, and the ranks' backbones would drift apart later. While the backbone is frozen DDP
+        must look for unused parameters (``trainer.strategy=ddp_find_unused_parameters_true``).
+        """
+        self.frozen = frozen
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Training or eval mode, the latter always for a frozen backbone."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def groups(
+        self, lr: float, backbone_lr_factor: float, layer_decay: float
+    ) -> list[dict[str, Any]]:
+        """Parameter groups with learning rates of their own, as torch's optimizers take them.
+
+        The head comes first, with ``lr``; then the backbone's stages from the last one down to the
+        stem, the k-th of them (from 0) with ``lr * backbone_lr_factor * layer_decay**k`` (Clark et
+        al. 2020, "ELECTRA", use such rates for fine-tuning). Stages are the backbone's children in
+        their order; of a plain transformer, its blocks.
+        """
+        own = [{"params": list(self.head.parameters()), "lr": lr}]
+        rate = lr * backbone_lr_factor
+        return own + [
+            {"params": stage, "lr": rate * layer_decay**depth}
+            for depth, stage in enumerate(reversed(_stages(self.backbone)))
+        ]
+
+    def _leave_out_unused(self, image_size: int) -> None:
+        """Do not train what has no part in the box, at which DDP would stop."""
+        self.eval()
+        with torch.enable_grad():
+            boxes = self(torch.zeros(1, 3, image_size, image_size))
+        parameters = list(self.parameters())
+        gradients = torch.autograd.grad(boxes.sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+        self.train()
+
+
+def _trained(module: nn.Module, recurse: bool = True) -> list[nn.Parameter]:
+    return [p for p in module.parameters(recurse) if p.requires_grad]
+
+
+def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The trained parameters of a backbone by stage, the stem first.
+
+    Children are opened, the largest first, until there are enough: libraries wrap their networks.
+    """
+    parts: list[tuple[list[nn.Parameter], nn.Module]] = [([], backbone)]
+    while len(stages := _joined(parts)) < LEAST_STAGES:
+        sizes = [sum(p.numel() for p in _trained(module)) for _, module in parts]
+        largest = sizes.index(max(sizes))
+        bare, module = parts[largest]
+        inner = [child for child in module.children() if _trained(child)]
+        if not inner:
+            break
+        # A class token or a table of positions belongs to what comes first.
+        bare = bare + _trained(module, recurse=False)
+        parts[largest : largest + 1] = [(bare, inner[0]), *(([], child) for child in inner[1:])]
+    return stages
+
+
+def _joined(parts: list[tuple[list[nn.Parameter], nn.Module]]) -> list[list[nn.Parameter]]:
+    """The parameters of each part; a norm goes with the part before it."""
+    stages: list[list[nn.Parameter]] = []
+    for bare, module in parts:
+        own = bare + _trained(module)
+        if stages and all(p.ndim < 2 for p in own):
+            stages[-1] += own
+        else:
+            stages.append(own)
+    return stages

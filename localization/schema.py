@@ -1,0 +1,186 @@
+"""Types, bounds and allowed values of the localization pipeline's configuration; no torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, Tag
+
+from common.errors import Problem
+from common.fields import (
+    BackboneName,
+    BelowOne,
+    Count,
+    Flag,
+    Folder,
+    Node,
+    NonNegative,
+    Positive,
+    Pretrained,
+    Seed,
+    Text,
+    Whole,
+    tagged,
+    told,
+)
+from common.schema import DataConfig, Module, RunConfig, Task
+
+Pick = Literal["largest", "only"]
+
+
+class AnimalsData(DataConfig):
+    """``conf/data/animals.yaml``"""
+
+    target: Literal["localization.data.AnimalsData"] = Field(alias="_target_")
+    train_images: Count
+    val_images: Count
+    test_images: Count
+    draw_seed: Seed
+
+
+class VocBoxesData(DataConfig):
+    """``conf/data/voc_boxes.yaml``"""
+
+    target: Literal["localization.data.VocBoxesData"] = Field(alias="_target_")
+    root: Folder
+    object: Pick
+    split_seed: Seed
+
+
+class CsvData(DataConfig):
+    """``conf/data/csv.yaml``"""
+
+    target: Literal["localization.data.CsvData"] = Field(alias="_target_")
+    root: Folder
+    file: Text
+    split_seed: Seed
+
+
+class CocoData(DataConfig):
+    """``conf/data/coco.yaml``"""
+
+    target: Literal["localization.data.CocoData"] = Field(alias="_target_")
+    root: Folder
+    annotations: Text
+    object: Pick
+    split_seed: Seed
+
+
+class PetsData(DataConfig):
+    """``conf/data/pets.yaml``"""
+
+    target: Literal["localization.data.PetsData"] = Field(alias="_target_")
+    root: Text
+    download: Flag
+    split_seed: Seed
+
+
+TARGETS = {
+    "localization.data.AnimalsData": "animals",
+    "localization.data.VocBoxesData": "voc_boxes",
+    "localization.data.CsvData": "csv",
+    "localization.data.CocoData": "coco",
+    "localization.data.PetsData": "pets",
+}
+
+Data = Annotated[
+    Annotated[AnimalsData, Tag("animals")]
+    | Annotated[VocBoxesData, Tag("voc_boxes")]
+    | Annotated[CsvData, Tag("csv")]
+    | Annotated[CocoData, Tag("coco")]
+    | Annotated[PetsData, Tag("pets")],
+    tagged(
+        TARGETS, key="_target_", text=f"this task reads only data={', '.join(TARGETS.values())}"
+    ),
+]
+
+
+class Model(Node):
+    """The network."""
+
+    backbone: BackboneName
+    pretrained: Pretrained
+    head: Literal["spatial", "linear"]
+    hidden: Count
+    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
+    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
+    norm: Literal["batch", "group"]
+    dropout_rate: BelowOne
+
+
+class Loss(Node):
+    """The loss and the weights of its terms."""
+
+    name: Literal[
+        "smooth_l1",
+        "l1",
+        "giou",
+        "ciou",
+        "smooth_l1_giou",
+        "l1_giou",
+        "smooth_l1_ciou",
+        "l1_ciou",
+    ]
+    box_weight: NonNegative
+    iou_weight: NonNegative
+    beta: Positive
+
+
+class Finetuning(Node):
+    """How a pretrained backbone is treated."""
+
+    freeze_epochs: Whole
+    backbone_lr_factor: Positive
+    layer_decay: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
+
+
+class LocalizationModule(Module):
+    """The LightningModule of this task."""
+
+    target: Literal["localization.module.LocalizationModule"] = Field(alias="_target_")
+
+
+class LocalizationTask(Task):
+    """``task`` of conf/task/localization.yaml."""
+
+    module: LocalizationModule
+
+
+class LocalizationConfig(RunConfig):
+    """The whole config of a localization run."""
+
+    METRICS: ClassVar = {
+        "val/loss": "min",
+        "val/IoU": "max",
+        "val/acc50": "max",
+        "val/acc75": "max",
+    }
+
+    task: LocalizationTask
+    data: Data
+    model: Model
+    loss: Loss
+    finetuning: Finetuning
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Also: a loss without weight, a head that never gets its backbone, absent data."""
+        yield from super().conflicts()
+        data, loss, epochs = self.data, self.loss, self.finetuning.freeze_epochs
+        if loss.box_weight == loss.iou_weight == 0:
+            yield Problem("loss.box_weight=0 loss.iou_weight=0", "nothing is left to learn from")
+        unused = "ddp_find_unused_parameters_true"
+        if epochs and self.trainer.devices > 1 and self.trainer.strategy != unused:
+            reason = f"on several devices a frozen backbone wants trainer.strategy={unused}"
+            yield Problem(f"finetuning.freeze_epochs={epochs}", reason)
+        if epochs >= self.trainer.max_epochs:
+            reason = f"must be less than trainer.max_epochs={self.trainer.max_epochs}"
+            yield Problem(f"finetuning.freeze_epochs={epochs}", reason)
+        if (
+            isinstance(data, PetsData)
+            and not data.download
+            and not Path(data.root).expanduser().is_dir()
+        ):
+            reason = "no such folder; data.download=true fetches Oxford-IIIT Pet into it (800 MB)"
+            yield Problem(f"data.root={data.root}", reason)

@@ -1,0 +1,74 @@
+"""Every key of the localization pipeline changes what is computed, or does what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from tests.keys import CHOSEN, Outcome, all_keys, tried
+from tests.localization.conftest import TINY_ANIMALS
+from tests.multitask.test_keys import CHANGES as SHARED_CHANGES
+from tests.multitask.test_keys import ELSEWHERE as SHARED_ELSEWHERE
+
+# A key, and overrides that change it. Those before "|" go to both runs that are compared.
+CHANGES = [
+    "data.draw_seed=1",
+    "data.train_images=6",
+    "data.augment=[mixup]",
+    "data.augment=[rotate]",
+    "model.backbone=mobilenet_v2",
+    "model.head=linear",
+    "model.hidden=32",
+    "model.activation=gelu",
+    "model.init_scheme=normal",
+    "model.norm=group",
+    "model.dropout_rate=0.5",
+    "loss.name=smooth_l1",
+    "loss.name=l1",
+    "loss.name=giou",
+    "loss.name=ciou",
+    "loss.name=l1_giou",
+    "loss.name=smooth_l1_ciou",
+    "loss.name=l1_ciou",
+    "loss.box_weight=3.0",
+    "loss.iou_weight=3.0",
+    "loss.beta=1.0",
+    "finetuning.freeze_epochs=1|trainer.max_epochs=2",
+    "finetuning.backbone_lr_factor=0.1",
+    "finetuning.layer_decay=0.5",
+]
+
+ELSEWHERE = {
+    "model.pretrained": "test_networks",
+    "data.object": "test_readers",
+    "data.file": "test_readers",
+    "data.annotations": "test_readers",
+}
+
+
+@pytest.fixture(scope="module")
+def outcome(
+    make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Outcome:
+    return Outcome(make_config, tmp_path_factory, TINY_ANIMALS)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_key_changes_the_computation(change: str, outcome: Outcome) -> None:
+    assert outcome.differs(change)
+
+
+def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
+    assert outcome.again("") == outcome("")
+
+
+def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
+    keys = set()
+    for name in ("animals", "voc_boxes data.root=.", "csv data.root=.", "coco data.root=."):
+        keys |= all_keys(make_config("task=localization", *f"data={name}".split()))
+    elsewhere = tried(SHARED_CHANGES) | set(SHARED_ELSEWHERE) | set(ELSEWHERE)
+    own = {key for key in keys if key.split(".")[0] in ("model", "loss", "finetuning")}
+    assert keys - tried(CHANGES) - elsewhere - CHOSEN == set()
+    assert own - tried(CHANGES) == {"model.pretrained"}

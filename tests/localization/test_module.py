@@ -1,0 +1,113 @@
+"""The pipeline as a whole: real runs on tiny drawings and on the real pets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import lightning as L
+import pytest
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+
+from common.errors import UserError
+from common.record import read_record
+from common.run import train
+from localization.module import LocalizationModule
+from tests.localization.conftest import TINY_ANIMALS
+
+Make = Callable[..., DictConfig]
+
+
+@pytest.fixture(scope="module")
+def done(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("done")
+    train(make_config(*TINY_ANIMALS, "trainer.max_epochs=2", "figures.images=2"), directory)
+    return directory
+
+
+def test_a_run_stands_beside_its_trivial_predictors(done: Path) -> None:
+    record = read_record(done)
+    assert record is not None
+    assert record.status == "completed"
+    assert record.test is not None
+    assert set(record.baselines) == {"mean_box", "center_box", "random_box"}
+    for scores in record.baselines.values():
+        assert {"val/IoU", "val/acc50", "val/acc75", "test/IoU"} <= set(scores)
+    assert {"val/IoU", "val/loss/smooth_l1", "val/loss/giou"} <= set(record.best)
+
+
+def test_the_figures_are_there(done: Path) -> None:
+    names = {path.stem for path in (done / "figures").glob("*.png")}
+    assert names == {"best", "worst", "iou_histogram", "iou_by_size", "curves"}
+
+
+def test_a_frozen_backbone_stays_as_it_is(make_config: Make, tmp_path: Path) -> None:
+    cfg = make_config(*TINY_ANIMALS, "finetuning.freeze_epochs=2", "trainer.max_epochs=3")
+    data = instantiate(cfg.data, seed=0)
+    data.setup()
+    module = LocalizationModule(OmegaConf.to_container(cfg, resolve=True), data)
+    states = []
+
+    class Watch(L.Callback):
+        def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+            states.append({k: v.clone() for k, v in module.network.state_dict().items()})
+
+    start = {k: v.clone() for k, v in module.network.state_dict().items()}
+    L.Trainer(
+        max_epochs=3, logger=False, callbacks=[Watch()], default_root_dir=tmp_path, barebones=False
+    ).fit(module, datamodule=data)
+
+    def moved(before: dict[str, Tensor], after: dict[str, Tensor], part: str) -> bool:
+        return any(not before[k].equal(after[k]) for k in before if k.startswith(part))
+
+    assert not moved(start, states[1], "backbone.")
+    assert moved(start, states[0], "head.")
+    assert moved(states[1], states[2], "backbone.")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("loss.box_weight=0", "loss.iou_weight=0"), "nothing is left to learn from"),
+        (("finetuning.freeze_epochs=1",), "must be less than trainer.max_epochs=1"),
+        (("finetuning.layer_decay=0",), "must be a number in (0, 1]"),
+        (("loss.name=iou",), "loss.name=iou: not one of smooth_l1"),
+        (("model.head=pooled",), "model.head=pooled: not one of spatial, linear"),
+        (("objective.metric=val/mAP",), "not one of val/loss, val/IoU, val/acc50, val/acc75"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    make_config: Make, words: tuple[str, ...], told: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        make_config(*TINY_ANIMALS, *words)
+    assert told in str(error.value)
+
+
+def test_the_published_recipe(make_config: Make) -> None:
+    cfg = make_config("preset=localization_published")
+    assert (cfg.model.backbone, cfg.model.head, cfg.model.dropout_rate) == (
+        "resnet18",
+        "linear",
+        0.5,
+    )
+    assert (cfg.optimizer.lr, cfg.optimizer.weight_decay) == (1e-3, 1e-4)
+    assert (cfg.scheduler.monitor, cfg.scheduler.factor, cfg.scheduler.patience) == (
+        "val/loss",
+        0.1,
+        3,
+    )
+    assert (cfg.data.image_size, cfg.data.batch_size) == (256, 32)
+
+
+def test_real_heads_train(make_config: Make, shared_data: Path, tmp_path: Path) -> None:
+    words = [word for word in TINY_ANIMALS if "_images=" not in word]
+    real = ("data=voc_boxes", f"data.root={shared_data / 'pets_heads'}")
+    train(make_config(*words, *real, "trainer.limit_train_batches=2"), tmp_path)
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.data["counts"] == {"train": 296, "val": 74, "test": 0}
+    assert record.baselines["mean_box"]["val/IoU"] == pytest.approx(0.377, abs=0.005)
+    assert record.baselines["mean_box"]["val/acc50"] == pytest.approx(0.243, abs=0.005)

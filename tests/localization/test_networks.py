@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from common.backbones import build_backbone
+from common.errors import UserError
+from localization.networks import LocalizationNetwork, boxes_from_logits
+
+SIZE = 64
+TINY = "test_resnet"  # timm's smallest
+BACKBONES = [TINY, "resnet18", "mobilenet_v2", "vit_tiny_patch16_224", "convnext_atto"]
+HEADS = ["linear", "spatial"]
+SCHEMES = ["native", "kaiming", "xavier", "normal", "orthogonal"]
+MIDDLE = torch.tensor([0.25, 0.25, 0.75, 0.75])
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+def network(**settings: Any) -> LocalizationNetwork:
+    known: dict[str, Any] = {
+        "backbone": TINY,
+        "pretrained": False,
+        "head": "spatial",
+        "hidden": 8,
+        "activation": "native",
+        "init_scheme": "native",
+        "norm": "batch",
+        "dropout_rate": 0.0,
+    }
+    return LocalizationNetwork(SIZE, **{**known, **settings})
+
+
+def images(count: int = 2, size: int = SIZE) -> Tensor:
+    return torch.randn(count, 3, size, size)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save(build_backbone(TINY, SIZE).state_dict(), file)
+    return str(file)
+
+
+# --- boxes ------------------------------------------------------------------------------------
+
+
+def test_boxes_by_hand():
+    """Margins of 1, 2, 3 and 2 parts to 2 parts of box, less the share kept for thin boxes."""
+    logits = torch.tensor([[1.0, 2.0, 3.0, 2.0]]).log()
+    wanted = torch.tensor([[1 / 6, 2 / 6, 1 - 3 / 6, 1 - 2 / 6]])
+    torch.testing.assert_close(boxes_from_logits(logits), wanted, atol=1.1e-3, rtol=0)
+    torch.testing.assert_close(boxes_from_logits(torch.zeros(1, 4))[0], MIDDLE, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("extent", [0.0, 1.0, 10.0, 1e2, 1e4, 1e30])
+def test_boxes_are_valid_whatever_the_network_says(extent: float, dtype: torch.dtype):
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 4)
+    logits = (extent * torch.cat([signs, torch.randn(2000, 4)])).to(dtype).requires_grad_()
+    boxes = boxes_from_logits(logits)
+    assert boxes.dtype == torch.float32
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    assert boxes.min() >= 0
+    assert boxes.max() <= 1
+    (gradient,) = torch.autograd.grad(boxes.square().sum(), logits)
+    assert gradient.isfinite().all()
+
+
+# --- network ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_backbones_and_stages(backbone: str):
+    model = network(backbone=backbone, head="linear" if backbone == "resnet18" else "spatial")
+    boxes = model(images())
+    assert boxes.shape == (2, 4)
+    boxes.square().sum().backward()
+    trained = {p for p in model.parameters() if p.requires_grad}
+    assert trained == {p for p in model.parameters() if p.grad is not None}
+    groups = model.groups(1.0, 0.5, 0.1)
+    grouped = [p for group in groups for p in group["params"]]
+    assert len(grouped) == len(set(grouped))
+    assert set(grouped) == trained
+    rates = [group["lr"] for group in groups]
+    assert rates == pytest.approx([1.0, *(0.5 * 0.1**depth for depth in range(len(rates) - 1))])
+    assert len(rates) - 1 >= 4
+    named = {parameter: name for name, parameter in model.named_parameters()}
+    expected = {
+        "resnet18": (5, "layer4.", ("conv1.", "bn1.")),
+        "vit_tiny_patch16_224": (13, ".blocks.11.", (".pos_embed", ".cls_token", ".patch_embed")),
+        "convnext_atto": (5, ".stages_3.", (".stem_0.", ".stem_1.")),
+    }
+    if backbone in expected:
+        count, last, first = expected[backbone]
+        assert len(rates) - 1 == count
+        assert any(last in named[p] for p in groups[1]["params"])
+        assert all(any(part in named[p] for part in first) for p in groups[-1]["params"])
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_first_boxes_are_near_the_middle(scheme: str, head: str):
+    model = network(init_scheme=scheme, head=head)
+    first = model(images(8))
+    assert (first - MIDDLE).abs().max() < 0.1
+    assert first.std(0).max() > 0  # but not blind to the image
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_it_finds_where_a_square_is(head: str):
+    """A few steps are enough to learn four pictures."""
+    model = network(head=head, hidden=16)
+    corners = torch.tensor([[x, y] for x in (0, 1) for y in (0, 1)]) / 2
+    target = torch.cat([corners, corners + 0.5], 1)
+    pictures = torch.zeros(4, 3, SIZE, SIZE)
+    for picture, (x, y) in zip(pictures, (corners * SIZE).int().tolist(), strict=True):
+        picture[:, y : y + SIZE // 2, x : x + SIZE // 2] = 1
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(40):
+        optimizer.zero_grad()
+        (model(pictures) - target).abs().mean().backward()
+        optimizer.step()
+    error = (model(pictures) - target).abs().max()
+    assert error < 0.15, error
+
+
+def test_other_sizes_than_it_was_made_for():
+    model = network(head="spatial").eval()
+    for size in (32, 96):
+        assert model(images(2, size)).shape == (2, 4)
+
+
+def test_under_autocast_the_head_stays_in_float32():
+    model, dtypes = network().eval(), []
+    for part in (model.backbone, model.head):
+        part.register_forward_hook(lambda _, args, out: dtypes.append(out[-1].dtype))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model(images()).dtype == torch.float32
+    assert dtypes == [torch.bfloat16, torch.float32]
+
+
+# --- keys -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_dropout(head: str):
+    pictures = images()
+    for rate in (0.0, 0.9):
+        model = network(head=head, dropout_rate=rate).train()
+        nn.init.normal_(model.head.box.weight)
+        model.backbone.eval()
+        if head == "spatial":
+            model.head.reduce.eval()  # type: ignore[union-attr, operator]
+        assert torch.equal(model(pictures), model(pictures)) == (rate == 0)
+        model.eval()
+        assert torch.equal(model(pictures), model(pictures))
+
+
+@pytest.mark.parametrize("changed", [{"hidden": 16}, {"activation": "gelu"}, {"norm": "group"}])
+def test_keys_change_the_head(changed: dict[str, Any], weights: str):
+    before, after = (str(network(pretrained=weights, **s).head) for s in ({}, changed))
+    assert before != after
+
+
+def test_without_pretrained_weights_a_scheme_draws_the_backbone_too():
+    drawn = []
+    for scheme in ("native", "normal"):
+        torch.manual_seed(0)
+        drawn.append(dict(network(init_scheme=scheme).named_parameters()))
+    kernels = [name for name, value in drawn[0].items() if value.ndim == 4]
+    assert any(name.startswith("backbone") for name in kernels)
+    for name in kernels:
+        assert not torch.equal(drawn[0][name], drawn[1][name])
+        assert drawn[1][name].std().item() == pytest.approx(0.02, rel=0.15)
+
+
+def test_schemes_differ_also_where_the_backbone_is_pretrained(weights: str):
+    drawn = []
+    for scheme in SCHEMES:
+        torch.manual_seed(0)
+        model = network(pretrained=weights, head="linear", init_scheme=scheme)
+        drawn.append(model.head.box.weight)
+        for name, value in build_backbone(TINY, SIZE, weights).state_dict().items():
+            assert torch.equal(model.backbone.state_dict()[name], value)
+    for i, one in enumerate(drawn):
+        assert not any(torch.allclose(one, other, rtol=1e-3) for other in drawn[:i])
+
+
+def test_a_norm_that_changes_nothing_is_refused(weights: str):
+    with pytest.raises(UserError, match=r"model\.norm=group: changes nothing"):
+        network(pretrained=weights, head="linear", norm="group")
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network(norm="group").modules())
+
+
+def test_weights_that_do_not_fit(tmp_path: Path):
+    with pytest.raises(UserError, match="no such file"):
+        network(pretrained=str(tmp_path / "missing.pth"))
+
+
+# --- freezing ---------------------------------------------------------------------------------
+
+
+def test_a_frozen_backbone_stays_as_it_is():
+    model = network().train()
+    model.freeze_backbone(True)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.groups(0.01, 1.0, 1.0), weight_decay=0.1)
+
+    def step() -> set[str]:
+        """What a step of training changes, by the part of the network."""
+        model.train()
+        optimizer.zero_grad()
+        (model(images(4)) - 0.1).abs().sum().backward()
+        optimizer.step()
+        state = model.state_dict()
+        return {k.split(".")[0] for k, v in state.items() if not torch.equal(v, before[k])}
+
+    assert step() == {"head"}
+    assert model.training
+    assert not model.backbone.training
+    model.freeze_backbone(False)
+    assert model.backbone.training
+    assert step() == {"backbone", "head"}
+    model.eval()
+    model.freeze_backbone(True)
+    model.freeze_backbone(False)
+    assert not model.backbone.training
