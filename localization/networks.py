@@ -9,9 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.backbones import DEEPEST, build_backbone
+from common.backbones import build_backbone
 from common.errors import UserError
 from common.layers import init_weights, swap_activation, swap_norm
+
+STRIDES = (1, 2, 4, 8, 16, 32)
+"""Of the backbone's maps."""
 
 SMALLEST = 1e-3
 """Least width and height of a box, as fractions of the side."""
@@ -99,7 +102,8 @@ class LocalizationNetwork(nn.Module):
 
     Args:
         image_size: side of the images in pixels, a multiple of 32.
-        backbone, pretrained: see `common.backbones.build_backbone`; the map of stride 32 is used.
+        backbone, pretrained: see `common.backbones.build_backbone`.
+        stride: of the backbone's map that the head looks at: 8, 16 or 32 pixels.
         head: ``linear`` (see `LinearHead`) or ``spatial`` (see `SpatialHead`).
         hidden: channels of the spatial head.
         activation, norm, init_scheme: see `common.layers`. With pretrained weights, the backbone
@@ -118,6 +122,7 @@ class LocalizationNetwork(nn.Module):
         *,
         backbone: str,
         pretrained: bool | str,
+        stride: int,
         head: str,
         hidden: int,
         activation: str,
@@ -132,12 +137,13 @@ class LocalizationNetwork(nn.Module):
                 "and model.head=linear, which has none"
             )
         self.backbone = build_backbone(backbone, image_size, pretrained)
-        channels: int = self.backbone.out_channels[-1]  # type: ignore[index, assignment]
+        self.level = STRIDES.index(stride)
+        channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
         self.head: LinearHead | SpatialHead
         if head == "linear":
             self.head = LinearHead(channels, dropout_rate)
         else:
-            self.head = SpatialHead(channels, image_size // DEEPEST, hidden, dropout_rate)
+            self.head = SpatialHead(channels, image_size // stride, hidden, dropout_rate)
         self.frozen = False
         for part in (self.head,) if pretrained else (self.backbone, self.head):
             swap_norm(part, norm)
@@ -156,7 +162,7 @@ class LocalizationNetwork(nn.Module):
             maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
         # bfloat16's steps would move the sides of a box by up to a thousandth of the image.
         with torch.autocast(images.device.type, enabled=False):
-            return boxes_from_logits(self.head(maps[-1].float()))
+            return boxes_from_logits(self.head(maps[self.level].float()))
 
     def freeze_backbone(self, frozen: bool) -> None:
         """Keep the backbone as it is, its batch norms' statistics included, or train it again.

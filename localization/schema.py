@@ -102,6 +102,7 @@ class Model(Node):
 
     backbone: BackboneName
     pretrained: Pretrained
+    stride: Literal[8, 16, 32]
     head: Literal["spatial", "linear"]
     hidden: Count
     activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]

@@ -19,6 +19,7 @@ CHANGES = [
     "data.augment=[mixup]",
     "data.augment=[rotate]",
     "model.backbone=mobilenet_v2",
+    "model.stride=16",
     "model.head=linear",
     "model.hidden=32",
     "model.activation=gelu",

@@ -28,6 +28,7 @@ def network(**settings: Any) -> LocalizationNetwork:
     known: dict[str, Any] = {
         "backbone": TINY,
         "pretrained": False,
+        "stride": 32,
         "head": "spatial",
         "hidden": 8,
         "activation": "native",
