@@ -71,12 +71,18 @@ class SpatialHead(nn.Module):
         self.dropout = nn.Dropout(dropout_rate)
         self.box = nn.Linear(hidden * side**2, 4)
 
+    def reset(self) -> None:
+        """Start from the middle half of the image."""
+        with torch.no_grad():
+            self.box.weight.mul_(FIRST_SCALE)
+            self.box.bias.zero_()
+
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, C, h, h)`` to logits ``(B, 4)``."""
+        """Map ``(B, C, h, h)`` to boxes ``(B, 4)``, see `boxes_from_logits`."""
         features = self.reduce(features)
         if features.shape[-1] != self.side:
             features = F.interpolate(features, (self.side, self.side), mode="bilinear")
-        return self.box(self.dropout(features.flatten(1)))
+        return boxes_from_logits(self.box(self.dropout(features.flatten(1))))
 
 
 class LinearHead(nn.Module):
@@ -92,9 +98,61 @@ class LinearHead(nn.Module):
         self.dropout = nn.Dropout(dropout_rate)
         self.box = nn.Linear(channels, 4)
 
+    def reset(self) -> None:
+        """Start from the middle half of the image."""
+        with torch.no_grad():
+            self.box.weight.mul_(FIRST_SCALE)
+            self.box.bias.zero_()
+
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, C, h, h)`` to logits ``(B, 4)``."""
-        return self.box(self.dropout(features.mean((2, 3))))
+        """Map ``(B, C, h, h)`` to boxes ``(B, 4)``, see `boxes_from_logits`."""
+        return boxes_from_logits(self.box(self.dropout(features.mean((2, 3)))))
+
+
+class PointsHead(nn.Module):
+    """Every cell of the map says where the box is, and how much its word counts.
+
+    A 3x3 convolution, norm and ReLU, dropout, and per cell a weight (a softmax over all cells) and
+    the distances from its centre to the four sides; the box is the weighted mean of all cells'.
+    Unlike a linear layer over the map it looks for the same thing in every place, so it learns from
+    fewer images. Distances are at most a side, and a box holds the mean of the centres, so it is
+    never inverted or empty; in evaluation it is clipped to the image.
+
+    Args:
+        channels: of the map.
+        hidden: channels of the convolution.
+        dropout_rate: of whole channels, before the last layer.
+    """
+
+    def __init__(self, channels: int, hidden: int, dropout_rate: float) -> None:
+        super().__init__()
+        self.reduce = nn.Sequential(
+            nn.Conv2d(channels, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(),
+        )
+        self.dropout = nn.Dropout2d(dropout_rate)
+        self.box = nn.Conv2d(hidden, 5, 1)
+
+    def reset(self) -> None:
+        """Start from the middle half of the image: equal weights, and a quarter to each side."""
+        assert self.box.bias is not None
+        with torch.no_grad():
+            self.box.weight.mul_(FIRST_SCALE)
+            self.box.bias.copy_(torch.tensor([0.0] + [-math.log(3)] * 4))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map ``(B, C, h, w)`` to boxes ``(B, 4)`` as fractions of the side."""
+        values = self.box(self.dropout(self.reduce(features))).float()
+        height, width = values.shape[-2:]
+        weights = values[:, 0].flatten(1).softmax(1)
+        distances = values[:, 1:].flatten(2).sigmoid().clamp_min(SMALLEST)
+        y = ((torch.arange(height, device=values.device) + 0.5) / height).repeat_interleave(width)
+        x = ((torch.arange(width, device=values.device) + 0.5) / width).repeat(height)
+        centres = torch.stack([x, y])
+        sides = torch.cat([centres - distances[:, :2], centres + distances[:, 2:]], 1)
+        boxes = (sides * weights[:, None]).sum(2)
+        return boxes if self.training else boxes.clamp(0, 1)
 
 
 class LocalizationNetwork(nn.Module):
@@ -104,8 +162,9 @@ class LocalizationNetwork(nn.Module):
         image_size: side of the images in pixels, a multiple of 32.
         backbone, pretrained: see `common.backbones.build_backbone`.
         stride: of the backbone's map that the head looks at: 8, 16 or 32 pixels.
-        head: ``linear`` (see `LinearHead`) or ``spatial`` (see `SpatialHead`).
-        hidden: channels of the spatial head.
+        head: ``linear`` (see `LinearHead`), ``spatial`` (see `SpatialHead`) or ``points`` (see
+            `PointsHead`).
+        hidden: channels of the spatial head and of the one of points.
         activation, norm, init_scheme: see `common.layers`. With pretrained weights, the backbone
             keeps its norms and weights; only the head is changed and drawn anew. The last layer's
             weights are scaled down, so that the first boxes are near the middle half of the image.
@@ -139,30 +198,33 @@ class LocalizationNetwork(nn.Module):
         self.backbone = build_backbone(backbone, image_size, pretrained)
         self.level = STRIDES.index(stride)
         channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
-        self.head: LinearHead | SpatialHead
+        self.head: LinearHead | SpatialHead | PointsHead
         if head == "linear":
             self.head = LinearHead(channels, dropout_rate)
-        else:
+        elif head == "spatial":
             self.head = SpatialHead(channels, image_size // stride, hidden, dropout_rate)
+        else:
+            self.head = PointsHead(channels, hidden, dropout_rate)
         self.frozen = False
         for part in (self.head,) if pretrained else (self.backbone, self.head):
             swap_norm(part, norm)
             init_weights(part, init_scheme)
         swap_activation(self, activation)
-        with torch.no_grad():
-            self.head.box.weight.mul_(FIRST_SCALE)
-            self.head.box.bias.zero_()
+        self.head.reset()
         # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
         self.to(memory_format=torch.channels_last)
         self._leave_out_unused(image_size)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalised images ``(B, 3, S, S)`` to boxes ``(B, 4)``, see `boxes_from_logits`."""
+        """Normalised images ``(B, 3, S, S)`` to boxes ``(B, 4)`` as fractions of the side.
+
+        x2 > x1 and y2 > y1 always; within [0, 1] in evaluation.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
         # bfloat16's steps would move the sides of a box by up to a thousandth of the image.
         with torch.autocast(images.device.type, enabled=False):
-            return boxes_from_logits(self.head(maps[self.level].float()))
+            return self.head(maps[self.level].float())
 
     def freeze_backbone(self, frozen: bool) -> None:
         """Keep the backbone as it is, its batch norms' statistics included, or train it again.

@@ -103,7 +103,7 @@ class Model(Node):
     backbone: BackboneName
     pretrained: Pretrained
     stride: Literal[8, 16, 32]
-    head: Literal["spatial", "linear"]
+    head: Literal["points", "spatial", "linear"]
     hidden: Count
     activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
     init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]

@@ -41,6 +41,7 @@ _OFF_CENTRE = 0.13  # standard deviation of where it stands, as people frame the
 _PLACED_ANYWHERE = 0.2  # share of animals that nobody has framed
 _CUT_OFF = 0.35  # share of animals that may leave the image by up to a quarter of their box
 _OCCLUDED = 0.35
+_DISTRACTORS = (0.5, 0.35, 0.15)  # of scenes with 0, 1, 2 of them
 _GRID = 48  # visibility is judged on so many points each way, whatever the size
 _TRIES = 20
 _CONTRAST = 0.3  # least RGB distance between a coat and the mean ground
@@ -112,7 +113,7 @@ def _draw_scene(rng: np.random.Generator) -> _Scene:
     return _Scene(
         ground=ground,
         clutter=[stroke for _ in range(rng.integers(2, 5)) for stroke in _draw_clutter(rng, base)],
-        things=[_draw_distractor(rng) for _ in range(rng.integers(0, 4))],
+        things=[_draw_distractor(rng) for _ in range(rng.choice(3, p=_DISTRACTORS))],
         animal=animal,
         occluders=occluders,
         light=floats(rng.uniform(0.75, 1.15) * (1 + rng.uniform(-0.08, 0.08, 3))),
@@ -160,7 +161,7 @@ def _strokes(
 
 def _draw_distractor(rng: np.random.Generator) -> Thing:
     """A rock, a ball, a log or a heap of them, in the coat of an animal."""
-    centre, size, turn = rng.random(2), rng.uniform(0.05, 0.16), rng.uniform(0, np.pi)
+    centre, size, turn = rng.random(2), rng.uniform(0.03, 0.09), rng.uniform(0, np.pi)
     step = rng.uniform(0, 2 * size) * np.array([np.cos(turn), np.sin(turn)])
     cones = [[*(centre - step), *(centre + step), size, size * rng.uniform(0.6, 1)]]
     if rng.random() < 0.4:

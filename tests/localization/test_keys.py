@@ -21,6 +21,7 @@ CHANGES = [
     "model.backbone=mobilenet_v2",
     "model.stride=16",
     "model.head=linear",
+    "model.head=spatial",
     "model.hidden=32",
     "model.activation=gelu",
     "model.init_scheme=normal",

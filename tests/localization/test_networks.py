@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 
 from common.backbones import build_backbone
 from common.errors import UserError
-from localization.networks import LocalizationNetwork, boxes_from_logits
+from localization.networks import LocalizationNetwork, PointsHead, boxes_from_logits
 
 SIZE = 64
 TINY = "test_resnet"  # timm's smallest
 BACKBONES = [TINY, "resnet18", "mobilenet_v2", "vit_tiny_patch16_224", "convnext_atto"]
-HEADS = ["linear", "spatial"]
+HEADS = ("linear", "spatial", "points")
 SCHEMES = ["native", "kaiming", "xavier", "normal", "orthogonal"]
 MIDDLE = torch.tensor([0.25, 0.25, 0.75, 0.75])
 
@@ -133,8 +134,9 @@ def test_it_finds_where_a_square_is(head: str):
     assert error < 0.15, error
 
 
-def test_other_sizes_than_it_was_made_for():
-    model = network(head="spatial").eval()
+@pytest.mark.parametrize("head", HEADS)
+def test_other_sizes_than_it_was_made_for(head: str):
+    model = network(head=head).eval()
     for size in (32, 96):
         assert model(images(2, size)).shape == (2, 4)
 
@@ -148,6 +150,40 @@ def test_under_autocast_the_head_stays_in_float32():
     assert dtypes == [torch.bfloat16, torch.float32]
 
 
+def test_points_vote_for_a_box():
+    """Each place by itself, in plain Python."""
+    head = PointsHead(3, 4, 0.0).eval()
+    nn.init.normal_(head.box.weight)
+    features = torch.randn(2, 3, 2, 3)
+    values = head.box(head.reduce(features)).detach()
+    for picture, box in zip(values, head(features), strict=True):
+        wanted, total = torch.zeros(4), 0.0
+        for row in range(2):
+            for column in range(3):
+                score, left, top, right, bottom = picture[:, row, column]
+                x, y, weight = (column + 0.5) / 3, (row + 0.5) / 2, math.exp(score)
+                sides = [torch.sigmoid(d) for d in (left, top, right, bottom)]
+                vote = [x - sides[0], y - sides[1], x + sides[2], y + sides[3]]
+                wanted += weight * torch.tensor(vote)
+                total += weight
+        torch.testing.assert_close(box, (wanted / total).clamp(0, 1))
+
+
+@pytest.mark.parametrize("extent", [1.0, 1e2, 1e4])
+def test_votes_are_valid_whatever_the_network_says(extent: float):
+    head = PointsHead(3, 4, 0.0)
+    nn.init.normal_(head.box.weight, std=extent)
+    boxes = head(torch.randn(500, 3, 4, 4))
+    assert (boxes[:, 2:] > boxes[:, :2]).all()
+    boxes.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+    head.eval()
+    inside = head(torch.randn(500, 3, 4, 4))
+    assert (inside[:, 2:] > inside[:, :2]).all()
+    assert inside.min() >= 0
+    assert inside.max() <= 1
+
+
 # --- keys -------------------------------------------------------------------------------------
 
 
@@ -158,7 +194,7 @@ def test_dropout(head: str):
         model = network(head=head, dropout_rate=rate).train()
         nn.init.normal_(model.head.box.weight)
         model.backbone.eval()
-        if head == "spatial":
+        if head != "linear":
             model.head.reduce.eval()  # type: ignore[union-attr, operator]
         assert torch.equal(model(pictures), model(pictures)) == (rate == 0)
         model.eval()
