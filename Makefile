@@ -9,7 +9,7 @@ demo: $(READY)      ## train on the embedded shapes: a few minutes on two cores
 	$(BIN)/python train.py
 
 test: $(READY) lint ## style, types and tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

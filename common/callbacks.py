@@ -127,7 +127,7 @@ def _checkpoints(directory: Path, objective: Mapping[str, str]) -> list[Callback
     best = ModelCheckpoint(
         directory,
         BEST,
-        monitor=objective["metric"],
+        monitor=objective["metric"] if objective["keep"] == "best" else None,
         mode=objective["mode"],
         save_weights_only=True,
         enable_version_counter=False,

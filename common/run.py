@@ -263,7 +263,9 @@ class _Job:
         return {name: float(value) for name, value in scores.items()}
 
     def _best(self) -> dict[str, float] | None:
-        objective = self.config["objective"]
+        objective, rows = self.config["objective"], self.history.rows
+        if objective["keep"] == "last":
+            return rows[-1] if rows and objective["metric"] in rows[-1] else None
         return self.history.best(objective["metric"], objective["mode"])
 
     def _draw(self, data: StoreDataModule) -> None:

@@ -208,6 +208,7 @@ class Objective(Node):
 
     metric: Text
     mode: Mode
+    keep: Literal["best", "last"]
 
 
 class EarlyStopping(Node):

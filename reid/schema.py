@@ -187,6 +187,9 @@ class ReidConfig(RunConfig):
         elif data.sampler == "identity" and data.batch_size == each:
             reason = "must be at least twice data.images_per_identity: one identity alone has "
             yield Problem(f"data.batch_size={data.batch_size}", f"{reason}nothing to compare with")
+        if data.validation == "none" and self.objective.keep == "best":
+            reason = "needs objective.keep=last: on identities that train, the best epoch is chance"
+            yield Problem("data.validation=none", reason)
         if not loss.id_weight and (loss.metric == "none" or not loss.metric_weight):
             key = f"loss.id_weight=0 loss.metric={loss.metric}"
             yield Problem(key, "nothing is left to learn from")

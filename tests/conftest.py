@@ -11,6 +11,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core has a thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

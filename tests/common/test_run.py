@@ -264,6 +264,17 @@ def test_the_best_epoch_is_kept_and_tested_not_the_last(
     assert all(torch.equal(best[key], tested[key]) for key in best)
 
 
+def test_the_last_epoch_is_kept_where_that_is_wanted(
+    config: Make, tmp_path: Path, scripted: Callable[..., None]
+) -> None:
+    scripted(0.25, 0.75, 0.5)
+    assert train(config("trainer.max_epochs=3", "objective.keep=last"), tmp_path) == 0.5
+    record = record_of(tmp_path)
+    assert (record.objective["value"], record.objective["epoch"]) == (0.5, 3)
+    best, last = weights(tmp_path, "best"), weights(tmp_path, "last")
+    assert all(torch.equal(best[key], last[key]) for key in best)
+
+
 def test_an_objective_that_is_better_when_lower(config: Make, tmp_path: Path) -> None:
     words = ("objective.metric=val/loss", "objective.mode=min", "scheduler=none")
     cfg = config(*words, "optimizer=sgd", "optimizer.lr=1.0", "trainer.max_epochs=4")

@@ -100,6 +100,7 @@ ELSEWHERE = {
     "data.download": "test_data",
     "model.pretrained": "test_networks",
     "objective.mode": "test_run",
+    "objective.keep": "test_run",
     "objective.metric": "test_run",
     "scheduler.monitor": "test_optim",
     "scheduler.mode": "test_optim",
