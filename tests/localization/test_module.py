@@ -74,7 +74,7 @@ def test_a_frozen_backbone_stays_as_it_is(make_config: Make, tmp_path: Path) -> 
         (("finetuning.freeze_epochs=1",), "must be less than trainer.max_epochs=1"),
         (("finetuning.layer_decay=0",), "must be a number in (0, 1]"),
         (("loss.name=iou",), "loss.name=iou: not one of smooth_l1"),
-        (("model.head=pooled",), "model.head=pooled: not one of spatial, linear"),
+        (("model.head=pooled",), "model.head=pooled: not one of points, spatial, linear"),
         (("objective.metric=val/mAP",), "not one of val/loss, val/IoU, val/acc50, val/acc75"),
     ],
 )

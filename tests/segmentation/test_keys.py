@@ -31,7 +31,7 @@ CHANGES = [
     "model.architecture=smp_unet model.depth=null",
     f"model.architecture=unetplusplus|{SMP}",
     f"model.architecture=manet|{SMP}",
-    f"model.architecture=fpn|{SMP}",
+    f"model.architecture=fpn|{SMP} data.image_size=64",
     f"model.architecture=upernet|{SMP}",
     f"model.architecture=segformer|{SMP}",
     f"model.architecture=deeplabv3plus model.backbone=resnet18|{SMP} data.batch_size=4",

@@ -1,0 +1,51 @@
+"""Two CPU processes train together, by the real command."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from common.history import read_history
+from tests.conftest import ROOT, TINY
+from tests.localization.conftest import TINY_ANIMALS
+from tests.reid.conftest import TINY_REID
+from tests.segmentation.conftest import TINY_BEADS
+
+# One test image, so that the second device has none; 16 training images, 4 a batch.
+IMAGES = ["data.train_images=16", "data.val_images=5", "data.test_images=1"]
+# 6 training identities of 6 images each, 8 a batch; a query and a gallery image for testing.
+IDENTITIES = ["data.sampler=random", "data.test_identities=1", "data.cameras=2", "data.shots=1"]
+
+
+@pytest.mark.parametrize(
+    ("tiny", "words", "metric", "steps"),
+    [
+        (TINY, IMAGES, "pixel_acc", 2),
+        (TINY_BEADS, [*IMAGES, "figures.images=1"], "jaccard", 2),
+        (TINY_REID, [*IDENTITIES, "data.train_identities=14"], "mAP", 1),
+        (TINY_ANIMALS, IMAGES, "IoU", 2),
+    ],
+    ids=["multitask", "segmentation", "reid", "localization"],
+)
+def test_two_devices_share_the_work_also_where_a_shard_is_empty(
+    tiny: Sequence[str], words: Sequence[str], metric: str, steps: int, tmp_path: Path
+) -> None:
+    devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+    command = [sys.executable, "train.py", *tiny, *words, *devices, f"hydra.run.dir={tmp_path}"]
+    command += [f"data.cache_dir={tmp_path / 'cache'}"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["status"] == "completed"
+    assert 0 <= record["test"][f"test/{metric}"] <= 1
+    (row,) = read_history(tmp_path)
+    assert row["step"] == steps
+    assert done.stdout.count("epoch 1/1") == 1
+    assert "Warning" not in done.stderr
