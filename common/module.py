@@ -100,8 +100,8 @@ class TaskModule(L.LightningModule, ABC):
         """What trivial predictors score on a split, by the same metrics."""
 
     @abstractmethod
-    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
-        """Figures by name: the ``count`` best and worst validation images, and the task's own."""
+    def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
+        """Figures by name: the ``count`` best and worst images of a split, and the task's own."""
 
     def embedding(self) -> Embedding | None:
         """What TensorBoard's projector shows, known after `draw`; None for tasks without one."""

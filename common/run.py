@@ -275,7 +275,11 @@ class _Job:
         if not count or not self.trainer.is_global_zero:
             return
         device = self.trainer.strategy.root_device
-        figures = self.module.to(device).draw(data, count)
+        figures = self.module.to(device).draw(data, "val", count)
+        embedding = self.module.embedding()
+        if self.test is not None:
+            tested = self.module.draw(data, "test", count)
+            figures |= {f"test_{name}": figure for name, figure in tested.items()}
         found = curves(self.history.rows, self.config["objective"], self._best())
         if found is not None:
             figures["curves"] = found
@@ -286,7 +290,6 @@ class _Job:
             figure.savefig(folder / f"{name}.png")
             for board in boards:
                 board.experiment.add_figure(name, figure, self.trainer.global_step)
-        embedding = self.module.embedding()
         if embedding is not None:
             for board in boards:
                 log_embedding(board, embedding)

@@ -98,12 +98,13 @@ def _frame(ax: Axes, box: Array, style: Mapping) -> None:
     ax.add_patch(frame)
 
 
-def iou_histogram(ious: Array, trivial: Mapping[str, float]) -> Figure:
+def iou_histogram(ious: Array, trivial: Mapping[str, float], split: str) -> Figure:
     """How many images have which IoU; the mean is marked, and those of trivial predictors.
 
     Args:
         ious: (N,), of each image.
         trivial: mean IoU by the predictor's name.
+        split: for the title.
     """
     figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
     ax = figure.subplots()
@@ -117,7 +118,7 @@ def iou_histogram(ious: Array, trivial: Mapping[str, float]) -> Figure:
         ax.axvline(value, color="0.25", lw=1, linestyle=style, label=f"{name} {value:.3f}")
     ax.set(xlabel="IoU", ylabel="images", xlim=(0, 1))
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_title(f"IoU of {len(ious)} validation images", fontsize=10)
+    ax.set_title(f"IoU of {len(ious)} {split} images", fontsize=10)
     ax.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)  # bars may be anywhere
     return figure

@@ -90,13 +90,13 @@ class LocalizationModule(TaskModule):
         )
 
     @torch.no_grad()
-    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
-        """``best`` and ``worst`` validation images, the histogram of IoUs, IoU by size."""
+    def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
+        """``best`` and ``worst`` images, the histogram of IoUs, IoU by size."""
         self.eval()
-        names = data.splits.names["val"]
+        names = data.splits.names[split]
         found: list[tuple[Tensor, ...]] = []
         for index in torch.arange(len(names)).split(data.batch_size):
-            batch = data.prepared("val", index, self.device)
+            batch = data.prepared(split, index, self.device)
             boxes, (truth, valid) = self(batch["image"])["boxes"], true_boxes(batch)
             found.append(tuple(part.cpu() for part in (index, boxes, truth, valid)))
         rows, boxes, truth, valid = (torch.cat(part) for part in zip(*found, strict=True))
@@ -108,11 +108,11 @@ class LocalizationModule(TaskModule):
             examples = []
             for i in chosen:
                 row = int(rows[i])
-                (image,) = data.prepared("val", torch.tensor([row]), torch.device("cpu"))["image"]
+                (image,) = data.prepared(split, torch.tensor([row]), torch.device("cpu"))["image"]
                 examples.append(make_example(names[row], image, truth[i], boxes[i]))
-            figures[title] = examples_figure(f"{title} validation images", examples)
-        trivial = {name: scores["IoU"] for name, scores in self.baselines(data, "val").items()}
-        figures["iou_histogram"] = iou_histogram(ious.numpy(), trivial)
+            figures[title] = examples_figure(f"{title} {split} images", examples)
+        trivial = {name: scores["IoU"] for name, scores in self.baselines(data, split).items()}
+        figures["iou_histogram"] = iou_histogram(ious.numpy(), trivial, split)
         figures["iou_by_size"] = iou_by_size(ious.numpy(), truth.numpy())
         return figures
 

@@ -160,28 +160,28 @@ class MultitaskModule(TaskModule):
         self.balance.backward(loss, list(self.parameters()))
 
     @torch.no_grad()
-    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
-        """``best`` and ``worst``: validation images by `multitask.figures.image_score`."""
+    def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
+        """``best`` and ``worst`` images by `multitask.figures.image_score`."""
         self.eval()
-        scored = self._score_images(data)
-        names, classes = data.splits.names["val"], self.info["class_names"]
+        scored = self._score_images(data, split)
+        names, classes = data.splits.names[split], self.info["class_names"]
         figures = {}
         for title, chosen in (("best", scored[:count]), ("worst", scored[::-1][:count])):
             examples = []
             for score, row in chosen:
-                batch, masks, found = self._predict(data, torch.tensor([row]))
+                batch, masks, found = self._predict(data, split, torch.tensor([row]))
                 examples.append(make_example(names[row], score, batch, 0, masks[0], found[0]))
             if examples:
-                text = f"{title} validation images"
+                text = f"{title} {split} images"
                 figures[title] = examples_figure(text, examples, classes)
         return figures
 
-    def _score_images(self, data: StoreDataModule) -> list[tuple[float, int]]:
-        """Score and row of every validation image, best first; those without truth are left out."""
+    def _score_images(self, data: StoreDataModule, split: str) -> list[tuple[float, int]]:
+        """Score and row of every image, best first; those without truth are left out."""
         classes = len(self.info["class_names"])
         scored = []
-        for index in torch.arange(len(data.splits.stores["val"])).split(data.batch_size):
-            batch, masks, found = self._predict(data, index)
+        for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
+            batch, masks, found = self._predict(data, split, index)
             for i, row in enumerate(index.tolist()):
                 score = image_score(batch, i, masks[i], found[i], classes)
                 if not math.isnan(score):
@@ -189,10 +189,10 @@ class MultitaskModule(TaskModule):
         return sorted(scored, key=lambda pair: (-pair[0], pair[1]))
 
     def _predict(
-        self, data: StoreDataModule, index: Tensor
+        self, data: StoreDataModule, split: str, index: Tensor
     ) -> tuple[Batch, Sequence[Tensor | None], Sequence[dict[str, Tensor] | None]]:
-        """A validation batch, its predicted masks and its detections; None from a missing head."""
-        batch = data.prepared("val", index, self.device)
+        """A batch, its predicted masks and its detections; None from a missing head."""
+        batch = data.prepared(split, index, self.device)
         outputs = self(batch["image"])
         none = [None] * len(index)
         masks = list(outputs["segmentation"].argmax(1)) if "segmentation" in outputs else none

@@ -149,12 +149,12 @@ class ReidModule(TaskModule):
             yield data.prepared(split, index, self.device)
 
     @torch.no_grad()
-    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
-        """Ranked lists of the ``best`` and ``worst`` validation queries, and the ``cmc`` curve."""
+    def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
+        """Ranked lists of the ``best`` and ``worst`` queries, and the ``cmc`` curve."""
         self.eval()
-        store, metric = data.splits.stores["val"], self._make_metric().to(self.device)
+        store, metric = data.splits.stores[split], self._make_metric().to(self.device)
         found = []
-        for batch in self._batches(data, "val"):
+        for batch in self._batches(data, split):
             found.append(self.features(batch["image"]))
             self._update(metric, found[-1], batch)
         labels, cameras, is_query = (store[key].cpu() for key in ("label", "camera", "is_query"))
@@ -171,17 +171,17 @@ class ReidModule(TaskModule):
             return f"{int(labels[row])}" + (f" c{camera}" if camera >= 0 else "")
 
         figures = {
-            title: ranked_figure(f"{title} validation queries", chosen, image, caption, LISTED)
+            title: ranked_figure(f"{title} {split} queries", chosen, image, caption, LISTED)
             for title, chosen in (("best", lists[:count]), ("worst", lists[::-1][:count]))
         }
         scores = metric.compute()
-        title = f"validation: mAP {float(scores['mAP']):.3f}, rank-1 {float(scores['rank1']):.3f}"
+        title = f"{split}: mAP {float(scores['mAP']):.3f}, rank-1 {float(scores['rank1']):.3f}"
         figures["cmc"] = cmc_figure(scores["cmc"].tolist(), title)
         self._embedding = Embedding(features, labels.tolist(), store["image"].cpu())
         return figures
 
     def embedding(self) -> Embedding | None:
-        """What `draw` found of the validation images, at most `PROJECTED` of them."""
+        """What `draw` found last, at most `PROJECTED` of them."""
         found = self._embedding
         if found is None:
             return None

@@ -110,12 +110,13 @@ def _painted(image: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
     return picture.clip(0, 1)
 
 
-def precision_recall_figure(histogram: Tensor, threshold: float) -> Figure:
+def precision_recall_figure(histogram: Tensor, threshold: float, split: str) -> Figure:
     """Precision over recall of all pixels, and Jaccard over the threshold; the chosen one marked.
 
     Args:
         histogram: (2, 256), see `segmentation.metrics.PixelScores`.
         threshold: the chosen one.
+        split: for the title.
     """
     figure = Figure(figsize=(9.5, 4.0), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -132,15 +133,16 @@ def precision_recall_figure(histogram: Tensor, threshold: float) -> Figure:
     right.legend()
     for ax in (left, right):
         ax.grid(alpha=0.3)
-    figure.suptitle("pixels of the validation split")
+    figure.suptitle(f"pixels of the {split} split")
     return figure
 
 
-def counts_figure(counts: Sequence[tuple[int, int]]) -> Figure:
+def counts_figure(counts: Sequence[tuple[int, int]], split: str) -> Figure:
     """Predicted over true numbers of objects, a point per image.
 
     Args:
         counts: (predicted, true) of each image.
+        split: for the title.
     """
     figure = Figure(figsize=(4.8, 4.6), dpi=120, layout="constrained")
     ax = figure.subplots()
@@ -150,7 +152,7 @@ def counts_figure(counts: Sequence[tuple[int, int]]) -> Figure:
     ax.scatter(true, predicted, s=18, alpha=0.7)
     error = np.abs(predicted - true).mean() if len(true) else float("nan")
     ax.set(xlabel="true objects", ylabel="predicted objects", xlim=(0, limit), ylim=(0, limit))
-    ax.set_title(f"objects per validation image, mean error {error:.1f}", fontsize=10)
+    ax.set_title(f"objects per {split} image, mean error {error:.1f}", fontsize=10)
     ax.grid(alpha=0.3)
     ax.legend()
     return figure

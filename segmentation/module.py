@@ -94,36 +94,36 @@ class SegmentationModule(TaskModule):
         return baselines(data, split, self._make_scores)
 
     @torch.no_grad()
-    def draw(self, data: StoreDataModule, count: int) -> dict[str, Figure]:
-        """``best`` and ``worst`` validation images, precision and recall, counts of objects."""
+    def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
+        """``best`` and ``worst`` images, precision and recall, counts of objects."""
         self.eval()
-        ranked, metrics = self._rank(data)
-        names, figures = data.splits.names["val"], {}
+        ranked, metrics = self._rank(data, split)
+        names, figures = data.splits.names[split], {}
         for title, rows in (("best", ranked[:count]), ("worst", ranked[::-1][:count])):
             examples = []
             for row in rows:
-                batch, probabilities = self._predict(data, torch.tensor([row]))
+                batch, probabilities = self._predict(data, split, torch.tensor([row]))
                 mask = probabilities[0] >= metrics.threshold
                 examples.append(make_example(names[row], batch["image"][0], batch["mask"][0], mask))
-            figures[title] = examples_figure(f"{title} validation images", examples)
+            figures[title] = examples_figure(f"{title} {split} images", examples)
         threshold = float(metrics.threshold)
-        figures["precision_recall"] = precision_recall_figure(metrics.histogram, threshold)
+        figures["precision_recall"] = precision_recall_figure(metrics.histogram, threshold, split)
         if self.config["evaluation"]["objects"]:
-            figures["counts"] = counts_figure(metrics.counts)
+            figures["counts"] = counts_figure(metrics.counts, split)
         return figures
 
-    def _predict(self, data: StoreDataModule, index: Tensor) -> tuple[Batch, Tensor]:
-        """A validation batch and the probabilities (B, S, S) of its foreground."""
-        batch = data.prepared("val", index, self.device)
+    def _predict(self, data: StoreDataModule, split: str, index: Tensor) -> tuple[Batch, Tensor]:
+        """A batch and the probabilities (B, S, S) of its foreground."""
+        batch = data.prepared(split, index, self.device)
         return batch, self(batch["image"])["logits"].float().sigmoid()
 
-    def _rank(self, data: StoreDataModule) -> tuple[list[int], SegmentationScores]:
-        """The rows of all validation images, best Jaccard first, and the metrics over them."""
+    def _rank(self, data: StoreDataModule, split: str) -> tuple[list[int], SegmentationScores]:
+        """The rows of all images, best Jaccard first, and the metrics over them."""
         metrics = self._make_scores().to(self.device)
         metrics.threshold.copy_(self.metrics.threshold)
         scored = []
-        for index in torch.arange(len(data.splits.stores["val"])).split(data.batch_size):
-            batch, probabilities = self._predict(data, index)
+        for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
+            batch, probabilities = self._predict(data, split, index)
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))

@@ -188,7 +188,8 @@ def test_checkpoints_hold_plain_containers_and_what_is_needed_to_use_them(done: 
 
 def test_figures_and_events_are_written(done: Path) -> None:
     figures = {path.name for path in (done / "figures").iterdir()}
-    assert figures == {"best.png", "worst.png", "curves.png"}
+    names = ("best", "worst", "test_best", "test_worst", "curves")
+    assert figures == {f"{name}.png" for name in names}
     assert all((done / "figures" / name).stat().st_size > 5000 for name in figures)
     assert list(done.glob("events.out.tfevents.*"))
 

@@ -41,7 +41,7 @@ def test_examples_show_both_boxes_where_they_are():
 
 def test_histogram_marks_the_means():
     ious = np.array([0.1, 0.5, 0.52, 1.0])
-    (ax,) = drawn(iou_histogram(ious, {"random_box": 0.15, "mean_box": 0.4})).axes
+    (ax,) = drawn(iou_histogram(ious, {"random_box": 0.15, "mean_box": 0.4}, "val")).axes
     assert sum(bar.get_height() for bar in ax.patches) == 4
     at = {line.get_label(): line.get_xdata()[0] for line in ax.lines}
     assert at == {"mean 0.530": ious.mean(), "mean_box 0.400": 0.4, "random_box 0.150": 0.15}
@@ -71,7 +71,7 @@ def test_without_images():
     none = np.zeros(0)
     for figure in (
         examples_figure("worst", []),
-        iou_histogram(none, {}),
+        iou_histogram(none, {}, "val"),
         iou_by_size(none, np.zeros((0, 4))),
     ):
         drawn(figure)
