@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from common.augment.pipeline import Augment
 from common.errors import SHOWN, Problem, UserError, collect
 from common.sampling import BatchSchedule, IndexBatch, index_loader
 from common.seeding import derive
-from common.store import Store
+from common.store import Arrays, Fields, Store, build_store
 
 SPLITS = ("train", "val", "test")
 Batch = dict[str, Tensor]
@@ -115,6 +115,40 @@ class StoreDataModule(L.LightningDataModule, ABC):
     @abstractmethod
     def read(self) -> Splits:
         """List, check, decode and store all splits; problems are collected, not raised."""
+
+    def store_split(
+        self,
+        splits: Splits,
+        split: str,
+        samples: Sequence[Any],
+        load: Callable[[Any], Arrays],
+        fields: Fields,
+        *,
+        key: Mapping[str, Any],
+        names: Sequence[str],
+    ) -> None:
+        """Build the store of a split and enter it, its names and its problems into ``splits``.
+
+        Args:
+            splits: what `read` will return.
+            split: the name.
+            samples, load, fields, key: see `common.store.build_store`; the image size is added to
+                the key.
+            names: of the samples.
+        """
+        store, rows, problems = build_store(
+            samples,
+            load,
+            fields,
+            key={**key, "image_size": self.image_size},
+            cache_dir=self.cache_dir,
+            ram_limit_mb=self.ram_limit_mb,
+            desc=f"decoding {split} images",
+        )
+        splits.stores[split] = store
+        splits.names[split] = [names[row] for row in rows]
+        known = set(splits.problems)  # an image may be in two splits, or in several tiles
+        splits.problems += [problem for problem in dict.fromkeys(problems) if problem not in known]
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once.

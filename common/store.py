@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -100,6 +101,12 @@ def file_key(path: Path, root: Path) -> tuple[str, int, int]:
     except OSError as error:
         raise BadSample(name, f"cannot be read: {error.strerror}") from None
     return name, found.st_size, found.st_mtime_ns
+
+
+def code_key(*modules: ModuleType) -> str:
+    """What identifies code that draws or finds things in a cache key: other code, another cache."""
+    texts = [Path(str(module.__file__)).read_bytes() for module in modules]
+    return hashlib.sha256(b"".join(texts)).hexdigest()
 
 
 def build_store(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ import numpy as np
 
 from common.data import SPLITS, Splits, StoreDataModule
 from common.images import Resize, read_image
-from common.store import Arrays, build_store, file_key
+from common.store import Arrays, code_key, file_key
 from localization import animals, paint, synthetic
 from localization.readers import (
     fetch_pets,
@@ -44,25 +43,13 @@ class LocalizationData(StoreDataModule):
         key: dict[str, Any],
         names: Sequence[str],
     ) -> None:
-        """Build the store of a split and enter it, its names and its problems into ``splits``."""
         size = self.image_size
-        store, rows, problems = build_store(
-            samples,
-            load,
-            {
-                "image": ((3, size, size), "uint8"),
-                "boxes": ((1, 4), "float32"),
-                "labels": ((1,), "int64"),
-            },
-            key=key | {"image_size": size},
-            cache_dir=self.cache_dir,
-            ram_limit_mb=self.ram_limit_mb,
-            desc=f"decoding {split} images",
-        )
-        splits.stores[split] = store
-        splits.names[split] = [names[row] for row in rows]
-        known = set(splits.problems)  # an image may be in two splits
-        splits.problems += [problem for problem in problems if problem not in known]
+        fields = {
+            "image": ((3, size, size), "uint8"),
+            "boxes": ((1, 4), "float32"),
+            "labels": ((1,), "int64"),
+        }
+        self.store_split(splits, split, samples, load, fields, key=key, names=names)
 
 
 class AnimalsData(LocalizationData):
@@ -89,9 +76,7 @@ class AnimalsData(LocalizationData):
     def read(self) -> Splits:
         """Draw the splits, or take them from the cache."""
         splits = Splits({}, {}, list(synthetic.CLASS_NAMES))
-        # Other code, another cache.
-        code = [Path(str(module.__file__)).read_bytes() for module in (animals, paint, synthetic)]
-        source = hashlib.sha256(b"".join(code)).hexdigest()
+        source = code_key(animals, paint, synthetic)
         for split, count in self.counts.items():
             self._store(
                 splits,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from torchvision.datasets import VOCSegmentation
 from common.data import SPLITS, Splits, StoreDataModule
 from common.errors import UserError
 from common.images import Resize, read_image, read_mask
-from common.store import Arrays, build_store, file_key
+from common.store import Arrays, code_key, file_key
 from common.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
 from multitask import synthetic
 from multitask.metrics import VOID
@@ -35,36 +33,7 @@ def _fields(size: int, most: int) -> Fields:
     }
 
 
-class MultitaskData(StoreDataModule):
-    """Images with masks, boxes or both. See `StoreDataModule` for the arguments."""
-
-    def _store(
-        self,
-        splits: Splits,
-        split: str,
-        samples: Sequence[Any],
-        load: Callable[[Any], Arrays],
-        most: int,
-        *,
-        key: dict[str, Any],
-        names: Sequence[str],
-    ) -> None:
-        """Build the store of a split and enter it, its names and its problems into ``splits``."""
-        store, rows, problems = build_store(
-            samples,
-            load,
-            _fields(self.image_size, most),
-            key=key | {"image_size": self.image_size},
-            cache_dir=self.cache_dir,
-            ram_limit_mb=self.ram_limit_mb,
-            desc=f"decoding {split} images",
-        )
-        splits.stores[split] = store
-        splits.names[split] = [names[row] for row in rows]
-        splits.problems += problems
-
-
-class ShapesData(MultitaskData):
+class ShapesData(StoreDataModule):
     """The embedded shapes, drawn by `multitask.synthetic`.
 
     Args:
@@ -88,21 +57,21 @@ class ShapesData(MultitaskData):
     def read(self) -> Splits:
         """Draw the splits, or take them from the cache."""
         splits = Splits({}, {}, list(synthetic.CLASS_NAMES))
-        source = hashlib.sha256(Path(synthetic.__file__).read_bytes()).hexdigest()
+        source = code_key(synthetic)
         for split, count in self.counts.items():
-            self._store(
+            self.store_split(
                 splits,
                 split,
                 range(count),
                 partial(synthetic.draw_image, split, size=self.image_size, seed=self.draw_seed),
-                synthetic.MAX_OBJECTS,
+                _fields(self.image_size, synthetic.MAX_OBJECTS),
                 key={"shapes": source, "split": split, "seed": self.draw_seed},
                 names=[f"{split}-{i:04d}" for i in range(count)],
             )
         return splits
 
 
-class VocData(MultitaskData):
+class VocData(StoreDataModule):
     """A folder in PASCAL VOC layout, see `common.voc.read_voc`.
 
     Args:
@@ -151,7 +120,8 @@ class VocData(MultitaskData):
         }
         load = partial(self._load, root=root, class_names=listing.class_names, most=most)
         names = [sample.name for sample in samples]
-        self._store(splits, split, samples, load, most, key=key, names=names)
+        fields = _fields(self.image_size, most)
+        self.store_split(splits, split, samples, load, fields, key=key, names=names)
 
     def _load(self, sample: VocSample, root: Path, class_names: list[str], most: int) -> Arrays:
         image = read_image(sample.image, sample.image.relative_to(root).as_posix())

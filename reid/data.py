@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from common.data import Splits, StoreDataModule
 from common.errors import Problem, UserError
 from common.images import Resize, read_image
 from common.sampling import BatchSchedule
-from common.store import Arrays, build_store, file_key
+from common.store import Arrays, code_key, file_key
 from reid import bodies, paint, synthetic, vehicles
 from reid.readers import read_folder, read_market, read_veri
 from reid.sampling import IdentitySchedule
@@ -145,7 +144,6 @@ class ReidData(StoreDataModule):
         return f"{self._place()}: {reason} image), so that val/mAP has no value; choose {advice}"
 
     def _store(self, splits: Splits, split: str, rows: Sequence[_Row]) -> None:
-        """Build the store of a split and enter it, its names and its problems into ``splits``."""
         if not rows:
             return
         size = self.image_size
@@ -155,26 +153,15 @@ class ReidData(StoreDataModule):
                 for row in rows
             ],
             "resize": self.resize,
-            "image_size": size,
         }
-        store, kept, problems = build_store(
-            rows,
-            self._load,
-            {
-                "image": ((3, size, size), "uint8"),
-                "label": ((), "int64"),
-                "camera": ((), "int64"),
-                "is_query": ((), "bool"),
-            },
-            key=key,
-            cache_dir=self.cache_dir,
-            ram_limit_mb=self.ram_limit_mb,
-            desc=f"decoding {split} images",
-        )
-        splits.stores[split] = store
-        splits.names[split] = [rows[row].sample.name for row in kept]
-        known = set(splits.problems)  # an image may be query and gallery, or train and validate
-        splits.problems += [p for p in dict.fromkeys(problems) if p not in known]
+        fields = {
+            "image": ((3, size, size), "uint8"),
+            "label": ((), "int64"),
+            "camera": ((), "int64"),
+            "is_query": ((), "bool"),
+        }
+        names = [row.sample.name for row in rows]
+        self.store_split(splits, split, rows, self._load, fields, key=key, names=names)
 
     def _load(self, row: _Row) -> Arrays:
         camera = row.sample.camera
@@ -247,9 +234,7 @@ class VehiclesData(ReidData):
         self.cameras = cameras
         self.shots = shots
         self.draw_seed = draw_seed
-        sources = (bodies, vehicles, paint, synthetic)
-        code = b"".join(Path(str(module.__file__)).read_bytes() for module in sources)
-        self._source = hashlib.sha256(code).hexdigest()
+        self._source = code_key(bodies, vehicles, paint, synthetic)
 
     def listing(self) -> Listing:
         """Vehicles that train, and others that test."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from common.data import SPLITS, Splits, StoreDataModule
 from common.images import Resize
-from common.store import Arrays, build_store
+from common.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Sample, load, read_image_mask, tile
 
@@ -44,23 +41,16 @@ class SegmentationData(StoreDataModule):
         key: dict[str, Any],
         names: Sequence[str],
     ) -> None:
-        """Build the store of a split and enter it, its names and its problems into ``splits``."""
         size = self.image_size
         fields: Fields = {"image": ((3, size, size), "uint8"), "mask": ((size, size), "uint8")}
         if split != "train":  # training does without objects: a third of the memory
             fields["instances"] = ((size, size), "int16")
-        store, rows, problems = build_store(
-            samples,
-            lambda sample: {name: load(sample)[name] for name in fields},
-            fields,
-            key=key | {"image_size": size},
-            cache_dir=self.cache_dir,
-            ram_limit_mb=self.ram_limit_mb,
-            desc=f"decoding {split} images",
-        )
-        splits.stores[split] = store
-        splits.names[split] = [names[row] for row in rows]
-        splits.problems += dict.fromkeys(problems)  # tiles of one image say the same
+
+        def chosen(sample: Any) -> Arrays:
+            loaded = load(sample)
+            return {name: loaded[name] for name in fields}
+
+        self.store_split(splits, split, samples, chosen, fields, key=key, names=names)
 
 
 class BeadsData(SegmentationData):
@@ -90,7 +80,7 @@ class BeadsData(SegmentationData):
     def read(self) -> Splits:
         """Draw the splits, or take them from the cache."""
         splits = Splits({}, {}, CLASS_NAMES)
-        source = _source(synthetic, optics)
+        source = code_key(synthetic, optics)
         for split, count in self.counts.items():
             draw = partial(
                 synthetic.draw_image,
@@ -173,13 +163,7 @@ class ImageMaskData(SegmentationData):
                 "samples": [sample.key(root) for sample in samples],
                 "resize": self.resize,
                 "mask_values": self.mask_values,
-                "objects": [_source(objects), self.min_area, self.min_distance],
+                "objects": [code_key(objects), self.min_area, self.min_distance],
             },
             names=[sample.name for sample in samples],
         )
-
-
-def _source(*modules: ModuleType) -> str:
-    """A hash of the code that draws or finds objects: other code, another cache."""
-    texts = [Path(str(module.__file__)).read_bytes() for module in modules]
-    return hashlib.sha256(b"".join(texts)).hexdigest()
