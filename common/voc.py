@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import BadSample, Problem, UserError, collect
+from common.errors import BadSample, Problem, UserError
 from common.images import IMAGE_SUFFIXES, UINT8, VOID, image_size, mask_size
+from common.listing import by, check_filled, check_folder, folder_names, is_text
 from common.splits import LISTS, SPLITS, inside, read_list, resolve_splits
 from common.voc_xml import BACKGROUND, VocObject, parse_annotation
 
@@ -94,7 +95,7 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
         for split in SPLITS
     }
     usable = [sample for sample in found.values() if sample is not None]
-    _check_filled(root, samples, read, reader.problems)
+    check_filled(root, samples, read, reader.problems)
     class_names = reader.class_names or _found_classes(root, usable, reader.warnings)
     reader.warnings += _partly_labelled(usable)
     return VocListing(samples, class_names, reader.problems, reader.warnings, read)
@@ -131,7 +132,7 @@ class _Reader:
                 continue
             file = f"{folder}/{path.name}"
             key = unicodedata.normalize("NFC", path.stem)
-            if not _is_text(path.name):
+            if not is_text(path.name):
                 self.warnings.append(Problem(ascii(file), "ignored: its name is not UTF-8"))
             elif key in found:
                 self.warnings.append(Problem(file, f"ignored: {found[key].name} is used"))
@@ -170,7 +171,7 @@ class _Reader:
             return None
         declared = annotation.declared_size
         if declared is not None and declared != size:
-            reason = f"its size tag says {_by(declared)}, the image is {_by(size)}"
+            reason = f"its size tag says {by(declared)}, the image is {by(size)}"
             self.warnings.append(Problem(self._name(path), reason))
         return annotation.objects
 
@@ -179,7 +180,7 @@ class _Reader:
         try:
             found = mask_size(path, file)
             if found != size:
-                raise BadSample(file, f"the mask is {_by(found)}, its image {_by(size)}")
+                raise BadSample(file, f"the mask is {by(found)}, its image {by(size)}")
         except BadSample as bad:
             self.problems.append(bad.problem)
 
@@ -201,17 +202,13 @@ class _Reader:
 def _check_layout(root: Path) -> None:
     """Raise a ``UserError`` that says what is there instead of a VOC layout."""
     looked_for = f"{IMAGES} with {ANNOTATIONS} or {MASKS} beside it (PASCAL VOC layout)"
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"data.root={root} {what}; it must be a folder with {looked_for}")
+    check_folder(root, looked_for)
     missing = not (root / IMAGES).is_dir()
     if not missing and any((root / folder).is_dir() for folder in (ANNOTATIONS, MASKS)):
         return
-    folders = sorted(path.name for path in root.iterdir() if path.is_dir())
-    shown = ", ".join(folders[:10]) + (", ..." if len(folders) > 10 else "")
     lines = [
         f"data.root={root} has no {IMAGES if missing else f'{ANNOTATIONS} and no {MASKS}'}.",
-        f"Looked for: {looked_for}. Folders there: {shown or 'none'}.",
+        f"Looked for: {looked_for}. Folders there: {folder_names(root)}.",
     ]
     lines += [f"That layout is in data.root={found}" for found in find_layouts(root)[:3] if missing]
     raise UserError("\n".join(lines))
@@ -270,20 +267,6 @@ def _found_classes(root: Path, samples: list[VocSample], warnings: list[Problem]
     return [BACKGROUND, *names]
 
 
-def _check_filled(
-    root: Path, samples: dict[str, list[VocSample]], lists: list[str], problems: list[Problem]
-) -> None:
-    empty = " and ".join(split for split in ("train", "val") if not samples[split])
-    if not empty:
-        return
-    source = f"Lists read: {', '.join(lists)}" if lists else "No lists; split by hashed name"
-    if problems:
-        what = f"samples in data.root={root} cannot be used, which leaves {empty} empty"
-        raise collect(what, problems, f"mend them. {source}")
-    advice = "List names there, one a line; without any list, images are split by hashed name."
-    raise UserError(f"data.root={root} has no sample for {empty}. {source}.\n{advice}")
-
-
 def _partly_labelled(samples: list[VocSample]) -> list[Problem]:
     no_boxes = [sample.name for sample in samples if sample.objects is None]
     no_mask = [sample.name for sample in samples if sample.mask is None]
@@ -296,15 +279,3 @@ def _partly_labelled(samples: list[VocSample]) -> list[Problem]:
         for folder, names, what in kinds
         if names
     ]
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

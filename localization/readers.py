@@ -21,6 +21,7 @@ from torchvision.datasets import OxfordIIITPet
 
 from common.errors import BadSample, Problem, UserError
 from common.images import IMAGE_SUFFIXES, image_size
+from common.listing import by, check_folder
 from common.splits import SPLITS
 from common.voc import ANNOTATIONS, LABELS, MASKS, read_voc
 from common.voc_xml import parse_annotation
@@ -30,7 +31,6 @@ from localization.samples import (
     Collector,
     Found,
     Listing,
-    check_folder,
     number,
     sound,
 )
@@ -333,9 +333,7 @@ def _coco_names(collector: Collector, path: Path, split: str, pick: str) -> list
             collector.add(names[-1], image, size, found, pick)
             declared = (entry.get("width", size[0]), entry.get("height", size[1]))
             if declared != size:
-                reason = (
-                    f"{file} says {declared[0]}x{declared[1]}, the image is {size[0]}x{size[1]}"
-                )
+                reason = f"{file} says {by(declared)}, the image is {by(size)}"
                 collector.warnings.append(Problem(names[-1], reason))
     if objects:
         reason = f"annotations of images that it does not list: {sum(map(len, objects.values()))}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import BadSample, Problem, UserError
+from common.errors import BadSample, Problem
 from common.splits import SPLITS, inside, resolve_splits
 from common.voc_xml import BACKGROUND
 
@@ -182,19 +182,6 @@ def sound(edges: Sequence[float], size: tuple[int, int], name: str) -> Box:
             raise BadSample(name, f"{side} {low:g}..{high:g} lies outside the image 0..{end}")
     x1, y1, x2, y2 = edges
     return (max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1])))
-
-
-def check_folder(root: Path | str, needed: str) -> Path:
-    """``data.root``.
-
-    Raises:
-        UserError: it is no folder.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"data.root={root} {what}; it must be a folder with {needed}")
-    return root
 
 
 def _area(box: Box) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.errors import BadSample, Problem, UserError
 from common.images import IMAGE_SUFFIXES, image_size
+from common.listing import check_folder, folder_names, is_text
 from common.splits import hashed_split, inside, read_list
 from reid.splits import Listing, Sample, choose_queries, valid_queries
 
@@ -97,7 +98,7 @@ def read_folder(root: Path | str, *, split_seed: int) -> Listing:
         UserError: no such layout, or fewer than two identities.
     """
     root = Path(root)
-    _check_root(root, "one folder per identity")
+    check_folder(root, "one folder per identity")
     _check_not_published(root)
     reader = _Reader(root)
     present = [part for part in PARTS if (root / part).is_dir()]
@@ -149,7 +150,7 @@ class _Reader:
             if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
                 continue
             key = unicodedata.normalize("NFC", path.name)
-            if not _is_text(path.name):
+            if not is_text(path.name):
                 self.warn(ascii(path.name), "ignored: its name is not UTF-8")
             elif key in found:
                 self.warn(self.name(path), "ignored: another file has the same name in NFC")
@@ -217,7 +218,7 @@ class _Reader:
         for path in sorted(folder.iterdir()):
             if path.name.startswith(".") or not path.is_dir():
                 continue
-            if not _is_text(path.name):
+            if not is_text(path.name):
                 self.warn(ascii(path.name), "ignored: its name is not UTF-8")
                 continue
             images = list(self.images(path).values())
@@ -296,14 +297,14 @@ def _home(root: Path, layout: _Layout) -> Path:
         UserError: it is neither; says what is there.
     """
     needed = f"{', '.join(layout.folders)} ({layout.title} layout)"
-    _check_root(root, needed)
+    check_folder(root, needed)
     for home in (root, *(root / name for name in layout.homes)):
         if _has(home, layout):
             return home
     missing = [folder for folder in layout.folders if not (root / folder).is_dir()]
     lines = [
         f"data.root={root} has no {' and no '.join(missing)}.",
-        f"Looked for: {needed}. Folders there: {_folders(root)}.",
+        f"Looked for: {needed}. Folders there: {folder_names(root)}.",
     ]
     below = [home for pattern in ("*", "*/*") for home in sorted(root.glob(pattern))]
     lines += [f"That layout is in data.root={path}" for path in below if _has(path, layout)][:3]
@@ -319,12 +320,6 @@ def _has(home: Path, layout: _Layout) -> bool:
     return all((home / folder).is_dir() for folder in layout.folders)
 
 
-def _check_root(root: Path, needed: str) -> None:
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"data.root={root} {what}; it must be a folder with {needed}")
-
-
 def _check_not_published(root: Path) -> None:
     """`image_train` and the like are no identities."""
     for layout in (VERI, MARKET):
@@ -333,17 +328,12 @@ def _check_not_published(root: Path) -> None:
                 raise UserError(f"data.root={root} is in {layout.title} layout: data={layout.data}")
 
 
-def _folders(root: Path) -> str:
-    names = sorted(path.name for path in root.iterdir() if path.is_dir())
-    return (", ".join(names[:10]) + (", ..." if len(names) > 10 else "")) or "none"
-
-
 def _no_folders(root: Path) -> str:
     loose = [p for p in root.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
     lines = [
         f"data.root={root} has no folder with images.",
         "Looked for: train/ID, query/ID and gallery/ID, or just ID, with the images of identity ID "
-        f"inside. Folders there: {_folders(root)}. Images there: {len(loose)}.",
+        f"inside. Folders there: {folder_names(root)}. Images there: {len(loose)}.",
     ]
     below = [home for pattern in ("*", "*/*") for home in sorted(root.glob(pattern))]
     for home in below:
@@ -381,11 +371,3 @@ def _are(things: Collection[str], noun: str = "image", plural: str = "images") -
     shown = ", ".join(list(things)[:3]) + (", ..." if len(things) > 3 else "")
     noun, verb = (noun, "is") if len(things) == 1 else (plural, "are")
     return f"{len(things)} {noun} ({shown}) {verb}"
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

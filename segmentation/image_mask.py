@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from common.errors import BadSample, Problem, UserError, collect
+from common.errors import BadSample, Problem, UserError
 from common.images import (
     IMAGE_SUFFIXES,
     image_size,
@@ -22,6 +22,7 @@ from common.images import (
     largest_grey,
     stored_bits,
 )
+from common.listing import by, check_filled, check_folder, folder_names, is_text
 from common.splits import LISTS, SPLITS, inside, read_list, resolve_splits
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
@@ -99,7 +100,7 @@ def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") ->
         ]
         for split in SPLITS
     }
-    _check_filled(root, samples, read, reader.problems)
+    check_filled(root, samples, read, reader.problems)
     unlisted = len(reader.images.keys() - names.keys())
     if unlisted:
         reason = f"{unlisted} of {len(reader.images)} are in no list and not used"
@@ -130,7 +131,7 @@ class _Reader:
         if not self.images:
             raise UserError(
                 f"{self.root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
-                f"Folders there: {_folders(self.root / IMAGES)}"
+                f"Folders there: {folder_names(self.root / IMAGES)}"
             )
         self.masks = self._without_ending(MASKS, self._files(MASKS, MASK_SUFFIXES))
         self.instances = self._without_ending(INSTANCES, self._files(INSTANCES, MASK_SUFFIXES))
@@ -143,13 +144,11 @@ class _Reader:
             # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
             if path.suffix.lower() not in suffixes or path.name.startswith("."):
                 continue
-            try:
-                path.name.encode()
-            except UnicodeEncodeError:
+            if is_text(path.name):
+                found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+            else:
                 file = ascii(f"{folder}/{path.name}")
                 self.warnings.append(Problem(file, "ignored: its name is not UTF-8"))
-                continue
-            found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
         return found
 
     def _without_ending(self, folder: str, found: dict[str, list[Path]]) -> dict[str, list[Path]]:
@@ -212,7 +211,7 @@ class _Reader:
         path = self._single(folder, paths)
         found = self._noting(label_map_size, path)
         if found is not None and size is not None and found != size:
-            reason = f"is {_by(found)}, its image {_by(size)}"
+            reason = f"is {by(found)}, its image {by(size)}"
             self.problems.append(Problem(self._name(path), reason))
         return path
 
@@ -251,20 +250,13 @@ class _Reader:
 def _check_layout(root: Path) -> None:
     """Raise a ``UserError`` that says what is there instead of the layout."""
     looked_for = f"the folders {IMAGES} and {MASKS}, with files of the same names"
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise UserError(f"data.root={root} {what}; it must be a folder with {looked_for}")
+    check_folder(root, looked_for)
     missing = [folder for folder in (IMAGES, MASKS) if not (root / folder).is_dir()]
     if missing:
         lines = [f"data.root={root} has no {' and no '.join(missing)}."]
-        lines.append(f"Looked for: {looked_for}. Folders there: {_folders(root)}.")
+        lines.append(f"Looked for: {looked_for}. Folders there: {folder_names(root)}.")
         lines += [f"That layout is in data.root={found}" for found in find_layouts(root)[:3]]
         raise UserError("\n".join(lines))
-
-
-def _folders(path: Path) -> str:
-    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "") or "none"
 
 
 def _read_lists(root: Path, reader: _Reader) -> tuple[dict[str, list[str]], list[str]]:
@@ -288,20 +280,6 @@ def _read_lists(root: Path, reader: _Reader) -> tuple[dict[str, list[str]], list
                 for name in dict.fromkeys(duplicates)
             ]
     return {key: list(names) for key, names in lists.items()}, read
-
-
-def _check_filled(
-    root: Path, samples: dict[str, list[Sample]], lists: list[str], problems: list[Problem]
-) -> None:
-    empty = " and ".join(split for split in ("train", "val") if not samples[split])
-    if not empty:
-        return
-    source = f"Lists read: {', '.join(lists)}" if lists else "No lists; split by hashed name"
-    if problems:
-        what = f"samples in data.root={root} cannot be used, which leaves {empty} empty"
-        raise collect(what, problems, f"mend them. {source}")
-    advice = "List names there, one a line; without any list, images are split by hashed name."
-    raise UserError(f"data.root={root} has no sample for {empty}. {source}.\n{advice}")
 
 
 # --- remarks on the data set --------------------------------------------------------------------
@@ -373,7 +351,3 @@ def _remarks(samples: list[Sample], kind: str) -> list[Problem]:
         force = "data.mask_values=binary or instances decides for all"
         remarks.append(Problem(MASKS, f"{reason}; {force}"))
     return remarks
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
