@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -106,6 +106,10 @@ BelowOne = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)"
 Batches = Annotated[int | float, BeforeValidator(batches)]
 BackboneName = Annotated[Text, AfterValidator(backbone)]
 Pretrained = Annotated[bool | str, BeforeValidator(weights)]
+# What `common.layers` can do, which imports torch.
+Activation = Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
+InitScheme = Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
+Norm = Literal["batch", "group"]
 Folder = Annotated[Text, AfterValidator(folder)]
 CheckpointOrNull = Annotated[str | None, told("must be a path or null"), AfterValidator(checkpoint)]
 Milestones = Annotated[

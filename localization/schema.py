@@ -10,13 +10,16 @@ from pydantic import Field, Tag
 
 from common.errors import Problem
 from common.fields import (
+    Activation,
     BackboneName,
     BelowOne,
     Count,
     Flag,
     Folder,
+    InitScheme,
     Node,
     NonNegative,
+    Norm,
     Positive,
     Pretrained,
     Seed,
@@ -105,9 +108,9 @@ class Model(Node):
     stride: Literal[8, 16, 32]
     head: Literal["points", "spatial", "linear"]
     hidden: Count
-    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
-    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
-    norm: Literal["batch", "group"]
+    activation: Activation
+    init_scheme: InitScheme
+    norm: Norm
     dropout_rate: BelowOne
 
 

@@ -10,13 +10,16 @@ from pydantic import Field, Tag
 
 from common.errors import Problem
 from common.fields import (
+    Activation,
     BackboneName,
     BelowOne,
     Count,
     Flag,
     Folder,
+    InitScheme,
     Node,
     NonNegative,
+    Norm,
     Pretrained,
     Seed,
     Text,
@@ -87,9 +90,9 @@ class Model(Node):
     pretrained: Pretrained
     segmentation_head: Literal["unet", "fcn", "deeplabv3plus", "none"]
     detection_head: Literal["fpn", "none"]
-    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
-    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
-    norm: Literal["batch", "group"]
+    activation: Activation
+    init_scheme: InitScheme
+    norm: Norm
     dropout_rate: BelowOne
     head_channels: HeadWidth
     head_depth: Count

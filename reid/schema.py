@@ -9,14 +9,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
 from common.errors import Problem
 from common.fields import (
+    Activation,
     BelowOne,
     Count,
     CountOrNull,
     Flag,
     Folder,
     Fraction,
+    InitScheme,
     Node,
     NonNegative,
+    Norm,
     Pretrained,
     Seed,
     Text,
@@ -110,9 +113,9 @@ class Model(Node):
     embedding_dim: CountOrNull
     neck: Literal["none", "bnneck"]
     pooling: Literal["avg", "max", "gem", "native"]
-    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
-    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
-    norm: Literal["batch", "group"]
+    activation: Activation
+    init_scheme: InitScheme
+    norm: Norm
     dropout_rate: BelowOne
 
 

@@ -9,14 +9,17 @@ from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
 from common.errors import Problem
 from common.fields import (
+    Activation,
     BackboneName,
     BelowOne,
     Count,
     CountOrNull,
     Flag,
     Folder,
+    InitScheme,
     Node,
     NonNegative,
+    Norm,
     Positive,
     Pretrained,
     Seed,
@@ -125,9 +128,9 @@ class Model(Node):
     in_channels: Literal[1, 3]
     width: Count
     depth: CountOrNull
-    activation: Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
-    init_scheme: Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
-    norm: Literal["batch", "group"]
+    activation: Activation
+    init_scheme: InitScheme
+    norm: Norm
     norm_momentum: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
     dropout_rate: BelowOne
     dropout_type: Literal["element", "channel", "block", "depth"]
