@@ -1,11 +1,13 @@
-"""Changes to a finished network: activations, norms, dropout's neighbours, initial weights."""
+"""Changes to a finished network: activations, norms, dropout's neighbours, initial weights, and
+which parameters train."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 # None works in place: some networks (Xception, NF-Nets) use the input of an activation again.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -95,3 +97,40 @@ def init_weights(module: nn.Module, scheme: str) -> None:
             draw[scheme](layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def freeze_unused(network: nn.Module, image_size: int) -> Tensor:
+    """Try a network on an image, and freeze the parameters that have no part in the result.
+
+    Many backbones have stages that a head does not look at; DDP stops at parameters without
+    gradients. The network is in training mode afterwards.
+
+    Args:
+        network: takes images ``(B, 3, S, S)`` and returns one tensor.
+        image_size: side of the image in pixels.
+
+    Returns:
+        What the network made of the image, in eval mode.
+    """
+    network.eval()
+    with torch.enable_grad():
+        result: Tensor = network(torch.zeros(1, 3, image_size, image_size))
+    network.train()
+    used = _leaves(result)
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter in used)
+    return result
+
+
+def _leaves(result: Tensor) -> set[Tensor]:
+    """The parameters that ``result`` was computed from, found without a backward pass."""
+    leaves, seen, nodes = set(), set(), [result.grad_fn]
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            leaves.add(node.variable)
+        nodes += [following for following, _ in node.next_functions]
+    return leaves

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from common.backbones import build_backbone
 from common.errors import UserError
-from common.layers import init_weights, swap_activation, swap_norm
+from common.layers import freeze_unused, init_weights, swap_activation, swap_norm
 
 STRIDES = (1, 2, 4, 8, 16, 32)
 """Of the backbone's maps."""
@@ -213,7 +213,7 @@ class LocalizationNetwork(nn.Module):
         self.head.reset()
         # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
         self.to(memory_format=torch.channels_last)
-        self._leave_out_unused(image_size)
+        freeze_unused(self, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images ``(B, 3, S, S)`` to boxes ``(B, 4)`` as fractions of the side.
@@ -260,17 +260,6 @@ class LocalizationNetwork(nn.Module):
             {"params": stage, "lr": rate * layer_decay**depth}
             for depth, stage in enumerate(reversed(_stages(self.backbone)))
         ]
-
-    def _leave_out_unused(self, image_size: int) -> None:
-        """Do not train what has no part in the box, at which DDP would stop."""
-        self.eval()
-        with torch.enable_grad():
-            boxes = self(torch.zeros(1, 3, image_size, image_size))
-        parameters = list(self.parameters())
-        gradients = torch.autograd.grad(boxes.sum(), parameters, allow_unused=True)
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.requires_grad_(gradient is not None)
-        self.train()
 
 
 def _trained(module: nn.Module, recurse: bool = True) -> list[nn.Parameter]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from common.backbones import DEEPEST, building, fetch, load_backbone_weights, smp_encoder
 from common.errors import UserError
-from common.layers import init_weights, swap_activation, swap_norm
+from common.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from segmentation.unet import UNETS, UNet, keras_norm, make_dropout
 
 UNET_DEPTH, SMP_DEPTH = 4, 5
@@ -132,7 +132,9 @@ class SegmentationNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
         if backbone:
             with building(complaint):
-                self._freeze_unused(image_size)
+                logits = freeze_unused(self, image_size)
+                if logits.shape != (1, image_size, image_size):
+                    raise ValueError(f"its logits are {tuple(logits.shape)}")
             # Last, since what cannot be built is no fault of the weights or the connection.
             _load(self.network.encoder, backbone, pretrained, image_size, depth)
 
@@ -141,35 +143,6 @@ class SegmentationNetwork(nn.Module):
         if self.in_channels == 1:
             images = images.mean(1, keepdim=True)
         return self.network(images.contiguous(memory_format=torch.channels_last)).squeeze(1)
-
-    def _freeze_unused(self, image_size: int) -> None:
-        """Try the network on an image, and freeze the parameters that have no part in its logits.
-
-        Many backbones keep the stages beyond ``depth``; DDP stops at parameters without gradients.
-        """
-        self.eval()
-        with torch.enable_grad():
-            logits = self(torch.zeros(1, 3, image_size, image_size))
-        self.train()
-        if logits.shape != (1, image_size, image_size):
-            raise ValueError(f"its logits are {tuple(logits.shape)}")
-        used = _leaves(logits)
-        for parameter in self.parameters():
-            parameter.requires_grad_(parameter in used)
-
-
-def _leaves(result: Tensor) -> set[Tensor]:
-    """The parameters that ``result`` was computed from, found without a backward pass."""
-    leaves, seen, nodes = set(), set(), [result.grad_fn]
-    while nodes:
-        node = nodes.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            leaves.add(node.variable)
-        nodes += [following for following, _ in node.next_functions]
-    return leaves
 
 
 def _check_settings(

@@ -14,7 +14,7 @@ from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
 from common.backbones import build_backbone
-from common.layers import ACTIVATIONS, init_weights, swap_activation, swap_norm
+from common.layers import ACTIVATIONS, freeze_unused, init_weights, swap_activation, swap_norm
 
 GATES = ("Sigmoid", "Hardsigmoid", "HardSigmoid", "Softmax")
 BACKBONES = [
@@ -229,3 +229,37 @@ def test_native_weights_stay_and_others_are_drawn_by_the_seed() -> None:
         drawn.append(network[0].weight.detach().clone())
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
+
+
+# What trains
+
+
+class _Partly(nn.Module):
+    """Three layers, of which one is not looked at and one not differentiated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1)
+        self.unused, self.detached = nn.Conv2d(4, 1, 1), nn.Conv2d(4, 1, 1)
+        self.norm, self.dropout = nn.BatchNorm2d(4), nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = self.dropout(self.norm(self.first(images)))
+        self.unused(features)
+        return self.second(features) + self.detached(features).detach()
+
+
+def test_what_gets_no_gradient_is_frozen_and_nothing_else_changes() -> None:
+    torch.manual_seed(0)
+    network = _Partly()
+    before, drawn = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    with torch.no_grad():
+        result = freeze_unused(network, 8)
+    assert result.shape == (1, 1, 6, 6)
+    assert network.training
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
+    trained = {name for name, p in network.named_parameters() if p.requires_grad}
+    network.requires_grad_()(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    assert trained == {name for name, p in network.named_parameters() if p.grad is not None}
+    assert {name.split(".")[0] for name in trained} == {"first", "norm", "second"}
