@@ -13,7 +13,7 @@ from common.data import Batch, StoreDataModule
 from common.module import Scores, TaskModule, defined
 from localization.baselines import baselines
 from localization.figures import examples_figure, iou_by_size, iou_histogram, make_example
-from localization.losses import LocalizationLoss
+from localization.losses import TERMS, LocalizationLoss
 from localization.metrics import BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
 
@@ -46,7 +46,7 @@ class LocalizationModule(TaskModule):
 
     def loss_names(self) -> tuple[str, ...]:
         """The terms of the loss that was chosen."""
-        return LocalizationLoss(**self.config["loss"]).names
+        return TERMS[self.config["loss"]["name"]]
 
     def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, without their weights."""

@@ -19,7 +19,7 @@ from segmentation.figures import (
     make_example,
     precision_recall_figure,
 )
-from segmentation.losses import SegmentationLoss
+from segmentation.losses import TERMS, SegmentationLoss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
 
@@ -64,7 +64,7 @@ class SegmentationModule(TaskModule):
 
     def loss_names(self) -> tuple[str, ...]:
         """The terms of the loss that was chosen."""
-        return SegmentationLoss(**self.config["loss"]).names
+        return TERMS[self.config["loss"]["name"]]
 
     def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, without their weights."""
