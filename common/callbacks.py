@@ -91,9 +91,9 @@ class EpochLog(Callback):
                 )
 
     def _line(self, row: Mapping[str, float], epochs: int | None, headline: Sequence[str]) -> str:
-        names = dict.fromkeys([self.metric, *(f"val/{name}" for name in headline)])
-        shown = [name for name in ("train/loss", "val/loss", *names) if name in row]
-        values = "  ".join(f"{name} {row[name]:.4g}" for name in dict.fromkeys(shown))
+        scores = (f"val/{name}" for name in headline)
+        names = dict.fromkeys(("train/loss", "val/loss", self.metric, *scores))
+        values = "  ".join(f"{name} {row[name]:.4g}" for name in names if name in row)
         best = self.history.best(self.metric, self.mode)
         mark = "  *" if best is not None and best["epoch"] == row["epoch"] else ""
         return f"epoch {row['epoch']}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
