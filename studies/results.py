@@ -1,0 +1,100 @@
+"""A study as its directory tells it: the journal, with the record of every trial."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.errors import Problem
+from common.history import Row, read_history
+from common.record import RunRecord, read_record
+from studies import journal
+from studies.naming import parse_overrides
+
+
+@dataclass
+class TrialResult:
+    """One run. ``record`` is ``None`` if there is none, or another configuration's."""
+
+    seed: int
+    directory: Path
+    record: RunRecord | None
+
+    @property
+    def value(self) -> float:
+        """The objective at its best epoch; NaN where the run has not completed, or has none."""
+        return math.nan if self.record is None else objective_value(self.record)
+
+    def history(self) -> list[Row]:
+        """``metrics.csv``: one row per epoch."""
+        return read_history(self.directory)
+
+
+@dataclass
+class CandidateResult:
+    """A configuration with its runs, one per seed."""
+
+    plan: journal.Candidate
+    trials: list[TrialResult]
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The values of the keys that the phase set, as Hydra parsed them."""
+        parsed = parse_overrides(self.plan.overrides)
+        return {override.key_or_group: override.value() for override in parsed}
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The objective by seed, of the runs that have it."""
+        return {t.seed: t.value for t in self.trials if math.isfinite(t.value)}
+
+
+@dataclass
+class PhaseResult:
+    """A phase with its candidates, in the order of the plan."""
+
+    plan: journal.Phase
+    candidates: list[CandidateResult]
+
+
+@dataclass
+class StudyResult:
+    """A study as far as it has come; ``problems`` are the directories that could not be read."""
+
+    plan: journal.Journal
+    phases: list[PhaseResult]
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        """Of the study."""
+        return self.plan.directory
+
+
+def objective_value(record: RunRecord) -> float:
+    """The objective of a completed run; NaN if it is undefined.
+
+    Scores are fractions: a negative one (torchmetrics' mAP of -1) means that nothing was measured.
+    """
+    value = record.objective["value"]
+    if record.status != "completed" or value is None or not math.isfinite(value):
+        return math.nan
+    return math.nan if record.objective["mode"] == "max" and value < 0 else float(value)
+
+
+def read_phase(plan: journal.Phase, directory: Path) -> PhaseResult:
+    """A phase with the records that lie below ``directory``."""
+    candidates = [
+        CandidateResult(one, [_read_trial(trial, directory) for trial in one.trials])
+        for one in plan.candidates
+    ]
+    return PhaseResult(plan, candidates)
+
+
+def _read_trial(plan: journal.Trial, directory: Path) -> TrialResult:
+    place = directory / plan.directory
+    record = read_record(place)
+    if record is not None and record.fingerprint != plan.fingerprint:
+        record = None
+    return TrialResult(plan.seed, place, record)
