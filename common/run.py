@@ -194,8 +194,11 @@ class _Job:
             log.info("         starting from the weights of %s", origin)
 
     def _score_baselines(self, data: StoreDataModule, split: str) -> None:
+        assert self.trainer is not None
         assert self.module is not None
-        for name, scores in self.module.baselines(data, split).items():
+        # One of them may be the network itself, which Lightning moves to the device in `fit` only.
+        module = self.module.to(self.trainer.strategy.root_device)
+        for name, scores in module.baselines(data, split).items():
             prefixed = {f"{split}/{key}": value for key, value in scores.items()}
             self.baselines.setdefault(name, {}).update(prefixed)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from omegaconf import DictConfig
 
 from common.errors import UserError
 from common.history import read_history
 from common.record import read_record
 from common.run import train
+from reid.module import ReidModule
 from tests.reid.conftest import TINY_REID
 
 Make = Callable[..., DictConfig]
@@ -40,6 +43,28 @@ def test_a_run_has_scores_but_no_validation_loss(done: Path) -> None:
     assert set(record.test) == {f"test/{name}" for name in names}
     assert {"random", "mean_colour", "untrained"} == set(record.baselines)
     assert "test/mAP" in record.baselines["random"]
+
+
+def test_the_untrained_network_is_scored_on_the_device_of_the_run(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[torch.device] = []
+    before: list[list[torch.device]] = []
+    original = ReidModule.to
+
+    def to(self: ReidModule, device: torch.device) -> Any:
+        moved.append(device)
+        return original(self, device)
+
+    def baselines(self: ReidModule, data: Any, split: str) -> dict[str, Any]:
+        before.append(list(moved))
+        raise KeyboardInterrupt  # the rest of the run does not matter
+
+    monkeypatch.setattr(ReidModule, "to", to)
+    monkeypatch.setattr(ReidModule, "baselines", baselines)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(*TINY_REID, "trainer.accelerator=cpu"), tmp_path)
+    assert before == [[torch.device("cpu")]]
 
 
 def test_figures_and_the_projection_are_there(done: Path) -> None:
