@@ -24,7 +24,9 @@ from pydantic_core import PydanticCustomError
 
 from common.backbone_names import is_backbone, smp_names
 from common.checkpoints import checkpoint_file
-from common.help import did_you_mean
+from common.help import choice_and_task, did_you_mean
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 def told(text: str) -> WrapValidator:
@@ -132,3 +134,18 @@ def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
         return tags.get(str(node.get(key))) if isinstance(node, dict) else None
 
     return Discriminator(tag, "told", "{text}", {"text": text, "key": key})
+
+
+def by_choice(value: Any, handler: Callable[[Any], Any]) -> Any:
+    """Says of another task's data set what a person typed, ``data=NAME``, and not its class."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        context = error.errors(include_url=False)[0].get("ctx", {})
+        wrong_class = context.get("key") == "_target_" and isinstance(value, dict)
+        owner = choice_and_task(str(value.get("_target_")), CONF) if wrong_class else None
+        if owner is None:
+            raise
+        choice, task = owner
+        text = f"data={choice}: belongs to task={task}; {context['text']}"
+        raise PydanticCustomError("lines", "{texts}", {"texts": text}) from None

@@ -295,9 +295,23 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
 
 def _is_for(path: Path, tasks: Iterable[str], task: str) -> bool:
     """Whether a choice goes with the task: a data set belongs to the one whose class reads it."""
-    target = (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("_target_", "")
-    package = target.split(".")[0]
+    package = _target(path).split(".")[0]
     return package == task or package not in tasks
+
+
+def _target(path: Path) -> str:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("_target_", "")
+
+
+def choice_and_task(target: str, config_dir: Path) -> tuple[str, str] | None:
+    """The data set that has the class ``target``, and the task that reads it; None if there is
+    none."""
+    task = target.partition(".")[0]
+    if (config_dir / "task" / f"{task}.yaml").is_file():
+        for path in sorted((config_dir / "data").glob("*.yaml")):
+            if _target(path) == target:
+                return path.stem, task
+    return None
 
 
 def _where(cfg: DictConfig, width: int) -> list[str]:

@@ -43,6 +43,7 @@ from common.fields import (
     Seed,
     Text,
     Whole,
+    by_choice,
     tagged,
     told,
     wrong,
@@ -295,6 +296,12 @@ class RunConfig(Node):
         if objective.mode != cls.METRICS[metric]:
             raise wrong(_wrong_mode(metric, cls.METRICS[metric]), key="mode")
         return objective
+
+    @field_validator("data", mode="wrap", check_fields=False)
+    @classmethod
+    def is_of_this_task(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        """One of the data sets that the task's schema names."""
+        return by_choice(value, handler)
 
     def watched(self) -> dict[str, str]:
         """The metrics that a run goes by, under the keys that name them."""

@@ -133,6 +133,7 @@ def test_no_key_has_a_default_outside_the_files() -> None:
         ("data.augment=flip", "data.augment: 'flip' is not a list"),
         ("data.augment=[flp]", "data.augment: 'flp' is not an augmentation"),
         ("data._target_=os.system", "data._target_=os.system: this task reads only data=shapes"),
+        ("data=5", "data=5: this task reads only data=shapes"),
         ("optimizer._target_=os.system", "optimizer._target_=os.system: choose optimizer=adam,"),
         ("task.module._target_=os.system", "not one of multitask.module.MultitaskModule"),
         ("task.name=../up", "task.name=../up: must be a short name"),
@@ -185,6 +186,14 @@ def test_values_that_do_not_go_together(
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [
+        (
+            ("data=beads", "seed=-1"),
+            "  data=beads: belongs to task=segmentation; this task reads only data=shapes, voc, ",
+        ),
+        (
+            ("task=reid", "data=voc", "data.root=."),
+            "data=voc: belongs to task=multitask; this task reads only data=vehicles, veri, ",
+        ),
         (("data=voc",), "data.root: must be given, e.g. data.root=PATH"),
         (("data=voc", "data.root=/no/such"), "data.root=/no/such: no such folder"),
         (("data=voc2012", "data.root=/no/such"), "data.download=true fetches VOC 2012"),
