@@ -331,10 +331,11 @@ class RunConfig(Node):
         floor = getattr(scheduler, "min_lr", 0.0)
         if floor >= lr:
             yield Problem(f"scheduler.min_lr={show(floor)}", f"must be below optimizer.lr={lr}")
-        if isinstance(scheduler, Plateau) and scheduler.monitor is not None:
-            yield from self._plateau_conflicts(scheduler, scheduler.monitor)
+        if isinstance(scheduler, Plateau):
+            yield from self._plateau_conflicts(scheduler)
 
-    def _plateau_conflicts(self, scheduler: Plateau, metric: str) -> Iterator[Problem]:
+    def _plateau_conflicts(self, scheduler: Plateau) -> Iterator[Problem]:
+        metric = scheduler.monitor or self.objective.metric
         mode = scheduler.mode or self.objective.mode
         if metric not in self.METRICS:
             yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))

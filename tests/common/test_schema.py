@@ -209,6 +209,19 @@ def test_values_that_do_not_go_together(
         (("scheduler=cosine", "scheduler.min_lr=0.1"), "must be below optimizer.lr=0.001"),
         (("scheduler=plateau", "scheduler.monitor=val/loss"), "scheduler.mode=null: val/loss is"),
         (("scheduler=plateau", "scheduler.monitor=loss"), "scheduler.monitor=loss: not one of"),
+        (
+            ("scheduler=plateau", "scheduler.mode=min"),
+            "scheduler.mode=min: val/mIoU is better when higher; must be max",
+        ),
+        (
+            (
+                "scheduler=plateau",
+                "scheduler.mode=max",
+                "objective.metric=val/loss",
+                "objective.mode=min",
+            ),
+            "scheduler.mode=max: val/loss is better when lower; must be min",
+        ),
         (("scheduler=plateau", "scheduler.factor=1.0"), "must be a number in (0, 1)"),
     ],
 )
