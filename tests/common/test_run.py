@@ -337,7 +337,7 @@ def test_a_completed_run_is_left_alone(
     done: Path, make_config: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
-    monkeypatch.setattr(common.run, "_Job", None)
+    monkeypatch.setattr(common.run, "Job", None)
     words = ("trainer.max_epochs=2", "data.test_images=3")
     with caplog.at_level(logging.INFO):
         value = train(make_config(*TINY, *words), done)
@@ -469,7 +469,7 @@ def test_a_run_that_died_after_its_last_epoch_trains_no_further_one(
     scripted(0.4, 0.3, 0.5)
     cfg = config(f"trainer.max_epochs={3 if words else 2}", *words)
     with monkeypatch.context() as patch:
-        patch.setattr(common.run._Job, "_draw", lambda self, data: 1 / 0)
+        patch.setattr(common.run.Job, "_draw", lambda self, data: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(cfg, tmp_path)
     before = weights(tmp_path)

@@ -1,0 +1,285 @@
+"""The steps of one training, and what is known of it however it ends."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf import DictConfig, OmegaConf
+
+from common.callbacks import EpochLog, build_callbacks, shows_progress
+from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
+from common.data import StoreDataModule
+from common.errors import DivergedError, UserError
+from common.figures import curves
+from common.history import History
+from common.logs import (
+    build_loggers,
+    log_embedding,
+    log_hyperparameters,
+    log_traceback,
+    only_our_words,
+)
+from common.module import Scores, TaskModule
+from common.record import RunRecord, Status
+from common.resources import (
+    best_precision,
+    check_devices,
+    peak_memory_mb,
+    reset_peak_memory,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Job:
+    """The steps of one training, and what is known of it when it ends early."""
+
+    def __init__(self, cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool) -> None:
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(plain, dict)
+        plain.pop("hydra", None)
+        self.cfg = cfg
+        self.config: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        self.directory = directory
+        self.record = record
+        self.trial = trial
+        self.history = History(directory)
+        self.trainer: L.Trainer | None = None
+        self.module: TaskModule | None = None
+        self.baselines: dict[str, Scores] = {}
+        self.test: Scores | None = None
+        self.start = time.perf_counter()
+
+    def run(self) -> None:
+        """Read, train, evaluate, draw, record; also how the run ended if it ended early."""
+        try:
+            self._run()
+        except BaseException as error:
+            status, reason = _verdict(error)
+            log_traceback(error)
+            self._finish(status, reason)
+            raise
+
+    def _run(self) -> None:
+        L.seed_everything(self.config["seed"], verbose=False)
+        reset_peak_memory()
+        with only_our_words():
+            self.trainer = self._trainer()  # first: it knows devices and trackers
+        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        self._read(data)
+        self.module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
+        assert self.module is not None
+        self._say_network(self.module)
+        self._start_from()
+        self._score_baselines(data, "val")
+        with only_our_words():
+            self._fit(data)
+            self._restore_best()
+            if self._wants_test() and data.has_test():
+                self.test = self._evaluate_test(data)
+                self._score_baselines(data, "test")
+        self._draw(data)
+        self._finish("completed")
+
+    def _read(self, data: StoreDataModule) -> None:
+        try:
+            data.setup()
+        finally:  # what was found wrong with it is also worth a record
+            if data.is_read:
+                self.record.data = data.summary().as_dict()
+        self.record.write()
+        summary = data.summary()
+        log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
+        if summary.rejected:
+            log.info("         %d samples left out, listed in record.json", len(summary.rejected))
+        for warning in summary.warnings[:3]:
+            log.info("         note: %s", warning)
+        if len(summary.warnings) > 3:
+            log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+
+    def _start_from(self) -> None:
+        origin = self.config["init_from"]
+        if origin is not None and self.module is not None:
+            start_from(self.module.network, origin, self.config["model"])
+            log.info("         starting from the weights of %s", origin)
+
+    def _score_baselines(self, data: StoreDataModule, split: str) -> None:
+        assert self.trainer is not None
+        assert self.module is not None
+        # One of them may be the network itself, which Lightning moves to the device in `fit` only.
+        module = self.module.to(self.trainer.strategy.root_device)
+        for name, scores in module.baselines(data, split).items():
+            prefixed = {f"{split}/{key}": value for key, value in scores.items()}
+            self.baselines.setdefault(name, {}).update(prefixed)
+
+    def _say_network(self, module: TaskModule) -> None:
+        count = sum(p.numel() for p in module.parameters())
+        model = ", ".join(f"{key} {value}" for key, value in self.config["model"].items())
+        log.info("network  %.2f million parameters: %s", count / 1e6, model)
+
+    def _trainer(self) -> L.Trainer:
+        settings = dict(self.config["trainer"])
+        check_devices(settings["accelerator"], settings["devices"])
+        if settings["precision"] == "auto":
+            settings["precision"] = best_precision(settings["accelerator"])
+        settings["enable_progress_bar"] = shows_progress(self.config)
+        loggers = build_loggers(self.config["logger"], self.record.task, self.directory)
+        return L.Trainer(
+            **settings,
+            default_root_dir=self.directory,
+            logger=loggers,
+            callbacks=build_callbacks(self.config, self.directory, self.history),
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            enable_model_summary=False,
+            log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
+        )
+
+    def _fit(self, data: StoreDataModule) -> None:
+        assert self.trainer is not None
+        assert self.module is not None
+        last = self.directory / FOLDER / f"{LAST}.ckpt"
+        checkpoint = None
+        if last.is_file():
+            checkpoint = last
+            done = _epochs_done(last)
+            self.history.cut(done)
+            log.info("continuing after epoch %d of an unfinished run", done)
+        else:
+            self.history.cut(0)
+        log.info("")
+        try:
+            self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"data.batch_size={data.batch_size} (of {data.summary().counts['train']} training "
+                f"images) and data.image_size={data.image_size} leave batch norm a single value "
+                "per channel; a larger one of them, or model.norm=group, is needed"
+            ) from error
+
+    def _restore_best(self) -> None:
+        best = self.directory / FOLDER / f"{BEST}.ckpt"
+        assert self.module is not None
+        if self._best() is not None and best.is_file():
+            content = torch.load(best, map_location="cpu", weights_only=True)
+            self.module.load_state_dict(content["state_dict"])
+
+    def _wants_test(self) -> bool:
+        wanted = self.config["test"]
+        return not self.trial if wanted == "auto" else wanted
+
+    def _evaluate_test(self, data: StoreDataModule) -> Scores:
+        assert self.trainer is not None
+        (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
+        return {name: float(value) for name, value in scores.items()}
+
+    def _best(self) -> dict[str, float] | None:
+        objective, rows = self.config["objective"], self.history.rows
+        if objective["keep"] == "last":
+            return rows[-1] if rows and objective["metric"] in rows[-1] else None
+        return self.history.best(objective["metric"], objective["mode"])
+
+    def _draw(self, data: StoreDataModule) -> None:
+        count = self.config["figures"]["images"]
+        assert self.trainer is not None
+        assert self.module is not None
+        if not count or not self.trainer.is_global_zero:
+            return
+        device = self.trainer.strategy.root_device
+        figures = self.module.to(device).draw(data, "val", count)
+        embedding = self.module.embedding()
+        if self.test is not None:
+            tested = self.module.draw(data, "test", count)
+            figures |= {f"test_{name}": figure for name, figure in tested.items()}
+        found = curves(self.history.rows, self.config["objective"], self._best())
+        if found is not None:
+            figures["curves"] = found
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
+        for name, figure in figures.items():
+            figure.savefig(folder / f"{name}.png")
+            for board in boards:
+                board.experiment.add_figure(name, figure, self.trainer.global_step)
+        if embedding is not None:
+            for board in boards:
+                log_embedding(board, embedding)
+
+    def _finish(self, status: Status, error: str | None = None) -> None:
+        if self.trainer is not None and not self.trainer.is_global_zero:
+            return
+        rows, best = self.history.rows, self._best()
+        objective = self.config["objective"]
+        if status == "completed" and best is None:
+            log.warning(
+                "%s is undefined in every epoch (no validation sample has what it measures); "
+                "objective.metric chooses another one. The last epoch's weights are kept.",
+                objective["metric"],
+            )
+        if status == "completed" and self.trainer is not None:
+            metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
+            log_hyperparameters(self.trainer.loggers, self.config, metrics)
+        self.record.finish(
+            status,
+            error=error,
+            value=None if best is None else best[objective["metric"]],
+            epoch=None if best is None else int(best["epoch"]),
+            best=_metrics(best),
+            last=_metrics(rows[-1] if rows else None),
+            test=self.test,
+            baselines=self.baselines,
+            cost=self._cost(),
+        )
+
+    def _cost(self) -> dict[str, Any]:
+        rows = self.history.rows
+        seconds = [row["seconds"] for row in rows]
+        checkpoint = self.directory / FOLDER / f"{BEST}.ckpt"
+        found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
+        speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
+        return {
+            "seconds": time.perf_counter() - self.start,
+            "seconds_per_epoch": median(seconds) if seconds else None,
+            "images_per_second": speed[0] if speed else None,
+            "peak_memory_mb": peak_memory_mb(),
+            "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
+            "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
+            "epochs": len(rows),
+        }
+
+
+def _metrics(row: dict[str, float] | None) -> dict[str, float]:
+    return {} if row is None else {key: value for key, value in row.items() if "/" in key}
+
+
+def _epochs_done(checkpoint: Path) -> int:
+    """How many epochs the run had finished when it was written."""
+    try:
+        return read_checkpoint(checkpoint)["epoch"] + 1
+    except UserError as error:
+        raise UserError(f"{error}\nremove it to start this run anew") from error
+
+
+def _verdict(error: BaseException) -> tuple[Status, str]:
+    """How a run ended that raised ``error``."""
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, UserError):
+        return "failed", str(error)
+    if isinstance(error, DivergedError):
+        return "diverged", str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
+        return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "interrupted", "stopped from outside"
+    return "failed", text
