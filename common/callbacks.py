@@ -123,6 +123,26 @@ class _Stopping(EarlyStopping):
         trainer.should_stop = trainer.should_stop or self.wait_count >= self.patience
 
 
+class _Pause(Callback):
+    """Stops after so many epochs, and a run that is taken up again after them at once."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+
+    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch >= self.epochs
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.current_epoch + 1 >= self.epochs
+
+
+def is_paused(trainer: L.Trainer) -> bool:
+    """Whether ``fit`` has ended before the last epoch and early stopping is not the reason."""
+    found = trainer.callbacks  # type: ignore[attr-defined]
+    stopped = any(it.wait_count >= it.patience for it in found if isinstance(it, _Stopping))
+    return trainer.current_epoch < (trainer.max_epochs or 0) and not stopped
+
+
 def _checkpoints(directory: Path, objective: Mapping[str, str]) -> list[Callback]:
     best = ModelCheckpoint(
         directory,
@@ -147,6 +167,7 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         history: shared with whoever writes the record.
     """
     objective, stopping = config["objective"], config["early_stopping"]
+    pause = config["trainer"]["pause_after"]
     callbacks: list[Callback] = [EpochLog(history, objective), PlateauStep()]
     if stopping["patience"] is not None:
         callbacks.append(
@@ -158,6 +179,8 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
                 check_finite=False,  # an undefined metric is no reason to stop
             )
         )
+    if pause is not None:
+        callbacks.append(_Pause(pause))
     if shows_progress(config):
         callbacks.append(TQDMProgressBar(leave=False))
     return callbacks + _checkpoints(directory / FOLDER, objective)

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 
-from common.callbacks import EpochLog, build_callbacks, shows_progress
+from common.callbacks import EpochLog, build_callbacks, is_paused, shows_progress
 from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
 from common.data import StoreDataModule
 from common.errors import DivergedError, UserError
@@ -38,6 +38,9 @@ from common.resources import (
 
 log = logging.getLogger(__name__)
 
+NOT_LIGHTNINGS = ("pause_after",)
+"""Keys of ``trainer`` that Lightning does not know."""
+
 
 class Job:
     """The steps of one training, and what is known of it when it ends early."""
@@ -56,10 +59,13 @@ class Job:
         self.module: TaskModule | None = None
         self.baselines: dict[str, Scores] = {}
         self.test: Scores | None = None
-        self.start = time.perf_counter()
+        self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
 
     def run(self) -> None:
-        """Read, train, evaluate, draw, record; also how the run ended if it ended early."""
+        """Read, train, evaluate, draw, record; also how the run ended if it ended early.
+
+        A run that is paused is neither evaluated on test data nor drawn.
+        """
         try:
             self._run()
         except BaseException as error:
@@ -82,6 +88,9 @@ class Job:
         self._score_baselines(data, "val")
         with only_our_words():
             self._fit(data)
+            if is_paused(self.trainer):
+                self._finish("paused")
+                return
             self._restore_best()
             if self._wants_test() and data.has_test():
                 self.test = self._evaluate_test(data)
@@ -126,7 +135,7 @@ class Job:
         log.info("network  %.2f million parameters: %s", count / 1e6, model)
 
     def _trainer(self) -> L.Trainer:
-        settings = dict(self.config["trainer"])
+        settings = {k: v for k, v in self.config["trainer"].items() if k not in NOT_LIGHTNINGS}
         check_devices(settings["accelerator"], settings["devices"])
         if settings["precision"] == "auto":
             settings["precision"] = best_precision(settings["accelerator"])

@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from common.checkpoints import checkpoint_file
 from common.errors import UserError
@@ -29,10 +29,12 @@ from common.errors import UserError
 RECORD = "record.json"
 SCHEMA = 1
 
-Status = Literal["completed", "failed", "out_of_memory", "diverged", "interrupted", "running"]
+Status = Literal[
+    "completed", "failed", "out_of_memory", "diverged", "interrupted", "paused", "running"
+]
 STATUSES: frozenset[str] = frozenset(get_args(Status))
-FINAL: frozenset[str] = STATUSES - {"interrupted", "running"}
-"""A run that ended like this would end like this again; an interrupted one deserves another go."""
+FINAL: frozenset[str] = STATUSES - {"interrupted", "paused", "running"}
+"""A run that ended like this would end like this again; the others can go on."""
 
 NOT_COMPUTATION = (
     "hydra",
@@ -44,6 +46,7 @@ NOT_COMPUTATION = (
     "data.cache_dir",
     "data.ram_limit_mb",
     "task.schema",
+    "trainer.pause_after",
     "trainer.enable_progress_bar",
 )
 """Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial."""
@@ -72,7 +75,8 @@ class RunRecord:
         best: every metric at the best epoch; ``last``: at the last one.
         test: metrics of the test split, ``None`` where it was not evaluated.
         baselines: metrics of trivial predictors on the same data, by the predictor's name.
-        cost: seconds, memory, parameters and the like.
+        cost: seconds, memory, parameters and the like; of a running one, what its part before it
+            was paused or interrupted has cost.
         data: counts, hash of the split, ``rejected`` and ``warnings``.
     """
 
@@ -109,6 +113,7 @@ class RunRecord:
         metric: str,
         mode: str,
         environment: Mapping[str, Any] | None = None,
+        cost: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Write a record with status ``running``, replacing an earlier run's.
@@ -124,6 +129,7 @@ class RunRecord:
             seed=seed,
             objective={"metric": metric, "mode": mode, "value": None, "epoch": None},
             environment=dict(environment or {}),
+            cost=dict(cost or {}),
             data=dict(data or {}),
         )
         record.write()
@@ -238,6 +244,13 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
         f"{directory}: holds a run of another configuration ({overrides}); remove that one, or "
         "choose another place with hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep)"
     )
+
+
+def is_done(record: RunRecord, cfg: DictConfig) -> bool:
+    """Whether ``cfg`` asks for nothing that the run of ``record``, of the same config, lacks."""
+    pause = cfg.trainer.pause_after
+    paused = record.status == "paused" and pause is not None
+    return record.status == "completed" or (paused and record.cost.get("epochs", 0) >= pause)
 
 
 def _parse(directory: Path, content: Any) -> RunRecord:

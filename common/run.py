@@ -14,9 +14,10 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
+from common.checkpoints import FOLDER, LAST
 from common.errors import OutOfMemoryError
 from common.job import Job
-from common.record import RunRecord, environment, fingerprint, previous_run
+from common.record import RunRecord, environment, fingerprint, is_done, previous_run
 from common.resources import device_name
 from common.summary import summary_text
 
@@ -44,7 +45,8 @@ def train(
     """Train one model and leave its record, metrics, checkpoints and figures in ``directory``.
 
     A directory with an unfinished run of the same config continues from its last checkpoint; a
-    completed one is left as it is.
+    completed one is left as it is, and so is a paused one that is as far as
+    ``trainer.pause_after`` says.
 
     Args:
         cfg: composed and checked.
@@ -63,8 +65,8 @@ def train(
     if getattr(rank_zero_only, "rank", 0):
         logging.disable(logging.INFO)  # the first device speaks for all
     previous = previous_run(directory, cfg)
-    if previous is not None and previous.status == "completed":
-        log.info("%s holds this run already, completed\n%s", directory, summary_text(previous))
+    if previous is not None and is_done(previous, cfg):
+        _say(previous, cfg, f"{directory} holds this run already, {previous.status}\n")
         return previous.objective["value"]
     record = RunRecord.start(
         directory,
@@ -75,6 +77,7 @@ def train(
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
         environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
+        cost=_earlier_cost(directory, previous),
     )
     try:
         Job(cfg, directory, record, trial=trial).run()
@@ -88,13 +91,27 @@ def train(
     finally:
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
         gc.collect()  # trainer and module know each other: the next trial's memory
-    if record.status == "completed":  # the first of several devices writes the record
-        log.info(summary_text(record))
+    _say(record, cfg)
     if not trial:
         log.info(
             "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
         )
     return record.objective["value"]
+
+
+def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
+    if record.status == "completed":  # the first of several devices writes the record
+        log.info("%s%s", lead, summary_text(record))
+    elif record.status == "paused":
+        done, of = record.cost["epochs"], cfg.trainer.max_epochs
+        log.info("%spaused after epoch %d of %d", lead, done, of)
+
+
+def _earlier_cost(directory: Path, previous: RunRecord | None) -> dict[str, float]:
+    """What the part of a run has cost that goes on from its checkpoint, as far as it is known."""
+    if previous is None or not (directory / FOLDER / f"{LAST}.ckpt").is_file():
+        return {}
+    return {key: value for key, value in previous.cost.items() if key == "seconds"}
 
 
 def _free(error: BaseException | None) -> None:

@@ -223,6 +223,7 @@ class Trainer(Node):
     """Lightning's trainer."""
 
     max_epochs: Count
+    pause_after: CountOrNull
     accelerator: Literal["auto", "cpu", "gpu", "mps"]
     devices: Count
     strategy: Literal[

@@ -25,10 +25,10 @@ import common.logs
 import common.run
 from common.callbacks import shows_progress
 from common.errors import DivergedError, OutOfMemoryError, UserError
-from common.history import Row, read_history
-from common.record import RunRecord, read_record
+from common.history import read_history
 from common.run import train
 from multitask.module import MultitaskModule
+from tests.common.runs import assert_same_run, record_of, weights
 from tests.conftest import ROOT, TINY
 
 Make = Callable[..., DictConfig]
@@ -54,36 +54,6 @@ def done(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg = make_config(*TINY, "trainer.max_epochs=2", "figures.images=2", "data.test_images=3")
     train(cfg, directory, overrides=["trainer.max_epochs=2"])
     return directory
-
-
-def record_of(directory: Path) -> RunRecord:
-    record = read_record(directory)
-    assert record is not None
-    return record
-
-
-def timeless(directory: Path) -> list[Row]:
-    return [
-        {key: value for key, value in row.items() if key != "seconds"}
-        for row in read_history(directory)
-    ]
-
-
-def weights(directory: Path, name: str = "last") -> dict[str, Tensor]:
-    path = directory / "checkpoints" / f"{name}.ckpt"
-    return torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Bit for bit, but for the time it took."""
-    assert timeless(one) == timeless(other)
-    for name in ("best", "last"):
-        mine, theirs = weights(one, name), weights(other, name)
-        assert mine.keys() == theirs.keys()
-        assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-    a, b = record_of(one).as_dict(), record_of(other).as_dict()
-    for part in ("status", "fingerprint", "objective", "best", "last", "test", "baselines", "data"):
-        assert a[part] == b[part], part
 
 
 @pytest.fixture

@@ -106,6 +106,7 @@ ELSEWHERE = {
     "scheduler.mode": "test_optim",
     "scheduler.factor": "test_optim",
     "scheduler.patience": "test_optim",
+    "trainer.pause_after": "test_pause",
     "trainer.accelerator": "test_devices",
     "trainer.devices": "test_devices",
     "trainer.strategy": "test_devices",
