@@ -263,6 +263,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
             return sizes
         return sizes[derive(seed, "size") % len(sizes)]
 
+    def train_sizes(self) -> set[int]:
+        """All sides of the images of a training batch in pixels, whatever the epoch."""
+        steps = (sizes for _, sizes in self.image_size_schedule)
+        return {size for sizes in steps for size in ([sizes] if isinstance(sizes, int) else sizes)}
+
     def on_after_batch_transfer(self, batch: tuple[Batch, int], dataloader_idx: int) -> Batch:
         """Augment training batches, normalise all."""
         rows, seed = batch

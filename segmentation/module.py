@@ -42,6 +42,7 @@ class SegmentationModule(TaskModule):
     def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
         super().__init__(config, data)
         self.network = SegmentationNetwork(self.info["image_size"], **self.config["model"])
+        self.network.check_sizes(data.train_sizes())
         self.loss = SegmentationLoss(**self.config["loss"])
         self.metrics = self._make_scores()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -55,7 +55,8 @@ class SegmentationNetwork(nn.Module):
 
     Args:
         image_size: side of the images in pixels, a multiple of ``2**depth`` (ours) or 32 (SMP's).
-            Convolutional networks take other multiples at run time; a transformer keeps to this.
+            Convolutional networks take other multiples at run time; most transformers keep to this,
+            see `check_sizes`.
         architecture: ``unet``, ``attention_unet``, ``attention_resunet`` (see `segmentation.unet`),
             ``smp_unet``, ``unetplusplus``, ``manet``, ``fpn``, ``deeplabv3plus``, ``upernet``,
             ``segformer`` (SMP's).
@@ -104,7 +105,7 @@ class SegmentationNetwork(nn.Module):
         _check_settings(architecture, backbone, pretrained, in_channels, width, norm, dropout_type)
         _check_size(image_size, 2**depth if ours else DEEPEST, architecture)
         dropout = partial(make_dropout, dropout_type, dropout_rate)
-        self.in_channels = in_channels
+        self.in_channels, self.image_size = in_channels, image_size
         self.network: Any  # SMP's modules are known by their attributes only
         if ours:
             self.network = UNet(in_channels, width, depth, dropout, **UNETS[architecture])
@@ -130,6 +131,7 @@ class SegmentationNetwork(nn.Module):
                 layer.momentum = norm_momentum
         # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
         self.to(memory_format=torch.channels_last)
+        self.backbone = backbone
         if backbone:
             with building(complaint):
                 logits = freeze_unused(self, image_size)
@@ -143,6 +145,31 @@ class SegmentationNetwork(nn.Module):
         if self.in_channels == 1:
             images = images.mean(1, keepdim=True)
         return self.network(images.contiguous(memory_format=torch.channels_last)).squeeze(1)
+
+    @torch.no_grad()
+    def check_sizes(self, sizes: Iterable[int]) -> None:
+        """Try the network on images of other sides than the one that it was built for.
+
+        Which backbones keep to theirs cannot be told without trying: some fail beyond theirs only,
+        some want a multiple of it, and some that are told the size take any.
+
+        Args:
+            sizes: sides of the images in pixels.
+
+        Raises:
+            UserError: the backbone cannot take one of them.
+        """
+        if self.backbone is None:
+            return  # ours take all multiples of their own step, which the schema has checked
+        self.eval()
+        for size in sorted({*sizes} - {self.image_size}):
+            with building(
+                f"data.image_size_schedule: model.backbone={self.backbone} is built for "
+                f"data.image_size={self.image_size} and cannot take {size}x{size} images; "
+                "convolutional ones such as resnet18 can"
+            ):
+                self(torch.zeros(2, 3, size, size))  # group norm may refuse a single one
+        self.train()
 
 
 def _check_settings(

@@ -93,6 +93,19 @@ def test_progressive_training_trains_at_the_size_of_the_epoch(
     assert {size for training, size in sizes if not training} == {64}
 
 
+def test_a_backbone_of_one_size_is_refused_before_the_first_epoch(
+    make_config: Make, tmp_path: Path
+) -> None:
+    words = ("data.image_size_schedule=[[1,64],[2,96]]", "data.image_size=64")
+    swin = ("model.architecture=smp_unet", "model.backbone=swin_tiny_patch4_window7_224")
+    depth = ("model.depth=null", "trainer.max_epochs=2")
+    with pytest.raises(UserError, match=r"built for data.image_size=64 and cannot take 96x96"):
+        train(make_config(*TINY_BEADS, *words, *swin, *depth), tmp_path)
+    record = read_record(tmp_path)
+    assert record is not None
+    assert (record.status, record.cost["epochs"]) == ("failed", 0)
+
+
 def test_a_larger_size_starts_from_a_smaller_ones_weights(make_config: Make, done: Path) -> None:
     directory = done.parent / "larger"
     words = (f"init_from={done}", "data.image_size=64", "optimizer.lr=1e-30")

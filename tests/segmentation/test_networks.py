@@ -456,6 +456,39 @@ def test_downloaded_weights_are_used(
 
 
 @pytest.mark.parametrize(
+    ("backbone", "sizes", "refused"),
+    [
+        ("swin_tiny_patch4_window7_224", (96, 64), 64),
+        ("maxvit_rmlp_pico_rw_256", (192, 128), 128),  # multiples of its own only
+        ("mvitv2_tiny", (64, 128), 128),  # up to its own only
+    ],
+)
+def test_backbones_of_a_fixed_size(backbone: str, sizes: tuple[int, int], refused: int) -> None:
+    network = _network("smp_unet", 96, backbone=backbone)
+    with pytest.raises(UserError) as caught:
+        network.check_sizes(sizes)
+    told = f"data.image_size_schedule: model.backbone={backbone} is built for data.image_size=96 "
+    assert str(caught.value).startswith(f"{told}and cannot take {refused}x{refused} images; ")
+    assert "\n" not in str(caught.value)
+    network.check_sizes({*sizes} - {refused})
+    assert network.training
+    with pytest.raises((AssertionError, IndexError)):  # what training would have come to
+        network(_images(size=refused))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone"),
+    [("unet", None), ("smp_unet", TINY), ("fpn", "twins_svt_small"), ("segformer", "mit_b0")],
+)
+def test_backbones_of_any_size(architecture: str, backbone: str | None) -> None:
+    network = _network(architecture, 96, backbone=backbone)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    network.check_sizes([32, 64, 96, 128])
+    assert network.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
     ("architecture", "backbone", "depth", "pretrained", "told"),
     [
         ("smp_unet", "vit_tiny_patch16_224", None, False, "one scale only"),
