@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 SHOWN = 10
 """How many problems a message lists before it counts the rest."""
@@ -67,6 +68,14 @@ def collect(what: str, problems: Sequence[Problem], advice: str) -> UserError:
     if len(problems) > SHOWN:
         lines.append(f"  ... and {len(problems) - SHOWN} more")
     return UserError("\n".join([*lines, advice]))
+
+
+def unwritable(path: Path, error: OSError) -> UserError:
+    """What to do about a file of a run that cannot be written."""
+    return UserError(
+        f"{path} cannot be written: {error.strerror or error}\n"
+        "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
+    )
 
 
 def say(text: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 from omegaconf import DictConfig, OmegaConf
 
 from common.checkpoints import checkpoint_file
-from common.errors import UserError
+from common.errors import UserError, unwritable
 
 RECORD = "record.json"
 SCHEMA = 1
@@ -202,10 +202,7 @@ class RunRecord:
             finally:
                 draft.unlink(missing_ok=True)
         except OSError as error:
-            raise UserError(
-                f"{target} cannot be written: {error.strerror or error}\n"
-                "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
-            ) from error
+            raise unwritable(target, error) from error
 
 
 def read_record(directory: str | Path) -> RunRecord | None:

@@ -6,6 +6,7 @@ import gc
 import logging
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -15,9 +16,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig
 
 from common.checkpoints import FOLDER, LAST
-from common.errors import OutOfMemoryError
+from common.errors import OutOfMemoryError, RunFailedError
 from common.job import Job
-from common.record import RunRecord, environment, fingerprint, is_done, previous_run
+from common.lock import locked
+from common.record import (
+    RunRecord,
+    environment,
+    fingerprint,
+    is_done,
+    previous_run,
+    read_record,
+)
 from common.resources import device_name
 from common.summary import summary_text
 
@@ -58,16 +67,47 @@ def train(
         The objective at its best epoch; None where it is undefined.
 
     Raises:
-        UserError: bad input, or ``directory`` holds another run.
+        UserError: bad input, or ``directory`` holds another run; or, unless ``trial``, another
+            process trains there.
+        RunFailedError: it did, was waited for, and did not complete.
         DivergedError: the loss is no longer finite.
         OutOfMemoryError: there is not enough memory.
     """
-    if getattr(rank_zero_only, "rank", 0):
-        logging.disable(logging.INFO)  # the first device speaks for all
-    previous = previous_run(directory, cfg)
-    if previous is not None and is_done(previous, cfg):
-        _say(previous, cfg, f"{directory} holds this run already, {previous.status}\n")
-        return previous.objective["value"]
+    rank = getattr(rank_zero_only, "rank", 0)
+    if rank:
+        logging.disable(logging.INFO)  # the first device speaks for all, and holds the directory
+    record = _done(cfg, directory)
+    if record is None:
+        with nullcontext(False) if rank else locked(directory, wait=trial) as waited:
+            record = _done(cfg, directory, waited=waited)
+            if record is None:
+                record = _train(cfg, directory, overrides, trial=trial)
+    if not trial:
+        log.info(
+            "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
+        )
+    return record.objective["value"]
+
+
+def _done(cfg: DictConfig, directory: Path, *, waited: bool = False) -> RunRecord | None:
+    """The record of an earlier run that leaves nothing to do.
+
+    Raises:
+        RunFailedError: the run that was waited for did not complete.
+    """
+    record = previous_run(directory, cfg)
+    if record is None:
+        return None
+    if is_done(record, cfg):
+        _say(record, cfg, f"{directory} holds this run already, {record.status}\n")
+        return record
+    if waited and record.is_final:
+        raise RunFailedError(record.error)
+    return None
+
+
+def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial: bool) -> RunRecord:
+    """Begin a run, or go on with one; the directory is held."""
     record = RunRecord.start(
         directory,
         task=cfg.task.name,
@@ -77,7 +117,7 @@ def train(
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
         environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
-        cost=_earlier_cost(directory, previous),
+        cost=_earlier_cost(directory),
     )
     try:
         Job(cfg, directory, record, trial=trial).run()
@@ -92,11 +132,7 @@ def train(
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
         gc.collect()  # trainer and module know each other: the next trial's memory
     _say(record, cfg)
-    if not trial:
-        log.info(
-            "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
-        )
-    return record.objective["value"]
+    return record
 
 
 def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
@@ -107,8 +143,9 @@ def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
         log.info("%spaused after epoch %d of %d", lead, done, of)
 
 
-def _earlier_cost(directory: Path, previous: RunRecord | None) -> dict[str, float]:
+def _earlier_cost(directory: Path) -> dict[str, float]:
     """What the part of a run has cost that goes on from its checkpoint, as far as it is known."""
+    previous = read_record(directory)
     if previous is None or not (directory / FOLDER / f"{LAST}.ckpt").is_file():
         return {}
     return {key: value for key, value in previous.cost.items() if key == "seconds"}
