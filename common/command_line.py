@@ -34,6 +34,12 @@ from common.help import (
     show,
 )
 
+ONE_AT_A_TIME = "study"
+"""The config group that cannot be swept: each choice of it is a sweep."""
+
+AROUND_RUNS = ("study.", "budget=")
+"""How words begin that say something of a sweep or study and nothing of a single run."""
+
 
 def one_line(error: Exception) -> str:
     """The first lines of an error of Hydra and of its cause; the others are for programmers."""
@@ -95,6 +101,8 @@ class CommandLine:
             if override.is_sweep_override() and not sweep and word not in self.problems:
                 reason = "several values need -m; a list is [a,b], a comma in a text 'KEY=\"a,b\"'"
                 self.problems[word] = Problem(word, reason)
+            elif word.startswith(AROUND_RUNS) and not sweep:
+                self.problems[word] = Problem(word, "is for -m or study=NAME, not for a single run")
         for word, error in self.unread.items():
             self.problems[word] = Problem(word, self._unread(word, error, base))
         if self.problems:
@@ -139,6 +147,9 @@ class CommandLine:
         if override.is_delete() or override.is_interval_sweep():
             return word
         swept = override.is_sweep_override()
+        if swept and group == ONE_AT_A_TIME:
+            self.problems[word] = Problem(word, "one study at a time")
+            return None
         values = list(override.sweep_iterator(show)) if swept else [show(override.value())]
         if values == ["null"] and group.startswith("hydra/"):
             return word

@@ -39,6 +39,7 @@ FINAL: frozenset[str] = STATUSES - {"interrupted", "paused", "running"}
 NOT_COMPUTATION = (
     "hydra",
     "study",
+    "budget",
     "logger",
     "figures",
     "test",
@@ -223,16 +224,18 @@ def read_record(directory: str | Path) -> RunRecord | None:
         return None
 
 
-def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | None:
+def previous_run(directory: str | Path, cfg: Mapping[Any, Any] | str) -> RunRecord | None:
     """The record of an earlier run of this config in ``directory``; ``None`` where there is none.
 
-    A run of another config is no obstacle if it ended before its first epoch: it left nothing.
+    ``cfg`` may be a config's fingerprint. A run of another config is no obstacle if it ended before
+    its first epoch: it left nothing.
 
     Raises:
         UserError: the directory holds a run of another config.
     """
     record = read_record(directory)
-    if record is None or record.fingerprint == fingerprint(cfg):
+    wanted = cfg if isinstance(cfg, str) else fingerprint(cfg)
+    if record is None or record.fingerprint == wanted:
         return record
     if record.status not in ("completed", "running") and not record.cost.get("epochs"):
         return None

@@ -59,6 +59,9 @@ from common.help import (
     show,
 )
 
+NOT_OF_A_RUN = ("hydra", "study", "budget")
+"""Sections and keys that concern Hydra, or the sweep or study around a run."""
+
 ROOT = Path(__file__).resolve().parents[1]
 """Where train.py and the packages of the project lie."""
 
@@ -373,10 +376,15 @@ def check_config(cfg: DictConfig) -> None:
         raise refusal(problems)
 
 
+def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
+    """The validation metrics of a config's task, each with the mode in which it is better."""
+    return _schema(OmegaConf.to_container(cfg.task, resolve=True)).METRICS
+
+
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The plain container without ``hydra``; interpolations still see the whole config."""
+    """The plain container of what concerns a run; interpolations still see the whole config."""
     data: dict[str, Any] = {}
-    for name in (str(name) for name in cfg if name != "hydra"):
+    for name in (str(name) for name in cfg if name not in NOT_OF_A_RUN):
         try:
             value = MISSING if OmegaConf.is_missing(cfg, name) else cfg[name]
             container = OmegaConf.is_config(value)

@@ -61,6 +61,7 @@ class Phase:
 
     Attributes:
         name: also the folder of its trials; empty for a sweep, whose trials lie in the study's.
+        seeded: whether its trials have a word ``seed=``; those of a plain sweep have none.
         base: the overrides that all its trials share, earlier winners included.
         declared: the values of each swept key as typed, whether or not they ever ran.
         sampled_from: size of the grid that ``sample`` drew from.
@@ -75,6 +76,7 @@ class Phase:
     kind: Kind
     objective: dict[str, str]
     seeds: list[int]
+    seeded: bool = True
     base: list[str] = field(default_factory=list)
     declared: dict[str, list[str]] = field(default_factory=dict)
     candidates: list[Candidate] = field(default_factory=list)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Container, Sequence
+from functools import lru_cache
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -62,11 +63,17 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         hydra.errors.OverrideParseException: if one is not in Hydra's grammar.
         ValueError: if one sweeps over several values.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = [_parse(word) for word in overrides]
     for override in parsed:
         if override.is_sweep_override():
             raise ValueError(f"{override.input_line} is a sweep, not one trial's override")
     return parsed
+
+
+@lru_cache(maxsize=4096)
+def _parse(word: str) -> Override:
+    """Trials share most of their words, and Hydra's grammar is slow to read."""
+    return OverridesParser.create().parse_overrides([word])[0]
 
 
 def _safe_text(overrides: Sequence[Override]) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from common.errors import Problem
 from common.history import Row, read_history
@@ -20,6 +23,7 @@ class TrialResult:
     seed: int
     directory: Path
     record: RunRecord | None
+    _rows: list[Row] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def value(self) -> float:
@@ -27,8 +31,13 @@ class TrialResult:
         return math.nan if self.record is None else objective_value(self.record)
 
     def history(self) -> list[Row]:
-        """``metrics.csv``: one row per epoch."""
-        return read_history(self.directory)
+        """``metrics.csv``: one row per epoch, read once; none if it cannot be read."""
+        if self._rows is None:
+            try:
+                self._rows = read_history(self.directory)
+            except OSError:
+                self._rows = []
+        return self._rows
 
 
 @dataclass
@@ -38,11 +47,10 @@ class CandidateResult:
     plan: journal.Candidate
     trials: list[TrialResult]
 
-    @property
-    def settings(self) -> dict[str, object]:
+    @cached_property
+    def settings(self) -> dict[str, Any]:
         """The values of the keys that the phase set, as Hydra parsed them."""
-        parsed = parse_overrides(self.plan.overrides)
-        return {override.key_or_group: override.value() for override in parsed}
+        return settings_of(self.plan.overrides)
 
     @property
     def values(self) -> dict[int, float]:
@@ -56,6 +64,11 @@ class PhaseResult:
 
     plan: journal.Phase
     candidates: list[CandidateResult]
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """The settings that all its trials share."""
+        return settings_of(self.plan.base)
 
 
 @dataclass
@@ -72,12 +85,17 @@ class StudyResult:
         return self.plan.directory
 
 
+def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """The values of overrides, one value each, by key; of two for one key the later one counts."""
+    return {one.key_or_group: one.value() for one in parse_overrides(overrides)}
+
+
 def objective_value(record: RunRecord) -> float:
     """The objective of a completed run; NaN if it is undefined.
 
     Scores are fractions: a negative one (torchmetrics' mAP of -1) means that nothing was measured.
     """
-    value = record.objective["value"]
+    value = record.objective.get("value")
     if record.status != "completed" or value is None or not math.isfinite(value):
         return math.nan
     return math.nan if record.objective["mode"] == "max" and value < 0 else float(value)

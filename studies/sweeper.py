@@ -1,43 +1,40 @@
-"""What an ``-m`` line does: expand it, check every trial, launch, tell what came out.
+"""What ``study=NAME`` and ``-m`` do: plan, check, run phase by phase, carry winners on.
 
-The steps know nothing of each other, so that a study of several phases can repeat them with
-overrides that grow from phase to phase.
+A sweep (``-m``) is a study of one phase. Everything that is decided follows from the records of
+the runs, so that the same command continues a study that was stopped anywhere.
 """
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from common.command_line import one_line
 from common.errors import Problem, UserError, collect, say
-from common.record import RunRecord, previous_run, read_record
-from studies.naming import parse_overrides, trial_name
-from studies.table import (
-    UNFINISHED,
-    best_row,
-    format_table,
-    sweep_table,
-    trial_labels,
-    unfinished,
-    write_csv,
-)
+from common.help import refusal as refuse
+from common.record import RunRecord, environment, read_record
+from studies import journal
+from studies.compose import Composer, Reasons, context, reasons_of, refusal
+from studies.journal import Journal, read_journal
+from studies.launching import Crew, settled
+from studies.naming import parse_overrides
+from studies.overrides import merge
+from studies.phases import Runner
+from studies.plan import Planner, Stage, foreign_runs, remembered, swept
+from studies.schema import Phase, Study, read_study
+from studies.show import plan_text
+from studies.table import trial_labels
 
-TABLE = "sweep.csv"
 RUN_LOG = "run.log"
+LOCK = ".lock"
 HYDRAS_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
@@ -47,20 +44,6 @@ class SweepFailed(UserError):
     """The sweep ran, but not every trial completed."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One cell of the sweep: the overrides that make it and the directory that it runs in."""
-
-    overrides: tuple[str, ...]
-    directory: Path
-
-    @property
-    def launched_as(self) -> list[str]:
-        """The overrides, and one more that puts the trial into its directory."""
-        quoted = QuotedString(self.directory.name, Quote.single).with_quotes()
-        return [*self.overrides, f"hydra.sweep.subdir={quoted}"]
 
 
 def is_phasewise(config: DictConfig) -> bool:
@@ -76,7 +59,7 @@ def sweep(
     launcher: Launcher,
     max_batch_size: int | None = None,
 ) -> list[Sequence[JobReturn]]:
-    """Run every combination of the values on an ``-m`` line and print their table.
+    """Run a study, or every combination of the values on an ``-m`` line, as far as it is not done.
 
     Jobs that leave no record (``evaluate.py -m``) get no table; what they return or raise is
     passed on, as Hydra's own sweeper does.
@@ -86,7 +69,8 @@ def sweep(
         config: what Hydra composed for the sweep as a whole.
         config_loader: Hydra's, which composes the trials.
         launcher: any of Hydra's.
-        max_batch_size: most trials that the launcher gets at once; ``None`` for all.
+        max_batch_size: most trials that the launcher gets at once; ``None`` for one by one in this
+            process, all at once elsewhere.
 
     Returns:
         What the jobs returned, batch by batch.
@@ -95,84 +79,129 @@ def sweep(
         UserError: before anything runs, if a trial's config is not valid.
         SweepFailed: after everything ran, if a trial did not complete.
     """
-    trials = check(expand(arguments, config_loader), config=config, config_loader=config_loader)
-    size = len(trials) if max_batch_size is None else max_batch_size
-    if size < 1:
-        raise UserError(f"hydra.sweeper.max_batch_size={size} must be null or at least 1")
-    sweep_dir = prepare(config)
-    returns: list[Sequence[JobReturn]] = []
+    crew = Crew(launcher, max_batch_size)
+    study, scaled = read_study(config)
+    directory = Path(str(config.hydra.sweep.dir))
+    here = context(config)
+    known = remembered(read_journal(directory), here)
+    composer = Composer(config, config_loader, known)
+    planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
+    tests = bool(study.phases) and config.test is not False
+    book, first = _plan(arguments, config, study, scaled, planner)
+    book.context = here
+    _say_plan(book, first)
+    if study.dry_run:
+        return []
+    prepare(config)
+    runner = Runner(book, study, planner, crew, test=tests)
+    with _alone(directory):
+        _run(runner, first)
+    return crew.returns
+
+
+def _plan(
+    arguments: Sequence[str],
+    config: DictConfig,
+    study: Study,
+    scaled: Sequence[str],
+    planner: Planner,
+) -> tuple[Journal, Stage]:
+    """The journal with all phases as they would start from the starting configuration.
+
+    Raises:
+        UserError: all that is wrong with any trial.
+    """
+    words = swept(config, arguments)
+    _refuse_mixtures(words, arguments, config, study)
+    chosen = [word for word in words if word.startswith("study=")]
+    base = merge(chosen, scaled, words) if study.phases else []
+    study.phases = study.phases or {"": Phase(overrides=words)}
+    stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
+    reasons: Reasons = {}
+    for problems in [*(stage.problems for stage in stages), foreign_runs(stages[0])]:
+        for reason, names in problems.items():
+            reasons.setdefault(reason, []).extend(names)
+    if reasons:
+        sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
+        raise refusal(reasons, sum(sizes))
+    book = Journal(
+        planner.directory,
+        study.name or "sweep",
+        str(config.task.name),
+        list(arguments),
+        planner.objective,
+        planner.seeds or stages[0].phase.seeds,
+        base=list(base),
+        phases=[stage.phase for stage in stages],
+        budget=str(config.budget),
+        adopt=study.adopt,
+        refit=study.refit,
+        hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
+    )
+    return book, stages[0]
+
+
+def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> Stage:
+    """A phase as it would start from the starting configuration."""
     try:
-        for first in range(0, len(trials), size):
-            batch = launch(trials[first : first + size], launcher, first)
-            returns.append(batch)
-    except BaseException:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
-        show(outcomes(trials, returns), sweep_dir)
-        raise
-    records = outcomes(trials, returns)
-    if not show(records, sweep_dir):
-        for job in (job for batch in returns for job in batch):
-            _ = job.return_value  # raises what the job raised
-    elif any(record.status != "completed" for record in records):
-        raise SweepFailed(_failures(records))
-    return returns
+        if spec.rerun is None:
+            return planner.stage(name, spec, base)
+        return planner.rerun(name, spec, base, [base])  # of as many as it will find
+    except (UserError, HydraException) as error:
+        if not name:
+            raise
+        phase = journal.Phase(name, "grid", {}, [])
+        reasons = {f"study.phases.{name}: {reason}": [name] for reason in reasons_of(error)}
+        return Stage(phase, spec, problems=reasons)
 
 
-def expand(arguments: Sequence[str], config_loader: ConfigLoader) -> list[tuple[str, ...]]:
-    """All combinations of an ``-m`` line's values, in the order of Hydra's own sweeper, each once.
-
-    Raises:
-        UserError: if there is none.
-        hydra.errors.HydraException: for a line that Hydra cannot read, or a continuous interval.
-    """
-    parser = OverridesParser.create(config_loader=config_loader)
-    overrides = parser.parse_overrides(list(arguments))
-    combinations = [tuple(one) for one in BasicSweeper.split_arguments(overrides, None)[0]]
-    if not combinations:
-        raise UserError("the sweep has no trial: one of its keys has no values")
-    once: dict[str, tuple[str, ...]] = {}
-    for combination in combinations:
-        once.setdefault(trial_name(combination), combination)
-    if repeated := len(combinations) - len(once):
-        log.info("%d of %d trials are repetitions and run once", repeated, len(combinations))
-    return list(once.values())
-
-
-def check(
-    combinations: Sequence[tuple[str, ...]], *, config: DictConfig, config_loader: ConfigLoader
-) -> list[Trial]:
-    """Compose and check the config of every trial, so that nothing runs if one of them is wrong.
-
-    Raises:
-        UserError: all that is wrong, each with the first trial that has it; or trials are to be
-            named by another rule.
-    """
-    from common.schema import check_config  # pydantic takes a while
-
+def _refuse_mixtures(
+    words: Sequence[str], arguments: Sequence[str], config: DictConfig, study: Study
+) -> None:
+    """What can be typed and composed, but means nothing that anybody could want."""
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     if isinstance(raw, dict) and raw["subdir"] != HYDRAS_SUBDIR:
         raise UserError(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
-    _ = str(config.hydra.sweep.dir)  # settles its ${now:...}, which all trials then take over
-    trials: list[Trial] = []
-    reasons: dict[str, list[str]] = {}
-    lead = _varying_keys(combinations)
-    for overrides in combinations:
-        name = trial_name(overrides, lead)
+    if not study.phases:
+        if config.budget != "full":
+            raise refuse([Problem(f"budget={config.budget}", "is for study=NAME")])
+        return
+    problems = []
+    for word in words:
         try:
-            composed = config_loader.load_sweep_config(config, list(overrides))
-            trials.append(Trial(overrides, Path(str(composed.hydra.sweep.dir)) / name))
-            with open_dict(composed):
-                del composed["hydra"]
-            check_config(composed)
-            previous_run(trials[-1].directory, composed)
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            for reason in _reasons(error):
-                reasons.setdefault(reason, []).append(name)
-    if reasons:
-        raise _refusal(reasons, len(combinations))
-    return trials
+            parse_overrides([word])
+        except ValueError:
+            reason = "several values of a key are a phase's; in a study each word has one value"
+            problems.append(Problem(word, reason))
+    if problems:
+        raise refuse(problems)
+
+
+def _objective(config: DictConfig) -> dict[str, str]:
+    return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
+
+
+def _say_plan(book: Journal, first: Stage) -> None:
+    """What will run, and what was found of an earlier call."""
+    found = {}
+    for _, _, trial in book.trials():
+        record = read_record(book.directory / trial.directory)
+        if record is not None and record.fingerprint == trial.fingerprint and settled(record):
+            found[trial.directory] = record
+    say(plan_text(book, len(found)))
+    commits = {str(record.environment.get("git")) for record in found.values()}
+    now = str(environment().get("git"))
+    if found and commits != {now}:
+        say(
+            f"note: the code has changed: {', '.join(sorted(commits))} computed what is done, "
+            f"now it is {now}; hydra.sweep.dir=DIR begins anew elsewhere"
+        )
+    failed = sum(record.status not in ("completed", "paused") for record in found.values())
+    if failed:
+        say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
 
 
 def prepare(config: DictConfig) -> Path:
@@ -193,94 +222,89 @@ def prepare(config: DictConfig) -> Path:
     return sweep_dir
 
 
-def launch(trials: Sequence[Trial], launcher: Launcher, first: int) -> Sequence[JobReturn]:
-    """Run a batch of trials; a job that fails is a `JobReturn` that says so.
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the study's lock, which the system releases when this process dies.
 
-    Args:
-        trials: of the batch.
-        launcher: any of Hydra's.
-        first: number of the first job, counted over all batches.
+    Raises:
+        UserError: another process holds it.
     """
-    return launcher.launch([trial.launched_as for trial in trials], initial_job_idx=first)
+    lock = FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{directory}: another process is at work on this study; wait for it, or choose "
+            "another place with hydra.sweep.dir=DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def outcomes(trials: Sequence[Trial], returns: Sequence[Sequence[JobReturn]]) -> list[RunRecord]:
-    """The record of every trial, corrected by what the launcher saw.
+def _run(runner: Runner, first: Stage) -> None:
+    """Run all phases; the journal says how that ended.
 
-    A trial without a record, or whose record still says ``running``, is ``failed`` if its job
-    raised, else ``unfinished``; one that says ``completed`` is ``failed`` if its job raised.
-
-    Args:
-        trials: all of them, in the order launched.
-        returns: of the batches that came to an end.
+    Raises:
+        SweepFailed: a trial did not complete.
     """
-    jobs: list[JobReturn | None] = [job for batch in returns for job in batch]
-    jobs += [None] * (len(trials) - len(jobs))
-    return [_outcome(trial, job) for trial, job in zip(trials, jobs, strict=True)]
-
-
-def show(records: Sequence[RunRecord], sweep_dir: Path) -> bool:
-    """Print the table and write it as CSV, if a trial left a record; tell whether one did."""
+    book = runner.book
+    try:
+        runner.run(first)
+    except BaseException as stop:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
+        book.status = "interrupted" if isinstance(stop, KeyboardInterrupt) else "failed"
+        book.write()
+        raise
+    records = [runner.crew.outcome(job) for _, job in runner.jobs()]
     if not any(record.fingerprint for record in records):
-        return False
-    table = sweep_table(records)
-    path = sweep_dir / TABLE
-    write_csv(table, path)
-    mark = "" if best_row(table) is None else f"* best {table.attrs['objective']}; "
-    say(f"\n{format_table(table)}\n\n{mark}unrounded in {path}")
-    return True
+        for job in (job for batch in runner.crew.returns for job in batch):
+            _ = job.return_value  # raises what the job raised
+        return
+    if bad := _failed(runner, records):
+        book.status = "failed"
+        book.write()
+        raise SweepFailed(_failures(book, bad, records))
+    book.status = "completed"
+    book.write()
 
 
-def _outcome(trial: Trial, job: JobReturn | None) -> RunRecord:
-    record = read_record(trial.directory) or unfinished(trial.directory, trial.overrides)
-    if job is not None and job.status == JobStatus.FAILED:
-        if record.status in ("completed", "running", UNFINISHED):
-            # `return_value` would raise it, and print to stderr first
-            error = job._return_value
-            return replace(record, status="failed", error=f"{type(error).__name__}: {error}")
-    elif record.status in ("running", UNFINISHED):
-        return replace(record, status=UNFINISHED, error="left no final record")
-    return record
+def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """The trials that neither completed nor were stopped by halving, each with a final record."""
+    pruned = {
+        trial.directory
+        for _, candidate, trial in runner.book.trials()
+        if candidate.epochs is not None
+    }
+    bad = {}
+    for (stage, job), record in zip(runner.jobs(), records, strict=True):
+        if record.status == "completed" or (record.status == "paused" and job.subdir in pruned):
+            continue
+        bad[job.subdir] = record
+        there = read_record(job.directory)
+        if record.status == "failed" and (there is None or there.status == "running"):
+            written = RunRecord.start(
+                job.directory,
+                task=runner.book.task,
+                fingerprint=job.fingerprint,
+                overrides=job.words,
+                seed=None,
+                metric=stage.phase.objective["metric"],
+                mode=stage.phase.objective["mode"],
+            )
+            written.finish("failed", error=record.error)
+    return bad
 
 
-def _varying_keys(combinations: Sequence[tuple[str, ...]]) -> set[str]:
-    """The keys in which trials differ; all list the same keys in the same order."""
-    columns = (column for column in zip(*combinations, strict=True) if len(set(column)) > 1)
-    return {parse_overrides(column[:1])[0].key_or_group for column in columns}
-
-
-def _reasons(error: Exception) -> list[str]:
-    """The single problems of an error, without what frames them."""
-    from common.help import ADVICE
-
-    if isinstance(error, UserError):
-        lines = [line for line in str(error).splitlines() if line != ADVICE]
-        problems = [line.strip() for line in lines if line.startswith("  ")]
-        return problems or lines
-    foreign = re.match(r"Could not override '(.+?)'", str(error))
-    return [f"{foreign[1]}: no such key" if foreign else one_line(error)]
-
-
-def _refusal(reasons: dict[str, list[str]], total: int) -> UserError:
-    from common.help import ADVICE
-
-    problems = []
-    for reason, names in reasons.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        where = "" if len(names) == total else f" (trial {names[0]}{more})"
-        key, colon, text = reason.partition(": ")
-        problems.append(Problem(key, text + where) if colon else Problem("config", reason + where))
-    return collect("settings cannot be used; no trial was run", problems, ADVICE)
-
-
-def _failures(records: Sequence[RunRecord]) -> str:
+def _failures(book: Journal, bad: dict[str, RunRecord], records: Sequence[RunRecord]) -> str:
     """Which trials did not complete, why, and where each one's log is."""
+    labels = dict(zip((r.directory for r in records), trial_labels(records), strict=True))
     problems = []
-    for record, label in zip(records, trial_labels(records), strict=True):
-        if record.status != "completed":
-            reason = (record.error or "no reason recorded").strip().partition("\n")[0]
-            path = record.directory / RUN_LOG
-            see = f"; see {path}" if path.exists() and path.stat().st_size else ""
-            problems.append(Problem(label, f"{record.status}: {reason}{see}"))
+    for subdir, record in bad.items():
+        reason = (record.error or "no reason recorded").strip().partition("\n")[0]
+        path = record.directory / RUN_LOG
+        see = f"; see {path}" if path.exists() and path.stat().st_size else ""
+        label = subdir if book.phases[0].name else labels[record.directory]
+        problems.append(Problem(label, f"{record.status}: {reason}{see}"))
     what = f"of {len(records)} trials did not complete"
-    return str(collect(what, problems, "the table above holds all of them"))
+    return str(collect(what, problems, "the tables above hold all of them"))

@@ -64,7 +64,7 @@ def test_a_sweep_prints_its_table(app: Path) -> None:
         record = read_record(app / "out" / name)
         assert record is not None
         assert row["trial"] == name
-        assert record.overrides[2] == "trainer.max_epochs=3"
+        assert record.overrides[1] == "trainer.max_epochs=3"
         assert all(not word.startswith("hydra") for word in record.overrides)
 
 
@@ -94,7 +94,7 @@ def test_failing_trials_stop_nothing_and_lose_nothing(app: Path) -> None:
         f"  optimizer.lr=4: failed: RuntimeError: died half-way; see {log}",
         "  optimizer.lr=5: diverged: the loss became NaN",
         "  optimizer.lr=8: unfinished: left no final record",
-        "the table above holds all of them",
+        "the tables above hold all of them",
     ]
 
 
@@ -154,7 +154,7 @@ def test_a_trial_of_another_config_is_refused_before_anything_runs(app: Path) ->
 def test_repetitions_run_once_in_the_order_typed(app: Path) -> None:
     done = sweep(app, "optimizer.lr=1e-2,1e-3,0.01")
     assert done.returncode == 0, done.stderr
-    assert "1 of 3 trials are repetitions" in done.stdout
+    assert "repeat another one and are left out: 1" in done.stdout
     assert [row["optimizer.lr"] for row in rows(app)] == ["0.01", "0.001"]
     assert {path.read_text() for path in app.glob("out/*/calls")} == {"x"}
 
@@ -171,14 +171,19 @@ def test_globs_and_lists_of_lists(app: Path) -> None:
     assert [row["data.augment"] for row in rows(app)] == ["[]", "[{flip:{p:0.5}}]"] * 2
 
 
-def test_a_second_sweep_calls_every_trial_and_believes_no_old_record(app: Path) -> None:
-    """What a finished trial does when it is called again is the job's affair."""
-    assert sweep(app, "optimizer.lr=1e-2,1e-3").returncode == 0
-    toy = app / "toy.py"
-    toy.write_text(toy.read_text().replace("if lr == 3.0:", "if lr == 0.001:"))
-    assert sweep(app, "optimizer.lr=1e-2,1e-3").returncode == 1
-    assert [row["status"] for row in rows(app)] == ["completed", "failed"]
-    assert (app / "out" / "optimizer.lr=0.01" / "calls").read_text() == "xx"
+def test_a_second_sweep_calls_only_what_is_not_done(app: Path) -> None:
+    assert sweep(app, "optimizer.lr=1e-2,5").returncode == 1
+    done = sweep(app, "optimizer.lr=1e-2,5,0.0010")
+    assert done.returncode == 1
+    assert "2 of 3 trials are done" in done.stdout
+    assert "not run again because they failed: 1; study.retry_failed=true" in done.stdout
+    assert [row["status"] for row in rows(app)] == ["completed", "diverged", "completed"]
+    calls = {path.parent.name: path.read_text() for path in app.glob("out/*/calls")}
+    assert set(calls.values()) == {"x"}
+    assert sweep(app, "optimizer.lr=1e-2,5", "study.retry_failed=true").returncode == 1
+    calls = {path.parent.name: path.read_text() for path in app.glob("out/*/calls")}
+    assert calls["optimizer.lr=5"] == "xx"
+    assert calls["optimizer.lr=0.01"] == "x"
 
 
 def test_settings_of_the_sweep_itself(app: Path) -> None:

@@ -1,0 +1,73 @@
+"""Successive halving: all trials for a few epochs, the better part of them on and on.
+
+Jamieson and Talwalkar, Non-stochastic Best Arm Identification and Hyperparameter Optimization,
+AISTATS 2016. A trial keeps the learning-rate schedule of its full length and is continued from its
+checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from common.history import read_history
+from studies.plan import Job, Stage
+from studies.selection import survivors
+
+log = logging.getLogger(__name__)
+
+Launch = Callable[[Sequence[Job], int | None], None]
+
+
+def halve(stage: Stage, launch: Launch) -> None:
+    """Run the trials of a stage rung by rung; the incumbent is never dropped.
+
+    Who goes on depends on the epochs up to the rung alone, so that a study that was killed decides
+    the same again.
+
+    Args:
+        stage: ``spec.halving`` has the epochs of the first rung and the factor between rungs.
+        launch: runs trials up to an epoch, those that have not come so far.
+    """
+    settings, phase = stage.spec.halving, stage.phase
+    assert settings is not None
+    assert stage.epochs is not None
+    phase.epochs_saved = 0
+    alive = [row for row, jobs in enumerate(stage.jobs) if jobs]
+    for rung in rungs(settings.epochs, settings.factor, stage.epochs):
+        pause = rung if rung < stage.epochs else None
+        launch([job for row in alive for job in stage.jobs[row]], pause)
+        if rung == stage.epochs:
+            return
+        values = [value_at(stage.jobs[row], rung, phase.objective) for row in alive]
+        count = math.ceil(len(alive) / settings.factor)
+        kept = {alive[place] for place in survivors(values, count, phase.objective["mode"])}
+        for row in alive:
+            if row not in kept and row != phase.incumbent:
+                phase.candidates[row].epochs = rung
+                phase.epochs_saved += (stage.epochs - rung) * len(stage.jobs[row])
+        alive = [row for row in alive if phase.candidates[row].epochs is None]
+        log.info("\nafter %d epochs %d of %d go on", rung, len(alive), len(values))
+
+
+def rungs(first: int, factor: float, epochs: int) -> list[int]:
+    """After how many epochs is compared: 2, 6, 18 of 18 by a factor of 3; the last is the end."""
+    found = []
+    rung = float(first)
+    while round(rung) < epochs:
+        found.append(round(rung))
+        rung *= factor
+    return [*found, epochs]
+
+
+def value_at(jobs: Sequence[Job], rung: int, objective: dict[str, str]) -> float:
+    """The best value of the objective up to an epoch, as the mean over the seeds, or NaN."""
+    sign = 1 if objective["mode"] == "max" else -1
+    best = []
+    for job in jobs:
+        rows = [row for row in read_history(job.directory) if row["epoch"] <= rung]
+        values = [row.get(objective["metric"], math.nan) for row in rows]
+        best.append(max((sign * v for v in values if math.isfinite(v)), default=math.nan))
+    return sign * fmean(best)

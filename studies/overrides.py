@@ -1,0 +1,102 @@
+"""Overrides of trials: expanded from what a phase says, put together, and taken apart again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from common.errors import UserError
+from studies.naming import parse_overrides, trial_name
+
+SEED = "seed"
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The configurations of a phase.
+
+    Attributes:
+        cells: overrides of each, without its seed, in the order of Hydra's own sweeper.
+        seeds: the values of a swept ``seed``, which repeats and does not compete.
+        declared: the values of each key that varies, as text, in the order typed.
+        sampled_from: how many there were before ``sample`` drew.
+        repeated: how many were the same as another one.
+    """
+
+    cells: list[Words]
+    seeds: list[int]
+    declared: dict[str, list[str]]
+    sampled_from: int | None = None
+    repeated: int = 0
+
+
+def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader) -> Grid:
+    """All combinations of the values of each line, each cell once.
+
+    Raises:
+        UserError: if there is none.
+        hydra.errors.HydraException: for a line that Hydra cannot read, or a continuous interval.
+    """
+    combinations = [cell for line in lines for cell in _product(line, loader)]
+    if not combinations:
+        raise UserError("the sweep has no trial: one of its keys has no values")
+    seeds: dict[int, None] = {}
+    once: dict[str, Words] = {}
+    for combination in combinations:
+        overrides = parse_overrides(combination)
+        plain = [o for o in overrides if o.key_or_group != SEED]
+        if len(plain) < len(overrides):
+            seeds |= {_seed(override): None for override in overrides if override not in plain}
+        cell = tuple(str(override.input_line) for override in plain)
+        once.setdefault(trial_name(cell), cell)
+    cells = list(once.values())
+    repeated = len(combinations) - len(cells) * max(len(seeds), 1)
+    return Grid(cells, list(seeds), _declared(cells), repeated=max(repeated, 0))
+
+
+def draw(grid: Grid, count: int, seed: int) -> Grid:
+    """A random part of a grid, in its order; the same for the same seed."""
+    if count >= len(grid.cells):
+        return grid
+    rows = sorted(random.Random(seed).sample(range(len(grid.cells)), count))
+    cells = [grid.cells[row] for row in rows]
+    return Grid(cells, grid.seeds, grid.declared, len(grid.cells), grid.repeated)
+
+
+def merge(*lists: Iterable[str]) -> list[str]:
+    """One list in which the last word of each key counts, at its last place."""
+    found: dict[str, str] = {}
+    for word in (word for words in lists for word in words):
+        key = parse_overrides([word])[0].get_key_element().lstrip("+~")
+        found.pop(key, None)
+        found[key] = word
+    return list(found.values())
+
+
+def _seed(override: Override) -> int:
+    value = override.value()
+    if not isinstance(value, int) or value < 0:
+        raise UserError(f"seed={value}: must be a whole number in [0, 2**32)")
+    return value
+
+
+def _product(line: Sequence[str], loader: ConfigLoader) -> list[Words]:
+    overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(line))
+    return [tuple(cell) for cell in BasicSweeper.split_arguments(overrides, None)[0]]
+
+
+def _declared(cells: Sequence[Words]) -> dict[str, list[str]]:
+    """The values that each key takes, of keys that do not have the same one everywhere."""
+    values: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        for override in parse_overrides(cell):
+            text = override.get_value_element_as_str() if override.value_type else "(removed)"
+            values.setdefault(override.key_or_group, {})[text] = None
+    return {key: list(texts) for key, texts in values.items() if len(texts) > 1}

@@ -1,0 +1,250 @@
+"""Runs the phases of a study one after the other; each starts from the winners before it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+from common.record import RunRecord, read_record
+from studies import journal
+from studies.halving import halve
+from studies.launching import Crew
+from studies.overrides import merge
+from studies.plan import REFIT, Job, Planner, Stage, foreign_runs
+from studies.progress import Progress
+from studies.results import objective_value
+from studies.schema import Phase, Study
+from studies.selection import Decision, select
+from studies.show import say_decision, show_trials
+
+SUPERSEDED = "superseded"
+TEST = "test"
+
+log = logging.getLogger(__name__)
+
+
+class Runner:
+    """Runs what a journal has planned and writes down what came of it.
+
+    Args:
+        book: the journal, with a planned phase for each of ``study.phases``.
+        study: the settings.
+        planner: builds the stages again, from the winners.
+        crew: runs the trials.
+
+    Attributes:
+        stages: what ran so far.
+    """
+
+    def __init__(
+        self, book: journal.Journal, study: Study, planner: Planner, crew: Crew, *, test: bool
+    ) -> None:
+        self.book = book
+        self.study = study
+        self.planner = planner
+        self.crew = crew
+        self.test = test
+        self.stages: list[Stage] = []
+        self._computed: dict[str, Job] = {}
+
+    def run(self, first: Stage) -> None:
+        """Run all phases, then look at the test data.
+
+        Args:
+            first: the first phase as planned.
+        """
+        base = self.book.base
+        for number, (name, spec) in enumerate(self.study.phases.items()):
+            if number == 0:
+                stage = first
+            elif spec.rerun is not None:
+                stage = self._rerun(name, spec, base)
+            else:
+                stage = self.planner.stage(name, spec, base, incumbent=True)
+            self._run_stage(stage, number)
+            winner = stage.phase.winner
+            if winner is not None:
+                base = merge(base, stage.phase.candidates[winner].overrides)
+        if self.test:
+            self._run_stage(self._test_stage(base), len(self.study.phases))
+
+    def jobs(self) -> Iterator[tuple[Stage, Job]]:
+        """All trials so far, each directory once."""
+        seen = set()
+        for stage in self.stages:
+            for job in (job for jobs in stage.jobs for job in jobs):
+                if job.subdir not in seen:
+                    seen.add(job.subdir)
+                    yield stage, job
+
+    def records(self, stage: Stage) -> list[RunRecord]:
+        """The records of a stage's trials, each with the overrides that its phase gave it."""
+        found = []
+        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
+            for seed, job in zip(stage.phase.seeds, jobs, strict=True):
+                extra = [f"seed={seed}"] if stage.phase.seeded else []
+                words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
+                found.append(replace(self.crew.outcome(job), overrides=words))
+        return found
+
+    def _run_stage(self, stage: Stage, number: int) -> None:
+        phase = stage.phase
+        self.stages.append(stage)
+        self.book.phases[number:] = [phase, *self.book.phases[number + 1 :]]
+        if number:
+            _set_aside(stage, self.book.directory)
+        self._reuse(stage)
+        phase.status = "running"
+        self.book.write()
+        more = [f"study.isolate={str(self.study.isolate).lower()}"] if self.study.isolate else []
+        if phase.kind == TEST:
+            more.append("test=true")
+        try:
+            if stage.spec.halving is not None:
+                halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
+            else:
+                self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
+        finally:
+            show_trials(phase, self.records(stage), self.book.directory)
+        if phase.kind != TEST:
+            self._decide(stage)
+        phase.status = "completed"
+        self.book.write()
+        for job in (job for jobs in stage.jobs for job in jobs):
+            record = read_record(job.directory)
+            if record is not None and record.status == "completed":
+                self._computed.setdefault(job.fingerprint, job)
+
+    def _launch(
+        self, stage: Stage, jobs: Sequence[Job], more: Sequence[str], pause: int | None = None
+    ) -> None:
+        """Run those trials that are not done, each directory once, up to epoch ``pause``."""
+        unique = list({job.subdir: job for job in jobs}.values())
+        waiting = [job for job in unique if not self._is_done(job, stage, pause)]
+        later = sum(
+            len(candidate.trials)
+            for phase in self.book.phases[len(self.stages) :]
+            for candidate in phase.candidates
+        )
+        progress = Progress(
+            stage.phase.name,
+            len(unique),
+            len(unique) - len(waiting),
+            later,
+            stage.phase.objective["mode"],
+        )
+        for job in unique:
+            record = read_record(job.directory)
+            if record is not None and job not in waiting:
+                progress.note(job.name, record)
+        if done := len(unique) - len(waiting):
+            where = f"{stage.phase.name}: " if stage.phase.name else ""
+            log.info("\n%s%d of %d trials are done", where, done, len(unique))
+        words = [] if pause is None else [f"trainer.pause_after={pause}"]
+        self.crew.run(waiting, [*more, *words], progress)
+
+    def _is_done(self, job: Job, stage: Stage, pause: int | None) -> bool:
+        record = read_record(job.directory)
+        if record is None or record.fingerprint != job.fingerprint:
+            return False
+        if record.status == "paused":
+            return pause is not None and (record.cost.get("epochs") or 0) >= pause
+        if record.status != "completed":
+            return record.is_final and not self.study.retry_failed
+        # the phase's status is the earlier call's: its data may have no test split
+        return stage.phase.kind != TEST or record.test is not None
+
+    def _reuse(self, stage: Stage) -> None:
+        """Trials that an earlier phase, or an earlier candidate, computes are not run again."""
+        here: dict[str, Job] = {}
+        for row, jobs in enumerate(stage.jobs):
+            for column, job in enumerate(jobs):
+                chosen = job
+                if read_record(job.directory) is None:
+                    earlier = self._computed.get(job.fingerprint) or here.get(job.fingerprint)
+                    chosen = earlier or job
+                here.setdefault(job.fingerprint, chosen)
+                jobs[column] = chosen
+                stage.phase.candidates[row].trials[column].directory = chosen.subdir
+
+    def _decide(self, stage: Stage) -> None:
+        phase = stage.phase
+        values = [
+            {
+                seed: objective_value(self.crew.outcome(job))
+                for seed, job in zip(phase.seeds, jobs, strict=False)
+            }
+            for jobs in stage.jobs
+        ]
+        decision: Decision = select(
+            values,
+            phase.incumbent,
+            mode=phase.objective["mode"],
+            seeds=phase.seeds,
+            significant=self.study.adopt == "significant",
+            alpha=self.study.alpha,
+        )
+        phase.winner, phase.verdict = decision.winner, decision.verdict
+        phase.reason, phase.p_value = decision.reason, decision.p_value
+        say_decision(phase, values)
+
+    def _rerun(self, name: str, spec: Phase, base: Sequence[str]) -> Stage:
+        assert spec.rerun is not None
+        best = self._best(spec.rerun.top, self.planner.objective_of(spec), base)
+        return self.planner.rerun(name, spec, self.book.base, best)
+
+    def _best(
+        self, count: int, objective: dict[str, str], base: Sequence[str]
+    ) -> list[Sequence[str]]:
+        """The words of the best configurations of all phases, that of ``base`` first."""
+        sign = -1 if objective["mode"] == "max" else 1
+        ranked: list[tuple[float, list[str]]] = []
+        for stage in self.stages:
+            if stage.phase.objective != objective:
+                continue
+            for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
+                values = [objective_value(self.crew.outcome(job)) for job in jobs]
+                if values and all(map(math.isfinite, values)):
+                    words = merge(stage.phase.base, candidate.overrides)
+                    ranked.append((sign * fmean(values), words))
+        found: dict[frozenset[str], Sequence[str]] = {frozenset(base): base}
+        for _, words in sorted(ranked, key=lambda pair: pair[0]):
+            if len(found) < count:
+                found.setdefault(frozenset(words), words)
+        return list(found.values())
+
+    def _test_stage(self, base: Sequence[str]) -> Stage:
+        """The final configuration and, if it is another one, the starting one."""
+        seeds = self.planner.seeds or [self.planner.default_seed]
+        start = self.book.base
+        phase = journal.Phase(TEST, "test", self.book.objective, seeds, base=list(start))
+        stage = Stage(phase, Phase(overrides=["test=true"]))
+        own = [word for word in base if word not in start]
+        self.planner.add(stage, merge(own, REFIT if self.study.refit else []))
+        if own:
+            self.planner.add(stage, [])
+        return stage
+
+
+def _set_aside(stage: Stage, study: Path) -> None:
+    """Move away what an earlier call left of this phase when it started from another winner."""
+    moved = sorted({subdir for names in foreign_runs(stage).values() for subdir in names})
+    for subdir in moved:
+        number = 1
+        while (target := study / SUPERSEDED / f"{subdir}~{number}").exists():
+            number += 1
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(study / subdir, target)
+    if moved:
+        log.info(
+            "\n%s: %d trials of an earlier call started from another configuration; they are kept "
+            "in %s and run anew",
+            stage.phase.name,
+            len(moved),
+            study / SUPERSEDED / stage.phase.name,
+        )
