@@ -12,6 +12,7 @@ import lightning as L
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from common.callbacks import EpochLog, build_callbacks, is_paused, shows_progress
@@ -28,7 +29,7 @@ from common.logs import (
     only_our_words,
 )
 from common.module import Scores, TaskModule
-from common.record import RunRecord, Status
+from common.record import RunRecord, Status, wants_test
 from common.resources import (
     best_precision,
     check_devices,
@@ -69,21 +70,58 @@ class Job:
         try:
             self._run()
         except BaseException as error:
-            status, reason = _verdict(error)
+            status, reason = verdict(error)
             log_traceback(error)
             self._finish(status, reason)
             raise
 
-    def _run(self) -> None:
+    def test_completed(self) -> None:
+        """Look at the test split with what a completed run has kept; its record gains the figures.
+
+        Raises:
+            UserError: the run's checkpoint is gone.
+        """
+        kept = LAST if self.record.objective["epoch"] is None else BEST
+        checkpoint = self.directory / FOLDER / f"{kept}.ckpt"
+        if not checkpoint.is_file():
+            raise UserError(f"{checkpoint} is gone: without it this run cannot be tested")
+        log.info("testing the completed run in %s", self.directory)
+        try:
+            data = self._begin()
+            data.setup()
+            module = self._build(data)
+            module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+            with only_our_words():
+                self._test(data)
+            self._draw(data, "test")
+        except BaseException as error:
+            log_traceback(error)
+            raise
+        assert self.trainer is not None
+        if self.trainer.is_global_zero:
+            for name, scores in self.baselines.items():
+                self.record.baselines.setdefault(name, {}).update(scores)
+            self.record.test = self.test
+            self.record.write()
+
+    def _begin(self) -> StoreDataModule:
+        """The trainer, and the data, not yet read."""
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
         with only_our_words():
             self.trainer = self._trainer()  # first: it knows devices and trackers
-        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        return instantiate(self.cfg.data, seed=self.config["seed"])
+
+    def _build(self, data: StoreDataModule) -> TaskModule:
+        module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
+        self.module = module
+        return module
+
+    def _run(self) -> None:
+        data = self._begin()
+        assert self.trainer is not None
         self._read(data)
-        self.module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
-        assert self.module is not None
-        self._say_network(self.module)
+        self._say_network(self._build(data))
         self._start_from()
         self._score_baselines(data, "val")
         with only_our_words():
@@ -92,10 +130,9 @@ class Job:
                 self._finish("paused")
                 return
             self._restore_best()
-            if self._wants_test() and data.has_test():
-                self.test = self._evaluate_test(data)
-                self._score_baselines(data, "test")
-        self._draw(data)
+            if wants_test(self.cfg, trial=self.trial) and data.has_test():
+                self._test(data)
+        self._draw(data, "val", "test")
         self._finish("completed")
 
     def _read(self, data: StoreDataModule) -> None:
@@ -183,14 +220,11 @@ class Job:
             content = torch.load(best, map_location="cpu", weights_only=True)
             self.module.load_state_dict(content["state_dict"])
 
-    def _wants_test(self) -> bool:
-        wanted = self.config["test"]
-        return not self.trial if wanted == "auto" else wanted
-
-    def _evaluate_test(self, data: StoreDataModule) -> Scores:
+    def _test(self, data: StoreDataModule) -> None:
         assert self.trainer is not None
         (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
-        return {name: float(value) for name, value in scores.items()}
+        self.test = {name: float(value) for name, value in scores.items()}
+        self._score_baselines(data, "test")
 
     def _best(self) -> dict[str, float] | None:
         objective, rows = self.config["objective"], self.history.rows
@@ -198,31 +232,33 @@ class Job:
             return rows[-1] if rows and objective["metric"] in rows[-1] else None
         return self.history.best(objective["metric"], objective["mode"])
 
-    def _draw(self, data: StoreDataModule) -> None:
+    def _draw(self, data: StoreDataModule, *splits: str) -> None:
+        """Figures of splits, and of the epochs beside those of validation data."""
         count = self.config["figures"]["images"]
         assert self.trainer is not None
         assert self.module is not None
         if not count or not self.trainer.is_global_zero:
             return
-        device = self.trainer.strategy.root_device
-        figures = self.module.to(device).draw(data, "val", count)
-        embedding = self.module.embedding()
-        if self.test is not None:
-            tested = self.module.draw(data, "test", count)
+        module = self.module.to(self.trainer.strategy.root_device)
+        boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
+        figures: dict[str, Figure] = {}
+        if "val" in splits:
+            figures |= module.draw(data, "val", count)
+            if (embedding := module.embedding()) is not None:
+                for board in boards:
+                    log_embedding(board, embedding)
+            found = curves(self.history.rows, self.config["objective"], self._best())
+            if found is not None:
+                figures["curves"] = found
+        if "test" in splits and self.test is not None:
+            tested = module.draw(data, "test", count)
             figures |= {f"test_{name}": figure for name, figure in tested.items()}
-        found = curves(self.history.rows, self.config["objective"], self._best())
-        if found is not None:
-            figures["curves"] = found
         folder = self.directory / "figures"
         folder.mkdir(exist_ok=True)
-        boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png")
             for board in boards:
                 board.experiment.add_figure(name, figure, self.trainer.global_step)
-        if embedding is not None:
-            for board in boards:
-                log_embedding(board, embedding)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:
@@ -279,7 +315,7 @@ def _epochs_done(checkpoint: Path) -> int:
         raise UserError(f"{error}\nremove it to start this run anew") from error
 
 
-def _verdict(error: BaseException) -> tuple[Status, str]:
+def verdict(error: BaseException) -> tuple[Status, str]:
     """How a run ended that raised ``error``."""
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, UserError):

@@ -246,11 +246,24 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any] | str) -> RunReco
     )
 
 
-def is_done(record: RunRecord, cfg: DictConfig) -> bool:
+def is_done(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
     """Whether ``cfg`` asks for nothing that the run of ``record``, of the same config, lacks."""
-    pause = cfg.trainer.pause_after
-    paused = record.status == "paused" and pause is not None
-    return record.status == "completed" or (paused and record.cost.get("epochs", 0) >= pause)
+    if record.status == "paused":
+        pause = cfg.trainer.pause_after
+        return pause is not None and record.cost.get("epochs", 0) >= pause
+    return record.status == "completed" and not lacks_test(record, cfg, trial=trial)
+
+
+def lacks_test(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
+    """Whether a run has completed without the look at its test split that ``cfg`` asks for."""
+    there = record.data.get("counts", {}).get("test", 0)
+    wanted = there and wants_test(cfg, trial=trial)
+    return bool(record.status == "completed" and record.test is None and wanted)
+
+
+def wants_test(cfg: DictConfig, *, trial: bool) -> bool:
+    """Whether a run ends with a look at its test split; ``trial`` if it is part of a sweep."""
+    return not trial if cfg.test == "auto" else cfg.test
 
 
 def _parse(directory: Path, content: Any) -> RunRecord:

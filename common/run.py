@@ -17,15 +17,15 @@ from omegaconf import DictConfig
 
 from common.checkpoints import FOLDER, LAST
 from common.errors import OutOfMemoryError, RunFailedError
-from common.job import Job
+from common.job import Job, verdict
 from common.lock import locked
 from common.record import (
     RunRecord,
     environment,
     fingerprint,
     is_done,
+    lacks_test,
     previous_run,
-    read_record,
 )
 from common.resources import device_name
 from common.summary import summary_text
@@ -54,8 +54,8 @@ def train(
     """Train one model and leave its record, metrics, checkpoints and figures in ``directory``.
 
     A directory with an unfinished run of the same config continues from its last checkpoint; a
-    completed one is left as it is, and so is a paused one that is as far as
-    ``trainer.pause_after`` says.
+    completed one is left as it is, but for a look at the test split that is wanted now and was not
+    then; a paused one is left as it is where ``trainer.pause_after`` lies behind it.
 
     Args:
         cfg: composed and checked.
@@ -67,8 +67,8 @@ def train(
         The objective at its best epoch; None where it is undefined.
 
     Raises:
-        UserError: bad input, or ``directory`` holds another run; or, unless ``trial``, another
-            process trains there.
+        UserError: bad input; ``directory`` holds another run; it holds a completed one without its
+            checkpoint, and a test is wanted; unless ``trial``, another process trains there.
         RunFailedError: it did, was waited for, and did not complete.
         DivergedError: the loss is no longer finite.
         OutOfMemoryError: there is not enough memory.
@@ -76,10 +76,10 @@ def train(
     rank = getattr(rank_zero_only, "rank", 0)
     if rank:
         logging.disable(logging.INFO)  # the first device speaks for all, and holds the directory
-    record = _done(cfg, directory)
+    record = _done(cfg, directory, trial=trial)
     if record is None:
         with nullcontext(False) if rank else locked(directory, wait=trial) as waited:
-            record = _done(cfg, directory, waited=waited)
+            record = _done(cfg, directory, trial=trial, waited=waited)
             if record is None:
                 record = _train(cfg, directory, overrides, trial=trial)
     if not trial:
@@ -89,7 +89,9 @@ def train(
     return record.objective["value"]
 
 
-def _done(cfg: DictConfig, directory: Path, *, waited: bool = False) -> RunRecord | None:
+def _done(
+    cfg: DictConfig, directory: Path, *, trial: bool, waited: bool = False
+) -> RunRecord | None:
     """The record of an earlier run that leaves nothing to do.
 
     Raises:
@@ -98,35 +100,30 @@ def _done(cfg: DictConfig, directory: Path, *, waited: bool = False) -> RunRecor
     record = previous_run(directory, cfg)
     if record is None:
         return None
-    if is_done(record, cfg):
+    if is_done(record, cfg, trial=trial):
         _say(record, cfg, f"{directory} holds this run already, {record.status}\n")
         return record
-    if waited and record.is_final:
+    if waited and record.is_final and record.status != "completed":
         raise RunFailedError(record.error)
     return None
 
 
 def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial: bool) -> RunRecord:
-    """Begin a run, or go on with one; the directory is held."""
-    record = RunRecord.start(
-        directory,
-        task=cfg.task.name,
-        fingerprint=fingerprint(cfg),
-        overrides=overrides,
-        seed=cfg.seed,
-        metric=cfg.objective.metric,
-        mode=cfg.objective.mode,
-        environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
-        cost=_earlier_cost(directory),
-    )
+    """Begin a run, go on with one, or test one that has completed; the directory is held."""
+    previous = previous_run(directory, cfg)
+    if previous is not None and lacks_test(previous, cfg, trial=trial):
+        record, step = previous, Job.test_completed
+    else:
+        record, step = _start(cfg, directory, overrides, previous), Job.run
     try:
-        Job(cfg, directory, record, trial=trial).run()
+        step(Job(cfg, directory, record, trial=trial))
     except BaseException as error:
+        status, reason = verdict(error)
         _free(error)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
-        if record.status == "out_of_memory":
-            raise OutOfMemoryError(record.error) from error
+        if status == "out_of_memory":
+            raise OutOfMemoryError(reason) from error
         raise
     finally:
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
@@ -135,20 +132,31 @@ def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial:
     return record
 
 
+def _start(
+    cfg: DictConfig, directory: Path, overrides: Sequence[str], previous: RunRecord | None
+) -> RunRecord:
+    cost = {}
+    if previous is not None and (directory / FOLDER / f"{LAST}.ckpt").is_file():
+        cost = {key: value for key, value in previous.cost.items() if key == "seconds"}
+    return RunRecord.start(
+        directory,
+        task=cfg.task.name,
+        fingerprint=fingerprint(cfg),
+        overrides=overrides,
+        seed=cfg.seed,
+        metric=cfg.objective.metric,
+        mode=cfg.objective.mode,
+        environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
+        cost=cost,
+    )
+
+
 def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
     if record.status == "completed":  # the first of several devices writes the record
         log.info("%s%s", lead, summary_text(record))
     elif record.status == "paused":
         done, of = record.cost["epochs"], cfg.trainer.max_epochs
         log.info("%spaused after epoch %d of %d", lead, done, of)
-
-
-def _earlier_cost(directory: Path) -> dict[str, float]:
-    """What the part of a run has cost that goes on from its checkpoint, as far as it is known."""
-    previous = read_record(directory)
-    if previous is None or not (directory / FOLDER / f"{LAST}.ckpt").is_file():
-        return {}
-    return {key: value for key, value in previous.cost.items() if key == "seconds"}
 
 
 def _free(error: BaseException | None) -> None:
