@@ -29,7 +29,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.command_line import CommandLine, one_line
@@ -61,16 +61,16 @@ class Job:
     error: Exception | None = None
     log: Path | None = None
     place: tuple[str, Path] | None = None
-    """The override that chose where the output goes, and its value."""
+    """The override that chooses where the output goes, and its value, if the time is part of it."""
 
     def __call__(self, cfg: DictConfig) -> float | None:
         """Runs one job. The error of a single run is kept, for Hydra would talk about it first."""
         settings = HydraConfig.get()
         if settings.mode == RunMode.MULTIRUN:
-            self.place = "hydra.sweep.dir", Path(settings.sweep.dir)
             _check_values(cfg)  # not every sweeper has done so
             return self._run(cfg)
-        self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
+        if self.place is not None:
+            self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
         self.log = Path(settings.runtime.output_dir) / "run.log"
         try:
             return self._run(cfg)
@@ -125,15 +125,17 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def _again(job: Job, words: Sequence[str]) -> str:
     """How an interrupted run or sweep continues: the same command, in the same place."""
-    if job.place is None:
-        return ""
-    key, path = job.place
-    place = _short(path)
-    if not re.fullmatch(r"[\w./+-]+", place, re.ASCII):
-        place = QuotedString(place, Quote.single).with_quotes()
-    given = any(word.startswith(f"{key}=") for word in words)
-    command = ["python", sys.argv[0], *words, *([] if given else [f"{key}={place}"])]
+    command = ["python", sys.argv[0], *words]
+    if job.place is not None:
+        key, path = job.place
+        command = [word for word in command if not word.startswith(f"{key}=")]
+        command.append(f"{key}={_quoted(_short(path))}")
     return f"; to continue:\n{shlex.join(command)}"
+
+
+def _quoted(path: str) -> str:
+    plain = re.fullmatch(r"[\w./+-]+", path, re.ASCII)
+    return path if plain else QuotedString(path, Quote.single).with_quotes()
 
 
 def _short(path: Path) -> str:
@@ -156,7 +158,7 @@ def _run(job: Job, config_name: str) -> None:
     path = ["--config-path", str(config_dir)] if args.config_path else []
     sys.argv[1:] = [*args.overrides, *flags, *path]
     if not (args.shell_completion or args.hydra_help or args.info or args.experimental_rerun):
-        launched = _preflight(args, config_dir, name)
+        launched = _preflight(args, config_dir, name, job)
         sys.argv[1 : len(args.overrides) + 1] = launched
     if args.help:
         return
@@ -191,8 +193,10 @@ def _unknown_flag(word: str) -> str:
     return "no such flag" + (f"; keys have no dashes: {name}" if "=" in name else "")
 
 
-def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str) -> list[str]:
+def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str, job: Job) -> list[str]:
     """Composes the config once and refuses what is wrong with it; answers ``--help``.
+
+    Tells ``job`` its place, where a second call of the same command would choose another one.
 
     Returns:
         The overrides in the form that Hydra needs, see `CommandLine.launched`.
@@ -218,6 +222,11 @@ def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str) -> 
         if not sweep:
             previous_run(directory, cfg)  # Hydra would overwrite what it keeps of another run
         launched = line.launched() if sweep else line.words
+        raw = OmegaConf.to_container(cfg.hydra[kind], resolve=False)
+        if isinstance(raw, dict) and "${now:" in raw["dir"]:
+            job.place = f"hydra.{kind}.dir", Path(directory)
+            if sweep:  # the time of now, not that of Hydra's turn
+                launched = [*launched, f"hydra.sweep.dir={_quoted(directory)}"]
     HydraConfig.instance().cfg = None
     return launched
 

@@ -37,6 +37,7 @@ EXAMPLES = (
     ("data=voc data.root=PATH", "train on a folder in PASCAL VOC layout"),
     ("model.backbone=resnet34 optimizer.lr=3e-4", "change some keys"),
     ("-m model.activation=relu,gelu,leaky_relu", "compare three activations"),
+    ("study=demo", "a sequence of phases, each from the winner of the one before"),
     ("--cfg job", "print the composed config and stop"),
     ("task=reid data=veri --help", "the keys and defaults of other choices"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from studies.progress import Progress
 from studies.results import objective_value
 from studies.schema import Phase, Study
 from studies.selection import Decision, select
-from studies.show import say_decision, show_trials
+from studies.show import say_decision, say_final, show_trials
 
 SUPERSEDED = "superseded"
 TEST = "test"
@@ -71,7 +72,10 @@ class Runner:
             if winner is not None:
                 base = merge(base, stage.phase.candidates[winner].overrides)
         if self.test:
-            self._run_stage(self._test_stage(base), len(self.study.phases))
+            stage = self._test_stage(base)
+            self._run_stage(stage, len(self.study.phases))
+            records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
+            say_final(self.book, records, Path(sys.argv[0]).name)
 
     def jobs(self) -> Iterator[tuple[Stage, Job]]:
         """All trials so far, each directory once."""

@@ -41,8 +41,11 @@ class Job:
 
     def launched_as(self, more: Sequence[str]) -> list[str]:
         """Its overrides, and those that put it into its directory and concern this launch only."""
-        subdir = QuotedString(self.subdir, Quote.single).with_quotes()
-        return [*merge(self.words, more), f"hydra.sweep.subdir={subdir}"]
+        # in full: words for the study around it, which a trial is not given, may be part of it
+        study = str(self.directory).removesuffix(f"/{self.subdir}")
+        place = {"hydra.sweep.dir": study, "hydra.sweep.subdir": self.subdir}
+        quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
+        return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]
 
 
 @dataclass

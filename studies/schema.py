@@ -170,6 +170,7 @@ def read_study(config: DictConfig) -> tuple[Study, list[str]]:
     if name != FULL and name not in budgets:
         raise refusal([Problem(f"budget={name}", not_one_of(name, [FULL, *budgets]))])
     task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(task, list)
     typed = [str(word).partition("=")[0] for word in task]
     others: list[str] = []
     if name != FULL:

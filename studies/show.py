@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -33,21 +34,25 @@ def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None
 def say_decision(phase: Phase, values: Sequence[dict[int, float]]) -> None:
     """Who won and why; with several seeds the means before it."""
     if len(phase.seeds) > 1:
-        say("\n" + "\n".join(_mean(*pair) for pair in zip(phase.candidates, values, strict=True)))
+        rows = zip(phase.candidates, values, strict=True)
+        say("\n".join(["", *(f"{label(phase, one)}: {_mean(found)}" for one, found in rows)]))
     for candidate in phase.candidates:
         if candidate.refused:
-            say(f"{label(candidate)} could not run: {candidate.refused}")
+            say(f"{label(phase, candidate)} could not run: {candidate.refused}")
     if phase.epochs_saved:
         say(f"{phase.epochs_saved} epochs saved by halving")
     if not phase.name:
         return
-    winner = "" if phase.winner is None else f"{label(phase.candidates[phase.winner])} "
+    winner = "" if phase.winner is None else f"{label(phase, phase.candidates[phase.winner])} "
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
 
 
-def label(candidate: Candidate) -> str:
-    """What a candidate changes."""
-    return " ".join(candidate.overrides) or "the configuration before"
+def label(phase: Phase, candidate: Candidate) -> str:
+    """What a candidate changes; in a sweep, of all that was typed, what differs."""
+    words = candidate.overrides
+    if not phase.name:
+        words = [word for word in words if word.partition("=")[0] in phase.declared] or words
+    return " ".join(words) or "the configuration before"
 
 
 def plan_text(book: Journal, done: int) -> str:
@@ -76,13 +81,40 @@ def plan_text(book: Journal, done: int) -> str:
     return "\n".join(lines)
 
 
+def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: str) -> None:
+    """The last words of a study: its configuration and what that scores on test data.
+
+    Args:
+        book: the journal, whose last phase is the test.
+        records: of each candidate of that phase, one per seed.
+        program: the entry script.
+    """
+    phase = book.phases[-1]
+    metric = "test/" + book.objective["metric"].partition("/")[2]
+    say("")
+    names = ["final configuration", "starting configuration"]
+    for name, found in zip(names, records, strict=False):
+        scores = {record.seed or 0: _number((record.test or {}).get(metric)) for record in found}
+        say(f"{name + ':':<24} {metric} {_mean(scores)}")
+    for name, scores in sorted(records[0][0].baselines.items() if records[0] else []):
+        if metric in scores:
+            say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
+    words = [*phase.base, *phase.candidates[0].overrides]
+    changed = " ".join(phase.candidates[0].overrides) or "nothing"
+    say(f"\nchanged from the start: {changed}")
+    say(f"as a single run: python {program} {shlex.join([*words, 'hydra.mode=RUN'])}")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
 def _finished(done: int) -> str:
     return f", {done} of them done" if done else ""
 
 
-def _mean(candidate: Candidate, values: dict[int, float]) -> str:
+def _mean(values: dict[int, float]) -> str:
     found = [value for value in values.values() if math.isfinite(value)]
-    if not found:
-        return f"         -            {label(candidate)}"
-    spread = f"{stdev(found):.3g}" if len(found) > 1 else "-"
-    return f"  {fmean(found):.4g} +- {spread} ({len(found)} seeds)  {label(candidate)}"
+    if len(found) < 2:
+        return f"{found[0]:.4g} (1 seed)" if found else "no result"
+    return f"{fmean(found):.4g} +- {stdev(found):.2g} ({len(found)} seeds)"

@@ -111,7 +111,7 @@ def test_every_key_that_is_typed_has_a_comment(task: str) -> None:
 
 def test_every_choice_of_a_group_is_explained() -> None:
     groups = config_groups(CONF)
-    assert list(groups) == ["task", "data", "optimizer", "scheduler", "preset"]
+    assert list(groups) == ["task", "data", "optimizer", "scheduler", "preset", "study"]
     assert list(groups["optimizer"]) == ["adam", "adamw", "amsgrad", "rmsprop", "sgd"]
     assert all(about for options in groups.values() for about in options.values())
 
@@ -139,7 +139,7 @@ def test_the_examples_are_accepted(words: str) -> None:
     overrides = [word for word in words.split() if "=" in word]
     line = CommandLine([*overrides, "hydra/sweeper=basic"], CONF, "config")
     _, sweep = line.compose(multirun="-m" in words)
-    assert sweep == ("-m" in words)
+    assert sweep == ("-m" in words or words.startswith("study="))
 
 
 @pytest.mark.parametrize(

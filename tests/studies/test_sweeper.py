@@ -57,7 +57,11 @@ def test_a_sweep_prints_its_table(app: Path) -> None:
         *("optimizer.lr", "seed", "val/mIoU", "epoch", "val/loss", "parameters", "seconds")
     ]
     assert lines[header + 4].split()[:4] == ["*", "0.01", "1", "0.5100"]
-    assert lines[-1].endswith(str(Path("out") / "sweep.csv"))
+    assert any(line.endswith(str(Path("out") / "sweep.csv")) for line in lines)
+    assert lines[-2:] == [
+        "optimizer.lr=0.001: 0.405 +- 0.0071 (2 seeds)",
+        "optimizer.lr=0.01: 0.505 +- 0.0071 (2 seeds)",
+    ]
     assert [float(row["optimizer.lr"]) for row in rows(app)] == [0.001, 0.001, 0.01, 0.01]
     assert float(rows(app)[1]["val/mIoU"]) == 0.5 - 0.1 + 0.01
     for name, row in zip(names(app), rows(app), strict=True):
