@@ -115,27 +115,37 @@ def best_row(table: pd.DataFrame) -> int | None:
 def format_table(table: pd.DataFrame, width: int | None = None) -> str:
     """Plain text in which ``*`` marks the best trial.
 
-    Parts of a metric (``val/IoU/circle``, ``train/loss/detection``) are left to the CSV file.
+    Of the metrics besides the objective as many are shown as fit; the CSV file has all, and the
+    parts of a metric (``val/IoU/circle``, ``train/loss/detection``).
 
     Args:
         table: from `sweep_table`.
-        width: characters of a line, the terminal's if ``None``; columns that do not fit continue
-            below, with the marks repeated.
+        width: characters of a line, the terminal's if ``None``; if not even the settings, the
+            objective and the cost fit, they continue below, with the marks repeated.
     """
-    metrics = table.attrs["metrics"]
-    parts = [key for key in metrics if key.count("/") > 1 and key != table.attrs["objective"]]
-    cells = table.drop(columns=parts).astype(object)
+    metrics, width = table.attrs["metrics"], width or shutil.get_terminal_size().columns
+    others = [key for key in metrics if key != table.attrs["objective"]]
+    cells = table.drop(columns=[key for key in others if key.count("/") > 1]).astype(object)
     for position, column in enumerate(cells.columns):
         form = _form(column, metrics)
         cells.isetitem(position, [_cell(value, form) for value in table[column]])
+    for column in reversed([key for key in others if key in cells]):
+        if _width(cells) > width:
+            cells = cells.drop(columns=column)
     best = best_row(table)
     cells.index = ["*" if row == best else "" for row in range(len(cells))]
-    return cells.to_string(line_width=width or shutil.get_terminal_size().columns)
+    return cells.to_string(line_width=width)
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
     """Write the table unrounded, each row after the name of its trial's directory."""
     table.to_csv(path)
+
+
+def _width(cells: pd.DataFrame) -> int:
+    """Characters of a line: the mark, and each column after a space."""
+    widest = [max([len(column), *map(len, cells[column])]) for column in cells.columns]
+    return 1 + sum(widest) + len(widest)
 
 
 def _form(column: str, metrics: Sequence[str]) -> str:

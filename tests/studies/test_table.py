@@ -121,15 +121,29 @@ def test_labels_say_what_differs() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 20, 30, 45, 80])
-def test_a_narrow_terminal_gets_every_column(width: int) -> None:
-    rows = [record(f"optimizer.lr={lr} model.activation={a}", lr) for lr in (1, 2) for a in "ab"]
+def test_a_narrow_terminal_gets_all_but_other_metrics(width: int) -> None:
+    best = {"val/mIoU": 0.5, "val/loss": 1 / 3, "val/mAP": 0.25}
+    rows = [
+        record(f"optimizer.lr={lr} model.activation={a}", lr, best=best)
+        for lr in (1, 2)
+        for a in "ab"
+    ]
     table = sweep_table(rows)
     text = format_table(table, width=width)
-    for column in table.columns:
+    for column in ("optimizer.lr", "model.activation", "val/mIoU", "epoch", "seconds"):
         assert column in text
-    widest = max(map(len, map(str, table.columns)))
-    assert max(len(line.rstrip(" \\")) for line in text.splitlines()) <= max(width, widest + 3)
+    assert ("val/loss" in text) == ("val/mAP" in text) == (width == 80)
+    assert max(len(line.rstrip(" \\")) for line in text.splitlines()) <= max(width, 19)
     assert text.count("*") == text.count("\n\n") + 1
+
+
+def test_as_many_metrics_as_fit() -> None:
+    best = {"val/mIoU": 0.5, "val/loss": 1 / 3, "val/mAP": 0.25}
+    table = sweep_table([record("seed=0", 0.5, best=best)])
+    lines = {width: format_table(table, width=width).splitlines()[0] for width in range(30, 50)}
+    assert lines[31].split() == ["seed", "val/mIoU", "epoch", "seconds"]
+    assert lines[40].split() == ["seed", "val/mIoU", "epoch", "val/loss", "seconds"]
+    assert lines[48].split() == ["seed", "val/mIoU", "epoch", "val/loss", "val/mAP", "seconds"]
 
 
 def test_csv_is_not_rounded(tmp_path: Path) -> None:
