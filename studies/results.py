@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,12 @@ from common.history import Row, read_history
 from common.record import RunRecord, read_record
 from studies import journal
 from studies.naming import parse_overrides
+
+Setting = float | str
+"""A value of a swept key: a number, or its text in Hydra's grammar."""
+
+UNSET = "(default)"
+"""The value of a key that neither a candidate nor what it started from sets."""
 
 
 @dataclass
@@ -70,6 +76,22 @@ class PhaseResult:
         """The settings that all its trials share."""
         return settings_of(self.plan.base)
 
+    @cached_property
+    def keys(self) -> list[str]:
+        """The keys for which candidates have different values."""
+        keys = dict.fromkeys(key for one in self.candidates for key in one.settings)
+        return [key for key in keys if len({self.setting(one, key) for one in self.candidates}) > 1]
+
+    def setting(self, candidate: CandidateResult, key: str) -> Setting:
+        """The value that a key has in one of the candidates."""
+        own = candidate.settings
+        return plain(own[key] if key in own else self.base.get(key, UNSET))
+
+    def label(self, candidate: CandidateResult) -> str:
+        """What tells it from the other candidates: ``optimizer.lr=0.001``."""
+        keys = self.keys or list(candidate.settings)
+        return " ".join(f"{key}={self.setting(candidate, key)}" for key in keys) or UNSET
+
 
 @dataclass
 class StudyResult:
@@ -88,6 +110,19 @@ class StudyResult:
 def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of overrides, one value each, by key; of two for one key the later one counts."""
     return {one.key_or_group: one.value() for one in parse_overrides(overrides)}
+
+
+def plain(value: Any) -> Setting:
+    """A number as a number, anything else as its text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{','.join(str(plain(item)) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{plain(item)}" for key, item in value.items()) + "}"
+    return value if isinstance(value, int | float) else str(value)
 
 
 def objective_value(record: RunRecord) -> float:
