@@ -21,6 +21,7 @@ from common.data import StoreDataModule
 from common.errors import DivergedError, UserError
 from common.figures import curves
 from common.history import History
+from common.lifecycle import wants_test
 from common.logs import (
     build_loggers,
     log_embedding,
@@ -29,7 +30,7 @@ from common.logs import (
     only_our_words,
 )
 from common.module import Scores, TaskModule
-from common.record import RunRecord, Status, wants_test
+from common.record import RunRecord, Status
 from common.resources import (
     best_precision,
     check_devices,
@@ -83,10 +84,10 @@ class Job:
         """
         kept = LAST if self.record.objective["epoch"] is None else BEST
         checkpoint = self.directory / FOLDER / f"{kept}.ckpt"
-        if not checkpoint.is_file():
-            raise UserError(f"{checkpoint} is gone: without it this run cannot be tested")
         log.info("testing the completed run in %s", self.directory)
         try:
+            if not checkpoint.is_file():
+                raise UserError(f"{checkpoint} is gone: without it this run cannot be tested")
             data = self._begin()
             data.setup()
             module = self._build(data)

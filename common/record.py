@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from common.checkpoints import checkpoint_file
 from common.errors import UserError, unwritable
@@ -246,26 +246,6 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any] | str) -> RunReco
     )
 
 
-def is_done(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
-    """Whether ``cfg`` asks for nothing that the run of ``record``, of the same config, lacks."""
-    if record.status == "paused":
-        pause = cfg.trainer.pause_after
-        return pause is not None and record.cost.get("epochs", 0) >= pause
-    return record.status == "completed" and not lacks_test(record, cfg, trial=trial)
-
-
-def lacks_test(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
-    """Whether a run has completed without the look at its test split that ``cfg`` asks for."""
-    there = record.data.get("counts", {}).get("test", 0)
-    wanted = there and wants_test(cfg, trial=trial)
-    return bool(record.status == "completed" and record.test is None and wanted)
-
-
-def wants_test(cfg: DictConfig, *, trial: bool) -> bool:
-    """Whether a run ends with a look at its test split; ``trial`` if it is part of a sweep."""
-    return not trial if cfg.test == "auto" else cfg.test
-
-
 def _parse(directory: Path, content: Any) -> RunRecord:
     """Build a record from a file's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -319,7 +299,7 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
     ``trainer.limit_train_batches`` (one batch, all batches) tells apart. ``model.pretrained`` and
     ``init_from`` that name existing files count by their content.
     """
-    plain = _plain_config(cfg)
+    plain = plain_config(cfg)
     for key in NOT_COMPUTATION:
         *parents, last = key.split(".")
         node: Any = plain
@@ -337,7 +317,7 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _plain_config(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
+def plain_config(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
     """The resolved config as plain containers, without Hydra's own node."""
     if not OmegaConf.is_dict(cfg):
         return deepcopy({key: item for key, item in cfg.items() if key != "hydra"})

@@ -13,20 +13,15 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
+from common.apart import run_apart
 from common.checkpoints import FOLDER, LAST
 from common.errors import OutOfMemoryError, RunFailedError
 from common.job import Job, verdict
+from common.lifecycle import is_done, lacks_test, start_record
 from common.lock import locked
-from common.record import (
-    RunRecord,
-    environment,
-    fingerprint,
-    is_done,
-    lacks_test,
-    previous_run,
-)
+from common.record import RunRecord, previous_run
 from common.resources import device_name
 from common.summary import summary_text
 
@@ -36,16 +31,18 @@ log = logging.getLogger(__name__)
 def run(cfg: DictConfig) -> float | None:
     """Train what Hydra composed, in the directory that Hydra made.
 
+    Trials on several devices, and all those of a study with ``study.isolate=true``, have a process
+    of their own.
+
     Returns:
         The objective at its best epoch; None where it is undefined.
     """
     settings = HydraConfig.get()
-    return train(
-        cfg,
-        Path(settings.runtime.output_dir),
-        overrides=list(settings.overrides.task),
-        trial=settings.mode == RunMode.MULTIRUN,
-    )
+    directory, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    trial = settings.mode == RunMode.MULTIRUN
+    if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
+        return run_apart(cfg, directory, overrides)
+    return train(cfg, directory, overrides=overrides, trial=trial)
 
 
 def train(
@@ -138,17 +135,8 @@ def _start(
     cost = {}
     if previous is not None and (directory / FOLDER / f"{LAST}.ckpt").is_file():
         cost = {key: value for key, value in previous.cost.items() if key == "seconds"}
-    return RunRecord.start(
-        directory,
-        task=cfg.task.name,
-        fingerprint=fingerprint(cfg),
-        overrides=overrides,
-        seed=cfg.seed,
-        metric=cfg.objective.metric,
-        mode=cfg.objective.mode,
-        environment=environment() | {"device": device_name(cfg.trainer.accelerator)},
-        cost=cost,
-    )
+    device = device_name(cfg.trainer.accelerator)
+    return start_record(cfg, directory, overrides, device=device, cost=cost)
 
 
 def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:

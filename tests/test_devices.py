@@ -49,3 +49,19 @@ def test_two_devices_share_the_work_also_where_a_shard_is_empty(
     assert row["step"] == steps
     assert done.stdout.count("epoch 1/1") == 1
     assert "Warning" not in done.stderr
+
+
+def test_a_sweep_over_two_devices_exists_once(tmp_path: Path) -> None:
+    devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+    command = [sys.executable, "train.py", "-m", *TINY, *IMAGES, *devices, "seed=0,1"]
+    command += [f"hydra.sweep.dir={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/record.json")]
+    assert [(it["status"], it["test"]) for it in records] == [("completed", None)] * 2
+    assert {it["seed"] for it in records} == {0, 1}
+    assert [len(read_history(path.parent)) for path in tmp_path.glob("*/record.json")] == [1, 1]
+    assert done.stdout.count("epoch 1/1") == 2
+    assert len(list(tmp_path.glob("sweep.csv"))) == 1
