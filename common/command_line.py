@@ -138,7 +138,14 @@ class CommandLine:
     def _options(self, override: Override) -> list[str]:
         """Choices of a config group; nothing where the key is no group."""
         key = override.key_or_group
-        return [] if not key or "." in key else self.loader.get_group_options(key)
+        return [] if not key or "." in key else self._choices(key)
+
+    def _choices(self, group: str) -> list[str]:
+        """Of a config group, on the whole search path."""
+        options: list[str] = self.loader.get_group_options(  # type: ignore[call-arg]
+            group, config_name=self.config_name, overrides=self.extra
+        )
+        return options
 
     def _choose(self, word: str, options: Sequence[str]) -> str | None:
         """The override that composes the (first) choice of a group, or of the nearest one."""
@@ -225,7 +232,7 @@ class CommandLine:
 
     def _without_value(self, word: str, base: DictConfig) -> str:
         for group in self.loader.list_groups(""):
-            if word in self.loader.get_group_options(group):
+            if word in self._choices(group):
                 return f"an override is KEY=VALUE; did you mean {group}={word}?"
         data = OmegaConf.to_container(base, resolve=False)
         assert isinstance(data, dict)

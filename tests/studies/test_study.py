@@ -1,0 +1,313 @@
+"""Whole studies by their real command line, with a job that trains nothing (study_toy.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from common.record import read_record
+from studies.journal import Journal, read_journal
+
+ROOT = Path(__file__).parents[2]
+APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
+OUT = "hydra.sweep.dir=out"
+
+PHASES: dict[str, Any] = {
+    "rate": "optimizer.lr=1e-1,1e-2,1e-3",
+    "activation": "model.activation=relu,gelu,elu",
+}
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    shutil.copy(Path(__file__).with_name("study_toy.py"), tmp_path)
+    (tmp_path / "app.py").write_text(APP)
+    return tmp_path
+
+
+def write_study(app: Path, phases: dict[str, Any], **settings: Any) -> None:
+    folder = app / "extra" / "study"
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "defaults": [{"override /task": "multitask"}],
+        "trainer": {"max_epochs": 4},
+        "study": {"name": "toy", "phases": phases, **settings},
+        "hydra": {"mode": "MULTIRUN", "sweep": {"dir": "out"}},
+    }
+    (folder / "toy.yaml").write_text(
+        "# @package _global_\n" + yaml.safe_dump(content, sort_keys=False)
+    )
+
+
+def study(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "app.py", "--config-dir", "extra", "study=toy", *words]
+    return subprocess.run(
+        command,
+        cwd=app,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def journal(app: Path) -> Journal:
+    found = read_journal(app / "out")
+    assert found is not None
+    return found
+
+
+def winners(app: Path) -> dict[str, list[str] | None]:
+    return {
+        phase.name: None if phase.winner is None else phase.candidates[phase.winner].overrides
+        for phase in journal(app).phases
+        if phase.kind != "test"
+    }
+
+
+def calls(app: Path) -> dict[str, str]:
+    return {
+        str(path.parent.relative_to(app / "out")): path.read_text()
+        for path in sorted(app.glob("out/**/calls"))
+    }
+
+
+def test_each_phase_starts_from_the_winner_of_the_one_before(app: Path) -> None:
+    write_study(app, PHASES)
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    assert winners(app) == {"rate": ["optimizer.lr=0.01"], "activation": ["model.activation=gelu"]}
+    book = journal(app)
+    assert book.status == "completed"
+    assert [phase.verdict for phase in book.phases] == ["adopted", "adopted", None]
+    activation = book.phases[1]
+    assert activation.base == ["study=toy", "optimizer.lr=0.01"]
+    # the incumbent is nobody's value here, so it was taken from the phase before
+    assert activation.candidates[3].overrides == []
+    assert activation.candidates[3].trials[0].directory == "rate/optimizer.lr=0.01,seed=0"
+    assert set(calls(app).values()) == {"x"}
+    assert set(calls(app)) == {
+        *(f"rate/optimizer.lr={lr},seed=0" for lr in ("0.1", "0.01", "0.001")),
+        *(f"activation/model.activation={name},seed=0" for name in ("relu", "gelu", "elu")),
+    }
+    record = read_record(app / "out/activation/model.activation=gelu,seed=0")
+    assert record is not None
+    assert "optimizer.lr=0.01" in record.overrides
+    assert record.test == {"test/mIoU": record.objective["value"] - 0.01}
+    looked = [
+        path for path in app.glob("out/**/record.json") if json.loads(path.read_text())["test"]
+    ]
+    assert len(looked) == 2
+    assert "activation: model.activation=gelu adopted" in done.stdout
+    assert "hydra.mode=RUN" in done.stdout
+
+
+def test_a_finished_study_runs_nothing_again(app: Path) -> None:
+    write_study(app, PHASES)
+    assert study(app).returncode == 0
+    before = (app / "out/study.json").read_text()
+    again = study(app)
+    assert again.returncode == 0, again.stderr
+    assert set(calls(app).values()) == {"x"}
+    assert (app / "out/study.json").read_text() == before
+
+
+def test_killed_anywhere_it_ends_the_same(app: Path) -> None:
+    phases = PHASES | {
+        "halved": {"overrides": "model.dropout_rate=0,.2,.4", "halving": {"epochs": 1}},
+        "longer": {"rerun": {"top": 2, "overrides": "trainer.max_epochs=6"}},
+    }
+    write_study(app, phases, seeds=[0, 1])
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    whole = results(app)
+    epochs = sum(len((run / "metrics.csv").read_text().splitlines()) - 1 for run in runs(app))
+    (app / "out").rename(app / "whole")
+    dice = random.Random(0)
+    for _ in range(10):
+        killed = study(app, KILL_AT=str(dice.randint(1, epochs // 8)))
+        assert killed.returncode in (-9, 0)
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    assert results(app) == whole
+    assert {path.read_text() for path in app.glob("out/**/finished")} == {"x"}
+
+
+def runs(app: Path) -> list[Path]:
+    return sorted(path.parent for path in (app / "out").rglob("record.json"))
+
+
+def results(app: Path) -> dict[str, str]:
+    """Everything that a reader of the study sees."""
+    out = app / "out"
+    files = [*out.rglob("metrics.csv"), *out.rglob("sweep.csv"), *out.rglob("record.json")]
+    found = {str(path.relative_to(out)): path.read_text() for path in files}
+    return found | {"study.json": (out / "study.json").read_text()}
+
+
+def test_a_winner_that_changes_sets_aside_what_followed(app: Path) -> None:
+    write_study(app, PHASES | {"rate": "optimizer.lr=1e-1,1e-3"})
+    assert study(app).returncode == 0
+    assert winners(app)["rate"] == ["optimizer.lr=0.001"]  # the incumbent stays on a tie
+    old = (app / "out/activation/model.activation=gelu,seed=0/record.json").read_text()
+    write_study(app, PHASES)
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    assert "3 trials of an earlier call started from another configuration" in done.stdout
+    aside = app / "out/superseded/activation/model.activation=gelu,seed=0~1/record.json"
+    assert aside.read_text() == old
+    record = read_record(app / "out/activation/model.activation=gelu,seed=0")
+    assert record is not None
+    assert "optimizer.lr=0.01" in record.overrides
+    assert calls(app)["rate/optimizer.lr=0.1,seed=0"] == "x"
+
+
+def test_a_changed_config_is_told_and_nothing_is_mixed(app: Path) -> None:
+    write_study(app, PHASES)
+    assert study(app).returncode == 0
+    done = study(app, "trainer.max_epochs=5")
+    assert done.returncode == 2
+    assert "holds a run of another configuration" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(calls(app).values()) == {"x"}
+
+
+def test_failures_stop_nothing(app: Path) -> None:
+    write_study(app, PHASES | {"rate": "optimizer.lr=9,1e-2"})
+    done = study(app)
+    assert done.returncode == 1
+    assert "rate/optimizer.lr=9,seed=0: failed: RuntimeError: broken on purpose" in done.stderr
+    assert winners(app)["activation"] == ["model.activation=gelu"]
+    assert journal(app).status == "failed"
+    record = read_record(app / "out/rate/optimizer.lr=9,seed=0")
+    assert record is not None
+    assert record.status == "failed"
+
+
+def test_halving_continues_the_better_part(app: Path) -> None:
+    values = ",".join(f"{10**-power:g}" for power in range(1, 7))
+    write_study(app, {"rate": {"overrides": f"optimizer.lr={values}", "halving": {"epochs": 1}}})
+    done = study(app, "trainer.max_epochs=9")
+    assert done.returncode == 0, done.stderr
+    phase = journal(app).phases[0]
+    epochs = [candidate.epochs for candidate in phase.candidates]
+    # .01 leads, .1 is second; .001 is the incumbent, which stays in the race
+    assert epochs == [3, None, None, 1, 1, 1]
+    assert phase.epochs_saved == 3 * 8 + 6
+    lines = [len((run / "metrics.csv").read_text().splitlines()) - 1 for run in runs(app)]
+    assert sorted(lines) == [1, 1, 1, 3, 9, 9]
+    assert winners(app)["rate"] == ["optimizer.lr=0.01"]
+    assert f"{phase.epochs_saved} epochs saved" in done.stdout
+
+
+def test_seeds_repeat_and_the_best_are_rerun(app: Path) -> None:
+    phases = {
+        "dropout": "model.dropout_rate=0,.5",
+        "activation": {"overrides": "model.activation=gelu,silu", "seeds": [1]},
+        "longer": {"rerun": {"top": 2, "overrides": "trainer.max_epochs=8"}},
+    }
+    write_study(app, phases, seeds=[0, 1])
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    _, activation, longer, test = journal(app).phases
+    assert [len(candidate.trials) for candidate in activation.candidates] == [1, 1, 1]
+    assert len(longer.candidates) == 2
+    assert all("trainer.max_epochs=8" in candidate.overrides for candidate in longer.candidates)
+    assert "model.activation=gelu" in longer.candidates[0].overrides
+    assert [len(candidate.trials) for candidate in test.candidates] == [2, 2]
+    assert "(2 seeds)" in done.stdout
+
+
+def test_combinations_samples_and_another_metric(app: Path) -> None:
+    phases = {
+        "pairs": {"combinations": ["model.activation=gelu", "optimizer=sgd optimizer.lr=1e-2"]},
+        "drawn": {"overrides": "optimizer.lr=1e-1,1e-2,1e-3 model.dropout_rate=0,.2", "sample": 3},
+        "loss": {"overrides": "model.dropout_rate=0,.3", "metric": "val/loss"},
+    }
+    write_study(app, phases)
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    pairs, drawn, loss, _ = journal(app).phases
+    assert [c.overrides for c in pairs.candidates] == [
+        ["model.activation=gelu"],
+        ["optimizer=sgd", "optimizer.lr=0.01"],
+    ]
+    assert drawn.sampled_from == 6
+    assert len(drawn.candidates) in (3, 4)  # the incumbent may be among those drawn
+    assert set(drawn.declared["optimizer.lr"]) == {"0.1", "0.01", "0.001"}
+    assert loss.objective == {"metric": "val/loss", "mode": "min"}
+    assert "objective.metric=val/loss" in loss.base
+
+
+def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
+    write_study(app, PHASES | {"last": "model.activation=gelu model.dropout_rate=0,2"})
+    done = study(app)
+    assert done.returncode == 2
+    assert "model.dropout_rate=2: must be a number in [0, 1) (trial last/" in done.stderr
+    assert not (app / "out").exists()
+    write_study(app, PHASES | {"last": "model.activtion=gelu,relu", "worse": "optimizer.lr=1,"})
+    done = study(app)
+    assert done.returncode == 2
+    assert "model.activtion: no such key" in done.stderr
+    assert "study.phases.worse" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"adopt": "significant"}, "needs study.seeds of at least 3"),
+        ({"seeds": [1, 1]}, "must be a list of different seeds"),
+        ({"adopt": "bst"}, "not one of best, significant; did you mean best?"),
+        ({"phases": {"test": "seed=1,2"}}, "a phase's name"),
+        ({"phases": {"a": {"sample": 3}}}, "overrides, combinations or rerun must be given"),
+        ({"phases": {"a": {"rerun": {"top": 1, "overrides": "seed=1"}}}}, "nothing before"),
+        ({"phases": {"a": {"overides": "seed=1"}}}, "no such key"),
+        ({"hypotheses": [{"claim": "x", "key": "seed"}]}, "best or order must be given"),
+    ],
+)
+def test_wrong_settings(app: Path, settings: dict[str, Any], told: str) -> None:
+    write_study(app, **({"phases": PHASES} | settings))
+    done = study(app)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (app / "out").exists()
+
+
+def test_words_that_a_study_cannot_have(app: Path) -> None:
+    write_study(app, PHASES, budgets={"tiny": "trainer.max_epochs=2"})
+    for word, told in {
+        "optimizer.lr=1,2": "several values of a key are a phase's",
+        "budget=tny": "not one of full, tiny; did you mean tiny?",
+        "study=toy,toy": "one study at a time",
+    }.items():
+        done = study(app, word)
+        assert done.returncode == 2
+        assert told in done.stderr
+    done = study(app, "budget=tiny", "study.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert "6 trials" in done.stdout
+    assert not (app / "out").exists()
+
+
+def test_two_processes_do_not_share_a_study(app: Path) -> None:
+    from filelock import FileLock
+
+    write_study(app, PHASES)
+    (app / "out").mkdir()
+    with FileLock(app / "out" / ".lock"):
+        done = study(app)
+    assert done.returncode == 2
+    assert "another process is at work" in done.stderr
+    assert runs(app) == []
