@@ -103,26 +103,28 @@ def run_folders(directory: Path, problems: list[Problem]) -> Iterator[tuple[Path
             if (folder / JOURNAL).exists():
                 problems.append(Problem(folder.name, "a study or sweep of its own; left out"))
                 continue
-            inside = [*_folders(folder, directory, problems)]
+            inside = _folders(folder, directory, problems)
             yield from ((one, folder.name) for one in inside if is_run(one))
 
 
-def _folders(parent: Path, root: Path, problems: list[Problem]) -> list[Path]:
+def _folders(parent: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:
     """The folders in a folder; one that is empty, or cannot be opened, is a problem."""
     name = parent.relative_to(root).as_posix()
     try:
         entries = sorted(parent.iterdir())
-        if not entries:
-            problems.append(Problem(name, "an empty directory"))
-        found = []
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                next(entry.iterdir(), None)  # permission
-                found.append(entry)
-        return found
     except OSError as error:
         problems.append(Problem(name, f"cannot be read ({error.strerror or error})"))
-        return []
+        return
+    if not entries:
+        problems.append(Problem(name, "an empty directory"))
+    for entry in entries:
+        try:
+            if entry.is_dir() and not entry.name.startswith("."):
+                (entry / RECORD).exists()  # raises where the folder cannot be looked into
+                yield entry
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error})"
+            problems.append(Problem(entry.relative_to(root).as_posix(), reason))
 
 
 def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Journal | None:
