@@ -439,7 +439,7 @@ def test_a_run_that_died_after_its_last_epoch_trains_no_further_one(
     scripted(0.4, 0.3, 0.5)
     cfg = config(f"trainer.max_epochs={3 if words else 2}", *words)
     with monkeypatch.context() as patch:
-        patch.setattr(common.run.Job, "_draw", lambda self, data: 1 / 0)
+        patch.setattr(common.run.Job, "_draw", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(cfg, tmp_path)
     before = weights(tmp_path)
