@@ -1,0 +1,115 @@
+"""What a study costs besides its trainings: seconds per trial, and to find that all is done.
+
+    python benchmarks/study.py [--trials 50] [--finished 1000] [--repeats 3] [--json FILE]
+
+The trials run a job that trains nothing (``tests/studies/study_toy.py``), one after the other in
+one process, so that all of the time is overhead. A sweep of one trial is subtracted: start-up is
+paid once. The finished sweep is made of records that are written here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
+
+
+def _sweep(folder: Path, out: str, trials: int) -> float:
+    """Seconds that the command line takes, start-up included."""
+    values = "optimizer.lr=" + ",".join(str(number) for number in range(10, 10 + trials))
+    command = [sys.executable, "app.py", "-m", values, f"hydra.sweep.dir={out}"]
+    command += ["trainer.max_epochs=1", "model.activation=relu"]
+    start = time.perf_counter()
+    subprocess.run(
+        command,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.perf_counter() - start
+
+
+def _copy_as_finished(folder: Path, trials: int) -> None:
+    """Run a sweep of one trial, then write the others' records beside it with a plain copy."""
+    sys.path.insert(0, str(ROOT))
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    from common.record import RunRecord
+    from studies.compose import Composer, context
+    from studies.journal import read_journal
+    from studies.plan import Planner
+    from studies.schema import Phase
+
+    _sweep(folder, "finished", 1)
+    values = "optimizer.lr=" + ",".join(str(number) for number in range(10, 10 + trials))
+    words = [values, "trainer.max_epochs=1", "model.activation=relu"]
+    with hydra.initialize_config_dir(str(ROOT / "conf"), "app", version_base="1.3"):
+        config = hydra.compose("config", ["hydra.sweep.dir=finished"], return_hydra_config=True)
+        hydras = GlobalHydra.instance().hydra
+        assert hydras is not None
+        composer = Composer(config, hydras.config_loader)
+        goal = {"metric": "val/mIoU", "mode": "max"}
+        planner = Planner(composer, folder / "finished", goal, None, 0)
+        stage = planner.stage("", Phase(overrides=words), [])
+        book = read_journal(folder / "finished")
+        assert book is not None
+        book.phases, book.context = [stage.phase], context(config)
+        book.write()
+    for (job,) in stage.jobs:
+        record = RunRecord.start(
+            job.directory,
+            task="multitask",
+            fingerprint=job.fingerprint,
+            overrides=job.words,
+            seed=0,
+            **goal,
+        )
+        record.finish("completed", value=0.5, epoch=1, best={"val/mIoU": 0.5})
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--finished", type=int, default=1000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(ROOT / "tests" / "studies" / "study_toy.py", folder)
+        (folder / "app.py").write_text(APP)
+        per_trial = []
+        for number in range(args.repeats):
+            one = _sweep(folder, f"one{number}", 1)
+            many = _sweep(folder, f"many{number}", args.trials)
+            per_trial.append((many - one) / (args.trials - 1))
+        _copy_as_finished(folder, args.finished)
+        _sweep(folder, "finished", args.finished)  # the first call writes what later ones know
+        resume = [_sweep(folder, "finished", args.finished) for _ in range(args.repeats)]
+    results = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}",
+        "seconds per trial": median(per_trial),
+        f"seconds to find {args.finished} trials done": median(resume),
+    }
+    for key, value in results.items():
+        print(f"{key:<40} {value if isinstance(value, str) else round(value, 3)}")
+    if args.json is not None:
+        args.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
