@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
-import traceback
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -21,9 +21,13 @@ from common.errors import OutOfMemoryError, RunFailedError
 from common.job import Job, verdict
 from common.lifecycle import is_done, lacks_test, start_record
 from common.lock import locked
+from common.memory import LOWERED, batch_of, forget, free, give_back, with_batch
 from common.record import RunRecord, previous_run
 from common.resources import device_name
 from common.summary import summary_text
+
+AROUND = ("study.", "trainer.pause_after=")
+"""Overrides of a sweep that its trials are launched with and not made by."""
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,8 @@ def run(cfg: DictConfig) -> float | None:
         The objective at its best epoch; None where it is undefined.
     """
     settings = HydraConfig.get()
-    directory, overrides = Path(settings.runtime.output_dir), list(settings.overrides.task)
+    directory = Path(settings.runtime.output_dir)
+    overrides = [word for word in settings.overrides.task if not word.startswith(AROUND)]
     trial = settings.mode == RunMode.MULTIRUN
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
         return run_apart(cfg, directory, overrides)
@@ -108,33 +113,58 @@ def _done(
 def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial: bool) -> RunRecord:
     """Begin a run, go on with one, or test one that has completed; the directory is held."""
     previous = previous_run(directory, cfg)
-    if previous is not None and lacks_test(previous, cfg, trial=trial):
-        record, step = previous, Job.test_completed
-    else:
-        record, step = _start(cfg, directory, overrides, previous), Job.run
+    completed = previous is not None and lacks_test(previous, cfg, trial=trial)
+    record = previous if completed else _start(cfg, directory, overrides, previous)
+    assert record is not None
+    start = time.perf_counter() - record.cost.get("seconds", 0.0)
+    while (smaller := _attempt(cfg, directory, record, trial=trial)) is not None:
+        forget(directory)
+        record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
+        record.write()
+        log.warning(
+            "out of memory: this run begins anew with data.batch_size=%d "
+            "trainer.accumulate_grad_batches=%d",
+            *batch_of(smaller).values(),
+        )
+    _say(record, cfg)
+    return record
+
+
+def _attempt(
+    cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool
+) -> DictConfig | None:
+    """What `Job.run` returns; its memory is given back."""
+    used = with_batch(cfg, record.cost)
+    parts = cfg.data.batch_size // used.data.batch_size
+    job = Job(used, directory, record, trial=trial, parts=parts)
     try:
-        step(Job(cfg, directory, record, trial=trial))
+        if record.status != "completed":
+            return job.run()
+        job.test_completed()
+        return None
     except BaseException as error:
         status, reason = verdict(error)
-        _free(error)
+        free(error)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
         if status == "out_of_memory":
-            raise OutOfMemoryError(reason) from error
+            raise OutOfMemoryError(reason if record.error is None else record.error) from error
         raise
     finally:
         torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
-        gc.collect()  # trainer and module know each other: the next trial's memory
-    _say(record, cfg)
-    return record
+        del job
+        give_back()
 
 
 def _start(
     cfg: DictConfig, directory: Path, overrides: Sequence[str], previous: RunRecord | None
 ) -> RunRecord:
-    cost = {}
-    if previous is not None and (directory / FOLDER / f"{LAST}.ckpt").is_file():
-        cost = {key: value for key, value in previous.cost.items() if key == "seconds"}
+    """The record of a run that begins, or goes on from its checkpoint."""
+    cost: dict[str, Any] = {}
+    if previous is not None:
+        goes_on = (directory / FOLDER / f"{LAST}.ckpt").is_file()
+        kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
+        cost = {key: previous.cost[key] for key in kept if key in previous.cost}
     device = device_name(cfg.trainer.accelerator)
     return start_record(cfg, directory, overrides, device=device, cost=cost)
 
@@ -145,13 +175,3 @@ def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
     elif record.status == "paused":
         done, of = record.cost["epochs"], cfg.trainer.max_epochs
         log.info("%spaused after epoch %d of %d", lead, done, of)
-
-
-def _free(error: BaseException | None) -> None:
-    """Let go of the tensors that the frames of a failed run hold as long as its error is kept.
-
-    A sweep keeps the errors of its trials; see `traceback.clear_frames`.
-    """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

@@ -18,6 +18,7 @@ from studies.launching import Crew
 from studies.overrides import merge
 from studies.plan import REFIT, Job, Planner, Stage, foreign_runs
 from studies.progress import Progress
+from studies.reports import Reporter
 from studies.results import objective_value
 from studies.schema import Phase, Study
 from studies.selection import Decision, select
@@ -51,6 +52,7 @@ class Runner:
         self.crew = crew
         self.test = test
         self.stages: list[Stage] = []
+        self.reporter = Reporter(book.directory, study.report)
         self._computed: dict[str, Job] = {}
 
     def run(self, first: Stage) -> None:
@@ -119,6 +121,8 @@ class Runner:
             self._decide(stage)
         phase.status = "completed"
         self.book.write()
+        if phase.name:
+            self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
             if record is not None and record.status == "completed":

@@ -132,6 +132,7 @@ class Study(Node):
     retry_failed: Flag
     isolate: Flag
     dry_run: Flag
+    report: Flag
     budgets: dict[str, Words]
     hypotheses: list[Hypothesis]
 

@@ -29,6 +29,7 @@ from studies.naming import parse_overrides
 from studies.overrides import merge
 from studies.phases import Runner
 from studies.plan import Planner, Stage, foreign_runs, remembered, swept
+from studies.reports import PAGE
 from studies.schema import Phase, Study, read_study
 from studies.show import plan_text
 from studies.table import trial_labels
@@ -255,18 +256,20 @@ def _run(runner: Runner, first: Stage) -> None:
     except BaseException as stop:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
         book.status = "interrupted" if isinstance(stop, KeyboardInterrupt) else "failed"
         book.write()
+        runner.reporter.stop()
         raise
     records = [runner.crew.outcome(job) for _, job in runner.jobs()]
     if not any(record.fingerprint for record in records):
         for job in (job for batch in runner.crew.returns for job in batch):
             _ = job.return_value  # raises what the job raised
         return
-    if bad := _failed(runner, records):
-        book.status = "failed"
-        book.write()
-        raise SweepFailed(_failures(book, bad, records))
-    book.status = "completed"
+    bad = _failed(runner, records)
+    book.status = "failed" if bad else "completed"
     book.write()
+    if runner.crew.returns or not (book.directory / PAGE).exists():
+        runner.reporter.finish()
+    if bad:
+        raise SweepFailed(_failures(book, bad, records))
 
 
 def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord]:

@@ -26,6 +26,7 @@ def app(tmp_path: Path) -> Path:
 
 def sweep(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "app.py", "-m", "hydra.sweep.dir=out", *words]
+    command += [] if any("study.report" in word for word in words) else ["study.report=false"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(
         command, cwd=app, env=environment, capture_output=True, text=True, check=False, timeout=60
