@@ -1,0 +1,1 @@
+"""Drawings of a report; only the values that they show come in."""

@@ -1,0 +1,120 @@
+"""From the directory of a study to its report. What is heavy is imported only when called."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reporting.content import Report
+    from reporting.view import Study
+
+PAGE = "report.html"
+TEXT = "report.md"
+
+log = logging.getLogger(__name__)
+
+
+def write_report(
+    directory: str | Path, output: str | Path | None = None, *, refresh: int | None = None
+) -> Path:
+    """Write ``report.html``, ``report.md``, ``tables/`` and ``figures/`` of a study.
+
+    Args:
+        directory: of a study or sweep, in any state.
+        output: where the report goes; the study's own directory if ``None``.
+        refresh: seconds after which a browser loads the page anew, while the study runs.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        UserError: the directory holds no run, or the report cannot be written.
+    """
+    from reporting.view import Study
+    from studies.read import read_study
+
+    study = Study(read_study(directory))
+    return publish(build(study), Path(output or directory), refresh)
+
+
+def write_comparison(
+    directory: str | Path,
+    other: str | Path,
+    output: str | Path | None = None,
+    *,
+    refresh: int | None = None,
+) -> Path:
+    """Write the same files about two studies side by side.
+
+    Args:
+        directory: of the first study, ``other`` of the second one.
+        output: ``compare_OTHER`` in the first study's directory if ``None``.
+        refresh: as in `write_report`.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        UserError: a directory holds no run, or the comparison cannot be written.
+    """
+    from reporting.content import slug
+    from reporting.sections.comparison import compare
+    from reporting.view import Study
+    from studies.read import read_study
+
+    first, second = (Study(read_study(one)) for one in (directory, other))
+    place = Path(output or Path(directory) / f"compare_{slug(Path(other).resolve().name)}")
+    return publish(compare((first, second)), place, refresh)
+
+
+def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
+    """Write the files of a report; the pages come last, when all that they show is there."""
+    from reporting import page
+    from reporting.content import Figure, Picture, Table
+    from reporting.files import Folder
+
+    folder = Folder(output)
+    images = {}
+    for block in page.blocks(report.sections):
+        if isinstance(block, Table):
+            folder.table(block)
+        elif isinstance(block, Figure):
+            images[block.name] = folder.figure(block)
+        elif isinstance(block, Picture):
+            image = folder.picture(block)
+            if image is not None:
+                images[block.name] = image
+    folder.write(TEXT, page.markdown(report, images))
+    return folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
+
+
+def build(study: Study) -> Report:
+    """The content of a study's report."""
+    from reporting.content import Report
+    from reporting.figures.style import Colours
+    from reporting.sections.appendix import appendix
+    from reporting.sections.audit import audit_section
+    from reporting.sections.final import final_pictures
+    from reporting.sections.glance import glance_section
+    from reporting.sections.overall import hypotheses_section, importance_section, losses_section
+    from reporting.sections.phases import phase_section
+    from reporting.sections.summary import facts, summary
+    from studies.audit import audit
+
+    colours = Colours(study.swept)
+    found = audit(study.result)
+    sections = [
+        summary(study, found),
+        audit_section(found),
+        hypotheses_section(study),
+        glance_section(study),
+        *(phase_section(study, phase, colours) for phase in study.phases),
+        final_pictures(study),
+        importance_section(study),
+        losses_section(study, colours),
+        appendix(study),
+    ]
+    made = [section for section in sections if section is not None]
+    return Report(study.title, facts(study), made, study.plan.status == "running")

@@ -1,0 +1,97 @@
+"""The first page: what is best, how good it is, how to get it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reporting.content import Bullets, Column, Command, Mark, Section, Table, Text
+from reporting.sections.audit import counted
+from reporting.sections.final import START, compared, final_blocks
+from reporting.sections.findings import top_findings
+from reporting.text import duration
+from reporting.view import Candidate, Study, command, status_of
+from studies.audit import Finding
+from studies.results import UNSET, Setting, plain, settings_of
+from studies.saved import look_up, saved_config
+from studies.statistics.frame import is_number
+
+NO_SETTINGS = ("study", "budget", "seed", "test")
+"""Keys of overrides that are no part of a configuration."""
+
+
+def facts(study: Study) -> list[tuple[str, str]]:
+    """What stands below the title."""
+    plan = study.plan
+    states = [status_of(trial) for _, _, trial in study.trials()]
+    costs = [trial.record.cost for _, _, trial in study.trials() if trial.record is not None]
+    seconds = [float(cost["seconds"]) for cost in costs if is_number(cost.get("seconds"))]
+    goal = "highest" if plan.objective["mode"] == "max" else "lowest"
+    return [
+        ("task", plan.task),
+        ("status", plan.status),
+        ("objective", f"{plan.objective['metric']}, {goal} is best"),
+        ("runs completed", f"{states.count('completed')} of {len(states)}"),
+        ("seeds", ", ".join(map(str, plan.seeds)) or "-"),
+        ("budget", plan.budget),
+        ("adopts", {"best": "any gain"}.get(plan.adopt, f"{plan.adopt} gains")),
+        ("time of all runs", duration(sum(seconds))),
+    ]
+
+
+def summary(study: Study, audit: list[Finding]) -> Section:
+    """Best configuration, its command, its scores, the top findings."""
+    section = Section("Summary")
+    final = study.final
+    if study.plan.status != "completed":
+        done = sum(phase.plan.status == "completed" for phase in study.phases)
+        text = (
+            f"The study is {study.plan.status}: {done} of {len(study.phases)} phases are decided."
+        )
+        section.blocks.append(Text(text, "warning"))
+    if final is None:
+        section.blocks.append(Text("No configuration has a result yet."))
+        return section
+    section.blocks.append(Bullets(top_findings(study, audit)))
+    section.blocks.append(Text(f"The audit: {counted(audit)}."))
+    section.blocks += [*final_blocks(study), configuration(study, final)]
+    record = next((r for r in final.records if r.status == "completed"), None)
+    if record is not None:
+        section.blocks += [Text("This command trains it again:"), Command(command(record))]
+    return section
+
+
+def full_settings(candidate: Candidate) -> dict[str, Any]:
+    """All that a candidate's overrides set, those of its phase's start included."""
+    return settings_of([*candidate.phase.plan.base, *candidate.result.plan.overrides])
+
+
+def configuration(study: Study, final: Candidate) -> Table:
+    """The best configuration, key by key, beside the starting one."""
+    best = full_settings(final)
+    decided = {
+        key: phase.plan.name or "sweep"
+        for phase in study.phases
+        if phase.winner is not None
+        for key in phase.keys
+    }
+    columns = [Column("key"), Column("best"), Column("start"), Column("decided in")]
+    caption = "The best configuration. Keys that are not listed have the defaults of conf/."
+    table = Table("configuration", caption, columns)
+    before = start_settings(study, list(best))
+    for key, value in best.items():
+        if key not in NO_SETTINGS:
+            changed = key in decided and before[key] not in (UNSET, plain(value))
+            mark: Mark = "best" if changed else ""
+            table.add(key, value, before[key], decided.get(key, ""), mark=mark)
+    return table
+
+
+def start_settings(study: Study, keys: Sequence[str]) -> dict[str, Setting]:
+    """What the starting configuration had; defaults from the config that Hydra saved."""
+    base = settings_of(study.plan.base)
+    start = compared(study).get(START)
+    saved = saved_config(start.result.trials[0].directory) if start else {}
+    found = {key: base.get(key, look_up(saved, key, UNSET)) for key in keys}
+    # a group, such as optimizer, is a mapping there
+    return {key: UNSET if isinstance(v, Mapping) else plain(v) for key, v in found.items()}
