@@ -209,6 +209,7 @@ def _phase(
             groups[wanted] = [*before.values()]
     candidates, values = [], []
     for group in groups.values():
+        group.sort(key=lambda run: run.seed)
         own = [word for word in group[0].words or [] if _canonical(word) not in wanted]
         candidates.append(Candidate(own, [_trial(run, directory) for run in group]))
         values.append({r.seed: objective_value(r.record) for r in group if r.record is not None})

@@ -89,8 +89,9 @@ class PhaseResult:
 
     def label(self, candidate: CandidateResult) -> str:
         """What tells it from the other candidates: ``optimizer.lr=0.001``."""
-        keys = self.keys or list(candidate.settings)
-        return " ".join(f"{key}={self.setting(candidate, key)}" for key in keys) or UNSET
+        if len(self.candidates) == 1:
+            return "the only configuration"
+        return " ".join(f"{key}={self.setting(candidate, key)}" for key in self.keys) or UNSET
 
 
 @dataclass

@@ -21,6 +21,9 @@ LEAST_FOR_WILCOXON = 6
 LEAST_FOR_CORRELATION = 4
 """Fisher's interval of a correlation has the standard error 1 / sqrt(n - 3)."""
 
+ROUNDING = 1e-12
+"""Relative size up to which values differ by their rounding alone."""
+
 RESAMPLES = 9999
 Interval = tuple[float, float]
 
@@ -139,15 +142,16 @@ def compare_with(phase: PhaseResult, reference: int) -> Analysis:
 def paired_p(differences: Sequence[float]) -> float:
     """Two-sided p-value of the paired t-test that the mean difference is 0.
 
-    Where all differences are equal, and there is no t-value: 1 if they are 0, else 0. NaN of less
-    than two.
+    Where all differences are equal (but for rounding), and there is no t-value: 1 if they are 0,
+    else 0. NaN of less than two.
     """
     from scipy import stats
 
     if len(differences) < 2:
         return math.nan
-    if max(differences) == min(differences):
-        return float(differences[0] == 0)
+    size = max(map(abs, differences))
+    if max(differences) - min(differences) <= ROUNDING * size:
+        return float(size == 0)
     return float(stats.ttest_1samp(differences, 0.0).pvalue)
 
 

@@ -1,0 +1,116 @@
+"""Whether trials that are compared ran under the same conditions, and as they say."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from studies.audit.case import Case, Finding, count, of_phase
+from studies.results import plain, settings_of
+from studies.saved import look_up, saved_config
+
+OVERLAP = re.compile(r"\bis in \w+ and \w+")
+"""How `common.splits` words that a sample is in two splits."""
+
+IN_TWO_SPLITS = 10
+"""So many names stand as evidence; the records hold all."""
+
+
+def other_settings_than_named(case: Case) -> Iterator[Finding]:
+    """A trial that ran with another value than the plan or its own overrides name."""
+    lines: dict[str, None] = {}
+    for one in (one for phase in case.study.phases for one in case.of(phase)):
+        config = saved_config(one.trial.directory)
+        recorded = settings_of(one.record.overrides)
+        for key, value in (recorded | one.settings).items():
+            found = recorded.get(key, value)
+            if plain(found) != plain(value):
+                named = f"{plain(value)} in the plan, ran {plain(found)}"
+                lines[f"{one.name}: {key} is {named}"] = None
+            elif (ran := _ran_with(config, key)) not in (None, plain(value)):
+                lines[f"{one.name}: {key} is {plain(value)} by its name, ran with {ran}"] = None
+    if lines:
+        yield Finding(
+            "other_settings_than_named",
+            "error",
+            f"trials did not run with what they are named after, in {count(lines, 'case')}",
+            tuple(lines),
+            "correct the table by the configs saved in .hydra/config.yaml, or run them again",
+        )
+
+
+def _ran_with(config: Any, key: str) -> Any:
+    """A value that Hydra saved; ``None`` if it is unset or a whole section (a config group)."""
+    value = look_up(config, key)
+    return None if value is None or isinstance(value, dict) else plain(value)
+
+
+def mixed_conditions(case: Case) -> Iterator[Finding]:
+    """Trials of one study that ran with different code, package versions or devices."""
+    values: dict[str, Counter[str]] = defaultdict(Counter)
+    for one in case.completed:
+        for key, value in one.record.environment.items():
+            values[key][str(value)] += 1
+    mixed = {key: found for key, found in values.items() if len(found) > 1}
+    if mixed:
+        yield Finding(
+            "mixed_conditions",
+            "warning",
+            f"trials that are compared ran with different {', '.join(mixed)}",
+            tuple(
+                f"{key}: " + ", ".join(f"{value} ({count})" for value, count in found.items())
+                for key, found in mixed.items()
+            ),
+            "run the deciding trials again with one version of everything",
+        )
+
+
+def different_data(case: Case) -> Iterator[Finding]:
+    """Trials of one phase and seed whose splits hold different samples."""
+    for phase in case.compared:
+        if any(key == "data" or key.startswith("data.") for key in phase.keys):
+            continue  # the phase asks what the data do
+        hashes: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for one in case.of(phase):
+            if found := one.record.data.get("split_hash"):
+                hashes[one.trial.seed][str(found)].append(one.name)
+        mixed = [groups for groups in hashes.values() if len(groups) > 1]
+        if mixed:
+            yield Finding(
+                "different_data",
+                "error",
+                f"{of_phase(phase)}trials were trained or validated on different samples",
+                tuple(
+                    f"split {found}: {', '.join(names)}"
+                    for groups in mixed
+                    for found, names in groups.items()
+                ),
+                "run them again on the same data; figures on different samples cannot be compared",
+                phase.plan.name,
+            )
+
+
+def sample_in_two_splits(case: Case) -> Iterator[Finding]:
+    """The same sample in two splits: what is trained on is also judged by."""
+    names: dict[str, str] = {}
+    for one in case.ran:
+        remarks = one.record.data.get("warnings")
+        for remark in remarks if isinstance(remarks, list) else []:
+            if isinstance(remark, dict) and OVERLAP.search(str(remark.get("reason"))):
+                names.setdefault(str(remark.get("file")), str(remark["reason"]))
+    if names:
+        lines = [f"{name} {reason}" for name, reason in names.items()]
+        rest = len(lines) - IN_TWO_SPLITS
+        more = [f"and {rest} more"] if rest > 0 else []
+        yield Finding(
+            "sample_in_two_splits",
+            "error",
+            f"{count(names, 'sample')} in two splits: scores on them are too good",
+            (*lines[:IN_TWO_SPLITS], *more),
+            "take them out of one of the lists",
+        )
+
+
+CHECKS = (other_settings_than_named, mixed_conditions, different_data, sample_in_two_splits)
