@@ -27,17 +27,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to be launched."""
+    """A trial to be launched; ``name`` is for people, who see what differs."""
 
+    name: str
     words: Words
     directory: Path
     subdir: str
     fingerprint: str
-
-    @property
-    def name(self) -> str:
-        """Of its directory."""
-        return self.directory.name
 
     def launched_as(self, more: Sequence[str]) -> list[str]:
         """Its overrides, and those that put it into its directory and concern this launch only."""
@@ -181,16 +177,18 @@ class Planner:
         """Append a candidate with its trials; what is wrong with it goes to ``stage.problems``."""
         phase = stage.phase
         candidate = journal.Candidate(overrides)
+        told = [word for word in overrides if word.partition("=")[0] in lead] or overrides
         jobs: list[Job] = []
         reasons: Reasons = {}
         for seed in phase.seeds:
-            words = self.words(phase, overrides, seed)
             extra = [f"{SEED}={seed}"] if phase.seeded else []
             name = trial_name([*overrides, *extra], set(lead))
             subdir = f"{phase.name}/{name}" if phase.name else name
+            words = self.words(phase, overrides, seed)
             known = self.composer.try_fingerprint(words, subdir, reasons)
             if known is not None:
-                jobs.append(Job(words, self.directory / subdir, subdir, known))
+                label = " ".join([*told, *extra]) or name
+                jobs.append(Job(label, words, self.directory / subdir, subdir, known))
         if reasons:
             candidate.refused = "; ".join(reasons)
             jobs = []
