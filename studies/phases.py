@@ -220,10 +220,11 @@ class Runner:
                 if values and all(map(math.isfinite, values)):
                     words = merge(stage.phase.base, candidate.overrides)
                     ranked.append((sign * fmean(values), words))
-        found: dict[frozenset[str], Sequence[str]] = {frozenset(base): base}
+        identity = self.planner.composer.fingerprint  # words differ where one says a default
+        found: dict[str, Sequence[str]] = {identity(base): base}
         for _, words in sorted(ranked, key=lambda pair: pair[0]):
             if len(found) < count:
-                found.setdefault(frozenset(words), words)
+                found.setdefault(identity(words), words)
         return list(found.values())
 
     def _test_stage(self, base: Sequence[str]) -> Stage:

@@ -229,6 +229,19 @@ def test_seeds_repeat_and_the_best_are_rerun(app: Path) -> None:
     assert "(2 seeds)" in done.stdout
 
 
+def test_a_rerun_takes_different_configurations_not_different_words(app: Path) -> None:
+    phases = {
+        "rate": "optimizer.lr=1e-2,1e-3",
+        "dropout": "model.dropout_rate=0.1,0.4",  # 0.1 is the default
+        "longer": {"rerun": {"top": 2, "overrides": "trainer.max_epochs=6"}},
+    }
+    write_study(app, phases)
+    assert study(app).returncode == 0
+    longer = journal(app).phases[2]
+    prints = [trial.fingerprint for candidate in longer.candidates for trial in candidate.trials]
+    assert len(prints) == len(set(prints)) == 2
+
+
 def test_combinations_samples_and_another_metric(app: Path) -> None:
     phases = {
         "pairs": {"combinations": ["model.activation=gelu", "optimizer=sgd optimizer.lr=1e-2"]},
