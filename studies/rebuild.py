@@ -18,7 +18,7 @@ from common.errors import Problem
 from common.record import FINAL, RECORD, RunRecord, read_record
 from studies.journal import JOURNAL, Candidate, Journal, Kind, Phase, Trial
 from studies.naming import parse_overrides, trial_name
-from studies.results import objective_value
+from studies.results import objective_value, plain, settings_of
 from studies.saved import HYDRAS, look_up, saved_config
 from studies.selection import select
 from studies.sound import ERRORS, unsound_record
@@ -204,7 +204,7 @@ def _phase(
         groups.setdefault(_identity(run.words or []), []).append(run)
     wanted = _identity(base)
     if wanted not in groups:  # what the phase started from may have run in an earlier one
-        before = {run.directory: run for run in earlier if _identity(run.words or []) == wanted}
+        before = {run.directory: run for run in earlier if _computes(run, base)}
         if before:
             groups[wanted] = [*before.values()]
     candidates, values = [], []
@@ -233,6 +233,16 @@ def _phase(
         phase.winner, phase.reason = choice.winner, choice.reason
         phase.verdict = choice.verdict
     return phase
+
+
+def _computes(run: Run, base: Sequence[str]) -> bool:
+    """Whether a run has these settings; some may be its config's defaults."""
+    own = _identity(run.words or [])
+    if not own <= _identity(base):
+        return False
+    unnamed = settings_of([word for word in base if _canonical(word) not in own])
+    config = saved_config(run.directory) if unnamed else {}
+    return all(plain(look_up(config, key)) == plain(value) for key, value in unnamed.items())
 
 
 def _kind(phase: str, candidates: Sequence[Candidate], declared: dict[str, list[str]]) -> Kind:

@@ -12,7 +12,9 @@ from common.errors import Problem, UserError
 from studies.journal import JOURNAL, Trial
 from studies.read import read_study
 from studies.results import StudyResult
-from tests.studies.synthetic import CLEAN, Synthetic, clean_score
+from tests.studies.synthetic import CLEAN, CLEAN_DEFAULTS, Synthetic, clean_score
+
+NET = "model.backbone"
 
 
 def reasons(study: StudyResult, name: str) -> list[str]:
@@ -76,6 +78,20 @@ def test_rebuilt_without_its_journal(tmp_path: Path) -> None:
     assert incumbent.settings == {}
     assert incumbent.values == before.phases[1].candidates[0].values
     assert study.phases[1].candidates[activation.winner].settings == {"model.activation": "gelu"}
+
+
+def test_rebuilt_incumbent_that_named_fewer_settings(tmp_path: Path) -> None:
+    """It ran where the winner's learning rate was the config's default."""
+    phases = {"net": "model.backbone=resnet18,resnet34", **CLEAN}
+    defaults = CLEAN_DEFAULTS | {"model.backbone": "resnet18"}
+    Synthetic(
+        phases, lambda s, i: clean_score({k: s[k] for k in s if k != NET}, i), defaults
+    ).write(tmp_path)
+    (tmp_path / JOURNAL).unlink()
+    activation = read_study(tmp_path).phases[2]
+    assert set(activation.base) == {NET, "optimizer.lr"}
+    incumbent = activation.candidates[activation.plan.incumbent]
+    assert incumbent.plan.trials[0].directory == f"net/{NET}=resnet18,seed=0"
 
 
 @pytest.mark.parametrize(
