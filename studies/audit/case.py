@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sized
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -146,9 +146,9 @@ def number(scores: Mapping[str, Any], key: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def count(things: Sized, noun: str) -> str:
+def count(things: int, noun: str) -> str:
     """``1 trial``, ``2 trials``."""
-    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+    return f"{things} {noun}{'' if things == 1 else 's'}"
 
 
 def of_phase(phase: PhaseResult) -> str:

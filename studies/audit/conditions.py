@@ -35,7 +35,7 @@ def other_settings_than_named(case: Case) -> Iterator[Finding]:
         yield Finding(
             "other_settings_than_named",
             "error",
-            f"trials did not run with what they are named after, in {count(lines, 'case')}",
+            f"trials did not run with what they are named after, in {count(len(lines), 'case')}",
             tuple(lines),
             "correct the table by the configs saved in .hydra/config.yaml, or run them again",
         )
@@ -107,7 +107,7 @@ def sample_in_two_splits(case: Case) -> Iterator[Finding]:
         yield Finding(
             "sample_in_two_splits",
             "error",
-            f"{count(names, 'sample')} in two splits: scores on them are too good",
+            f"{count(len(names), 'sample')} in two splits: scores on them are too good",
             (*lines[:IN_TWO_SPLITS], *more),
             "take them out of one of the lists",
         )

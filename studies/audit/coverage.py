@@ -119,7 +119,7 @@ def undefined(case: Case) -> Iterator[Finding]:
         yield Finding(
             "undefined",
             "warning",
-            f"{count(empty, 'completed trial')} without a defined objective",
+            f"{count(len(empty), 'completed trial')} without a defined objective",
             tuple(empty),
             "objective.metric chooses another one, or validation data need what it measures",
         )

@@ -93,7 +93,7 @@ def not_the_best_epoch(case: Case) -> Iterator[Finding]:
         yield Finding(
             "not_the_best_epoch",
             "error",
-            f"{count(lines, 'trial')} judged by another epoch than the best one",
+            f"{count(len(lines), 'trial')} judged by another epoch than the best one",
             tuple(lines),
             "judge every trial by its best epoch on validation data (objective.keep=best)",
         )
@@ -171,7 +171,7 @@ def few_epochs(case: Case) -> Iterator[Finding]:
                 "few_epochs",
                 "note",
                 f"{of_phase(phase)}{phase.label(candidate)} was chosen after "
-                f"{count(range(max(known)), 'epoch')}",
+                f"{count(max(known), 'epoch')}",
                 tuple(one.name for one in runs),
                 f"at least {FEW_EPOCHS} epochs (trainer.max_epochs), or a rerun of the best few",
                 phase.plan.name,

@@ -53,7 +53,7 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
         yield Finding(
             "no_better_than_trivial",
             "error" if chosen else "warning",
-            f"{of_phase(phase)}{count(lines, 'trial')} no better than a predictor that learns "
+            f"{of_phase(phase)}{count(len(lines), 'trial')} no better than a predictor that learns "
             f"nothing{', the chosen configuration among them' if chosen else ''}",
             tuple(lines),
             "treat these as failures, not as results; train longer, lower the learning rate, or "
@@ -137,7 +137,7 @@ def few_positives(case: Case) -> Iterator[Finding]:
         yield Finding(
             "few_positives",
             "warning",
-            f"in {count(lines, 'trial')} most anchors had no positive in their batch: the metric "
+            f"in {count(len(lines), 'trial')} most anchors had no positive in their batch: the metric "
             "loss had hardly anything to learn from",
             tuple(lines),
             "data.sampler=identity, or a larger data.batch_size",
