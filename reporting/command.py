@@ -1,9 +1,12 @@
-"""The command line of ``report.py``. Exit codes: 0 written, 2 refused, 130 interrupted."""
+"""The command line of ``report.py``. Exit codes: 0 written, 2 refused, 130 interrupted by
+Ctrl-C, 143 by SIGTERM.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +18,7 @@ from common.errors import UserError, say
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, write, exit."""
     args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
     logging.basicConfig(format="%(message)s", level=logging.ERROR)  # the page tells what is wrong
     try:
         _run(args)

@@ -74,18 +74,14 @@ def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
     from reporting import page
     from reporting.content import Figure, Picture, Table
     from reporting.files import Folder
+    from reporting.render import render
 
     folder = Folder(output)
-    images = {}
-    for block in page.blocks(report.sections):
+    blocks = list(page.blocks(report.sections))
+    images = render(folder, [one for one in blocks if isinstance(one, Figure | Picture)])
+    for block in blocks:
         if isinstance(block, Table):
             folder.table(block)
-        elif isinstance(block, Figure):
-            images[block.name] = folder.figure(block)
-        elif isinstance(block, Picture):
-            image = folder.picture(block)
-            if image is not None:
-                images[block.name] = image
     folder.write(TEXT, page.markdown(report, images))
     return folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
 

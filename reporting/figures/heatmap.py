@@ -17,6 +17,9 @@ from reporting.figures.style import FAINT, WIDTH, canvas
 from reporting.text import shortened
 
 COLOURS = "cividis"
+MOST_NUMBERS = 150
+"""Cells beyond which they are not written into, for they could not be read."""
+
 End = Literal["highest", "lowest", ""]
 
 
@@ -52,12 +55,16 @@ def heatmaps(
     width = min(WIDTH, 1.6 + 0.6 * len(x[1]) * columns + 0.4 * columns)
     height = 0.75 + 0.36 * len(y[1])
     figure, axes = canvas(len(measures), columns, height=height, width=max(3.6, width))
+    count = sum(grid.size for measure in measures for grid in measure.grids)
     for row, measure in enumerate(measures):
         known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
         scale = Normalize(known.min(), known.max()) if known.size else Normalize(0, 1)
         mine = axes[row * columns : (row + 1) * columns]
         for ax, grid, level in zip(mine, measure.grids, levels, strict=True):
-            _panel(ax, grid, scale, measure, known)
+            _panel(ax, grid, scale)
+            _frame(ax, grid, measure, known)
+            if count <= MOST_NUMBERS:
+                _write(ax, grid, scale)
             ax.set_xticks(range(len(x[1])), [shortened(v, 12) for v in x[1]])
             ax.set_yticks(range(len(y[1])), [shortened(v, 12) for v in y[1]])
             ax.set(title=shortened(level, 22) if row == 0 else "", xlabel=x[0])
@@ -68,20 +75,23 @@ def heatmaps(
     return figure
 
 
-def _panel(
-    ax: Axes, grid: np.ndarray, scale: Normalize, measure: Measure, known: np.ndarray
-) -> None:
+def _panel(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
     ax.imshow(grid, cmap=COLOURS, norm=scale, origin="lower", aspect="auto")
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)
-    best = {"highest": known.max, "lowest": known.min}.get(measure.best)
+
+
+def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
     for (i, j), value in np.ndenumerate(grid):
-        if not np.isfinite(value):
-            ax.text(j, i, "-", ha="center", va="center", color=FAINT)
-            continue
-        tone = "#000000" if scale(value) > 0.55 else "#ffffff"
-        ax.text(j, i, f"{value:.4g}", ha="center", va="center", color=tone, fontsize=6)
-        if best is not None and value == best():
-            frame = Rectangle((j - 0.47, i - 0.45), 0.94, 0.9)
-            frame.set(fill=False, edgecolor="#D55E00", linewidth=2)
-            ax.add_patch(frame)
+        text, tone = "-", FAINT
+        if np.isfinite(value):
+            text, tone = f"{value:.4g}", "#000000" if scale(value) > 0.55 else "#ffffff"
+        ax.text(j, i, text, ha="center", va="center", color=tone, fontsize=6)
+
+
+def _frame(ax: Axes, grid: np.ndarray, measure: Measure, known: np.ndarray) -> None:
+    best = {"highest": known.max, "lowest": known.min}.get(measure.best)
+    for i, j in np.argwhere(grid == best()) if best is not None and known.size else []:
+        frame = Rectangle((j - 0.47, i - 0.45), 0.94, 0.9)
+        frame.set(fill=False, edgecolor="#D55E00", linewidth=2)
+        ax.add_patch(frame)

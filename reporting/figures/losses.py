@@ -104,8 +104,8 @@ def behaviour(losses: Sequence[Loss]) -> Figure:
     axes[1].yaxis.set_major_formatter("{x:g}")  # the default is a formula
     for gamma, one in gammas.items():
         axes[2].plot(P, (1 - P) ** gamma, color=one.colour)
-        axes[2].annotate(f"gamma {gamma:g}", (0.5, 0.5**gamma), (4, 4), textcoords="offset points")
+        axes[2].annotate(f"g = {gamma:g}", (0.5, 0.5**gamma), (4, 4), textcoords="offset points")
     if gammas:
-        axes[2].set(xlabel="p of a foreground pixel", ylabel="focusing factor, (1 - p)^gamma")
+        axes[2].set(xlabel="p of a foreground pixel", ylabel="focusing factor, (1 - p)^g")
     legend_below(figure, [handle(one.colour, one.label) for one in losses])
     return figure

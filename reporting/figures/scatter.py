@@ -74,21 +74,18 @@ def ranking(
     values: Sequence[float],
     title: str,
     colours: Sequence[str] | None = None,
-    errors: Sequence[float] | None = None,
+    what: str = "",
 ) -> Figure:
-    """Horizontal bars, the first on top, each with its value."""
+    """Horizontal bars, the first on top, each with its value; ``what`` says what the names are."""
     figure, (ax,) = canvas(height=0.7 + 0.24 * len(names))
     places = np.arange(len(names))
-    ax.barh(places, values, xerr=errors, color=colours or PLAIN, height=0.65, ecolor=INK, capsize=2)
+    ax.barh(places, values, color=colours or PLAIN, height=0.65)
     for place, value in zip(places, values, strict=True):
-        if errors is None:
-            ax.annotate(
-                number(value), (value, place), (3, 0), textcoords="offset points", va="center"
-            )
+        ax.annotate(number(value), (value, place), (3, 0), textcoords="offset points", va="center")
     ax.set_yticks(places, [shortened(name, 44) for name in names])
     ax.invert_yaxis()
     ax.margins(x=0.12)
-    ax.set_xlabel(title)
+    ax.set(xlabel=title, ylabel=shortened(what, 44))
     ax.grid(visible=False, axis="y")
     return figure
 

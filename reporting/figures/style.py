@@ -81,8 +81,7 @@ def canvas(
     rows: int = 1, columns: int = 1, *, height: float = 2.7, width: float = WIDTH, **more: Any
 ) -> tuple[Figure, list[Axes]]:
     """A figure and its axes in reading order; ``height`` of one row in inches."""
-    # the widths of texts depend on the resolution
-    figure = Figure(figsize=(width, height * rows), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(width, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **more)
     return figure, list(axes.flatten())
 
@@ -144,6 +143,7 @@ def to_png(figure: Figure) -> bytes:
     ``savefig`` would draw everything three times.
     """
     figure.set_facecolor("white")
+    figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     figure.set_layout_engine("none")

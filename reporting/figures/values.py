@@ -15,6 +15,9 @@ from reporting.text import shortened
 
 VIOLIN, BOX = 5, 3
 """Scores that a violin and a box need; fewer are points."""
+
+MOST_POINTS = 60
+"""Scores of a value beyond which the violin alone is drawn."""
 BOX_STYLE: dict[str, Any] = {
     "widths": 0.22,
     "showfliers": False,
@@ -69,7 +72,7 @@ def pairs(
 
 
 def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
-    """Violins with boxes inside where there are enough scores, every score as a point."""
+    """Violins with boxes inside where there are enough scores, and the scores as points."""
     figure, axes = panels(len(keys))
     draw = np.random.default_rng(0)
     for ax, (key, values) in zip(axes, keys.items(), strict=True):
@@ -80,9 +83,10 @@ def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
                     body.set(facecolor=value.colour, alpha=0.35, edgecolor=value.colour)
             if len(value.scores) >= BOX:
                 ax.boxplot(value.scores, positions=[place], **BOX_STYLE)
-            shift = draw.uniform(-0.07, 0.07, len(value.scores)) if len(value.scores) > 1 else 0.0
-            ax.plot(place + np.zeros(len(value.scores)) + shift, value.scores, "o")
-            ax.lines[-1].set(color=value.colour, ms=3, alpha=0.8, mew=0)
+            if len(value.scores) <= MOST_POINTS:
+                shift = draw.uniform(-0.07, 0.07, len(value.scores)) * (len(value.scores) > 1)
+                style: dict[str, Any] = {"color": value.colour, "ms": 3, "alpha": 0.8, "mew": 0}
+                ax.plot(place + shift, value.scores, "o", **style)
         _name(ax, key, values)
     axes[0].set_ylabel(metric)
     return figure

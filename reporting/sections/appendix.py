@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from reporting.content import Column, Section, Table, Text
+from reporting.content import Column, Section, Table
 from reporting.text import plain
 from reporting.view import Phase, Study, status_of
 
@@ -115,9 +115,3 @@ def environments(study: Study) -> Table:
     for key in dict.fromkeys(key for one in found[:4] for key in one):
         table.add(key, *(one.get(key, "") for one in found[:4]))
     return table
-
-
-def note_on_rest(study: Study) -> Text | None:
-    """Says that runs are missing."""
-    count = len(study.result.problems)
-    return Text(f"{count} directories or files could not be read.", "warning") if count else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from statistics import fmean
 
 from common.record import RunRecord
@@ -138,7 +139,7 @@ def _drawing(
             ends.append(None)
             colours.append(FAINT)
     caption = f"{target}: final and starting configuration, trivial predictors; lines: 95 % CI."
-    return Figure("final", caption, lambda: intervals(names, middles, ends, target, colours))
+    return Figure("final", caption, partial(intervals, names, middles, ends, target, colours))
 
 
 def final_pictures(study: Study) -> Section | None:

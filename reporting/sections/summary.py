@@ -49,6 +49,10 @@ def summary(study: Study, audit: list[Finding]) -> Section:
             f"The study is {study.plan.status}: {done} of {len(study.phases)} phases are decided."
         )
         section.blocks.append(Text(text, "warning"))
+    if study.result.problems:
+        count = len(study.result.problems)
+        text = f"{count} {'thing' if count == 1 else 'things'} could not be read: see the appendix."
+        section.blocks.append(Text(text, "warning"))
     if final is None:
         section.blocks.append(Text("No configuration has a result yet."))
         return section

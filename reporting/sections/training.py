@@ -10,8 +10,8 @@ import pandas as pd
 from reporting.content import Block, Column, Figure, Section, Table, Text
 from reporting.figures.scatter import Point, ranking, scatter
 from reporting.figures.style import FAINT, MARKERS, PLAIN, Colours, handle
-from reporting.text import number
-from reporting.view import Candidate, Phase
+from reporting.text import number, plain
+from reporting.view import Candidate, Phase, short
 from studies.statistics.intervals import correlation
 
 MOST_RANKED = 15
@@ -130,8 +130,9 @@ def _efficiency(phase: Phase, scored: pd.DataFrame, colours: Colours) -> list[Bl
     caption = f"{phase.title}: score per epoch up to the best one"
     caption += f"{of_all if len(phase.ranked) > MOST_RANKED else ''}."
     title = f"{phase.metric} per epoch"
-    names = [one.label for one in chosen]
-    draw = partial(ranking, names, shares.tolist(), title, hues)
+    names = [", ".join(plain(value) for value in one.settings.values()) for one in chosen]
+    keys = ", ".join(map(short, phase.keys))
+    draw = partial(ranking, names, shares.tolist(), title, hues, what=keys)
     return [Figure(f"efficiency_{phase.slug}", caption, draw)]
 
 

@@ -1,0 +1,62 @@
+"""The page in a real browser: headless Chromium, where there is one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next((found for name in NAMES if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(NAMES)} is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_page_shows_its_sections_and_figures(
+    browser: Any, report: Path, width: int, scheme: str
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    said: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url[:40]))
+    page.goto((report / "report.html").as_uri())
+    titles = page.locator("h2").all_inner_texts()
+    assert titles[:2] == ["Summary", "Audit"]
+    assert titles[-1] == "Appendix"
+    widths = page.eval_on_selector_all("img", "all => all.map(one => one.naturalWidth)")
+    assert len(widths) >= 15
+    assert min(widths) > 0
+    assert said == []
+    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    # nothing sticks out, on a phone either: what is wide scrolls within itself
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert (
+        page.evaluate("getComputedStyle(document.body).backgroundColor")
+        == {
+            "light": "rgb(255, 255, 255)",
+            "dark": "rgb(13, 17, 23)",
+        }[scheme]
+    )
+    chosen = page.locator("#figure_final img").evaluate("one => one.currentSrc")
+    shown = page.locator("#figure_final img").get_attribute("src")
+    assert (chosen == shown) == (scheme == "light")
+    # every entry of the contents leads somewhere
+    links = page.locator("nav a").evaluate_all("all => all.map(one => one.hash.slice(1))")
+    assert all(page.locator(f"[id='{link}']").count() == 1 for link in links)
+    page.close()
