@@ -137,8 +137,8 @@ def few_positives(case: Case) -> Iterator[Finding]:
         yield Finding(
             "few_positives",
             "warning",
-            f"in {count(len(lines), 'trial')} most anchors had no positive in their batch: the metric "
-            "loss had hardly anything to learn from",
+            f"in {count(len(lines), 'trial')} most anchors had no positive in their batch: the "
+            "metric loss had hardly anything to learn from",
             tuple(lines),
             "data.sampler=identity, or a larger data.batch_size",
         )

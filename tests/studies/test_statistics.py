@@ -11,13 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.history import Row
-from common.record import RunRecord
 from studies.read import read_study
 from studies.results import StudyResult
 from studies.statistics.effects import anova, marginal_means, phase_effects
-from studies.statistics.frame import trial_frame, typed
-from studies.statistics.hypotheses import answer_hypotheses
+from studies.statistics.frame import trial_frame
 from studies.statistics.importance import importance
 from studies.statistics.intervals import (
     bootstrap_interval,
@@ -28,12 +25,7 @@ from studies.statistics.intervals import (
     paired_p,
     t_interval,
 )
-from tests.studies.synthetic import CLEAN, Settings, Synthetic, clean_score, noise
-
-GRID = (
-    "optimizer.lr=1e-4,5e-4,1e-3 data.batch_size=8,16,32 "
-    "model.architecture=unet,attention_unet,attention_resunet"
-)
+from tests.studies.synthetic import CLEAN, Settings, Synthetic, grid_score, read_grid
 
 TOOTH_GROWTH = {
     ("VC", 0.5): [4.2, 11.5, 7.3, 5.8, 6.4, 10, 11.2, 11.2, 5.2, 7],
@@ -46,97 +38,10 @@ TOOTH_GROWTH = {
 """Crampton (1947), as R's ``ToothGrowth``: teeth by supplement and dose."""
 
 
-def grid_score(settings: Settings, seed: int) -> float:
-    score = {1e-4: 0.3, 5e-4: 0.5, 1e-3: 0.52}[settings["optimizer.lr"]]
-    score += {8: 0.0, 16: 0.02, 32: 0.05}[settings["data.batch_size"]]
-    score += {"unet": 0.0, "attention_unet": 0.04, "attention_resunet": 0.0405}[
-        settings["model.architecture"]
-    ]
-    return score + 0.01 * noise(settings, seed)
-
-
-def grid(directory: Path, score: Any = grid_score, **more: Any) -> StudyResult:
-    settings: dict[str, Any] = {"phases": {"": GRID}, "defaults": {}, "seeds": [0]} | more
-    Synthetic(score=score, **settings).write(directory)
-    return read_study(directory)
-
-
 @pytest.fixture
 def clean(tmp_path: Path) -> StudyResult:
     Synthetic(test=True).write(tmp_path)
     return read_study(tmp_path)
-
-
-# the table of trials
-
-
-def test_frame_has_a_row_per_trial_and_phase(clean: StudyResult) -> None:
-    frame = trial_frame(clean)
-    assert len(frame) == 9 + 9 + 6
-    assert frame["trial"].nunique() == 15  # relu is the first phase's winner, the test trains none
-    rows = frame[(frame["phase"] == 1) & (frame["model.activation"] == "gelu")]
-    assert rows["seed"].tolist() == [0, 1, 2]
-    assert set(rows["optimizer.lr"]) == {0.001}
-    settings = {"optimizer.lr": 0.001, "model.activation": "gelu"}
-    assert rows["value"].tolist() == [clean_score(settings, seed) for seed in (0, 1, 2)]
-    assert set(frame.loc[frame["phase"] == 0, "model.activation"]) == {"(default)"}
-
-
-def test_measures_against_the_history(clean: StudyResult) -> None:
-    row = trial_frame(clean).iloc[4]
-    trial = clean.phases[0].candidates[1].trials[1]
-    lines = (trial.directory / "metrics.csv").read_text().splitlines()
-    names = lines[0].split(",")
-    table = [dict(zip(names, map(float, line.split(",")), strict=True)) for line in lines[1:]]
-    losses = [entry["val/loss"] for entry in table]
-    mean = sum(losses) / 12
-    assert row["stability"] == pytest.approx(
-        math.sqrt(sum((loss - mean) ** 2 for loss in losses) / 11)
-    )
-    best = max(table, key=lambda entry: entry["val/mIoU"])
-    assert row["epochs_to_best"] == best["epoch"] == 9
-    assert row["gap"] == pytest.approx(best["val/loss"] - best["train/loss"])
-    assert row["last"] == table[-1]["val/mIoU"]
-    assert row["epochs"] == 12 and row["seconds"] == 6.0 and row["parameters"] == 1234567
-
-
-def test_unfinished_trials_have_a_status_and_no_value(tmp_path: Path) -> None:
-    ends = dict(zip([1e-4, 1e-3, 1e-2], ["diverged", "missing", "running"], strict=True))
-    Synthetic(phases={"": CLEAN["lr"]}, score=lambda s, _: ends[s["optimizer.lr"]]).write(tmp_path)
-    frame = trial_frame(read_study(tmp_path))
-    assert frame["status"].tolist() == sorted(frame["status"], key=[*ends.values()].index)
-    assert set(frame["status"]) == {"diverged", "missing", "running"}
-    assert frame["value"].isna().all() and frame["early_stopped"].isna().all()
-
-
-def test_early_stopping_is_fewer_epochs_than_planned(tmp_path: Path) -> None:
-    def stop(record: RunRecord, rows: list[Row], settings: Settings) -> None:
-        if settings["optimizer.lr"] == 1e-2:
-            record.cost["epochs"] = 10
-            del rows[10:]
-
-    Synthetic(phases={"": CLEAN["lr"]}, edit=stop).write(tmp_path)
-    frame = trial_frame(read_study(tmp_path))
-    assert frame["early_stopped"].tolist() == [False] * 6 + [True] * 3
-
-
-def test_values_are_typed_as_hydra_reads_them() -> None:
-    texts = ["1e-3", "5E-4", "8", "true", "null", "[a, b]", "a b", "x=(", 3, None, True]
-    assert [typed(text) for text in texts] == [
-        *(0.001, 0.0005, 8, "true", "null", "[a,b]", "a b", "x=(", 3, "null", "true")
-    ]
-
-
-def test_a_thousand_trials_would_take_few_seconds(tmp_path: Path) -> None:
-    import time
-
-    values = ",".join(str(1 + number) for number in range(75))
-    phases = {"": f"data.batch_size={values}"}
-    Synthetic(phases, noise, {}, seeds=[0, 1, 2, 3]).write(tmp_path)
-    start = time.process_time()
-    frame = trial_frame(read_study(tmp_path))
-    assert len(frame) == 300
-    assert time.process_time() - start < 1.5  # of 5 s for 1,000
 
 
 # candidates
@@ -235,7 +140,7 @@ def test_winner_against_all_others(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_with_one_seed(tmp_path: Path) -> None:
-    phase = grid(tmp_path).phases[0]
+    phase = read_grid(tmp_path).phases[0]
     found = compare_with(phase, 0)
     assert found.table is None and "two common seeds" in found.note
 
@@ -317,7 +222,7 @@ def test_anova_of_unbalanced_data_is_of_type_two() -> None:
 
 
 def test_anova_of_a_grid_without_repeats(tmp_path: Path) -> None:
-    study = grid(tmp_path)
+    study = read_grid(tmp_path)
     keys = study.phases[0].keys
     found = anova(trial_frame(study), keys)
     assert found.table is not None and found.note == ""
@@ -328,7 +233,7 @@ def test_anova_of_a_grid_without_repeats(tmp_path: Path) -> None:
 
 def test_anova_leaves_interactions_out_where_trials_do_not_suffice(tmp_path: Path) -> None:
     words = {"": "optimizer.lr=1e-4,5e-4,1e-3 data.batch_size=8,16,32 model.architecture=unet"}
-    study = grid(tmp_path, phases=words, seeds=[0, 1])
+    study = read_grid(tmp_path, phases=words, seeds=[0, 1])
     frame = trial_frame(study)
     keys = ["optimizer.lr", "data.batch_size"]
     assert anova(frame, keys).note == ""
@@ -360,7 +265,7 @@ def test_marginal_means_by_hand(tmp_path: Path) -> None:
     def score(settings: Settings, seed: int) -> float | str:
         return "diverged" if settings["optimizer.lr"] == 5e-4 else grid_score(settings, seed)
 
-    study = grid(tmp_path, score)
+    study = read_grid(tmp_path, score)
     frame = trial_frame(study)
     table = marginal_means(frame, "optimizer.lr", "max")
     assert table.index.tolist() == [1e-4, 5e-4, 1e-3]
@@ -396,7 +301,7 @@ def test_importance_of_an_additive_grid_is_its_share_of_variance(tmp_path: Path)
         "data.batch_size": lambda v: {8: 0.1, 16: 0.2, 32: 0.25}[v],
         "model.architecture": lambda v: 0.0,
     }
-    study = grid(tmp_path, lambda s, _: sum(f(s[key]) for key, f in effects.items()))
+    study = read_grid(tmp_path, lambda s, _: sum(f(s[key]) for key, f in effects.items()))
     found = importance(study)
     assert found.table is not None and found.note == ""
     shares = found.table["importance"]
@@ -422,107 +327,10 @@ def test_importance_of_a_continuous_key(tmp_path: Path) -> None:
         return 0.5 - 0.1 * abs(math.log10(settings["optimizer.lr"]) + 3)
 
     words = {"": f"optimizer.lr={values} model.activation=relu,gelu"}
-    table = importance(grid(tmp_path, score, phases=words)).table
+    table = importance(read_grid(tmp_path, score, phases=words)).table
     assert table is not None and table.loc["optimizer.lr", "importance"] > 0.95
 
 
 def test_importance_says_why_it_does_not_apply(clean: StudyResult, tmp_path: Path) -> None:
     assert "5 configurations with results; 8 are needed" in importance(clean).note
-    assert importance(grid(tmp_path / "flat", lambda *_: 0.5)).table is None
-
-
-# hypotheses
-
-
-def ask(directory: Path, stated: object, score: Any = grid_score, **more: Any) -> tuple[str, str]:
-    study = grid(directory, score, journal={"hypotheses": [stated]}, **more)
-    (answer,) = answer_hypotheses(study)
-    return answer.verdict, answer.evidence
-
-
-LR, BATCH, NET = "optimizer.lr", "data.batch_size", "model.architecture"
-
-
-@pytest.mark.parametrize(
-    ("stated", "verdict", "evidence"),
-    [
-        ({"key": LR, "best": ["5e-4", "1e-3"]}, "yes", "9 pairs"),
-        ({"key": LR, "best": [1e-4]}, "no", "best at optimizer.lr=0.001"),
-        ({"key": NET, "best": ["attention_resunet"]}, "cannot be told", "within noise"),
-        ({"key": NET, "best": ["attention_resunet", "attention_unet"]}, "yes", "against unet"),
-        ({"key": BATCH, "order": [8, 16, 32]}, "yes", "8 to 16: +0.0"),
-        ({"key": BATCH, "order": [32, 16, 8]}, "no", "32 to 16: -0.0"),
-        ({"key": BATCH, "order": [8, 64]}, "cannot be told", "64 was never tried"),
-        ({"key": BATCH, "best": [64]}, "cannot be told", "64 was never tried"),
-        ({"key": BATCH, "order": [8]}, "cannot be told", "two values"),
-        ({"key": BATCH, "best": [8, 16, 32]}, "cannot be told", "no other value"),
-        ({"key": "model.width", "best": [8]}, "cannot be told", "no phase varies model.width"),
-        ({"key": LR, "best": [1], "phase": "x"}, "cannot be told", "phase x does not vary"),
-        ({"key": LR, "best": [1e-3], "measure": "val/x"}, "cannot be told", "no trial has val/x"),
-        ({"key": LR, "best": [1e-3], "measure": "val/mIoU"}, "yes", "val/mIoU"),
-        ({"key": LR}, "cannot be told", "neither best nor order"),
-        ({"best": [1]}, "cannot be told", "names no key"),
-        ("just a text", "cannot be told", "names no key"),
-    ],
-)
-def test_hypotheses(tmp_path: Path, stated: Any, verdict: str, evidence: str) -> None:
-    found = ask(tmp_path, stated)
-    assert found[0] == verdict, found[1]
-    assert evidence in found[1]
-
-
-@pytest.mark.parametrize(
-    ("end", "stated", "verdict", "evidence"),
-    [
-        ("out_of_memory", {"key": BATCH, "order": [8, 16, 32]}, "cannot be told", "no run at"),
-        ("out_of_memory", {"key": BATCH, "best": [16]}, "cannot be told", "batch_size=32 finished"),
-        ("missing", {"key": BATCH, "best": [16]}, "cannot be told", "no run at data.batch_size=32"),
-        ("diverged", {"key": BATCH, "best": [16]}, "yes", "best at data.batch_size=16"),
-        ("diverged", {"key": BATCH, "best": [32]}, "cannot be told", "32 diverged"),
-        ("diverged", {"key": BATCH, "order": [16, 32]}, "cannot be told", "=32 diverged"),
-    ],
-)
-def test_values_that_never_finished(
-    tmp_path: Path, end: str, stated: Any, verdict: str, evidence: str
-) -> None:
-    def score(settings: Settings, seed: int) -> float | str:
-        return end if settings[BATCH] == 32 else grid_score(settings, seed)
-
-    found = ask(tmp_path, stated, score)
-    assert found[0] == verdict, found[1]
-    assert evidence in found[1]
-
-
-def test_one_run_each_tells_nothing(tmp_path: Path) -> None:
-    words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8 {NET}=unet"}
-    verdict, evidence = ask(tmp_path, {"key": LR, "best": [1e-3]}, phases=words)
-    assert verdict == "cannot be told"
-    assert "1 and 1 trials, without another seed or setting" in evidence
-    found = ask(tmp_path / "more", {"key": LR, "best": [1e-3]}, phases=words, seeds=[0, 1, 2])
-    assert found[0] == "yes" and "3 pairs" in found[1]
-
-
-def test_trials_without_partners_are_compared_by_welch(tmp_path: Path) -> None:
-    """A sample of a grid in which no two trials differ in the learning rate alone."""
-    study = grid(tmp_path, journal={"hypotheses": [{"key": LR, "order": [1e-4, 1e-3]}]})
-    kept = {1e-4: (8, 16), 5e-4: (), 1e-3: (32,)}
-    phase = study.phases[0]
-    phase.candidates = [c for c in phase.candidates if c.settings[BATCH] in kept[c.settings[LR]]]
-    phase.plan.declared[LR] = ["1e-4", "1e-3"]
-    (answer,) = answer_hypotheses(study)
-    assert answer.verdict == "yes" and "6 trials that also differ" in answer.evidence
-
-
-def test_steadier_with_larger_batches(tmp_path: Path) -> None:
-    """The grid study's own hypothesis: less standard deviation of the validation loss."""
-
-    def shake(record: RunRecord, rows: list[Row], settings: Settings) -> None:
-        for row in rows:
-            row["val/loss"] = 0.5 + (row["epoch"] % 2) / settings[BATCH] + 1e-3 * row["val/loss"]
-
-    orders = {"yes": [32, 16, 8], "no": [8, 16, 32]}
-    for verdict, order in orders.items():
-        stated = {"key": BATCH, "measure": "stability", "order": order}
-        assert ask(tmp_path / verdict, stated, edit=shake)[0] == verdict
-    stated = {"key": BATCH, "measure": "stability", "best": [32]}
-    assert ask(tmp_path / "best", stated, edit=shake)[0] == "yes"  # less is better
+    assert importance(read_grid(tmp_path / "flat", lambda *_: 0.5)).table is None

@@ -1,0 +1,46 @@
+"""What the tests of the audit do again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from common.history import Row
+from common.record import RunRecord
+from studies.audit import Finding, audit
+from studies.journal import Journal
+from studies.read import read_study
+from tests.studies.synthetic import Edit, Settings, Synthetic
+
+LR, BATCH = "optimizer.lr", "data.batch_size"
+
+
+def audited(directory: Path, study: Synthetic | None = None) -> list[Finding]:
+    (study or Synthetic(test=True)).write(directory)
+    return audit(read_study(directory))
+
+
+def rules(findings: list[Finding]) -> list[str]:
+    return [finding.rule for finding in findings]
+
+
+def only(findings: list[Finding], rule: str) -> Finding:
+    """The one finding there is."""
+    assert rules(findings) == [rule]
+    return findings[0]
+
+
+def replan(directory: Path, change: Callable[[Journal], None]) -> list[Finding]:
+    """The audit after the journal of a clean study was changed."""
+    plan = Synthetic(test=True).write(directory)
+    change(plan)
+    plan.write()
+    return audit(read_study(directory))
+
+
+def edit_some(condition: Callable[[Settings, RunRecord], bool], change: Edit) -> Edit:
+    def edit(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        if condition(settings, record):
+            change(record, rows, settings)
+
+    return edit
