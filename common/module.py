@@ -173,8 +173,8 @@ class TaskModule(L.LightningModule, ABC):
         if not len(batch["index"]):
             return  # a rank without rows, see `common.sampling.BatchSchedule`
         outputs, terms = self.losses(batch)
-        for name, term in terms.items():
-            self.mean_losses[name].update(term, weight=len(batch["index"]))
+        for name, term in terms.items():  # once per image: without a NaN strategy, `MeanMetric`
+            self.mean_losses[name].update(term.expand(len(batch["index"])))  # ignores weights
         self.score(outputs, batch)
 
     def on_validation_epoch_end(self) -> None:

@@ -44,6 +44,18 @@ def test_the_figures_are_there(done: Path) -> None:
     assert names == own | {f"test_{name}" for name in own} | {"curves"}
 
 
+def test_the_validation_loss_is_a_mean_over_images(make_config: Make, tmp_path: Path) -> None:
+    """Not over batches, of which the last one may be smaller."""
+    still = ("optimizer.lr=1e-12", "model.norm=group", "data.val_images=5")
+    losses = []
+    for size in (1, 4, 5):
+        train(make_config(*TINY_ANIMALS, *still, f"data.batch_size={size}"), tmp_path / str(size))
+        record = read_record(tmp_path / str(size))
+        assert record is not None
+        losses.append(record.last["val/loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+
+
 def test_a_frozen_backbone_stays_as_it_is(make_config: Make, tmp_path: Path) -> None:
     cfg = make_config(*TINY_ANIMALS, "finetuning.freeze_epochs=2", "trainer.max_epochs=3")
     data = instantiate(cfg.data, seed=0)
