@@ -19,7 +19,7 @@ from torchvision.transforms.v2.functional import resize
 
 from common.augment.pipeline import Augment
 from common.errors import SHOWN, Problem, UserError, collect
-from common.sampling import BatchSchedule, IndexBatch, index_loader
+from common.sampling import BatchSchedule, IndexBatch, InParts, index_loader
 from common.seeding import derive
 from common.store import Arrays, Fields, Store, build_store
 
@@ -82,6 +82,9 @@ class StoreDataModule(L.LightningDataModule, ABC):
         root: folder of the data, for data sets that have one.
         image_size_schedule: pairs of an epoch (from 1) and the size of training images from then
             on, or several, of which each batch draws one; None = always ``image_size``.
+
+    Attributes:
+        parts: how many batches the rows of one are dealt into in training, see `InParts`.
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.ram_limit_mb = ram_limit_mb
         self.seed = seed
         self.image_size_schedule = image_size_schedule or [(1, image_size)]
+        self.parts = 1
         self._augment = Augment(augment)
         self._normalize = Augment([])
         self._read: Splits | None = None
@@ -209,14 +213,23 @@ class StoreDataModule(L.LightningDataModule, ABC):
         return bool(self._count("test"))
 
     def _loader(self, split: str) -> DataLoader:
-        return index_loader(self.schedule(split))
+        schedule = self.schedule(split)
+        if split == "train" and self.parts > 1:
+            return index_loader(InParts(schedule, self.parts))
+        return index_loader(schedule)
+
+    @property
+    def whole_batch(self) -> int:
+        """Training images whose parts go through the network one after the other."""
+        return self.batch_size * self.parts
 
     def schedule(self, split: str) -> BatchSchedule:
-        """Which rows of a split form which batch on this device."""
+        """Which rows of a split form which batch on this device; in training, a whole one."""
+        train = split == "train"
         return BatchSchedule(
             len(self.splits.stores[split]),
-            self.batch_size,
-            shuffle=split == "train",
+            self.whole_batch if train else self.batch_size,
+            shuffle=train,
             seed=self.seed,
             **self.place(),
         )

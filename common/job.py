@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 from statistics import median
@@ -29,6 +30,7 @@ from common.logs import (
     log_traceback,
     only_our_words,
 )
+from common.memory import batch_of, free, halved
 from common.module import Scores, TaskModule
 from common.record import RunRecord, Status
 from common.resources import (
@@ -37,17 +39,35 @@ from common.resources import (
     peak_memory_mb,
     reset_peak_memory,
 )
+from common.sampling import InParts
 
 log = logging.getLogger(__name__)
 
-NOT_LIGHTNINGS = ("pause_after",)
+NOT_LIGHTNINGS = ("pause_after", "auto_accumulate")
 """Keys of ``trainer`` that Lightning does not know."""
 
 
 class Job:
-    """The steps of one training, and what is known of it when it ends early."""
+    """The steps of one training, and what is known of it when it ends early.
 
-    def __init__(self, cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool) -> None:
+    Args:
+        cfg: composed and checked.
+        directory: of the run.
+        record: its record, which has begun.
+        trial: part of a sweep.
+        parts: how many batches of ``cfg`` make one of those that were asked for, see
+            `common.memory`.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        directory: Path,
+        record: RunRecord,
+        *,
+        trial: bool,
+        parts: int = 1,
+    ) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
         plain.pop("hydra", None)
@@ -56,6 +76,7 @@ class Job:
         self.directory = directory
         self.record = record
         self.trial = trial
+        self.parts = parts
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: TaskModule | None = None
@@ -63,18 +84,30 @@ class Job:
         self.test: Scores | None = None
         self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
 
-    def run(self) -> None:
+    def run(self) -> DictConfig | None:
         """Read, train, evaluate, draw, record; also how the run ended if it ended early.
 
         A run that is paused is neither evaluated on test data nor drawn.
+
+        Returns:
+            Where memory ran out, the config with smaller batches that the run is to begin anew
+            with; its record is not finished then.
         """
         try:
             self._run()
         except BaseException as error:
             status, reason = verdict(error)
             log_traceback(error)
+            if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
+                smaller = halved(self.cfg)
+                if smaller is not None:
+                    free(error)
+                    return smaller
+                size = self.cfg.data.batch_size
+                reason += f"\nno batch is halved further than data.batch_size={size}"
             self._finish(status, reason)
             raise
+        return None
 
     def test_completed(self) -> None:
         """Look at the test split with what a completed run has kept; its record gains the figures.
@@ -111,7 +144,9 @@ class Job:
         reset_peak_memory()
         with only_our_words():
             self.trainer = self._trainer()  # first: it knows devices and trackers
-        return instantiate(self.cfg.data, seed=self.config["seed"])
+        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        data.parts = self.parts
+        return data
 
     def _build(self, data: StoreDataModule) -> TaskModule:
         module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
@@ -122,6 +157,8 @@ class Job:
         data = self._begin()
         assert self.trainer is not None
         self._read(data)
+        if self.parts > 1:
+            self._keep_steps(data)
         self._say_network(self._build(data))
         self._start_from()
         self._score_baselines(data, "val")
@@ -151,6 +188,20 @@ class Job:
             log.info("         note: %s", warning)
         if len(summary.warnings) > 3:
             log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+
+    def _keep_steps(self, data: StoreDataModule) -> None:
+        """As many steps and as many images as with whole batches, also where they are limited."""
+        assert self.trainer is not None
+        parts = InParts(data.schedule("train"), self.parts).parts
+        per_step = self.config["trainer"]["accumulate_grad_batches"] // self.parts
+        self.trainer.accumulate_grad_batches = per_step * parts
+        validated = math.ceil(len(data.schedule("val")) / self.parts)
+        self.trainer.limit_train_batches = parts * _limited(
+            self.trainer.limit_train_batches, len(data.schedule("train"))
+        )
+        self.trainer.limit_val_batches = self.parts * _limited(
+            self.trainer.limit_val_batches, validated
+        )
 
     def _start_from(self) -> None:
         origin = self.config["init_from"]
@@ -301,7 +352,15 @@ class Job:
             "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
             "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
             "epochs": len(rows),
+            **(batch_of(self.cfg) if self.parts > 1 else {}),
         }
+
+
+def _limited(limit: int | float | None, batches: int) -> int:
+    """How many batches Lightning takes under one of its limits."""
+    if isinstance(limit, int):
+        return min(limit, batches)
+    return batches if limit is None else int(limit * batches)
 
 
 def _metrics(row: dict[str, float] | None) -> dict[str, float]:

@@ -48,6 +48,7 @@ NOT_COMPUTATION = (
     "data.ram_limit_mb",
     "task.schema",
     "trainer.pause_after",
+    "trainer.auto_accumulate",
     "trainer.enable_progress_bar",
 )
 """Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial."""

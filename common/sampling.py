@@ -83,6 +83,33 @@ class BatchSchedule(Sampler[IndexBatch]):
             yield IndexBatch(index, derive(self.seed, self.epoch, step, self.rank))
 
 
+class InParts(Sampler[IndexBatch]):
+    """Batches in equal parts, one after the other, where a whole one needs too much memory.
+
+    Args:
+        whole: the batches, in an order that does not depend on the parts.
+        parts: of a full batch; fewer where there are not as many rows.
+    """
+
+    def __init__(self, whole: BatchSchedule, parts: int) -> None:
+        self.whole = whole
+        self.count = whole.count
+        rows = min(whole.batch_size, max(whole.count // whole.world_size, 1))
+        self.parts = math.ceil(rows * parts / whole.batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.whole.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.whole) * self.parts
+
+    def __iter__(self) -> Iterator[IndexBatch]:
+        for batch in self.whole:
+            for part, index in enumerate(batch.index.tensor_split(self.parts)):
+                yield IndexBatch(index, derive(batch.seed, part))
+
+
 class _Passthrough(Dataset):
     """The DataLoader wants a data set: here an item is the batch that the schedule made."""
 
@@ -96,6 +123,6 @@ class _Passthrough(Dataset):
         return batch
 
 
-def index_loader(schedule: BatchSchedule) -> DataLoader:
+def index_loader(schedule: BatchSchedule | InParts) -> DataLoader:
     """A DataLoader of `IndexBatch`; no workers, nothing to collate."""
     return DataLoader(_Passthrough(schedule.count), sampler=schedule, batch_size=None)

@@ -234,6 +234,7 @@ class Trainer(Node):
         "ddp",
         "ddp_find_unused_parameters_true",
         "ddp_find_unused_parameters_false",
+    auto_accumulate: Flag
     ]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     gradient_clip_val: PositiveOrNull
@@ -316,6 +317,9 @@ class RunConfig(Node):
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""
+        if self.trainer.auto_accumulate and self.trainer.devices > 1:
+            reason = "works on one device only: the others do not see that one ran out of memory"
+            yield Problem("trainer.auto_accumulate=true", reason)
         epochs, scheduler, lr = self.trainer.max_epochs, self.scheduler, self.optimizer.lr
         every = self.trainer.check_val_every_n_epoch
         if every > epochs:

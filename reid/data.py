@@ -189,7 +189,7 @@ class ReidData(StoreDataModule):
             return super().schedule(split)
         return IdentitySchedule(
             self.splits.stores["train"]["label"],
-            self.batch_size // self.images_per_identity,
+            self.whole_batch // self.images_per_identity,
             self.images_per_identity,
             seed=self.seed,
             **self.place(),

@@ -170,6 +170,16 @@ def test_accumulated_batches_make_fewer_steps() -> None:
     assert found[1:] == [pytest.approx([LR] * 3), pytest.approx([LR * 0.1] * 3)]
 
 
+def test_one_cycle_ends_with_the_last_step_whatever_is_left_of_an_epoch() -> None:
+    """Two steps per epoch of three batches; up until step .5 * 8 - 1 = 3."""
+    config = {"name": "onecycle", "warmup_fraction": 0.5}
+    found = _fit(config, 4, accumulate_grad_batches=2)
+    wanted = [_between(LR / 25, LR, step / 3) for step in range(4)]
+    wanted += [_between(LR, LR / 25e4, step / 4) for step in range(1, 5)]
+    steps = [rates for first, _, last in found for rates in (first, last)]
+    assert steps == pytest.approx(wanted)
+
+
 # Plateau
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.sampling import BatchSchedule, IndexBatch, index_loader
+from common.sampling import BatchSchedule, IndexBatch, InParts, index_loader
 
 
 def _rows(schedule: BatchSchedule) -> list[list[int]]:
@@ -41,6 +41,23 @@ def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
     assert order(0, 1) != order(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(20, [2] * 8), (8, [2] * 4), (6, [2] * 3), (7, [2, 2, 2, 1]), (3, [2, 1]), (1, [1])],
+)
+def test_parts_are_those_of_the_whole_batches(count: int, sizes: list[int]) -> None:
+    whole = BatchSchedule(count, 8, shuffle=True, seed=0)
+    parts = InParts(whole, 4)
+    for epoch in (0, 1):
+        parts.set_epoch(epoch)
+        found = list(parts)
+        assert [len(batch.index) for batch in found] == sizes
+        assert len(parts) == len(found) == len(whole) * parts.parts
+        assert _flat([batch.index.tolist() for batch in found]) == _flat(_rows(whole))
+        assert len({batch.seed for batch in found}) == len(found)
+    assert len(index_loader(parts)) == len(parts)
 
 
 def test_going_through_it_twice_gives_the_same() -> None:

@@ -107,6 +107,7 @@ ELSEWHERE = {
     "scheduler.factor": "test_optim",
     "scheduler.patience": "test_optim",
     "trainer.pause_after": "test_pause",
+    "trainer.auto_accumulate": "test_memory",
     "trainer.accelerator": "test_devices",
     "trainer.devices": "test_devices",
     "trainer.strategy": "test_devices",
