@@ -33,6 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.command_line import CommandLine, one_line
+from common.elsewhere import run_elsewhere
 from common.errors import Problem, RunFailedError, UserError, say
 from common.help import ADVICE, help_text, refusal
 from common.record import previous_run
@@ -41,6 +42,9 @@ ROOT = Path(__file__).resolve().parents[1]
 """Where the entry scripts and conf/ lie."""
 
 HYDRA_VERSION = "1.3"
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+"""Hydra's own, which runs jobs in the process that launches them."""
+
 FREE_MB = 50
 """Disk space that a run must find, in MB: logs, records and a small checkpoint."""
 
@@ -68,7 +72,9 @@ class Job:
         settings = HydraConfig.get()
         if settings.mode == RunMode.MULTIRUN:
             _check_values(cfg)  # not every sweeper has done so
-            return self._run(cfg)
+            if settings.launcher._target_ == BASIC_LAUNCHER:
+                return self._run(cfg)
+            return run_elsewhere(self._run, cfg, Path(settings.runtime.output_dir))
         if self.place is not None:
             self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
         self.log = Path(settings.runtime.output_dir) / "run.log"

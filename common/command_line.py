@@ -37,6 +37,15 @@ from common.help import (
 ONE_AT_A_TIME = "study"
 """The config group that cannot be swept: each choice of it is a sweep."""
 
+EXTRAS = {
+    "hydra/launcher=joblib": "joblib",
+    "hydra/launcher=submitit_local": "slurm",
+    "hydra/launcher=submitit_slurm": "slurm",
+    "hydra/launcher=ray": "ray",
+    "hydra/sweeper=optuna": "optuna",
+}
+"""What pip installs with the project so that Hydra has these choices."""
+
 AROUND_RUNS = ("study.", "budget=")
 """How words begin that say something of a sweep or study and nothing of a single run."""
 
@@ -165,8 +174,11 @@ class CommandLine:
             return None
         for value in values:
             if value not in options:
-                self.problems[word] = Problem(f"{group}={value}", not_one_of(value, options))
-                near = nearest(value, options)
+                extra = EXTRAS.get(f"{group}={value}")
+                missing = f"not installed; pip install '.[{extra}]' brings it"
+                reason = missing if extra else not_one_of(value, options)
+                self.problems[word] = Problem(f"{group}={value}", reason)
+                near = None if extra else nearest(value, options)
                 return f"{group}={near}" if near else None
         return f"{group}={values[0]}" if swept else word
 

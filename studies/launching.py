@@ -7,7 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
@@ -15,8 +15,10 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from common.errors import UserError
+from common.lifecycle import bury
 from common.lock import wait_until_free
 from common.record import RunRecord, read_record
+from studies.launchers import ended_with_us, settle, wait_for_others
 from studies.plan import Job
 from studies.progress import Progress
 from studies.table import UNFINISHED, unfinished
@@ -27,6 +29,15 @@ LIVES = 2
 POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Loss:
+    """Trials that died with a worker, those that had not begun, and what the launcher said."""
+
+    struck: list[Job]
+    waiting: list[Job]
+    reason: str
 
 
 class Crew:
@@ -45,7 +56,8 @@ class Crew:
             raise UserError(f"hydra.sweeper.max_batch_size={batch_size} must be null or at least 1")
         self.launcher = launcher
         self.in_process = isinstance(launcher, BasicLauncher)
-        self.batch_size = 1 if self.in_process and batch_size is None else batch_size
+        self.batch_size = 1 if self.in_process else None
+        self.batch_size = settle(launcher, batch_size or self.batch_size)
         self.returns: list[Sequence[JobReturn]] = []
         self._jobs: dict[str, JobReturn] = {}
         self._launched = 0
@@ -66,37 +78,31 @@ class Crew:
         deaths: Counter[str] = Counter()
         queue = [list(jobs[first : first + size]) for first in range(0, len(jobs), size)]
         while queue:
-            batch = queue.pop(0)
-            lost = self._launch(batch, more, progress)
-            struck = [job for job in lost if read_record(job.directory) is not None]
-            deaths.update(job.subdir for job in struck)
-            again = [job for job in struck if deaths[job.subdir] < LIVES]
-            for job in struck:
-                if job not in again:
-                    _bury(job)
-            queue[:0] = [[job] for job in again]  # alone: the next death has one cause
-            if rest := [job for job in lost if job not in struck]:
-                queue.append(rest)
+            loss = self._launch(queue.pop(0), more, progress)
+            deaths.update(job.subdir for job in loss.struck)
+            alone = [[job] for job in loss.struck if deaths[job.subdir] < LIVES]
+            queue = [*alone, *queue]  # alone: the next death has one cause
+            if loss.waiting:
+                queue.append(loss.waiting)
+            for job in loss.struck:
+                if deaths[job.subdir] == LIVES:
+                    progress.end(job.name, _bury(job, loss.reason), elsewhere=True)
 
-    def _launch(self, batch: list[Job], more: Sequence[str], progress: Progress) -> list[Job]:
-        """Launch a batch; returns the trials that were lost with a worker."""
+    def _launch(self, batch: list[Job], more: Sequence[str], progress: Progress) -> _Loss:
+        """Launch a batch; returns what was lost with a worker."""
         words = [job.launched_as(more) for job in batch]
         number, self._launched = self._launched, self._launched + len(batch)
-        try:
-            with self._watched(batch, progress):
+        before = [_stamp(job.directory) for job in batch]  # of the records of earlier calls
+        with self._watched(batch, progress), ended_with_us():
+            try:
                 returns = self.launcher.launch(words, initial_job_idx=number)
-        except Exception as error:
-            before = [read_record(job.directory) is not None for job in batch]
-            if self.in_process or not any(before):
-                raise
-            log.warning("a worker died (%s); its batch goes on", type(error).__name__)
-            for job in batch:
-                wait_until_free(job.directory)
-            records = [read_record(job.directory) for job in batch]
-            return [j for j, r in zip(batch, records, strict=True) if r is None or not settled(r)]
+            except Exception as error:
+                if self.in_process:
+                    raise
+                return _survey(batch, before, error)
         self.returns.append(returns)
         self._jobs |= {job.subdir: it for job, it in zip(batch, returns, strict=True)}
-        return []
+        return _Loss([], [], "")
 
     @contextmanager
     def _watched(self, batch: list[Job], progress: Progress) -> Iterator[None]:
@@ -163,11 +169,27 @@ def _stamp(directory: Path) -> int:
         return 0
 
 
-def _bury(job: Job) -> None:
+def _survey(batch: Sequence[Job], before: Sequence[int], death: Exception) -> _Loss:
+    """What a launcher has left behind that raised ``death``, when all of it has come to rest."""
+    wait_for_others(death)
+    for job in batch:
+        wait_until_free(job.directory)
+    begun = [_stamp(job.directory) != stamp for job, stamp in zip(batch, before, strict=True)]
+    if not any(begun):
+        raise death
+    log.warning("\na worker died (%s); the study goes on", type(death).__name__)
+    records = [read_record(job.directory) for job in batch]
+    ended = [record is not None and settled(record) for record in records]
+    return _Loss(
+        [job for job, began, end in zip(batch, begun, ended, strict=True) if began and not end],
+        [job for job, began in zip(batch, begun, strict=True) if not began],
+        f"{type(death).__name__}: {death}",
+    )
+
+
+def _bury(job: Job, reason: str) -> RunRecord | None:
     record = read_record(job.directory)
     if record is not None:
-        record.finish(
-            "failed",
-            error=f"its worker died {LIVES} times; often the machine's memory ran out",
-            cost=record.cost,
-        )
+        what = f"its worker died {LIVES} times; often the machine's memory ran out"
+        bury(record, f"{what}\n{reason}")
+    return record
