@@ -18,8 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.errors import RunFailedError
 from common.lifecycle import bury, is_done, start_record
+from common.project import ROOT
 from common.record import RunRecord, plain_config, previous_run
-from common.schema import ROOT
 
 JOB = ".job.yaml"
 """What the worker is to do; it lies in the run's directory as long as the worker lives."""

@@ -29,6 +29,10 @@ DEEPEST = 32
 HUB_TIMEOUT = 5
 """Seconds that Hugging Face has to answer before a download is not tried."""
 
+LATER: Any = type("Later", (), {})()
+"""In place of ``model.pretrained``: what pretrained weights are put into, which a checkpoint
+brings later."""
+
 Built = TypeVar("Built")
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
@@ -81,7 +85,8 @@ def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -
     Args:
         name: an SMP encoder (``resnet18``) or a timm architecture (``convnext_tiny``).
         image_size: side of the images in pixels, a multiple of 32; transformers are built for it.
-        pretrained: ``True`` downloads ImageNet weights, a path loads a weights file.
+        pretrained: ``True`` downloads ImageNet weights, a path loads a weights file, `LATER` loads
+            nothing.
 
     Raises:
         UserError: the network cannot be built, its weights not fetched, or the file does not fit.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
+from zipfile import is_zipfile
 
 from common.errors import UserError
 
@@ -32,11 +34,18 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever half a file may raise
-        reason = (str(error) or repr(error)).splitlines()[0][:120]
-        raise UserError(f"{file} cannot be read ({reason})") from error
+        raise UserError(f"{file} cannot be read ({_reason(file, error)})") from error
     if not isinstance(content, dict) or "phasewise" not in content:
         raise UserError(f"{file} is no checkpoint of phasewise")
     return content
+
+
+def _reason(file: Path, error: Exception) -> str:
+    if file.is_file() and not is_zipfile(file):
+        return "not a file that torch.save writes, or not the whole of it"
+    if isinstance(error, UnpicklingError):
+        return "it holds more than weights and settings, which could run code"
+    return (str(error) or repr(error)).splitlines()[0][:120]
 
 
 def start_from(network: nn.Module, path: str | Path, model: dict[str, Any]) -> None:

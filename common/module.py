@@ -41,7 +41,8 @@ class TaskModule(L.LightningModule, ABC):
 
     Args:
         config: the run's config as plain containers; checkpoints carry it.
-        data: the data, already set up; what the network must know of it is kept in ``info``.
+        data: the data, already set up; what the network must know of it is kept in ``info``. Or the
+            ``info`` of a checkpoint, for a network that is used without its data.
 
     Attributes:
         network: what other runs can start from.
@@ -53,10 +54,12 @@ class TaskModule(L.LightningModule, ABC):
     evaluates_loss = True
     headline: tuple[str, ...] = ()
 
-    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+    ) -> None:
         super().__init__()
         self.config = dict(config)
-        self.info = self.describe(data)
+        self.info = dict(data) if isinstance(data, Mapping) else self.describe(data)
         names = self.loss_names() if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
             {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show

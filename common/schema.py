@@ -7,10 +7,7 @@ schema cannot drift apart. Imports no torch: a wrong value is refused before any
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -58,12 +55,10 @@ from common.help import (
     refusal,
     show,
 )
+from common.project import project_class
 
 NOT_OF_A_RUN = ("hydra", "study", "budget")
 """Sections and keys that concern Hydra, or the sweep or study around a run."""
-
-ROOT = Path(__file__).resolve().parents[1]
-"""Where train.py and the packages of the project lie."""
 
 Mode = Literal["max", "min"]
 
@@ -234,12 +229,12 @@ class Trainer(Node):
         "ddp",
         "ddp_find_unused_parameters_true",
         "ddp_find_unused_parameters_false",
-    auto_accumulate: Flag
     ]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     gradient_clip_val: PositiveOrNull
     gradient_clip_algorithm: Literal["norm", "value"]
     accumulate_grad_batches: Count
+    auto_accumulate: Flag
     limit_train_batches: Batches
     limit_val_batches: Batches
     check_val_every_n_epoch: Count
@@ -317,14 +312,14 @@ class RunConfig(Node):
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""
-        if self.trainer.auto_accumulate and self.trainer.devices > 1:
-            reason = "works on one device only: the others do not see that one ran out of memory"
-            yield Problem("trainer.auto_accumulate=true", reason)
         epochs, scheduler, lr = self.trainer.max_epochs, self.scheduler, self.optimizer.lr
         every = self.trainer.check_val_every_n_epoch
         if every > epochs:
             key = f"trainer.check_val_every_n_epoch={every}"
             yield Problem(key, f"with trainer.max_epochs={epochs} nothing is ever validated")
+        if self.trainer.auto_accumulate and self.trainer.devices > 1:
+            reason = "works on one device only: the others do not see that one ran out of memory"
+            yield Problem("trainer.auto_accumulate=true", reason)
         sgd = self.optimizer
         if isinstance(sgd, SGD) and sgd.nesterov and sgd.momentum == 0:
             yield Problem("optimizer.nesterov=true", "needs optimizer.momentum > 0")
@@ -400,17 +395,10 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _schema(task: Any) -> type[RunConfig]:
-    """The class that ``task.schema`` names, if it lies in a package of this project.
-
-    The file is looked for before anything is imported, so that no config can import code
-    from elsewhere.
-    """
+    """The class that ``task.schema`` names."""
     name = task.get("schema") if isinstance(task, dict) else None
-    module_name, _, class_name = str(name).rpartition(".")
-    path = ROOT.joinpath(*module_name.split(".")).with_suffix(".py")
-    if re.fullmatch(r"\w+(\.\w+)+", module_name) and path.is_file():
-        schema = getattr(import_module(module_name), class_name, None)
-        if isinstance(schema, type) and issubclass(schema, RunConfig):
-            return schema
-    reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
-    raise refusal([Problem(f"task.schema={show(name)}", reason)])
+    schema = project_class(name, RunConfig)
+    if schema is None:
+        reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
+        raise refusal([Problem(f"task.schema={show(name)}", reason)])
+    return schema

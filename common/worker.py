@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
+from common.project import ROOT
 from common.record import read_record
-from common.schema import ROOT
 
 POLL_SECONDS = 1.0
 

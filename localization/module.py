@@ -24,13 +24,15 @@ class LocalizationModule(TaskModule):
     Args:
         config: the run's config, ``model``, ``loss`` and ``finetuning`` as in
             ``conf/task/localization.yaml``.
-        data: a data module of `localization.data`, set up.
+        data: a data module of `localization.data`, set up, or a checkpoint's ``info``.
     """
 
     network: LocalizationNetwork
     headline = ("IoU", "acc50", "acc75")
 
-    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+    ) -> None:
         super().__init__(config, data)
         self.network = LocalizationNetwork(self.info["image_size"], **self.config["model"])
         self.loss = LocalizationLoss(**self.config["loss"])

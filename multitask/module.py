@@ -43,20 +43,24 @@ class MultitaskModule(TaskModule):
 
     Args:
         config: the run's config, ``model`` and ``loss`` as in ``conf/task/multitask.yaml``.
-        data: a data module of `multitask.data`, set up.
+        data: a data module of `multitask.data`, set up, or a checkpoint's ``info``.
     """
 
     network: MultitaskNetwork
     headline = ("mIoU", "pixel_acc", "mAP", "mAP50")
 
-    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+    ) -> None:
         super().__init__(config, data)
         model, loss = self.config["model"], self.config["loss"]
         classes = len(self.info["class_names"])
         self.network = MultitaskNetwork(classes, self.info["image_size"], **model)
         weights = None
         if loss["class_weights"] == "balanced":
-            weights = class_balance(data.splits.stores["train"]["mask"], classes)
+            weights = torch.ones(classes)  # a checkpoint brings its own
+            if isinstance(data, StoreDataModule):
+                weights = class_balance(data.splits.stores["train"]["mask"], classes)
         self.segmentation_loss = SegmentationLoss(
             loss["segmentation"],
             num_classes=classes,

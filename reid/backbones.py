@@ -154,7 +154,7 @@ def _from_torchvision(
             last = parts.pop("layer4")
             parts |= {"nonlocal": NonLocal(_NONLOCAL_WIDTH), "layer4": last}
         backbone = nn.Sequential(parts)
-    if pretrained:
+    if isinstance(pretrained, str) or pretrained is True:
         _load(backbone, name, variant.body, image_size, pretrained)
     return backbone
 

@@ -34,14 +34,16 @@ class ReidModule(TaskModule):
     Args:
         config: the run's config, ``model``, ``loss`` and ``evaluation`` as in
             ``conf/task/reid.yaml``.
-        data: a data module of `reid.data`, set up.
+        data: a data module of `reid.data`, set up, or a checkpoint's ``info``.
     """
 
     network: ReidNetwork
     evaluates_loss = False
     headline = ("mAP", "rank1")
 
-    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+    ) -> None:
         super().__init__(config, data)
         classes = len(self.info["class_names"])
         self.network = ReidNetwork(classes, self.info["image_size"], **self.config["model"])

@@ -33,16 +33,19 @@ class SegmentationModule(TaskModule):
     Args:
         config: the run's config, ``model``, ``loss`` and ``evaluation`` as in
             ``conf/task/segmentation.yaml``.
-        data: a data module of `segmentation.data`, set up.
+        data: a data module of `segmentation.data`, set up, or a checkpoint's ``info``.
     """
 
     network: SegmentationNetwork
     headline = ("jaccard", "dice", "object_f1")
 
-    def __init__(self, config: Mapping[str, Any], data: StoreDataModule) -> None:
+    def __init__(
+        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+    ) -> None:
         super().__init__(config, data)
         self.network = SegmentationNetwork(self.info["image_size"], **self.config["model"])
-        self.network.check_sizes(data.train_sizes())
+        if isinstance(data, StoreDataModule):
+            self.network.check_sizes(data.train_sizes())
         self.loss = SegmentationLoss(**self.config["loss"])
         self.metrics = self._make_scores()
 

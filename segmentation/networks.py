@@ -238,7 +238,7 @@ def _load(
 ) -> None:
     if isinstance(pretrained, str):
         load_backbone_weights(encoder, pretrained, backbone)
-    elif pretrained:
+    elif pretrained is True:
         name, weights, options, _ = smp_encoder(backbone, image_size, download=True)
         get = partial(get_encoder, name, depth=depth, weights=weights, **options)
         # Some of SMP's encoders override the method with one that renames keys.

@@ -1,0 +1,213 @@
+"""From a path to a trained network: a checkpoint, the directory of a run, or that of a study.
+
+::
+
+    trained = restore(path, run_of=winning_run)        # of studies.winner; entry scripts wire it
+    trained.module                                     # in eval mode, on the CPU, no gradients
+    images = normalize(pixels)      # common.augment.color; uint8 RGB (B, 3, S, S), S=image_size
+    outputs = trained.module(images)                   # the task's outputs by name
+
+Nothing of a stranger's checkpoint is run: it is read with ``weights_only``, its config must be one
+that this version's schema accepts, and no file or address that it names is opened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from common.backbones import LATER
+from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint
+from common.errors import UserError
+from common.help import problems_of
+from common.module import TaskModule
+from common.project import ROOT, project_class
+from common.record import RECORD, RunRecord, read_record
+from common.schema import NOT_OF_A_RUN, RunConfig
+
+OF_TRAINING = (
+    "optimizer",
+    "scheduler",
+    "trainer",
+    "early_stopping",
+    "objective",
+    "init_from",
+    "logger",
+    "figures",
+    "test",
+    "seed",
+)
+"""Sections and keys of a run's config that a trained network does not depend on."""
+
+RunOf = Callable[[Path], Path | None]
+"""Directory of a study to that of the run that came out of it; None where it is no study's.
+Raises UserError where nothing has come out yet."""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained network.
+
+    Attributes:
+        checkpoint: its file.
+        config: the run's config as plain containers, as the checkpoint has it.
+        info: what the checkpoint knows of the data, see `TaskModule.describe`.
+        module: the network with its weights, on the CPU, in eval mode, without gradients.
+    """
+
+    checkpoint: Path
+    config: dict[str, Any]
+    info: dict[str, Any]
+    module: TaskModule
+
+    @property
+    def task(self) -> str:
+        """The name of its task."""
+        return self.config["task"]["name"]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Index to name; of re-identification the identities that it was trained on."""
+        return self.info["class_names"]
+
+    @property
+    def image_size(self) -> int:
+        """Side of its images in pixels."""
+        return self.info["image_size"]
+
+    @property
+    def resize(self) -> str:
+        """How images are brought to that size: ``stretch`` or ``letterbox``."""
+        return self.config["data"]["resize"]
+
+    @property
+    def run(self) -> Path | None:
+        """The directory of the run that wrote it; None where the file lies elsewhere now."""
+        directory = self.checkpoint.parent.parent
+        kept = self.checkpoint.parent.name == FOLDER and (directory / RECORD).is_file()
+        return directory if kept else None
+
+    @property
+    def record(self) -> RunRecord | None:
+        """The record of that run."""
+        return None if self.run is None else read_record(self.run)
+
+
+def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None = None) -> Restored:
+    """The network that ``path`` names.
+
+    Args:
+        path: see `find_checkpoint`.
+        task: the name of the only task that will do.
+        run_of: see `find_checkpoint`.
+
+    Raises:
+        UserError: there is no checkpoint, it is none of ours, or it is of another task.
+    """
+    file = find_checkpoint(path, run_of=run_of)
+    content = read_checkpoint(file)
+    config, info, state = _parts(file, content)
+    name = config["task"]["name"]
+    if task is not None and name != task:
+        raise UserError(f"{file} is of task={name}, not of task={task}")
+    _check(file, config)
+    return Restored(file, config, info, _module(file, config, info, state))
+
+
+def find_checkpoint(path: str | Path, *, run_of: RunOf | None = None) -> Path:
+    """The checkpoint file that ``path`` names.
+
+    Args:
+        path: the file; or the directory of a run, whose best checkpoint counts (the last one where
+            no epoch was best); or that of a study or sweep.
+        run_of: finds the run of a study; without it studies are not known.
+
+    Raises:
+        UserError: there is none.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        return place
+    if not place.is_dir():
+        raise UserError(f"{place}: no such file or directory")
+    run = place
+    if not (place / FOLDER).is_dir() and run_of is not None:
+        run = run_of(place) or place
+    for name in (BEST, LAST):
+        file = run / FOLDER / f"{name}.ckpt"
+        if file.is_file():
+            return file
+    if run != place:
+        raise UserError(f"{place}: its run {run.name} has no checkpoint ({FOLDER}/{BEST}.ckpt)")
+    what = "holds no checkpoint" if any(place.iterdir()) else "is empty"
+    wanted = f"a run's has {FOLDER}/{BEST}.ckpt"
+    raise UserError(f"{place} {what}; {wanted}" + ", a study's study.json" * (run_of is not None))
+
+
+def _parts(
+    file: Path, content: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Config, info and weights, which must at least look like it."""
+    ours = content["phasewise"]
+    parts = [ours.get("config"), ours.get("info")] if isinstance(ours, dict) else []
+    parts.append(content.get("state_dict"))
+    whole = len(parts) == 3 and all(isinstance(part, dict) for part in parts)
+    task = parts[0].get("task") if whole else None  # type: ignore[union-attr]
+    if not isinstance(task, dict) or not isinstance(task.get("name"), str):
+        raise UserError(f"{file} is no checkpoint of phasewise")
+    config, info, state = parts
+    return config, info, state  # type: ignore[return-value]
+
+
+def _check(file: Path, config: Mapping[str, Any]) -> None:
+    """Refuse a config that this version would not train with, as far as the network depends on it.
+
+    How it was trained does not matter, nor where its data and first weights were.
+    """
+    schema = project_class(config["task"].get("schema"), RunConfig)
+    if schema is None:
+        raise UserError(f"{file} is of task={config['task']['name']}, which is not installed here")
+    data = {key: deepcopy(value) for key, value in config.items() if key not in NOT_OF_A_RUN}
+    for section, key, value in (("data", "root", str(ROOT)), ("model", "pretrained", True)):
+        node = data.get(section)
+        if isinstance(node, dict) and node.get(key):
+            node[key] = value
+    try:
+        schema.model_validate(data)
+    except ValidationError as error:
+        found = problems_of(error, data)
+        problems = [it for it in found if re.split("[.=]", it.file)[0] not in OF_TRAINING]
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            text = f"{file}: this version has no use for its config: {problems[0]}{more}"
+            raise UserError(text) from error
+
+
+def _module(
+    file: Path, config: dict[str, Any], info: dict[str, Any], state: dict[str, Any]
+) -> TaskModule:
+    kind = project_class(
+        config["task"]["module"]["_target_"],
+        TaskModule,  # type: ignore[type-abstract]
+    )
+    if kind is None:
+        raise UserError(f"{file}: its task.module is none of this project")
+    used = deepcopy(config)
+    if used["model"].get("pretrained"):
+        used["model"]["pretrained"] = LATER
+    try:
+        module = kind(used, info)
+        module.load_state_dict(state)
+    except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
+        lines = f"{type(error).__name__}: {error}".splitlines()
+        reason = " ".join(line.strip() for line in lines[:2])[:200]
+        text = f"{file}: its weights and its config do not go together ({reason})"
+        raise UserError(text) from error
+    module.config = config
+    return module.eval().requires_grad_(False)
