@@ -317,6 +317,22 @@ class Resize:
         scale = np.array([width / size[0], height / size[1]] * 2)
         return (np.asarray(boxes, np.float64) * scale + [left, top, left, top]).astype(np.float32)
 
+    def content(self, size: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of the square that show an image of ``size`` (width, height); the rest
+        is padding."""
+        width, height, left, top = self._placed(*size)
+        return slice(top, top + height), slice(left, left + width)
+
+    def original_boxes(
+        self, boxes: npt.NDArray[np.floating[Any]], size: tuple[int, int]
+    ) -> npt.NDArray[np.float64]:
+        """The inverse of `boxes`: (N, 4) in pixels of the square -> (N, 4) in pixels of an image of
+        ``size`` (width, height); what lies in the padding is moved to the image's edge."""
+        width, height, left, top = self._placed(*size)
+        scale = np.array([size[0] / width, size[1] / height] * 2)
+        found = (np.asarray(boxes, np.float64) - [left, top, left, top]) * scale
+        return np.clip(found, 0, [*size, *size])
+
     def _placed(self, width: int, height: int) -> tuple[int, int, int, int]:
         """Width, height, left and top of the resized content in the square, whole pixels."""
         side = self.image_size

@@ -24,7 +24,12 @@ class SegmentationData(StoreDataModule):
         min_area: objects of fewer pixels are not counted.
         min_distance: least distance of the centres of touching objects in pixels.
         settings: see `StoreDataModule`.
+
+    Attributes:
+        grey_bits: of 16-bit grey images, see `common.images.read_image`.
     """
+
+    grey_bits = 16
 
     def __init__(self, *, min_area: int, min_distance: int, **settings: Any) -> None:
         super().__init__(**settings)
@@ -137,6 +142,7 @@ class ImageMaskData(SegmentationData):
         splits = Splits({}, {}, CLASS_NAMES, listing.problems, listing.warnings)
         for split, samples in listing.samples.items():
             if samples:
+                self.grey_bits = samples[0].grey_bits  # one for all images
                 self._decode(splits, split, samples)
         return splits
 

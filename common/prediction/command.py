@@ -1,0 +1,170 @@
+"""The command line of ``predict.py``. Exit codes: 0 done, 1 failed, 2 refused, 130 interrupted by
+Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from common.errors import UserError, collect, say
+from common.prediction.settings import Settings, help_text, parse
+from common.prediction.sources import Item, list_images, title
+
+if TYPE_CHECKING:
+    from common.prediction.predictor import Predictor, Reader
+    from common.restore import Restored, RunOf
+
+OUTPUT = Path("outputs/predictions")
+OF_SOME = ("gallery", "top", "score", "tile", "overlap")
+"""Settings that not all tasks have."""
+
+
+def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
+    """Parse, check, predict, exit.
+
+    Args:
+        run_of: finds the run of a study, see `common.restore.find_checkpoint`.
+        argv: the words of the command line; None takes them from ``sys.argv``.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    if {"-h", "--help"} & set(words):
+        say(help_text())
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
+    try:
+        predict(*parse(words), run_of)
+    except UserError as error:
+        _exit(2, str(error))
+    except KeyboardInterrupt:
+        _exit(130, "interrupted")
+    except (RuntimeError, MemoryError) as error:
+        if not _out_of_memory(error):
+            raise
+        _exit(1, "out of memory: a smaller batch_size needs less")
+    sys.exit(0)
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    print(f"predict.py: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)
+
+
+def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) -> None:
+    """Predict what the settings say and write it.
+
+    Args:
+        settings: checked.
+        typed: the keys that the person gave.
+        run_of: see `main`.
+
+    Raises:
+        UserError: something cannot be read, used or written; nothing has been written then, unless
+            the disk is full.
+    """
+    from common.cli import check_directory
+    from common.prediction.output import INDEX, Output, results_in
+
+    folder = _folder(settings)
+    check_directory("output", str(folder))
+    items = list_images(settings.source, "source", results_in(folder))
+    predictor = _predictor(settings, typed, run_of)
+    output = Output(folder, [*(f"{name}.csv" for name in predictor.tables), *predictor.folders])
+    reader = _reader(predictor, items)
+    content: dict[str, Any] = {"predictions": predictor.members[0].task, "status": "running"}
+    output.index(content)
+    entries, rows = predictor.run(items, reader, output)
+    for name, columns in predictor.tables.items():
+        output.table(name, columns, rows[name])
+    content |= {
+        "status": "completed",
+        "checkpoints": [str(member.checkpoint) for member in predictor.members],
+        "settings": {key: getattr(settings, key) for key in sorted(typed - {"checkpoint"})},
+        "classes": predictor.members[0].class_names,
+        "images": entries,
+        "skipped": [problem.as_dict() for problem in reader.problems],
+    }
+    output.index(content)
+    if not entries:
+        raise collect("images cannot be read", reader.problems, "nothing is left to predict")
+    written = [f"{name}/" for name in predictor.folders]
+    written += [f"{name}.csv" for name in predictor.tables]
+    count = f"{len(entries)} image" + "s" * (len(entries) > 1)
+    say(f"{count} -> {folder}: {', '.join([INDEX, *written])}")
+    if reader.problems:
+        left_out = collect("images were left out", reader.problems, f"{INDEX} lists all")
+        print(f"predict.py: {left_out}", file=sys.stderr)
+
+
+def _folder(settings: Settings) -> Path:
+    if settings.output is not None:
+        return Path(settings.output).expanduser()
+    return OUTPUT / title(settings.source)
+
+
+def _predictor(settings: Settings, typed: set[str], run_of: RunOf | None) -> Predictor:
+    """The networks, on their device, as their task predicts with them."""
+    import torch
+
+    from common.restore import restore
+
+    members: list[Restored] = []
+    for path in settings.checkpoint:
+        task = members[0].task if members else None
+        members.append(restore(path, task=task, run_of=run_of))
+        weights = members[-1].module.state_dict().values()
+        if not all(bool(part.isfinite().all()) for part in weights):
+            what = "its weights are not finite numbers: the training has diverged"
+            raise UserError(f"{members[-1].checkpoint}: {what}")
+    kind = members[0].module.predictor()
+    foreign = sorted((typed & set(OF_SOME)) - kind.keys)
+    if foreign:
+        raise UserError(
+            f"{', '.join(foreign)}: not for {members[0].checkpoint}, which is of task="
+            f"{members[0].task}" + f"; that has {', '.join(sorted(kind.keys))}" * bool(kind.keys)
+        )
+    return kind(members, settings, torch.device(_device(settings.accelerator)))
+
+
+def _device(accelerator: str) -> str:
+    import torch
+
+    from common.resources import check_devices
+
+    if accelerator != "auto":
+        try:
+            check_devices(accelerator, 1)
+        except UserError:
+            raise UserError(
+                f"accelerator={accelerator}: none here; auto takes what there is"
+            ) from None
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "cuda"
+    return "mps" if accelerator != "cpu" and torch.backends.mps.is_available() else "cpu"
+
+
+def _reader(predictor: Predictor, items: Sequence[Item]) -> Reader:
+    """Under ``on_bad=error`` all images are decoded once before anything is written.
+
+    Raises:
+        UserError: one of them cannot be.
+    """
+    from common.prediction.predictor import Reader
+
+    reader = Reader(predictor.grey_bits)
+    if predictor.settings.on_bad == "error":
+        reader.check(predictor.sources(items))
+        if reader.problems:
+            advice = "mend or remove them, or predict the rest with on_bad=skip"
+            raise collect("images cannot be read", reader.problems, advice)
+    return reader
