@@ -19,12 +19,15 @@ from torchvision.transforms.v2.functional import resize
 
 from common.augment.pipeline import Augment
 from common.errors import SHOWN, Problem, UserError, collect
+from common.joined import JoinedStore
 from common.sampling import BatchSchedule, IndexBatch, InParts, index_loader
 from common.seeding import derive
 from common.store import Arrays, Fields, Store, build_store
 
 SPLITS = ("train", "val", "test")
 Batch = dict[str, Tensor]
+
+SEEN = "the validation samples are seen in training; validation figures are optimistic"
 
 DEVICE_SHARE = 0.4
 """A split moves to a GPU as a whole when it takes at most this share of the free memory."""
@@ -79,6 +82,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         cache_dir: where decoded images are kept.
         ram_limit_mb: larger splits stay on disk.
         seed: of order and augmentation.
+        refit: the validation samples train too; validation figures are then optimistic.
         root: folder of the data, for data sets that have one.
         image_size_schedule: pairs of an epoch (from 1) and the size of training images from then
             on, or several, of which each batch draws one; None = always ``image_size``.
@@ -98,6 +102,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         cache_dir: str,
         ram_limit_mb: float,
         seed: int,
+        refit: bool = False,
         root: str | None = None,
         image_size_schedule: Sequence[tuple[int, int | Sequence[int]]] | None = None,
     ) -> None:
@@ -110,6 +115,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.cache_dir = Path(cache_dir).expanduser()
         self.ram_limit_mb = ram_limit_mb
         self.seed = seed
+        self.refit = refit
         self.image_size_schedule = image_size_schedule or [(1, image_size)]
         self.parts = 1
         self._augment = Augment(augment)
@@ -162,6 +168,8 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """
         if self._read is None:
             self._read = self.read()
+            if self.refit and self._count("train") and self._count("val"):
+                self._train_on_all(self._read)
         splits, what = self._read, "samples"
         if self.root is not None:
             what += f" in data.root={self.root}"
@@ -178,6 +186,12 @@ class StoreDataModule(L.LightningDataModule, ABC):
             raise collect(
                 what, splits.problems, f"{mend}, or train on the rest with data.on_bad=skip"
             )
+
+    @staticmethod
+    def _train_on_all(splits: Splits) -> None:
+        splits.stores["train"] = JoinedStore(splits.stores["train"], splits.stores["val"])
+        splits.names["train"] = splits.names["train"] + splits.names["val"]
+        splits.warnings.append(Problem("refit=true", SEEN))
 
     @property
     def is_read(self) -> bool:

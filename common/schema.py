@@ -71,6 +71,7 @@ class DataConfig(Node):
     batch_size: Count
     augment: list[Any]
     on_bad: Literal["error", "skip"]
+    refit: Flag
     cache_dir: Text
     ram_limit_mb: Whole
 
@@ -320,6 +321,13 @@ class RunConfig(Node):
         if self.trainer.auto_accumulate and self.trainer.devices > 1:
             reason = "works on one device only: the others do not see that one ran out of memory"
             yield Problem("trainer.auto_accumulate=true", reason)
+        data = getattr(self, "data", None)  # a task's own class
+        if isinstance(data, DataConfig) and data.refit:
+            reason = "on samples that train, the best epoch is chance"
+            if self.objective.keep == "best":
+                yield Problem("data.refit=true", f"needs objective.keep=last: {reason}")
+            if self.early_stopping.patience is not None:
+                yield Problem("data.refit=true", f"needs early_stopping.patience=null: {reason}")
         sgd = self.optimizer
         if isinstance(sgd, SGD) and sgd.nesterov and sgd.momentum == 0:
             yield Problem("optimizer.nesterov=true", "needs optimizer.momentum > 0")

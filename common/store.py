@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -79,10 +79,10 @@ class Store:
         """Bytes of all fields together."""
         return sum(tensor.nbytes for tensor in self._tensors.values())
 
-    def gather(self, index: Tensor) -> dict[str, Tensor]:
-        """A copy of the rows ``index`` (B,) of every field, on the store's device."""
+    def gather(self, index: Tensor, fields: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """A copy of the rows ``index`` (B,) of some fields or all, on the store's device."""
         index = index.to(self.device)
-        return {field: tensor[index] for field, tensor in self._tensors.items()}
+        return {field: self._tensors[field][index] for field in fields or self._tensors}
 
     def to(self, device: torch.device | str) -> Store:
         """The same rows on another device."""

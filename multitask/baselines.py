@@ -26,7 +26,7 @@ CHUNK = 256
 def _chunks(data: StoreDataModule, split: str, *fields: str) -> Iterator[Batch]:
     store = data.splits.stores[split]
     for index in torch.arange(len(store)).split(CHUNK):
-        yield {field: store[field][index].cpu() for field in fields}
+        yield {field: rows.cpu() for field, rows in store.gather(index, fields).items()}
 
 
 def majority_class(data: StoreDataModule, split: str) -> Scores:

@@ -97,9 +97,13 @@ class VocData(StoreDataModule):
         root = self.layout()
         listing = read_voc(root, split_seed=self.split_seed)
         splits = Splits({}, {}, listing.class_names, listing.problems, listing.warnings)
+        # The same for all splits, which may be joined. At least one slot: tensors without
+        # elements are an edge case in too many places.
+        every = (sample for samples in listing.samples.values() for sample in samples)
+        most = max((len(sample.objects or ()) for sample in every), default=0) or 1
         for split, samples in listing.samples.items():
             if samples:
-                self._decode(splits, split, samples, listing, root)
+                self._decode(splits, split, samples, listing, root, most)
         return splits
 
     def _decode(
@@ -109,10 +113,8 @@ class VocData(StoreDataModule):
         samples: list[VocSample],
         listing: VocListing,
         root: Path,
+        most: int,
     ) -> None:
-        most = max((len(sample.objects or ()) for sample in samples), default=0)
-        # At least one slot: tensors without elements are an edge case in too many places.
-        most = max(most, 1)
         key = {
             "voc": [_sample_key(sample, root) for sample in samples],
             "classes": listing.class_names,

@@ -190,6 +190,9 @@ class ReidConfig(RunConfig):
         elif data.sampler == "identity" and data.batch_size == each:
             reason = "must be at least twice data.images_per_identity: one identity alone has "
             yield Problem(f"data.batch_size={data.batch_size}", f"{reason}nothing to compare with")
+        if data.refit and data.validation == "test":
+            reason = "has nothing to add with data.validation=test: every training identity trains"
+            yield Problem("data.refit=true", reason)
         if data.validation == "none" and self.objective.keep == "best":
             reason = "needs objective.keep=last: on identities that train, the best epoch is chance"
             yield Problem("data.validation=none", reason)

@@ -14,6 +14,7 @@ from tests.multitask.test_keys import ELSEWHERE as SHARED_ELSEWHERE
 
 # A key, and overrides that change it. Those before "|" go to both runs that are compared.
 CHANGES = [
+    "data.refit=true|objective.keep=last",
     "data.draw_seed=1",
     "data.train_images=6",
     "data.augment=[mixup]",

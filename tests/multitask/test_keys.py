@@ -14,6 +14,7 @@ from tests.keys import CHOSEN, Outcome, all_keys, tried
 CHANGES = [
     "seed=1",
     "data=shapes data.image_size=64",
+    "data.refit=true|objective.keep=last",
     "data.batch_size=8",
     "data.augment=[]",
     "data.augment=[mixup]",

@@ -14,6 +14,7 @@ from tests.reid.conftest import TINY_REID
 
 # A key, and overrides that change it. Those before "|" go to both runs that are compared.
 CHANGES = [
+    "data.refit=true|objective.keep=last",
     "data.validation=none|objective.keep=last",
     "data.validation=test",
     "data.validation_fraction=0.6",

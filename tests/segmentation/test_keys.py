@@ -16,6 +16,7 @@ SMP = "model.architecture=smp_unet model.backbone=test_resnet model.depth=null"
 
 # A key, and overrides that change it. Those before "|" go to both runs that are compared.
 CHANGES = [
+    "data.refit=true|objective.keep=last",
     "data.image_size_schedule=[[1,64]]",
     "data.image_size_schedule=[[1,[32,64]]]",
     "data.min_area=40",
