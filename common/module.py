@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
 import torch
@@ -15,8 +15,12 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
 from common.data import Batch, StoreDataModule
+from common.errors import UserError
 from common.optim import build_optimizer, build_schedulers
 from common.seeding import derive
+
+if TYPE_CHECKING:
+    from common.prediction.predictor import Predictor
 
 Scores = dict[str, float]
 
@@ -109,6 +113,14 @@ class TaskModule(L.LightningModule, ABC):
     def embedding(self) -> Embedding | None:
         """What TensorBoard's projector shows, known after `draw`; None for tasks without one."""
         return None
+
+    def predictor(self) -> type[Predictor]:
+        """What applies such networks to images of any size, for ``predict.py``.
+
+        Raises:
+            UserError: the task has none.
+        """
+        raise UserError(f"task={self.config['task']['name']} makes no predictions of images")
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Outputs and loss terms; under mixup the terms are mixed as the images were.

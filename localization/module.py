@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -16,6 +16,9 @@ from localization.figures import examples_figure, iou_by_size, iou_histogram, ma
 from localization.losses import TERMS, LocalizationLoss
 from localization.metrics import BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
+
+if TYPE_CHECKING:
+    from localization.predict import LocalizationPredictor
 
 
 class LocalizationModule(TaskModule):
@@ -90,6 +93,12 @@ class LocalizationModule(TaskModule):
         self.network.freeze_backbone(
             self.current_epoch < self.config["finetuning"]["freeze_epochs"]
         )
+
+    def predictor(self) -> type[LocalizationPredictor]:
+        """See `localization.predict`."""
+        from localization.predict import LocalizationPredictor
+
+        return LocalizationPredictor
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -26,6 +26,9 @@ from multitask.metrics import (
     update_boxes,
 )
 from multitask.networks import MultitaskNetwork, Points
+
+if TYPE_CHECKING:
+    from multitask.predict import MultitaskPredictor
 
 TASKS = ("segmentation", "detection")
 
@@ -162,6 +165,12 @@ class MultitaskModule(TaskModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Left to the balance: PCGrad projects gradients instead of adding losses."""
         self.balance.backward(loss, list(self.parameters()))
+
+    def predictor(self) -> type[MultitaskPredictor]:
+        """See `multitask.predict`."""
+        from multitask.predict import MultitaskPredictor
+
+        return MultitaskPredictor
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

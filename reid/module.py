@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from reid.losses import ReidLoss, positive_share
 from reid.metrics import ReidRetrieval, ReRanking, mirrored_mean
 from reid.networks import ReidNetwork
 from reid.ranked import ranked_lists
+
+if TYPE_CHECKING:
+    from reid.predict import ReidPredictor
 
 SCORES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 LISTED = 10
@@ -149,6 +152,12 @@ class ReidModule(TaskModule):
     def _batches(self, data: StoreDataModule, split: str) -> Iterator[Batch]:
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
             yield data.prepared(split, index, self.device)
+
+    def predictor(self) -> type[ReidPredictor]:
+        """See `reid.predict`."""
+        from reid.predict import ReidPredictor
+
+        return ReidPredictor
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

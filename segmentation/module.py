@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from torch import Tensor
 from common.data import Batch, StoreDataModule
 from common.module import Scores, TaskModule
 from segmentation.baselines import baselines
+from segmentation.data import SegmentationData
 from segmentation.figures import (
     counts_figure,
     examples_figure,
@@ -22,6 +23,9 @@ from segmentation.figures import (
 from segmentation.losses import TERMS, SegmentationLoss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
+
+if TYPE_CHECKING:
+    from segmentation.predict import SegmentationPredictor
 
 
 class SegmentationModule(TaskModule):
@@ -59,8 +63,13 @@ class SegmentationModule(TaskModule):
         )
 
     def describe(self, data: StoreDataModule) -> dict[str, Any]:
-        """Class names and the side of the images in pixels."""
-        return {"class_names": data.splits.class_names, "image_size": data.image_size}
+        """Class names, the side of the images in pixels, the bits of 16-bit grey ones."""
+        assert isinstance(data, SegmentationData)
+        return {
+            "class_names": data.splits.class_names,
+            "image_size": data.image_size,
+            "grey_bits": data.grey_bits,
+        }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``."""
@@ -96,6 +105,12 @@ class SegmentationModule(TaskModule):
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""
         return baselines(data, split, self._make_scores)
+
+    def predictor(self) -> type[SegmentationPredictor]:
+        """See `segmentation.predict`."""
+        from segmentation.predict import SegmentationPredictor
+
+        return SegmentationPredictor
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
