@@ -17,6 +17,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -312,10 +313,18 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
         if isinstance(node, dict) and isinstance(node.get(key), str):
             weights = checkpoint_file(node[key])
             if weights.is_file():
-                with weights.open("rb") as file:
-                    node[key] = {"sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+                found = weights.stat()
+                digest = _digest(weights.resolve(), found.st_size, found.st_mtime_ns)
+                node[key] = {"sha256": digest}
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache
+def _digest(path: Path, size: int, modified: int) -> str:
+    """SHA-256 of a file, read once while size and time stay: a study asks a thousand times."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def plain_config(cfg: Mapping[Any, Any]) -> dict[Any, Any]:

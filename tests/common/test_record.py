@@ -286,6 +286,31 @@ def test_weights_count_by_content(tmp_path: Path) -> None:
     assert absent[0] != absent[1]
 
 
+def test_weights_are_read_again_only_when_they_have_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = hashlib.file_digest
+
+    def digest(file: Any, name: str) -> Any:
+        read.append(file.name)
+        return original(file, name)
+
+    monkeypatch.setattr(hashlib, "file_digest", digest)
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"weights")
+    os.utime(path, ns=(0, 10**18))
+    marks = [changed(model__pretrained=str(path)) for _ in range(3)]
+    path.write_bytes(b"WEIGHTS")
+    os.utime(path, ns=(0, 10**18 + 1))
+    marks += [changed(model__pretrained=str(path)) for _ in range(3)]
+    path.write_bytes(b"more weights")
+    os.utime(path, ns=(0, 10**18 + 1))
+    marks += [changed(model__pretrained=str(path)) for _ in range(3)]
+    assert marks == [marks[0]] * 3 + [marks[3]] * 3 + [marks[6]] * 3
+    assert len(set(marks)) == len(read) == 3
+
+
 def test_environment_names_versions_and_nothing_of_this_machine() -> None:
     found = environment()
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
