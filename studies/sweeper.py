@@ -115,7 +115,8 @@ def _plan(
     words = swept(config, arguments)
     _refuse_mixtures(words, arguments, config, study)
     chosen = [word for word in words if word.startswith("study=")]
-    base = merge(chosen, scaled, words) if study.phases else []
+    others = [word for word in words if word not in chosen]
+    base = merge(chosen, scaled, others) if study.phases else []
     study.phases = study.phases or {"": Phase(overrides=words)}
     stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
     reasons: Reasons = {}
