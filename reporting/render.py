@@ -75,8 +75,8 @@ def _draw(folder: Folder, blocks: Sequence[Figure | Picture]) -> Images:
             image = folder.figure(block) if isinstance(block, Figure) else folder.picture(block)
         except UserError:
             raise
-        except Exception:
-            log.exception("%s cannot be drawn", block.name)
+        except Exception as error:
+            log.error("%s cannot be drawn (%s: %s)", block.name, type(error).__name__, error)
             continue
         if image is not None:
             found[block.name] = image

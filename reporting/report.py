@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reporting.content import Report
+    from reporting.content import Report, Section
     from reporting.view import Study
+    from studies.audit import Finding
 
 PAGE = "report.html"
 TEXT = "report.md"
@@ -100,17 +103,36 @@ def build(study: Study) -> Report:
     from studies.audit import audit
 
     colours = Colours(study.swept)
-    found = audit(study.result)
-    sections = [
-        summary(study, found),
-        audit_section(found),
-        hypotheses_section(study),
-        glance_section(study),
-        *(phase_section(study, phase, colours) for phase in study.phases),
-        final_pictures(study),
-        importance_section(study),
-        losses_section(study, colours),
-        appendix(study),
-    ]
+    found: list[Finding] = []
+
+    def audited() -> Section:
+        found.extend(audit(study.result))
+        return audit_section(found)
+
+    audit_part = _made("Audit", audited)
+    parts: dict[str, Callable[[], Section | None]] = {
+        "Summary": lambda: summary(study, found),
+        "Audit": lambda: audit_part,
+        "Hypotheses": lambda: hypotheses_section(study),
+        "Phases at a glance": lambda: glance_section(study),
+        **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
+        "Predictions of the final configuration": lambda: final_pictures(study),
+        "What mattered": lambda: importance_section(study),
+        "Behaviour of the losses": lambda: losses_section(study, colours),
+        "Appendix": lambda: appendix(study),
+    }
+    sections = [_made(title, make) for title, make in parts.items()]
     made = [section for section in sections if section is not None]
     return Report(study.title, facts(study), made, study.plan.status == "running")
+
+
+def _made(title: str, make: Callable[[], Section | None]) -> Section | None:
+    """A section; one that fails on data that nobody foresaw must not cost the report."""
+    from reporting.content import Section, Text
+
+    try:
+        return make()
+    except Exception as error:
+        log.error("%s could not be made (%s: %s)", title, type(error).__name__, error)
+        text = f"This part could not be made ({type(error).__name__}: {error})."
+        return Section(title, [Text(text, "warning")])

@@ -57,7 +57,8 @@ def summary(study: Study, audit: list[Finding]) -> Section:
         section.blocks.append(Text("No configuration has a result yet."))
         return section
     section.blocks.append(Bullets(top_findings(study, audit)))
-    section.blocks.append(Text(f"The audit: {counted(audit)}."))
+    if audit:
+        section.blocks.append(Text(f"The audit: {counted(audit)}."))
     section.blocks += [*final_blocks(study), configuration(study, final)]
     record = next((r for r in final.records if r.status == "completed"), None)
     if record is not None:
