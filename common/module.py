@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import lightning as L
@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric, MetricCollection
 
 from common.data import Batch, StoreDataModule
 from common.errors import UserError
+from common.items import Items
 from common.optim import build_optimizer, build_schedulers
 from common.seeding import derive
 
@@ -114,6 +115,33 @@ class TaskModule(L.LightningModule, ABC):
         """What TensorBoard's projector shows, known after `draw`; None for tasks without one."""
         return None
 
+    def accept(self, data: StoreDataModule) -> None:
+        """Get ready to be evaluated on data that it was perhaps not trained with.
+
+        Raises:
+            UserError: they have other classes.
+        """
+        known, there = self.info["class_names"], data.splits.class_names
+        if known != there:
+            raise UserError(
+                f"the data have the classes {', '.join(there)}, but the network was trained for "
+                f"{', '.join(known)}, in this order; a labels.txt or the like can give it"
+            )
+
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Any:
+        """What `items` is to know of a batch, where the metrics do not."""
+
+    def items(self, observed: Sequence[Any]) -> Items | None:
+        """Scores of single items of the split that was evaluated, before `results` forgets it.
+
+        Args:
+            observed: of all batches, see `observe`.
+
+        Returns:
+            None for tasks without; their figures have no confidence intervals.
+        """
+        return None
+
     def predictor(self) -> type[Predictor]:
         """What applies such networks to images of any size, for ``predict.py``.
 
@@ -164,33 +192,52 @@ class TaskModule(L.LightningModule, ABC):
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
-    def _log_losses(self, stage: str, terms: dict[str, Tensor], **options: Any) -> None:
+    def _named_losses(self, stage: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         values = {f"{stage}/loss": self.reported(terms).detach()}
         if len(terms) > 1:
             values |= {f"{stage}/loss/{name}": value.detach() for name, value in terms.items()}
-        self.log_dict(values, on_step=False, on_epoch=True, **options)
+        return values
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch."""
         _, terms = self.losses(batch)
-        self._log_losses("train", terms, batch_size=len(batch["index"]), sync_dist=True)
+        values, size = self._named_losses("train", terms), len(batch["index"])
+        self.log_dict(values, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return self.total(terms)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        self._evaluate(batch)
+        if len(batch["index"]):  # else a rank without rows, see `common.sampling.BatchSchedule`
+            self.evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        self._evaluate(batch)
+        if len(batch["index"]):
+            self.evaluate(batch)
 
-    def _evaluate(self, batch: Batch) -> None:
-        if not len(batch["index"]):
-            return  # a rank without rows, see `common.sampling.BatchSchedule`
+    def evaluate(self, batch: Batch) -> dict[str, Tensor]:
+        """Update loss and metrics with a batch; the outputs."""
         outputs, terms = self.losses(batch)
         for name, term in terms.items():  # once per image: without a NaN strategy, `MeanMetric`
             self.mean_losses[name].update(term.expand(len(batch["index"])))  # ignores weights
         self.score(outputs, batch)
+        return outputs
+
+    def results(self, stage: str, prefix: str | None = None) -> Scores:
+        """Compute and reset loss and metrics of a split.
+
+        Args:
+            stage: see `scores`.
+            prefix: of their names; None: the stage.
+        """
+        prefix = prefix or stage
+        # Every rank computes, also one whose shard is empty: metrics gather from all of them.
+        losses: dict[str, Tensor] = {}
+        if self.evaluates_loss:
+            losses = self._named_losses(prefix, self.mean_losses.compute())
+            self.mean_losses.reset()
+        found = {name: float(value) for name, value in losses.items()}
+        return found | {f"{prefix}/{name}": value for name, value in self.scores(stage).items()}
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole split."""
@@ -201,12 +248,8 @@ class TaskModule(L.LightningModule, ABC):
         self._log_scores("test")
 
     def _log_scores(self, stage: str) -> None:
-        # Every rank computes, also one whose shard is empty: metrics gather from all of them.
-        if self.evaluates_loss:
-            self._log_losses(stage, self.mean_losses.compute())
-            self.mean_losses.reset()
-        values = {f"{stage}/{name}": value for name, value in self.scores(stage).items()}
-        self.log_dict({name: torch.tensor(value) for name, value in values.items()})
+        found = self.results(stage)
+        self.log_dict({name: torch.tensor(value) for name, value in found.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """A checkpoint holds plain containers only, so that it loads with ``weights_only``."""

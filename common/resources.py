@@ -34,6 +34,21 @@ def device_name(accelerator: str) -> str:
     return "cpu"
 
 
+def find_device(accelerator: str) -> torch.device:
+    """The device that ``auto``, ``cpu``, ``gpu`` or ``mps`` means here.
+
+    Raises:
+        UserError: there is none.
+    """
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if accelerator != "cpu" and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if accelerator in ("gpu", "mps"):
+        raise UserError(f"accelerator={accelerator}: none here; auto takes what there is")
+    return torch.device("cpu")
+
+
 def check_devices(accelerator: str, devices: int) -> None:
     """Refuse what this machine does not have, before anything is read.
 

@@ -24,7 +24,8 @@ from pydantic import ValidationError
 
 from common.backbones import LATER
 from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint
-from common.errors import UserError
+from common.defaults import completed
+from common.errors import Problem, UserError
 from common.help import problems_of
 from common.module import TaskModule
 from common.project import ROOT, project_class
@@ -56,15 +57,21 @@ class Restored:
 
     Attributes:
         checkpoint: its file.
-        config: the run's config as plain containers, as the checkpoint has it.
+        config: the run's config as plain containers; keys that are newer have their defaults.
         info: what the checkpoint knows of the data, see `TaskModule.describe`.
         module: the network with its weights, on the CPU, in eval mode, without gradients.
+        state: its weights by name.
     """
 
     checkpoint: Path
     config: dict[str, Any]
     info: dict[str, Any]
     module: TaskModule
+    state: dict[str, Any]
+
+    def rebuilt(self, config: Mapping[str, Any]) -> TaskModule:
+        """The network again, with other settings that do not change its weights."""
+        return _module(self.checkpoint, dict(config), self.info, self.state)
 
     @property
     def task(self) -> str:
@@ -116,8 +123,9 @@ def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None =
     name = config["task"]["name"]
     if task is not None and name != task:
         raise UserError(f"{file} is of task={name}, not of task={task}")
+    config = completed(config)
     _check(file, config)
-    return Restored(file, config, info, _module(file, config, info, state))
+    return Restored(file, config, info, _module(file, config, info, state), state)
 
 
 def find_checkpoint(path: str | Path, *, run_of: RunOf | None = None) -> Path:
@@ -166,27 +174,35 @@ def _parts(
 
 
 def _check(file: Path, config: Mapping[str, Any]) -> None:
-    """Refuse a config that this version would not train with, as far as the network depends on it.
+    """Refuse a config that makes no network; where its data were does not matter."""
+    here = deepcopy(dict(config))
+    if isinstance(here.get("data"), dict) and "root" in here["data"]:
+        here["data"]["root"] = str(ROOT)
+    problems = problems_of_config(here)
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        text = f"{file}: this version has no use for its config: {problems[0]}{more}"
+        raise UserError(text)
 
-    How it was trained does not matter, nor where its data and first weights were.
+
+def problems_of_config(config: Mapping[str, Any]) -> list[Problem]:
+    """What this version would not accept of a saved config, by its task's schema.
+
+    How the network was trained does not count, nor where its first weights came from.
     """
     schema = project_class(config["task"].get("schema"), RunConfig)
     if schema is None:
-        raise UserError(f"{file} is of task={config['task']['name']}, which is not installed here")
+        return [Problem(f"task={config['task']['name']}", "is not installed here")]
     data = {key: deepcopy(value) for key, value in config.items() if key not in NOT_OF_A_RUN}
-    for section, key, value in (("data", "root", str(ROOT)), ("model", "pretrained", True)):
-        node = data.get(section)
-        if isinstance(node, dict) and node.get(key):
-            node[key] = value
+    data["init_from"] = None
+    if isinstance(data.get("model"), dict) and data["model"].get("pretrained"):
+        data["model"]["pretrained"] = True
     try:
-        schema.model_validate(data)
+        found = schema.model_validate(data).conflicts()
+        return [it for it in found if it.file.startswith("data.")]
     except ValidationError as error:
-        found = problems_of(error, data)
-        problems = [it for it in found if re.split("[.=]", it.file)[0] not in OF_TRAINING]
-        if problems:
-            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            text = f"{file}: this version has no use for its config: {problems[0]}{more}"
-            raise UserError(text) from error
+        problems = problems_of(error, data)
+        return [it for it in problems if re.split("[.=]", it.file)[0] not in OF_TRAINING]
 
 
 def _module(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.data import Batch, StoreDataModule
+from common.items import Items, mean
 from common.module import Scores, TaskModule, defined
 from localization.baselines import baselines
 from localization.figures import examples_figure, iou_by_size, iou_histogram, make_example
 from localization.losses import TERMS, LocalizationLoss
-from localization.metrics import BoxIoU, paired_iou
+from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
 
 if TYPE_CHECKING:
@@ -92,6 +93,25 @@ class LocalizationModule(TaskModule):
         """The first epochs may train the head alone."""
         self.network.freeze_backbone(
             self.current_epoch < self.config["finetuning"]["freeze_epochs"]
+        )
+
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Row, IoU, and size of the true box of each image that has one: float64 (n, 3)."""
+        truth, valid = true_boxes(batch)
+        iou = paired_iou(outputs["boxes"][valid], truth[valid])
+        size = (truth[valid, 2:] - truth[valid, :2]).prod(1).sqrt()
+        rows = batch["index"].to(valid.device)[valid]
+        return torch.stack([part.cpu().double() for part in (rows, iou, size)], 1)
+
+    def items(self, observed: Sequence[Tensor]) -> Items:
+        """Images with their IoU and the square root of the true box's area."""
+        rows, iou, size = torch.cat(list(observed)).numpy().T
+        figures = {"IoU": iou} | {name: (iou > t).astype(float) for name, t in THRESHOLDS.items()}
+        return Items(
+            "images",
+            rows.astype(int),
+            {"IoU": iou, "true_size": size},
+            lambda weights: {name: mean(weights, values) for name, values in figures.items()},
         )
 
     def predictor(self) -> type[LocalizationPredictor]:

@@ -12,10 +12,12 @@ from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from common.data import Batch, StoreDataModule
+from common.items import Items
 from common.module import Scores, TaskModule
 from multitask.balance import make_balance
 from multitask.baselines import majority_class, mean_boxes
 from multitask.figures import examples_figure, image_score, make_example
+from multitask.items import Seen, make_items, observe
 from multitask.losses import FcosLoss, SegmentationLoss, class_balance, decode_boxes
 from multitask.metrics import (
     BoxScores,
@@ -165,6 +167,16 @@ class MultitaskModule(TaskModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Left to the balance: PCGrad projects gradients instead of adding losses."""
         self.balance.backward(loss, list(self.parameters()))
+
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> list[Seen]:
+        """See `multitask.items`."""
+        masks = outputs["segmentation"].argmax(1) if "segmentation" in outputs else None
+        found = self.detections(outputs) if "class_logits" in outputs else None
+        return observe(len(self.info["class_names"]), masks, found, batch)
+
+    def items(self, observed: Sequence[list[Seen]]) -> Items:
+        """Images with their mIoU, pixel accuracy and F1 of boxes."""
+        return make_items([it for batch in observed for it in batch], self.info["class_names"])
 
     def predictor(self) -> type[MultitaskPredictor]:
         """See `multitask.predict`."""

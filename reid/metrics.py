@@ -66,6 +66,10 @@ class ReidRetrieval(Metric):
         reranking: re-rank by k-reciprocal neighbours; None: do not. Junk takes no part.
         on_empty: without a valid query, ``error`` raises and ``nan`` makes every score NaN.
 
+    Attributes:
+        queries: of the last `compute`, an array each: their ``index`` and what
+            `reid.ranking.Tally.queries` has.
+
     Raises:
         ValueError: if an option is not allowed.
     """
@@ -97,6 +101,7 @@ class ReidRetrieval(Metric):
         self.on_empty: OnEmpty = on_empty
         self.add_state("features", [], dist_reduce_fx=None)
         self.add_state("rows", [], dist_reduce_fx=None)
+        self.queries: dict[str, NDArray[Any]] = {}
 
     def update(
         self,
@@ -181,6 +186,7 @@ class ReidRetrieval(Metric):
             rank_rows(rows, relevance, tally)
         else:
             rank_blocks(*features, self.distance, relevance, tally)
+        self.queries = {"index": labels["index"][queries], **tally.queries()}
         return tally.scores(relevance, self.on_empty)
 
     def _select(self, chosen: Labels) -> Tensor:

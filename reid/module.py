@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.data import Batch, StoreDataModule
+from common.items import Items, mean
 from common.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features
 from reid.figures import cmc_figure, ranked_figure
@@ -133,15 +134,16 @@ class ReidModule(TaskModule):
             "random": random_features,
             "mean_colour": mean_colour,
         }
-        if split == "val":
+        if split == "val" and self.training:  # in eval mode it comes from a checkpoint
             predictors["untrained"] = lambda batch: self.features(batch["image"])
         metrics = {name: self._make_metric().to(self.device) for name in predictors}
+        before = self.training
         self.eval()
         with torch.no_grad():
             for batch in self._batches(data, split):
                 for name, features in predictors.items():
                     self._update(metrics[name], features(batch), batch)
-        self.train()
+        self.train(before)
         found = {name: metric.compute() for name, metric in metrics.items()}
         return {name: {key: float(values[key]) for key in SCORES} for name, values in found.items()}
 
@@ -152,6 +154,28 @@ class ReidModule(TaskModule):
     def _batches(self, data: StoreDataModule, split: str) -> Iterator[Batch]:
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
             yield data.prepared(split, index, self.device)
+
+    def accept(self, data: StoreDataModule) -> None:
+        """Identities may be any; whether cameras are known may have changed."""
+        self.info["cameras"] = self.describe(data)["cameras"]
+
+    def items(self, observed: Sequence[Any]) -> Items:
+        """Queries with their average precision, inverse negative penalty and first right rank; the
+        gallery stays as it is."""
+        self.metric.compute()  # kept for `scores`
+        found = {
+            name: values[self.metric.queries["first_rank"] > 0]
+            for name, values in self.metric.queries.items()
+        }
+        first = found["first_rank"]
+        figures = {"mAP": found["average_precision"], "mINP": found["inverse_penalty"]}
+        figures |= {f"rank{n}": (first <= n).astype(float) for n in (1, 5, 10)}
+        return Items(
+            "queries",
+            found.pop("index"),
+            found,
+            lambda weights: {name: mean(weights, values) for name, values in figures.items()},
+        )
 
     def predictor(self) -> type[ReidPredictor]:
         """See `reid.predict`."""

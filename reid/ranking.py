@@ -232,6 +232,15 @@ class Tally:
         self._precision[query] = precision.mean()
         self._inverse_penalty[query] = len(ranks) / ranks[-1]
 
+    def queries(self) -> dict[str, NDArray[Any]]:
+        """``average_precision``, ``inverse_penalty`` and ``first_rank`` (0: does not count) of each
+        query."""
+        return {
+            "average_precision": self._precision,
+            "inverse_penalty": self._inverse_penalty,
+            "first_rank": self._first,
+        }
+
     def scores(self, relevance: Relevance, on_empty: OnEmpty) -> dict[str, Tensor]:
         """See `rank_from_distances`."""
         valid = self._first > 0

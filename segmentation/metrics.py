@@ -225,8 +225,7 @@ class ObjectScores(Metric):
             foreground: predicted, each bool (H, W), void pixels False.
             instances: true objects, each int (H, W), 0 = none, void pixels 0.
         """
-        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-            matches = list(pool.map(self._match, foreground, instances))
+        matches = self.match(foreground, instances)
         counts = [(match.predicted, match.true) for match in matches]
         hits = sum(match.true_positives for match in matches)
         self.true_positives = self.true_positives + hits
@@ -235,6 +234,11 @@ class ObjectScores(Metric):
         self.error = self.error + sum(abs(predicted - true) for predicted, true in counts)
         self.images = self.images + len(counts)
         self.counts += counts
+
+    def match(self, foreground: Iterable[Tensor], instances: Iterable[Tensor]) -> list[Matches]:
+        """The objects of images, matched; see `update`. The scores do not change."""
+        with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
+            return list(pool.map(self._match, foreground, instances))
 
     def _match(self, foreground: Tensor, instances: Tensor) -> Matches:
         found = split_objects(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from common.data import Batch, StoreDataModule
+from common.items import Items
 from common.module import Scores, TaskModule
 from segmentation.baselines import baselines
 from segmentation.data import SegmentationData
@@ -20,6 +21,7 @@ from segmentation.figures import (
     make_example,
     precision_recall_figure,
 )
+from segmentation.items import Seen, make_items, observe
 from segmentation.losses import TERMS, SegmentationLoss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
@@ -105,6 +107,14 @@ class SegmentationModule(TaskModule):
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""
         return baselines(data, split, self._make_scores)
+
+    def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Seen:
+        """See `segmentation.items`."""
+        return observe(self.metrics, outputs["logits"].float().sigmoid(), batch)
+
+    def items(self, observed: Sequence[Seen]) -> Items:
+        """Images with their Dice, Jaccard, precision, recall and objects."""
+        return make_items(observed, float(self.metrics.threshold))
 
     def predictor(self) -> type[SegmentationPredictor]:
         """See `segmentation.predict`."""

@@ -1,0 +1,196 @@
+"""``evaluate.py``: from a checkpoint to the figures of a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from common.errors import UserError, say
+from common.evaluation.settings import Settings, help_text, parse
+from common.script import run_script
+
+if TYPE_CHECKING:
+    from common.data import StoreDataModule
+    from common.evaluation.score import Scored
+    from common.module import Scores
+    from common.restore import Restored, RunOf
+
+FOLDER = "evaluation"
+SAME = 1e-6
+"""Largest difference to a record that counts as none."""
+
+
+def main(run_of: RunOf) -> NoReturn:
+    """Parse, check, evaluate, exit.
+
+    Args:
+        run_of: finds the run of a study, see `common.restore.find_checkpoint`.
+    """
+    run_script(partial(run, run_of=run_of), help_text)
+
+
+def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
+    """Evaluate what the words of a command line say.
+
+    Raises:
+        UserError: something is wrong with them, or with what they name; nothing is written then.
+    """
+    settings, data_words = parse(words)
+    evaluate(settings, data_words, run_of)
+
+
+def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) -> None:
+    """Compute all figures of a split and write them.
+
+    Raises:
+        UserError: no such checkpoint, split or data, or the output cannot be written.
+    """
+    from common.cli import check_directory
+    from common.evaluation.bootstrap import intervals
+    from common.evaluation.data import open_data, with_data
+    from common.evaluation.output import Output, table
+    from common.evaluation.score import run_precision, score
+    from common.resources import find_device
+    from common.restore import restore
+
+    trained = restore(settings.checkpoint, run_of=run_of)
+    config = with_data(trained.config, data_words)
+    device = find_device(settings.accelerator)
+    folder = _folder(settings, trained)
+    check_directory("output", str(folder))
+    data = open_data(config)
+    _set_up(data, settings.split)
+    module = trained.rebuilt(config).to(device)
+    module.accept(data)
+    found = score(module, data, settings.split, run_precision(config, device))
+    bounds = {}
+    if found.items is not None and settings.resamples:
+        drawn = settings.model_dump(include={"resamples", "confidence", "seed"})
+        known = intervals(found.items, **drawn)
+        bounds = {f"{settings.split}/{name}": bound for name, bound in known.items()}
+        bounds = {name: bound for name, bound in bounds.items() if name in found.figures}
+    output = Output(folder)
+    if found.items is not None:
+        output.items(found.items, data.splits.names[settings.split])
+    if settings.figures:
+        output.figures(module.draw(data, settings.split, settings.figures))
+    record = recorded(trained, config, data, settings.split)
+    output.index(_content(settings, data_words, trained, data, found, bounds, record))
+    say(_heading(settings, trained, data, found))
+    say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
+    for line in _footing(found, record, folder):
+        say(line)
+
+
+def _set_up(data: StoreDataModule, split: str) -> None:
+    data.setup()
+    if not len(data.splits.stores.get(split, ())):
+        others = [name for name in ("test", "val") if len(data.splits.stores.get(name, ()))]
+        raise UserError(f"split={split}: the data have none; {' or '.join(others)} is there")
+
+
+def _folder(settings: Settings, trained: Restored) -> Path:
+    if settings.output is not None:
+        return Path(settings.output).expanduser()
+    file = trained.checkpoint
+    name = settings.split if file.stem == "best" else f"{settings.split}_{file.stem}"
+    return (trained.run or file.parent) / FOLDER / name
+
+
+def recorded(
+    trained: Restored, config: Mapping[str, Any], data: StoreDataModule, split: str
+) -> Scores | None:
+    """What the run's record says of this split at this epoch; None where it was of other data."""
+    record = trained.record
+    if record is None or record.data.get("split_hash") != data.summary().split_hash:
+        return None
+    from common.evaluation.data import OF_THE_MACHINE
+
+    passive = {*OF_THE_MACHINE, "root", "batch_size", "on_bad"}
+    before, now = (
+        {k: v for k, v in it["data"].items() if k not in passive} for it in (trained.config, config)
+    )
+    if before != now:
+        return None
+    if split == "test":
+        return record.test
+    return record.last if trained.checkpoint.stem == "last" else record.best
+
+
+def _difference(figures: Scores, record: Scores) -> tuple[float, str]:
+    """The largest one and whose it is; a figure that one of them lacks is infinitely far."""
+    worst = (0.0, "")
+    for name in figures.keys() & record.keys():
+        value, other = figures[name], record[name]
+        if other is None or math.isnan(value):
+            distance = 0.0 if other is None and math.isnan(value) else math.inf
+        else:
+            distance = abs(value - other) / max(1.0, abs(other))  # records are float32
+        worst = max(worst, (distance, name))
+    return worst
+
+
+def _content(
+    settings: Settings,
+    words: Sequence[str],
+    trained: Restored,
+    data: StoreDataModule,
+    found: Scored,
+    bounds: Mapping[str, Any],
+    record: Scores | None,
+) -> dict[str, Any]:
+    from common.record import environment
+    from common.resources import device_name
+
+    figures = {
+        name: {"value": value}
+        | ({"low": bounds[name].low, "high": bounds[name].high} if name in bounds else {})
+        for name, value in found.figures.items()
+    }
+    items = found.items
+    bootstrap = None
+    if items is not None and settings.resamples:
+        bootstrap = {"method": "percentile", "resampled": items.unit, "items": len(items.rows)}
+        bootstrap |= settings.model_dump(include={"resamples", "confidence", "seed"})
+    return {
+        "schema": 1,
+        "checkpoint": str(trained.checkpoint),
+        "task": trained.task,
+        "split": settings.split,
+        "words": list(words),
+        "figures": figures,
+        "bootstrap": bootstrap,
+        "baselines": found.baselines,
+        "difference_from_record": None if record is None else _difference(found.figures, record)[0],
+        "data": data.summary().as_dict(),
+        "seconds": found.seconds,
+        "environment": environment() | {"device": device_name(settings.accelerator)},
+    }
+
+
+def _heading(settings: Settings, trained: Restored, data: StoreDataModule, found: Scored) -> str:
+    count = data.summary().counts[settings.split]
+    text = f"\n{trained.checkpoint}\ntask={trained.task}, {settings.split} split, {count} images"
+    if found.items is not None and settings.resamples:
+        text += (
+            f"; intervals by {settings.resamples} bootstrap resamples of "
+            f"{len(found.items.rows)} {found.items.unit}, seed {settings.seed}"
+        )
+    return text + "\n"
+
+
+def _footing(found: Scored, record: Scores | None, folder: Path) -> list[str]:
+    from common.evaluation.output import FIGURES, INDEX, ITEMS
+
+    lines = []
+    if record is not None:
+        distance, name = _difference(found.figures, record)
+        same = f"equal to the run's record to {SAME:g}"
+        other = f"differs from the run's record by up to {distance:.2g} ({name})"
+        lines.append(same if distance <= SAME else other)
+    written = [INDEX, *([ITEMS] if found.items is not None else [])]
+    written += [f"{FIGURES}/"] if (folder / FIGURES).is_dir() else []
+    return ["", *lines, f"{folder}: {', '.join(written)}"]

@@ -1,0 +1,63 @@
+"""The frame of a script: exit codes, and one clear message for whatever ends it early.
+
+Exit codes: 0 done, 1 failed, 2 refused, 130 interrupted by Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from common.errors import RunFailedError, UserError, say
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
+
+
+def run_script(run: Callable[[Sequence[str]], None], help_text: Callable[[], str]) -> NoReturn:
+    """Run a script with the words of the command line, and exit.
+
+    Args:
+        run: does it.
+        help_text: what ``--help`` prints.
+    """
+    words = sys.argv[1:]
+    if {"-h", "--help"} & set(words):
+        say(help_text())
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
+    logging.raiseExceptions = False  # where nobody reads on (`| head`), it goes on in silence
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # see common.cli
+    try:
+        run(words)
+    except UserError as error:
+        _exit(2, str(error))
+    except KeyboardInterrupt:
+        _exit(130, "interrupted")
+    except Exception as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            traceback.print_exc()
+        if _out_of_memory(error):
+            _exit(1, "out of memory: a smaller data.batch_size needs less")
+        what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
+        hint = "" if isinstance(error, RunFailedError) else f"\n{FULL_ERROR}=1 shows where"
+        _exit(1, f"{what}{error}{hint}")
+    sys.exit(0)
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)

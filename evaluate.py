@@ -1,0 +1,9 @@
+"""Evaluates a trained network on a split: ``python evaluate.py --help``."""
+
+from __future__ import annotations
+
+from common.evaluation.command import main
+from studies.winner import winning_run
+
+if __name__ == "__main__":
+    main(winning_run)
