@@ -25,6 +25,7 @@ from common.history import History
 from common.lifecycle import wants_test
 from common.logs import (
     build_loggers,
+    close_loggers,
     log_embedding,
     log_hyperparameters,
     log_traceback,
@@ -137,6 +138,12 @@ class Job:
                 self.record.baselines.setdefault(name, {}).update(scores)
             self.record.test = self.test
             self.record.write()
+
+    def close(self) -> None:
+        """End the loggers: what they hold is written, and they do not outlive the run."""
+        if self.trainer is not None and self.trainer.is_global_zero:
+            well = self.record.status in ("completed", "paused")
+            close_loggers(self.trainer.loggers, "success" if well else "failed")
 
     def _begin(self) -> StoreDataModule:
         """The trainer, and the data, not yet read."""

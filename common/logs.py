@@ -97,6 +97,14 @@ def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:
     return [*loggers, MLFlowLogger(f"phasewise-{task}", tracking_uri=uri)]
 
 
+def close_loggers(loggers: list[Logger], status: str) -> None:
+    """Write what loggers hold, and end them: Lightning goes on with a run of wandb that is open."""
+    for logger in loggers:
+        logger.finalize(status)
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
+
+
 def log_hyperparameters(
     loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:

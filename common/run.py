@@ -9,7 +9,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,6 +21,7 @@ from common.job import Job, verdict
 from common.lifecycle import is_done, lacks_test, start_record
 from common.lock import locked
 from common.memory import LOWERED, batch_of, forget, free, give_back, with_batch
+from common.process import left_as_found
 from common.record import RunRecord, previous_run
 from common.resources import device_name
 from common.summary import summary_text
@@ -138,10 +138,11 @@ def _attempt(
     parts = cfg.data.batch_size // used.data.batch_size
     job = Job(used, directory, record, trial=trial, parts=parts)
     try:
-        if record.status != "completed":
-            return job.run()
-        job.test_completed()
-        return None
+        with left_as_found():
+            if record.status != "completed":
+                return job.run()
+            job.test_completed()
+            return None
     except BaseException as error:
         status, reason = verdict(error)
         free(error)
@@ -151,7 +152,7 @@ def _attempt(
             raise OutOfMemoryError(reason if record.error is None else record.error) from error
         raise
     finally:
-        torch.use_deterministic_algorithms(False)  # Lightning sets it for the whole process
+        job.close()
         del job
         give_back()
 

@@ -133,3 +133,23 @@ def test_levels_come_back_after_an_error() -> None:
     with pytest.raises(ValueError, match="x"), only_our_words():
         raise ValueError("x")
     assert lightning.level == level
+
+
+def test_a_run_of_wandb_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the next one in this process would go on with it."""
+    said: list[str] = []
+
+    class Wandb:  # the package need not be here
+        def __init__(self) -> None:
+            self.experiment = self
+
+        def finalize(self, status: str) -> None:
+            said.append(status)
+
+        def finish(self) -> None:
+            said.append("finish")
+
+    monkeypatch.setattr(logs, "WandbLogger", Wandb)
+    loggers: list[Any] = [Wandb()]
+    logs.close_loggers(loggers, "failed")
+    assert said == ["failed", "finish"]
