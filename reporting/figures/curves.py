@@ -50,7 +50,7 @@ def curves(all_of: Sequence[Curve], quantities: Sequence[str], legend: Sequence[
             if curve.role or not crowded:
                 _draw(ax, curve, quantity)
         ax.set(ylabel=quantity, xlabel="epoch")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     roles = {curve.role for curve in all_of}
     legend_below(figure, [*(() if crowded else legend), *_marks(roles, crowded)])
     return figure

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +17,7 @@ from reporting.figures.style import FAINT, WIDTH, canvas
 from reporting.text import shortened
 
 COLOURS = "cividis"
+MANY = 12
 MOST_NUMBERS = 150
 """Cells beyond which they are not written into, for they could not be read."""
 
@@ -53,7 +54,7 @@ def heatmaps(
     """
     columns = len(levels)
     width = min(WIDTH, 1.6 + 0.6 * len(x[1]) * columns + 0.4 * columns)
-    height = 0.75 + 0.36 * len(y[1])
+    height = 0.75 + min(0.36 * len(y[1]), 3.0)
     figure, axes = canvas(len(measures), columns, height=height, width=max(3.6, width))
     count = sum(grid.size for measure in measures for grid in measure.grids)
     for row, measure in enumerate(measures):
@@ -65,7 +66,8 @@ def heatmaps(
             _frame(ax, grid, measure, known)
             if count <= MOST_NUMBERS:
                 _write(ax, grid, scale)
-            ax.set_xticks(range(len(x[1])), [shortened(v, 12) for v in x[1]])
+            turn: dict[str, Any] = {"rotation": 60} if len(x[1]) * columns > MANY else {}
+            ax.set_xticks(range(len(x[1])), [shortened(v, 12) for v in x[1]], **turn)
             ax.set_yticks(range(len(y[1])), [shortened(v, 12) for v in y[1]])
             ax.set(title=shortened(level, 22) if row == 0 else "", xlabel=x[0])
             ax.label_outer()

@@ -61,7 +61,7 @@ def scatter(
         ax.scatter(points[star].x, points[star].y, marker="*", s=190, **where)
     ax.set(xlabel=x, ylabel=y)
     if whole:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")
     entries = [*legend, *([best] if star is not None else [])]
     if entries:

@@ -86,10 +86,10 @@ def canvas(
     return figure, list(axes.flatten())
 
 
-def panels(count: int, height: float = 2.5) -> tuple[Figure, list[Axes]]:
-    """At least ``count`` axes of equal size, at most three in a row; the rest is removed."""
-    columns = 2 if count in (2, 4) else min(3, count)
-    width = WIDTH if columns > 1 else WIDTH * 0.7
+def panels(count: int, height: float = 2.5, *, wide: bool = False) -> tuple[Figure, list[Axes]]:
+    """``count`` axes of equal size, at most three in a row, or one if they are to be ``wide``."""
+    columns = 1 if wide else 2 if count in (2, 4) else min(3, count)
+    width = WIDTH if columns > 1 or wide else WIDTH * 0.7
     figure, axes = canvas(-(-count // columns), columns, height=height, width=width)
     for ax in axes[count:]:
         ax.remove()
@@ -122,6 +122,13 @@ def _colours(count: int, first: int) -> list[str]:
     return [mpl.colors.to_hex(shade) for shade in shades]
 
 
+def thinned(entries: Sequence[Line2D], most: int = 10) -> list[Line2D]:
+    """The first, the last and some between, where a legend would be too long."""
+    if len(entries) <= most:
+        return list(entries)
+    return [entries[round(place)] for place in np.linspace(0, len(entries) - 1, most)]
+
+
 def legend_below(figure: Figure, entries: Sequence[Line2D]) -> None:
     """A legend under all axes, in as many columns as fit."""
     if entries:
@@ -134,7 +141,7 @@ def legend_below(figure: Figure, entries: Sequence[Line2D]) -> None:
 def handle(colour: str, label: Any, **more: Any) -> Line2D:
     """An entry of a legend."""
     settings = {"color": colour, "linewidth": 2, **more}
-    return Line2D([], [], label=shortened(plain(label)), **settings)
+    return Line2D([], [], label=shortened(plain(label), 40), **settings)
 
 
 def to_png(figure: Figure) -> bytes:

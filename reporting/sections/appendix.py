@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 
 from reporting.content import Column, Section, Table
-from reporting.text import plain
 from reporting.view import Phase, Study, status_of
+from studies.statistics.frame import trial_name_of
 
 COSTS = {
     "epochs": Column("epochs", "number"),
@@ -43,27 +43,30 @@ def all_runs(study: Study) -> Table:
         if any(trial.record is not None and key in trial.record.cost for _, _, trial in runs)
     ]
     columns = [
-        Column("directory"),
+        Column("phase"),
         Column("overrides"),
         Column("seed", "number"),
         Column("status"),
         Column("objective", "number"),
         *(COSTS[key] for key in known),
+        Column("directory"),
     ]
-    table = Table("runs", "Every run: what made it, what it scored and what it cost.", columns)
+    common = study.plan.base
+    text = f" All share: {shlex.join(common)}" if common else ""
+    caption = f"Every run: what made it, what it scored and what it cost.{text}"
+    table = Table("runs", caption, columns)
     for phase, candidate, trial in runs:
-        words = candidate.result.plan.overrides
+        words = [*phase.plan.base, *candidate.result.plan.overrides]
         cost = trial.record.cost if trial.record is not None else {}
         state = status_of(trial)
         table.add(
-            plain(trial.directory.relative_to(study.result.directory))
-            if trial.directory.is_relative_to(study.result.directory)
-            else plain(trial.directory),
-            shlex.join([*phase.plan.base, *words]),
+            phase.plan.name or "sweep",
+            shlex.join(word for word in words if word not in common),
             trial.seed,
             state,
             trial.value,
             *(cost.get(key) for key in known),
+            trial_name_of(trial, study.result),
             mark="" if state == "completed" else "bad",
         )
     return table

@@ -138,7 +138,8 @@ def _drawing(
             middles.append(means[target])
             ends.append(None)
             colours.append(FAINT)
-    caption = f"{target}: final and starting configuration, trivial predictors; lines: 95 % CI."
+    lines = "; lines: 95 % confidence intervals" if any(ends) else ""
+    caption = f"{target}: final and starting configuration, trivial predictors{lines}."
     return Figure("final", caption, partial(intervals, names, middles, ends, target, colours))
 
 

@@ -16,7 +16,7 @@ STATISTICS = {
     "median": Column("median", "number"),
     "range": Column("range", "interval"),
     "epochs": Column("epochs", "number"),
-    "early": Column("stopped early", "percent"),
+    "early": Column("stopped early [%]", "number"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from reporting.content import Column, Figure, Mark, Section, Table, Text
@@ -70,22 +71,24 @@ def hypotheses_section(study: Study) -> Section | None:
     for answer in answers:
         mark = MARKS.get(answer.verdict, "")
         table.add(answer.claim, answer.verdict, answer.evidence, mark=mark)
-    details = [_means(index, answer) for index, answer in enumerate(answers, 1)]
-    return Section("Hypotheses", [table, *(one for one in details if one is not None)])
+    return Section("Hypotheses", [table, _means(answers)])
 
 
-def _means(index: int, answer: Answer) -> Table | None:
-    if answer.table is None or answer.table.empty:
-        return None
+def _means(answers: Sequence[Answer]) -> Table:
+    """What the answers rest on."""
     columns = [
+        Column("hypothesis"),
         Column("value"),
         Column("mean", "number"),
         Column("std", "number"),
         Column("trials", "number"),
     ]
-    table = Table(f"hypothesis_{index}", f"Evidence for: {answer.claim}", columns)
-    for value, row in answer.table.iterrows():
-        table.add(value, float(row["mean"]), float(row["std"]), int(row["count"]))
+    table = Table("hypotheses_means", "The measure of each hypothesis by value.", columns)
+    for answer in answers:
+        if answer.table is not None:
+            for value, row in answer.table.iterrows():
+                numbers = float(row["mean"]), float(row["std"]), int(row["count"])
+                table.add(answer.claim, value, *numbers)
     return table
 
 

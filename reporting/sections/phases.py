@@ -6,7 +6,7 @@ from functools import partial
 
 from reporting.content import Block, Column, Figure, Mark, Picture, Section, Table, Text
 from reporting.figures.curves import MOST, Curve, curves
-from reporting.figures.style import FAINT, LINES, Colours, handle
+from reporting.figures.style import FAINT, LINES, Colours, handle, thinned
 from reporting.sections.significance import significance_section
 from reporting.sections.training import training_section
 from reporting.sections.values import values_section
@@ -19,6 +19,9 @@ VERDICTS = {
     "within_noise": "within noise",
     "undecided": "undecided",
 }
+MOST_NAMED = 14
+"""Values in the legend of curves."""
+
 PICTURES = 2
 """Of each of the two trials."""
 
@@ -160,10 +163,8 @@ def curves_figure(phase: Phase, colours: Colours) -> Figure | None:
             )
     legend = []
     if lead:
-        legend += [
-            handle(colours.of(lead, group[0].settings[lead]), f"{short(lead)}={value}")
-            for value, group in phase.by_value(lead).items()
-        ]
+        named = {f"{short(lead)}={v}": colours.of(lead, v) for v in phase.by_value(lead)}
+        legend += thinned([handle(colour, name) for name, colour in named.items()], MOST_NAMED)
     if second:
         legend += [handle(FAINT, f"{short(second)}={v}", ls=line) for v, line in lines.items()]
     return Figure(
@@ -182,8 +183,11 @@ def _caption(phase: Phase, count: int, lead: str | None, second: str | None) -> 
         )
     else:
         said.append(f"all {count} runs over each other" if count > 1 else "its one run")
-    if lead:
-        said.append(f"colour: {lead}" + (f", line: {second}" if second else ""))
+        if lead:
+            said.append(f"colour: {lead}" + (f", line: {second}" if second else ""))
+    if len(phase.comparable) > 1:
+        best, worst = phase.comparable[0].label, phase.comparable[-1].label
+        said.append(f"best: {best}, worst: {worst}")
     return "; ".join(said) + "."
 
 

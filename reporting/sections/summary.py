@@ -45,9 +45,8 @@ def summary(study: Study, audit: list[Finding]) -> Section:
     final = study.final
     if study.plan.status != "completed":
         done = sum(phase.plan.status == "completed" for phase in study.phases)
-        text = (
-            f"The study is {study.plan.status}: {done} of {len(study.phases)} phases are decided."
-        )
+        phases = f"{done} of {len(study.phases)} phases"
+        text = f"Status of the study: {study.plan.status}; {phases} are decided."
         section.blocks.append(Text(text, "warning"))
     if study.result.problems:
         count = len(study.result.problems)

@@ -9,7 +9,7 @@ import pandas as pd
 
 from reporting.content import Block, Column, Figure, Section, Table, Text
 from reporting.figures.scatter import Point, ranking, scatter
-from reporting.figures.style import FAINT, MARKERS, PLAIN, Colours, handle
+from reporting.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
 from reporting.text import number, plain
 from reporting.view import Candidate, Phase, short
 from studies.statistics.intervals import correlation
@@ -28,7 +28,8 @@ def training_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Sec
     section = Section("Training", [behaviour_table(phase, frame)], anchor=f"training_{phase.slug}")
     if scored["epochs_to_best"].nunique() > 1:
         section.blocks.append(_convergence(phase, scored, marks))
-    section.blocks += [*_efficiency(phase, scored, colours), *_stability(phase, scored, marks)]
+        section.blocks += _efficiency(phase, scored, colours)
+    section.blocks += _stability(phase, scored, marks)
     return section
 
 
@@ -43,7 +44,8 @@ class _Marks:
         if self.lead:
             self.colour = {v: colours.of(self.lead, v) for v in phase.by_value(self.lead)}
             named = {f"{self.lead}={v}": c for v, c in self.colour.items()}
-            self.legend += [handle(c, name, ls="", marker="o") for name, c in named.items()]
+            dots = [handle(c, name, ls="", marker="o") for name, c in named.items()]
+            self.legend += thinned(dots)
         self.second = next(
             (
                 key
@@ -91,11 +93,12 @@ def behaviour_table(phase: Phase, frame: pd.DataFrame) -> Table:
         Column(phase.metric, "number"),
         *(known[name] for name in shown),
     ]
-    caption = (
-        f"{phase.title}: how training went, best first. Stability is the standard deviation of "
-        "val/loss over the epochs (less is steadier), val - train loss at the best epoch tells "
-        "overfitting."
-    )
+    caption = f"{phase.title}: how training went, best first."
+    if "stability" in shown:
+        caption += (
+            " The standard deviation of val/loss over the epochs tells stability, val - train loss "
+            "at the best epoch overfitting; of both, less is better."
+        )
     table = Table(f"training_{phase.slug}", caption, columns)
     for one in phase.ranked:
         numbers = [float(means.at[one.index, name]) for name in shown]
@@ -143,6 +146,8 @@ def _colour(one: Candidate, colours: Colours) -> str:
 
 def _stability(phase: Phase, scored: pd.DataFrame, marks: _Marks) -> list[Block]:
     """How steadiness and score go together."""
+    if scored["stability"].isna().all():  # no validation loss
+        return []
     found = correlation(scored, "stability", "value")
     if found.table is None:
         return [Text(f"Correlation of stability and score: none, {found.note}.", "note")]

@@ -35,7 +35,9 @@ def values_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Secti
     keys = [key for key in phase.keys if scored[key].nunique() > 1]
     if not keys:
         return None
-    blocks: list[Block] = [means_table(phase, frame)]
+    # of one key and one seed, the phase's table says it all
+    alone = len(keys) == 1 and scored[keys[0]].is_unique
+    blocks: list[Block] = [] if alone else [means_table(phase, frame)]
     drawn = {key: _values(scored, key, colours) for key in keys}
     drawn = {key: found for key, found in drawn.items() if len(found) <= MOST_VALUES}
     if drawn:
@@ -97,7 +99,8 @@ def heat_maps(phase: Phase, scored: pd.DataFrame) -> list[Block]:
     numeric = [key for key, v in known.items() if len(v) > 1 and all(map(is_number, v))]
     if len(numeric) < 2:
         return []
-    y, x = sorted(numeric, key=lambda key: -_span(scored, key))[:2]
+    most = sorted(numeric, key=lambda key: -_span(scored, key))[:2]
+    x, y = sorted(most, key=lambda key: -len(known[key]))  # a page is wide
     others = [key for key in phase.keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS]
     level = max(others, key=lambda key: _span(scored, key), default=None)
     best: heatmap.End = "highest" if phase.mode == "max" else "lowest"

@@ -148,7 +148,7 @@ def test_all_parts_are_there(report: Path) -> None:
     ]
     figures = {path.name for path in (report / "figures").iterdir()}
     for phase in ("1_lr", "2_activation"):
-        kinds = ("curves", "values", "distributions", "efficiency", "stability")
+        kinds = ("curves", "values", "distributions", "stability")
         assert {f"{kind}_{phase}.png" for kind in kinds} <= figures
         assert {f"predictions_{phase}_{role}_best.jpg" for role in ("best", "worst")} <= figures
     assert {"final.png", "final_test_best.jpg"} <= figures
@@ -181,7 +181,7 @@ def test_failures_keep_their_reason(tmp_path: Path) -> None:
     }
     assert failed["lr=0.0001 seed=0"]["reason"] == "the reason why it out_of_memory"
     text = text_of(tmp_path / "report.html")
-    assert "The study is running: 1 of 1 phases are decided." in text
+    assert "Status of the study: running; 1 of 1 phases are decided." in text
     assert "3 of 4 runs did not complete" in text
 
 
