@@ -1,0 +1,249 @@
+"""The studies in conf/study: what they plan at every budget, and one of them run whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache as cache_results
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.launcher import Launcher
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from common.record import read_record
+from common.schema import check_config, metrics_of
+from studies import sweeper
+from studies.journal import Journal, read_journal
+from studies.schema import read_study
+from studies.statistics.frame import MEASURES, typed
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
+BUDGETS = ("full", "small", "smoke")
+
+ROWS = {
+    "multitask": {
+        **{"architecture": 4, "activation": 3, "init_scheme": 3},
+        **{"learning_rate": 4, "dropout": 3, "final": 1},  # a plan has one row of a rerun
+    },
+    "localization": {
+        **{"backbone": 4, "loss": 5, "learning_rate": 4, "dropout": 3, "augmentation": 4}
+    },
+    "reid": {
+        **{"architecture": 14, "augmentation": 6, "combinations": 4},
+        **{"learning_rate": 6, "batch_size": 6, "optimizer": 4},
+    },
+    "segmentation_search": {"search": 15},
+    "segmentation_grid": {"grid": 36, "longer": 1},
+    "demo": {"head": 2, "learning_rate": 3, "activation": 3},
+}
+"""Configurations per phase, as published."""
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "multitask": {
+        **{"data.batch_size": 16, "optimizer.lr": 1e-3, "scheduler.name": "none"},
+        **{"loss.segmentation": "cross_entropy", "loss.boxes": "smooth_l1"},
+    },
+    "localization": {
+        **{"data.image_size": 256, "data.batch_size": 32, "data.augment": ["flip", "color_jitter"]},
+        **{"model.backbone": "resnet18", "model.pretrained": True, "model.dropout_rate": 0.5},
+        **{"optimizer.lr": 1e-3, "optimizer.weight_decay": 1e-4, "trainer.max_epochs": 40},
+        **{"scheduler.monitor": "val/loss", "scheduler.factor": 0.1, "scheduler.patience": 3},
+    },
+    "reid": {
+        **{"data.image_size": 224, "data.batch_size": 64, "data.sampler": "random"},
+        **{"data.validation": "identities", "model.pretrained": True, "loss.margin": 0.3},
+        **{"optimizer.amsgrad": True, "optimizer.lr": 3e-4, "optimizer.weight_decay": 5e-4},
+        **{"scheduler.milestones": [10, 20], "trainer.max_epochs": 10},
+    },
+    "segmentation_search": {
+        **{"data.image_size": 512, "model.architecture": "unet", "early_stopping.patience": 20},
+        **{"loss.dice_weight": 0.7, "loss.pos_alpha": 0.25, "loss.gamma": 2.0},
+        **{"objective.metric": "val/jaccard"},
+    },
+    "segmentation_grid": {
+        **{"optimizer._target_": "torch.optim.Adam", "trainer.gradient_clip_val": 1.0},
+        **{"scheduler.monitor": "val/jaccard", "scheduler.factor": 0.5, "scheduler.patience": 5},
+        **{"scheduler.min_lr": 1e-6, "early_stopping.patience": 10, "trainer.max_epochs": 30},
+        **{"objective.keep": "best", "model.width": 64},
+    },
+}
+"""What was fixed unless swept."""
+
+REAL = {
+    **{"multitask": ("voc", "voc2012"), "localization": ("voc_boxes", "csv", "coco", "pets")},
+    **{"reid": ("veri", "market", "folder")},
+    **{"segmentation_search": ("image_mask",), "segmentation_grid": ("image_mask",)},
+}
+
+Plan = Callable[..., tuple[Journal, DictConfig]]
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """What ``study.dry_run=true`` plans, all trials composed and checked, and the whole config."""
+    place = tmp_path_factory.mktemp("plans") / "out"
+
+    @cache_results
+    def make(*words: str) -> tuple[Journal, DictConfig]:
+        books: list[Journal] = []
+
+        def keep(book: Journal, done: int) -> str:
+            books.append(book)
+            return f"{done} trials are done"
+
+        line = [*words, "study.dry_run=true", f"hydra.sweep.dir={place}"]
+        with composed(*line) as config, pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sweeper, "plan_text", keep)
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            loader = hydra.config_loader
+            sweeper.sweep(words, config=config, config_loader=loader, launcher=NoLauncher())
+        assert not place.exists()
+        return books[0], config
+
+    return make
+
+
+@contextmanager
+def composed(*words: str) -> Iterator[DictConfig]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield compose("config", [*words], return_hydra_config=True)
+
+
+class NoLauncher(Launcher):
+    """A plan launches nothing."""
+
+    def setup(self, **_: Any) -> None:
+        raise AssertionError
+
+    def launch(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+
+def test_every_file_is_known_here() -> None:
+    assert set(ROWS) == set(FILES)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("study", FILES)
+def test_the_plan_is_the_published_table(plan: Plan, study: str, budget: str) -> None:
+    book, config = plan(f"study={study}", f"budget={budget}")
+    assert config.hydra.mode == RunMode.MULTIRUN
+    assert (book.name, book.budget) == (study, budget)
+    assert {phase.name: len(phase.candidates) for phase in book.phases} == ROWS[study]
+    for phase in book.phases:
+        prints = [trial.fingerprint for one in phase.candidates for trial in one.trials]
+        assert len(prints) == len(set(prints)) == len(phase.candidates) * len(phase.seeds)
+
+
+@pytest.mark.parametrize("study", SETTINGS)
+def test_what_is_not_swept_is_as_published(plan: Plan, study: str) -> None:
+    _, config = plan(f"study={study}")
+    chosen = {key: OmegaConf.select(config, key) for key in SETTINGS[study]}
+    assert chosen == SETTINGS[study]
+
+
+@pytest.mark.parametrize("study", [name for name in FILES if name != "segmentation_search"])
+def test_phases_share_the_configuration_that_they_start_from(plan: Plan, study: str) -> None:
+    """Else every phase would train its incumbent again."""
+    book, _ = plan(f"study={study}")
+    for phase in book.phases:
+        if phase.name != "combinations":
+            assert phase.incumbent is not None, phase.name
+
+
+def test_multitask_has_fifteen_runs(plan: Plan) -> None:
+    book, _ = plan("study=multitask")
+    single = [trial for phase, _, trial in book.trials() if phase.kind == "grid"]
+    final = 2
+    assert len({trial.fingerprint for trial in single}) + final == 15
+
+
+def test_every_value_of_the_space_is_drawn(plan: Plan) -> None:
+    book, _ = plan("study=segmentation_search")
+    (phase,) = book.phases
+    assert phase.sampled_from == 108
+    words = [word for candidate in phase.candidates for word in candidate.overrides]
+    for key, values in phase.declared.items():
+        for value in values:
+            assert sum(typed(w.partition("=")[2]) == typed(value) for w in words if key in w) >= 3
+
+
+@pytest.mark.parametrize(
+    ("study", "data"), [(study, data) for study, names in REAL.items() for data in names]
+)
+def test_all_budgets_go_with_real_data(tmp_path: Path, study: str, data: str) -> None:
+    words = (f"study={study}", f"data={data}", f"data.root={tmp_path}")
+    for budget in BUDGETS[1:]:  # full has no words of its own
+        with composed(*words, f"budget={budget}") as config:
+            _, scaled = read_study(config)
+        with composed(*words, *scaled) as config:
+            check_config(config)
+
+
+@pytest.mark.parametrize("study", FILES)
+def test_hypotheses_ask_about_what_is_swept(plan: Plan, study: str) -> None:
+    book, config = plan(f"study={study}")
+    known = {"objective", *MEASURES, *metrics_of(config)}
+    for hypothesis in book.hypotheses:
+        key, measure = hypothesis["key"], hypothesis.get("measure", "objective")
+        names = [hypothesis["phase"]] if "phase" in hypothesis else list(ROWS[study])
+        phases = [phase for phase in book.phases if phase.name in names]
+        declared = [typed(value) for phase in phases for value in phase.declared.get(key, [])]
+        wanted = hypothesis["best"] if "best" in hypothesis else hypothesis["order"]
+        assert {typed(value) for value in wanted} <= set(declared), hypothesis["claim"]
+        assert measure in known
+
+
+@pytest.mark.parametrize("study", ["multitask", "segmentation_search"])
+def test_the_phases_in_comments_work(plan: Plan, tmp_path: Path, study: str) -> None:
+    text = (ROOT / "conf" / "study" / f"{study}.yaml").read_text()
+    text, count = re.subn(r"^    #   (\w+: )", r"    \1", text, flags=re.MULTILINE)
+    assert count >= 5
+    folder = tmp_path / "more" / "study"
+    folder.mkdir(parents=True)
+    (folder / "more.yaml").write_text(text)
+    search = f"hydra.searchpath=['file://{folder.parent}']"
+    book, _ = plan("study=more", search)
+    assert len(book.phases) == len(ROWS[study]) + count
+
+
+def test_a_whole_study(tmp_path: Path, cache: Path) -> None:
+    words = ["study=demo", "budget=smoke", f"data.cache_dir={cache}", "hydra.sweep.dir=out"]
+    command = [sys.executable, str(ROOT / "train.py"), *words, "trainer.enable_progress_bar=false"]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    book = read_journal(tmp_path / "out")
+    assert book is not None
+    assert [phase.status for phase in book.phases] == ["completed"] * 4
+    values: dict[str, set[float]] = {}
+    for phase, _, trial in book.trials():
+        record = read_record(tmp_path / "out" / trial.directory)
+        assert record is not None
+        assert record.status == "completed"
+        assert record.fingerprint == trial.fingerprint
+        assert (record.test is not None) or phase.kind != "test"
+        values.setdefault(phase.name, set()).add(record.last["train/loss"])
+    assert {name: len(found) for name, found in values.items() if name != "test"} == ROWS["demo"]
+    for name in (*ROWS["demo"], "test"):
+        assert (tmp_path / "out" / name / "sweep.csv").exists()
+    assert (tmp_path / "out" / "report.html").exists()
+    assert "final configuration:" in done.stdout
