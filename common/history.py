@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 FILE = "metrics.csv"
+COUNTS = ("epoch", "step")
 Row = dict[str, float]
 
 
@@ -63,5 +64,6 @@ def read_history(directory: Path) -> list[Row]:
         # fewer or more cells than columns, or no number; no epoch, or an infinite one
         with suppress(ValueError, KeyError, OverflowError):
             row = {k: float(v) for k, v in zip(columns, cells, strict=True) if v != ""}
-            rows.append({**row, "epoch": int(row["epoch"])})
+            whole = {key: int(row[key]) for key in COUNTS if key in row}  # as they were written
+            rows.append({**row, **whole, "epoch": int(row["epoch"])})
     return rows

@@ -135,3 +135,18 @@ def test_a_damaged_row_is_left_out(tmp_path: Path, last: str) -> None:
 def test_a_file_that_is_no_history_has_no_rows(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
     assert read_history(tmp_path) == []
+
+
+def test_a_history_that_goes_on_writes_the_same_text(tmp_path: Path) -> None:
+    rows = [{"epoch": n, "step": 2 * n, "seconds": 1.5, "val/loss": 1 / n} for n in (1, 2)]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    for folder in (whole, resumed):
+        folder.mkdir()
+        History(folder).append(rows[0])
+    resumed_history = History(resumed)
+    resumed_history.append(rows[1])
+    (whole / "metrics.csv").unlink()
+    history = History(whole)
+    for row in rows:
+        history.append(row)
+    assert (resumed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
