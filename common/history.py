@@ -64,6 +64,6 @@ def read_history(directory: Path) -> list[Row]:
         # fewer or more cells than columns, or no number; no epoch, or an infinite one
         with suppress(ValueError, KeyError, OverflowError):
             row = {k: float(v) for k, v in zip(columns, cells, strict=True) if v != ""}
-            whole = {key: int(row[key]) for key in COUNTS if key in row}  # as they were written
-            rows.append({**row, **whole, "epoch": int(row["epoch"])})
+            counts = {key: int(row[key]) for key in COUNTS if key in row}  # as they were written
+            rows.append({**row, **counts, "epoch": int(row["epoch"])})
     return rows
