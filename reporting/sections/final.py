@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
+
+import numpy as np
 
 from common.record import RunRecord
 from reporting.content import Block, Column, Figure, Picture, Section, Table, Text
@@ -11,11 +16,22 @@ from reporting.figures.scatter import intervals
 from reporting.figures.style import FAINT, PALETTE
 from reporting.view import Candidate, Study
 from studies.statistics.frame import is_number
-from studies.statistics.intervals import Interval, t_interval
+from studies.statistics.intervals import CONFIDENCE, Interval, t_interval
 
 SPLITS = {"test": "test data, looked at once", "val": "validation data, which chose the best epoch"}
 FINAL, START = "final configuration", "starting configuration"
 MOST_PICTURES = 6
+
+EVALUATION = "evaluation/{}/evaluation.json"
+"""What ``evaluate.py`` leaves in the directory of a run, by split."""
+
+SAME = 1e-6
+"""How far its figures may be from the record's; more, and it saw other data."""
+
+NO_INTERVALS = (
+    "There is one seed, so that nothing tells how much is luck. `python evaluate.py "
+    "checkpoint=RUN split={}` computes intervals over the items, which the next report shows."
+)
 
 
 def split_of(study: Study) -> str:
@@ -60,87 +76,118 @@ def baselines(records: list[RunRecord], split: str) -> dict[str, dict[str, float
     return {name: {k: fmean(v) for k, v in values.items()} for name, values in found.items()}
 
 
+@dataclass(frozen=True)
+class Score:
+    """A metric of a configuration: over seeds, and where it lies with 95 % confidence."""
+
+    mean: float
+    std: float | None
+    interval: Interval | None
+
+
+def measured(one: Candidate, split: str) -> dict[str, Score]:
+    """Each main metric with its interval: over seeds if there are several, else over items."""
+    found = {}
+    values = scores(one.records, split)
+    for key, numbers in values.items():
+        several = len(numbers) > 1
+        std = float(np.std(numbers, ddof=1)) if several else None
+        items = {} if several else item_intervals(one, split)
+        found[key] = Score(fmean(numbers), std, t_interval(numbers) if several else items.get(key))
+    return found
+
+
+def item_intervals(one: Candidate, split: str) -> dict[str, Interval]:
+    """What ``evaluate.py`` found by resampling the items, if it saw what the record tells."""
+    trial = one.best_trial
+    if trial is None:
+        return {}
+    try:
+        content = json.loads((trial.directory / EVALUATION.format(split)).read_text("utf-8"))
+        same = 0 <= content["difference_from_record"] <= SAME
+        if not same or content["bootstrap"]["confidence"] != CONFIDENCE:
+            return {}
+        return {
+            str(name): (float(value["low"]), float(value["high"]))
+            for name, value in content["figures"].items()
+            if "low" in value
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {}  # not evaluated, or not so
+
+
 def final_blocks(study: Study) -> list[Block]:
     """The table of scores with its intervals, and the objective drawn."""
     split = split_of(study)
     candidates = compared(study)
-    measured = {name: scores(one.records, split) for name, one in candidates.items()}
-    measured = {name: values for name, values in measured.items() if values}
-    if not measured:
+    known = {name: measured(one, split) for name, one in candidates.items()}
+    known = {name: values for name, values in known.items() if values}
+    if not known:
         return []
     records = [record for one in candidates.values() for record in one.records]
     trivial = baselines(records, split)
     target = objective_on(study, split)
-    keys = dict.fromkeys([target, *(key for values in measured.values() for key in values)])
-    keys = {key: None for key in keys if any(key in values for values in measured.values())}
-    blocks: list[Block] = [_table(study, split, measured, trivial, list(keys))]
-    if target in keys:
-        blocks.append(_drawing(target, measured, trivial))
-    few = min(len(v) for values in measured.values() for v in values.values())
-    if few < 2:
-        text = "Confidence intervals need two seeds; with one, a difference may be noise."
-        blocks.append(Text(text, "note"))
+    keys = dict.fromkeys([target, *(key for values in known.values() for key in values)])
+    shown = [key for key in keys if any(key in values for values in known.values())]
+    blocks: list[Block] = [_table(split, target, shown, known, trivial)]
+    if target in shown:
+        blocks.append(_drawing(target, known, trivial))
+    if not any(score.interval for values in known.values() for score in values.values()):
+        blocks.append(Text(NO_INTERVALS.format(split), "note"))
     return blocks
 
 
 def _table(
-    study: Study,
     split: str,
-    measured: dict[str, dict[str, list[float]]],
-    trivial: dict[str, dict[str, float]],
+    target: str,
     keys: list[str],
+    known: dict[str, dict[str, Score]],
+    trivial: dict[str, dict[str, float]],
 ) -> Table:
-    several = any(len(v) > 1 for values in measured.values() for v in values.values())
-    columns = [Column("")]
-    for key in keys:
-        columns.append(Column(key, "spread" if several else "number"))
-        columns += [Column(f"{key} 95 % CI", "interval")] if several and key == keys[0] else []
-    what = "; mean ± std over seeds, 95 % confidence interval by Student's t" if several else ""
+    all_of = [score for values in known.values() for score in values.values()]
+    several = any(score.std is not None for score in all_of)
+    certain = any(score.interval is not None for score in all_of)
+    columns = [Column("metric")]
+    for name in known:
+        columns.append(Column(name, "spread" if several else "number"))
+        columns += [Column(f"{name}, 95 % CI", "interval")] if certain else []
+    columns += [Column(f"trivial: {name}", "number") for name in trivial]
+    what = ""
+    if several:
+        what = "; mean ± std over seeds, confidence interval by Student's t"
+    elif certain:
+        what = "; confidence interval by bootstrap over the items (evaluate.py)"
     caption = f"Scores on {SPLITS[split]}, beside trivial predictors on the same data{what}."
     table = Table("final", caption, columns)
-    for name, values in measured.items():
-        cells: list[object] = [name]
-        for key in keys:
-            found = values.get(key, [])
-            mean = fmean(found) if found else None
-            cells.append((mean, _std(found)) if several else mean)
-            cells += [t_interval(found)] if several and key == keys[0] else []
-        table.add(*cells, mark="best" if name == next(iter(measured)) else "")
-    for name, means in trivial.items():
-        cells = [f"trivial: {name}"]
-        for key in keys:
-            cells.append((means.get(key), None) if several else means.get(key))
-            cells += [None] if several and key == keys[0] else []
-        table.add(*cells)
+    for key in keys:
+        cells: list[object] = [key]
+        for values in known.values():
+            score = values.get(key, Score(math.nan, None, None))
+            cells.append((score.mean, score.std) if several else score.mean)
+            cells += [score.interval] if certain else []
+        cells += [means.get(key) for means in trivial.values()]
+        table.add(*cells, mark="best" if key == target else "")
     return table
 
 
-def _std(values: list[float]) -> float | None:
-    import numpy as np
-
-    return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-
 def _drawing(
-    target: str, measured: dict[str, dict[str, list[float]]], trivial: dict[str, dict[str, float]]
+    target: str, known: dict[str, dict[str, Score]], trivial: dict[str, dict[str, float]]
 ) -> Figure:
-    names, middles, colours = [], [], []
-    ends: list[Interval | None] = []
-    for (name, values), colour in zip(measured.items(), PALETTE, strict=False):
-        if target in values:
-            names.append(name)
-            middles.append(fmean(values[target]))
-            ends.append(t_interval(values[target]) if len(values[target]) > 1 else None)
-            colours.append(colour)
-    for name, means in trivial.items():
-        if target in means:
-            names.append(f"trivial: {name}")
-            middles.append(means[target])
-            ends.append(None)
-            colours.append(FAINT)
+    rows = [
+        (name, values[target].mean, values[target].interval, colour)
+        for (name, values), colour in zip(known.items(), PALETTE, strict=False)
+        if target in values
+    ]
+    rows += [
+        (f"trivial: {name}", means[target], None, FAINT)
+        for name, means in trivial.items()
+        if target in means
+    ]
+    names, middles, ends, colours = map(list, zip(*rows, strict=True))
     lines = "; lines: 95 % confidence intervals" if any(ends) else ""
     caption = f"{target}: final and starting configuration, trivial predictors{lines}."
-    return Figure("final", caption, partial(intervals, names, middles, ends, target, colours))
+    draw = partial(intervals, names, middles, ends, target, colours)  # type: ignore[arg-type]
+    return Figure("final", caption, draw)
 
 
 def final_pictures(study: Study) -> Section | None:

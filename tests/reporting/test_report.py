@@ -94,21 +94,42 @@ def test_means_by_value_equal_the_records(study: Path, report: Path) -> None:
 
 
 def test_final_scores_stand_beside_start_and_trivial_predictor(study: Path, report: Path) -> None:
-    final, start, trivial = table(report, "final")
+    (row,) = table(report, "final")
+    assert row["metric"] == "test/mIoU"
     tested = [record for record in records(study) if record["test"]]
-    values = {
-        name: [r["test"]["test/mIoU"] for r in tested if value_of(r, "model.activation") == name]
-        for name in ("gelu", "relu")
-    }
-    assert (final[""], start[""]) == ("final configuration", "starting configuration")
-    for row, name in ((final, "gelu"), (start, "relu")):
-        mean, std = statistics.mean(values[name]), statistics.stdev(values[name])
-        assert float(row["test/mIoU mean"]) == pytest.approx(mean)
+    for title, name in (("final", "gelu"), ("starting", "relu")):
+        own = [record for record in tested if value_of(record, "model.activation") == name]
+        values = [record["test"]["test/mIoU"] for record in own]
+        mean, std = statistics.mean(values), statistics.stdev(values)
+        assert float(row[f"{title} configuration mean"]) == pytest.approx(mean)
+        assert float(row[f"{title} configuration std"]) == pytest.approx(std)
         half = 4.302652729911275 * std / math.sqrt(3)  # t of 2 degrees of freedom, 95 %
-        assert float(row["test/mIoU 95 % CI low"]) == pytest.approx(mean - half)
-        assert float(row["test/mIoU 95 % CI high"]) == pytest.approx(mean + half)
-    assert trivial[""] == "trivial: majority"
-    assert float(trivial["test/mIoU mean"]) == pytest.approx(0.2)
+        assert float(row[f"{title} configuration, 95 % CI low"]) == pytest.approx(mean - half)
+        assert float(row[f"{title} configuration, 95 % CI high"]) == pytest.approx(mean + half)
+    assert float(row["trivial: majority"]) == pytest.approx(0.2)
+
+
+def test_one_seed_has_the_intervals_that_were_resampled(tmp_path: Path) -> None:
+    Synthetic(phases={"lr": CLEAN["lr"]}, seeds=[0], test=True).write(tmp_path)
+    write_report(tmp_path)
+    assert "95 % CI" not in (tmp_path / "tables" / "final.csv").read_text()
+    assert "computes intervals over the items" in text_of(tmp_path / "report.html")
+    place = tmp_path / "lr" / "optimizer.lr=0.001,seed=0" / "evaluation" / "test"
+    place.mkdir(parents=True)
+    content = {
+        "schema": 1,
+        "difference_from_record": 1e-9,
+        "bootstrap": {"confidence": 0.95},
+        "figures": {"test/mIoU": {"value": 0.6, "low": 0.5, "high": 0.7}},
+    }
+    (place / "evaluation.json").write_text(json.dumps(content))
+    write_report(tmp_path)
+    (row,) = table(tmp_path, "final")
+    ends = row["final configuration, 95 % CI low"], row["final configuration, 95 % CI high"]
+    assert ends == ("0.5", "0.7")
+    (place / "evaluation.json").write_text(json.dumps(content | {"difference_from_record": 0.1}))
+    write_report(tmp_path)  # of other data
+    assert "95 % CI" not in (tmp_path / "tables" / "final.csv").read_text()
 
 
 def test_summary_says_what_is_best_and_how_to_get_it(study: Path, report: Path) -> None:
