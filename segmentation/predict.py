@@ -158,21 +158,20 @@ class SegmentationPredictor(ImagePredictor[Found]):
         return Image.fromarray(result.mask.astype(np.uint8) * 255)
 
     def overlay(self, image: UINT8, result: Found) -> Image.Image:
-        """Foreground in green, objects outlined in yellow, their number in the corner."""
-        painted = tint(image, {FILL: result.mask})
+        """Objects outlined in yellow, their number in the corner; where they are not counted, the
+        foreground in green."""
         if result.objects is None:
-            return Image.fromarray(painted)
+            return Image.fromarray(tint(image, {FILL: result.mask}))
         rows, columns = (
             (2 * np.arange(target) + 1) * source // (2 * target)
             for target, source in zip(result.mask.shape, result.objects.shape, strict=True)
         )
-        objects = result.objects[rows[:, None], columns]
+        objects = result.objects[rows[:, None], columns] * result.mask
         edges = find_boundaries(objects, mode="inner")
         thick = line_width((image.shape[1], image.shape[0])) // 2
         if thick > 1:
             edges = ndimage.binary_dilation(edges, iterations=thick - 1) & (objects > 0)
-        painted[edges] = OUTLINE
-        picture = Image.fromarray(painted)
+        picture = Image.fromarray(np.where(edges[..., None], np.array(OUTLINE, np.uint8), image))
         label(picture, (0, 0), f"{len(result.points)} objects")
         return picture
 

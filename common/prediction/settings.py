@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.errors import Problem, UserError, collect
 from common.fields import Count, CountOrNull, Flag, Node, Text, told, wrong
-from common.help import did_you_mean, no_such_key, problems_of, show
+from common.help import nearest, no_such_key, problems_of, show
 
 ADVICE = "`python predict.py --help` lists every key, its default and its values"
 PATHS = ("checkpoint", "source", "gallery", "output")
@@ -130,7 +130,8 @@ def _no_setting(word: str, keys: Sequence[str]) -> str:
         return "no such flag; settings are KEY=VALUE, without dashes"
     if Path(word).exists():
         return f"a setting is KEY=VALUE; did you mean source={word}?"
-    return f"a setting is KEY=VALUE{did_you_mean(word, keys)}"
+    near = nearest(word, keys)
+    return "a setting is KEY=VALUE" + (f"; did you mean {near}=VALUE?" if near else "")
 
 
 def _lists(key: str) -> str:

@@ -1,0 +1,352 @@
+"""``predict.py`` as people call it: all tasks, all kinds of images, and what people do wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import DictConfig
+from PIL import Image
+
+from common.prediction.command import main
+from common.run import train
+from studies.winner import winning_run
+from tests.conftest import ROOT, TINY
+from tests.predictors import turned
+
+WITHOUT_BACKBONE = [word for word in TINY if not word.startswith("model.")]
+RUNS = {
+    "multitask": TINY,
+    "localization": TINY,
+    "segmentation": (*WITHOUT_BACKBONE, "data.beads=8", "model.width=4"),
+    "reid": (
+        *(word for word in WITHOUT_BACKBONE if "_images" not in word),
+        "model.backbone=mobilenet_v3_small",
+        "data.train_identities=6",
+        "data.test_identities=3",
+        "data.cameras=2",
+        "data.batch_size=8",
+        "data.validation_fraction=0.4",
+    ),
+}
+SIZE = (90, 60)
+
+Run = Callable[[str], Path]
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def run_of(make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The directory of a tiny run of a task, trained once."""
+    known: dict[str, Path] = {}
+
+    def get(task: str) -> Path:
+        if task not in known:
+            known[task] = tmp_path_factory.mktemp(task)
+            train(make_config(f"task={task}", *RUNS[task]), known[task])
+        return known[task]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One picture in every form that people have."""
+    folder = tmp_path_factory.mktemp("my pictures é")
+    ramp = np.linspace(0, 255, SIZE[0]).astype(np.uint8)
+    pixels = np.stack([np.tile(ramp, (SIZE[1], 1))] * 3, 2)
+    pixels[:, :, 1] = np.linspace(0, 255, SIZE[1]).astype(np.uint8)[:, None]
+    image = Image.fromarray(pixels)
+    (folder / "Über (1)").mkdir()
+    image.save(folder / "a.jpg")
+    image.save(folder / "a.PNG")
+    image.save(folder / "Über (1)" / "a.JPEG")
+    image.convert("L").save(folder / "grey.png")
+    image.convert("1").save(folder / "bits.bmp")
+    image.convert("P").save(folder / "palette.gif")
+    image.convert("CMYK").save(folder / "cmyk.jpg")
+    image.convert("RGBA").save(folder / "alpha.webp")
+    Image.fromarray(pixels[..., 0].astype(np.uint16) * 257).save(folder / "deep.TIFF")
+    turned(pixels, folder / "turned.jpg")
+    return folder
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """The command in this process: exit code, output, errors."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main(winning_run, [str(word) for word in words])
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return run
+
+
+def index(folder: Path) -> dict:
+    return json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder: Path) -> set[str]:
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return {path.as_posix() for path in found}
+
+
+def test_the_script_itself(run_of: Run, source: Path, tmp_path: Path) -> None:
+    """In a process of its own, from another folder, with the default output."""
+    words = [f"checkpoint={run_of('localization')}", f"source={source}/*.jpg"]
+    script = [sys.executable, str(ROOT / "predict.py"), *words]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = Path("outputs/predictions", source.name)
+    assert done.stdout == f"3 images -> {folder}: predictions.json, overlays/, boxes.csv\n"
+    assert files(tmp_path / folder) == {
+        "predictions.json",
+        "boxes.csv",
+        *(f"overlays/{name}.jpg" for name in ("a", "cmyk", "turned")),
+    }
+
+
+def test_multitask(run_of: Run, source: Path, tmp_path: Path, call: Call) -> None:
+    words = ["score=0", "flip=true", "batch_size=3", "pictures=png"]
+    code, _, err = call(
+        f"checkpoint={run_of('multitask')}", f"source={source}", f"output={tmp_path}", *words
+    )
+    assert (code, err) == (0, "")
+    found = index(tmp_path)
+    assert found["status"] == "completed"
+    assert found["classes"][0] == "background"
+    assert len(found["images"]) == 10
+    boxes = table(tmp_path / "boxes.csv")
+    for entry in found["images"]:
+        size = SIZE  # also of the one that lies on its side in its file
+        assert (entry["width"], entry["height"]) == size
+        for name in ("mask", "overlay"):
+            with Image.open(tmp_path / entry[name]) as image:
+                assert image.size == size
+        with Image.open(tmp_path / entry["mask"]) as mask:
+            counts = np.bincount(np.asarray(mask).ravel())
+        names = found["classes"]
+        assert entry["pixels"] == {names[i]: int(n) for i, n in enumerate(counts) if n}
+        rows = [row for row in boxes if row["file"] == entry["file"]]
+        assert [float(row["x2"]) for row in rows] == [box["x2"] for box in entry["boxes"]]
+        for box in entry["boxes"]:
+            assert 0 <= box["x1"] < box["x2"] <= SIZE[0]
+            assert 0 <= box["y1"] < box["y2"] <= SIZE[1]
+    assert len({entry["mask"] for entry in found["images"]}) == 10
+
+
+def test_the_same_pixels_give_the_same_prediction(
+    run_of: Run, source: Path, tmp_path: Path, call: Call
+) -> None:
+    """Whatever the format they are stored in; JPEG alters them a little."""
+    checkpoint = f"checkpoint={run_of('localization')}"
+    call(checkpoint, f"source={source}", f"output={tmp_path}", "pictures=none")
+    rows = {row["file"]: row for row in table(tmp_path / "boxes.csv")}
+    box = {
+        name: [float(row[key]) for key in ("x1", "y1", "x2", "y2")] for name, row in rows.items()
+    }
+    for name in ("a.jpg", "Über (1)/a.JPEG", "turned.jpg", "alpha.webp", "cmyk.jpg"):
+        assert np.abs(np.subtract(box[name], box["a.PNG"])).max() < 2, name
+    assert files(tmp_path) == {"predictions.json", "boxes.csv"}
+
+
+def test_segmentation_in_squares(run_of: Run, source: Path, tmp_path: Path, call: Call) -> None:
+    checkpoint = f"checkpoint={run_of('segmentation')}"
+    code, _, err = call(
+        checkpoint, f"source={source}", f"output={tmp_path}", "tile=32", "overlap=8", "batch_size=4"
+    )
+    assert (code, err) == (0, "")
+    images, objects = table(tmp_path / "images.csv"), table(tmp_path / "objects.csv")
+    assert len(images) == 10
+    for row, entry in zip(images, index(tmp_path)["images"], strict=True):
+        assert row["file"] == entry["file"]
+        own = [one for one in objects if one["file"] == entry["file"]]
+        assert int(row["objects"]) == entry["objects"] == len(own)
+        with Image.open(tmp_path / entry["mask"]) as mask:
+            values = np.asarray(mask)
+        assert set(np.unique(values)) <= {0, 255}
+        assert values.shape == (SIZE[1], SIZE[0])
+        assert float(row["foreground"]) == pytest.approx((values == 255).mean(), abs=1e-6)
+
+
+def test_reid(run_of: Run, source: Path, tmp_path: Path, call: Call) -> None:
+    words = [f"source={source}/*.jpg", f"gallery={source}", f"output={tmp_path}", "top=3"]
+    code, _, err = call(f"checkpoint={run_of('reid')}", *words)
+    assert (code, err) == (0, "")
+    rows = table(tmp_path / "ranking.csv")
+    assert [row["rank"] for row in rows] == ["1", "2", "3"] * 3
+    assert all(row["query"] != row["file"] for row in rows)
+    assert files(tmp_path) == {
+        "predictions.json",
+        "ranking.csv",
+        *(f"rankings/{name}.jpg" for name in ("a", "cmyk", "turned")),
+    }
+
+
+def test_a_second_call_overwrites_and_does_not_read_its_results(
+    run_of: Run, source: Path, tmp_path: Path, call: Call
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(source, folder)
+    words = [f"checkpoint={run_of('multitask')}", f"source={folder}", f"output={folder}"]
+    assert call(*words)[0] == 0
+    first, content = files(folder), index(folder)
+    (folder / "masks/grey.png.png").write_text("damaged")
+    assert call(*words)[0] == 0
+    assert files(folder) == first
+    assert index(folder) == content
+    with Image.open(folder / "masks/grey.png.png") as mask:
+        assert mask.size == SIZE
+
+
+def test_ensemble_and_names_of_checkpoints(
+    run_of: Run, source: Path, tmp_path: Path, call: Call
+) -> None:
+    """Twice the same network is the network."""
+    run = run_of("localization")
+    both = f"checkpoint=[{run},{run}/checkpoints/last.ckpt]"
+    words = [f"source={source}/a.jpg", "pictures=none"]
+    assert call(both, *words, f"output={tmp_path}/two")[0] == 0
+    assert call(f"checkpoint={run}", *words, f"output={tmp_path}/one")[0] == 0
+    assert index(tmp_path / "two")["images"] == index(tmp_path / "one")["images"]
+    assert [Path(it).name for it in index(tmp_path / "two")["checkpoints"]] == [
+        "best.ckpt",
+        "last.ckpt",
+    ]
+
+
+def bad_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "bad"
+    folder.mkdir()
+    (folder / "text.jpg").write_text("hello")
+    (folder / "empty.png").touch()
+    Image.new("RGB", SIZE, "red").save(folder / "good.png")
+    whole = folder / "cut.jpg"
+    Image.effect_noise(SIZE, 50).save(whole)
+    whole.write_bytes(whole.read_bytes()[:500])
+    return folder
+
+
+BAD = """\
+  cut.jpg: cannot be decoded: image file is truncated
+  empty.png: the file is empty
+  text.jpg: not an image (JPEG, PNG, BMP, WEBP, TIFF, GIF)
+"""
+
+
+def without_details(text: str) -> str:
+    return re.sub(r" \(\d+ bytes not processed\)", "", text)
+
+
+def test_bad_images_are_listed_before_anything_is_written(
+    run_of: Run, tmp_path: Path, call: Call
+) -> None:
+    folder = bad_folder(tmp_path)
+    words = [f"checkpoint={run_of('localization')}", f"source={folder}", f"output={tmp_path}/out"]
+    code, out, err = call(*words)
+    assert (code, out) == (2, "")
+    assert without_details(err).startswith("predict.py: 3 images cannot be read:\n" + BAD)
+    assert err.endswith("on_bad=skip\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_images_are_left_out_if_so_wanted(run_of: Run, tmp_path: Path, call: Call) -> None:
+    folder = bad_folder(tmp_path)
+    words = [f"source={folder}", f"output={tmp_path}/out", "on_bad=skip", "batch_size=1"]
+    code, out, err = call(f"checkpoint={run_of('localization')}", *words)
+    assert code == 0
+    assert out.startswith("1 image -> ")
+    assert without_details(err).startswith("predict.py: 3 images were left out:\n" + BAD)
+    found = index(tmp_path / "out")
+    assert [entry["file"] for entry in found["images"]] == ["good.png"]
+    assert [it["file"] for it in found["skipped"]] == ["cut.jpg", "empty.png", "text.jpg"]
+    (folder / "good.png").unlink()
+    code, _, err = call(f"checkpoint={run_of('localization')}", *words)
+    assert code == 2
+    assert err.endswith("nothing is left to predict\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("checkpoint={run} source={dir}/gone.jpg", "source={dir}/gone.jpg: no such file or folder"),
+        ("checkpoint={run} source={dir}/empty", "source={dir}/empty: it is empty"),
+        ("checkpoint={run} source={dir}/*.bmp", "source={dir}/*.bmp: the pattern matches nothing"),
+        ("checkpoint={dir}/gone.ckpt source={dir}", "{dir}/gone.ckpt: no such file or directory"),
+        ("checkpoint={dir}/empty source={dir}", "{dir}/empty is empty"),
+        ("checkpoint={dir}/text.ckpt source={dir}", "{dir}/text.ckpt cannot be read"),
+        (
+            "checkpoint={dir}/alien.ckpt source={dir}",
+            "{dir}/alien.ckpt is no checkpoint of phasewise",
+        ),
+        (
+            "checkpoint={run} source={dir} output={dir}/a.png",
+            "output={dir}/a.png: {dir}/a.png is not",
+        ),
+        (
+            "checkpoint={run} source={dir} tile=64",
+            "tile: not for {run}/checkpoints/best.ckpt, which",
+        ),
+        ("checkpoint=[{run},{other}] source={dir}", "{other}/checkpoints/best.ckpt is of task=seg"),
+        ("checkpoint={run} source={dir} flp=true", "flp: no such key; did you mean flip?"),
+        ("checkpoint={run}", "source: must be given: source=PATH"),
+    ],
+)
+def test_mistakes_are_one_clear_line(
+    run_of: Run, tmp_path: Path, call: Call, words: str, told: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.ckpt").write_text("hello")
+    torch.save({"state_dict": {}}, tmp_path / "alien.ckpt")
+    Image.new("RGB", SIZE).save(tmp_path / "a.png")
+    names = {"dir": tmp_path, "run": run_of("localization"), "other": run_of("segmentation")}
+    before = files(tmp_path)
+    output = [] if "output" in words else [f"output={tmp_path}/out"]
+    code, out, err = call(*words.format(**names).split(), *output)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"predict.py: {told.format(**names)}")
+    assert err.count("\n") <= 2
+    assert "Traceback" not in err
+    assert files(tmp_path) == before
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").is_dir(), reason="only Linux has a folder closed to root"
+)
+def test_an_output_that_cannot_be_written(run_of: Run, source: Path, call: Call) -> None:
+    code, _, err = call(f"checkpoint={run_of('reid')}", f"source={source}", "output=/proc/out")
+    assert code == 2
+    assert err.startswith("predict.py: output=/proc/out: /proc cannot be written: ")
+
+
+def test_weights_of_a_training_that_diverged(run_of: Run, tmp_path: Path, call: Call) -> None:
+    content = torch.load(run_of("localization") / "checkpoints/best.ckpt", weights_only=True)
+    name = next(key for key, value in content["state_dict"].items() if value.is_floating_point())
+    content["state_dict"][name].fill_(torch.nan)
+    torch.save(content, tmp_path / "nan.ckpt")
+    Image.new("RGB", SIZE).save(tmp_path / "a.png")
+    code, _, err = call(f"checkpoint={tmp_path}/nan.ckpt", f"source={tmp_path}/a.png")
+    assert code == 2
+    assert err.endswith("its weights are not finite numbers: the training has diverged\n")
+
+
+def test_help(call: Call) -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    assert out.startswith("usage: python predict.py checkpoint=PATH source=PATH")
