@@ -87,8 +87,14 @@ def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
     for (i, j), value in np.ndenumerate(grid):
         text, tone = "-", FAINT
         if np.isfinite(value):
-            text, tone = f"{value:.4g}", "#000000" if scale(value) > 0.55 else "#ffffff"
+            text, tone = _short(value), "#000000" if scale(value) > 0.55 else "#ffffff"
         ax.text(j, i, text, ha="center", va="center", color=tone, fontsize=6)
+
+
+def _short(value: float) -> str:
+    """What fits into a cell: at most six characters where three digits do."""
+    text = f"{value:.4g}"
+    return text if len(text) <= 6 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _frame(ax: Axes, grid: np.ndarray, measure: Measure, known: np.ndarray) -> None:

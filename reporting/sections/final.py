@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean
@@ -11,7 +12,7 @@ from statistics import fmean
 import numpy as np
 
 from common.record import RunRecord
-from reporting.content import Block, Column, Figure, Picture, Section, Table, Text
+from reporting.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from reporting.figures.scatter import intervals
 from reporting.figures.style import FAINT, PALETTE
 from reporting.view import Candidate, Study
@@ -29,8 +30,8 @@ SAME = 1e-6
 """How far its figures may be from the record's; more, and it saw other data."""
 
 NO_INTERVALS = (
-    "There is one seed, so that nothing tells how much is luck. `python evaluate.py "
-    "checkpoint=RUN split={}` computes intervals over the items, which the next report shows."
+    "There is one seed, so that nothing tells how much is luck. This computes intervals over the "
+    "items, which the next report shows:"
 )
 
 
@@ -133,7 +134,8 @@ def final_blocks(study: Study) -> list[Block]:
     if target in shown:
         blocks.append(_drawing(target, known, trivial))
     if not any(score.interval for values in known.values() for score in values.values()):
-        blocks.append(Text(NO_INTERVALS.format(split), "note"))
+        words = ["python", "evaluate.py", f"checkpoint={study.result.directory}", f"split={split}"]
+        blocks += [Text(NO_INTERVALS, "note"), Command(shlex.join(words))]
     return blocks
 
 

@@ -110,7 +110,7 @@ def heat_maps(phase: Phase, scored: pd.DataFrame) -> list[Block]:
     measures = [
         heatmap.Measure(title, [_grid(parts[one], y, x, known, name) for one in levels], end)
         for name, (title, end) in titles.items()
-        if scored[name].notna().any()
+        if name == "value" or scored[name].nunique() > 1
     ]
     averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")

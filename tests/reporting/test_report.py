@@ -138,7 +138,7 @@ def test_summary_says_what_is_best_and_how_to_get_it(study: Path, report: Path) 
     activation = settings["model.activation"]
     assert (activation["best"], activation["start"]) == ("gelu", "relu")
     assert activation["decided in"] == "activation"
-    (command,) = re.findall(r"^    (python .*)$", (report / "report.md").read_text(), re.M)
+    (command,) = re.findall(r"^    (python train.*)$", (report / "report.md").read_text(), re.M)
     words = shlex.split(command)
     assert words[:2] == ["python", "train.py"]
     assert {"optimizer.lr=0.001", "model.activation=gelu"} <= set(words)
@@ -151,7 +151,7 @@ def test_summary_says_what_is_best_and_how_to_get_it(study: Path, report: Path) 
 def test_a_trial_of_a_study_is_told_to_run_alone(tmp_path: Path) -> None:
     Synthetic(phases={"lr": CLEAN["lr"]}, seeds=[0], base=["study=toy"]).write(tmp_path)
     write_report(tmp_path)
-    (command,) = re.findall(r"^    (python .*)$", (tmp_path / "report.md").read_text(), re.M)
+    (command,) = re.findall(r"^    (python train.*)$", (tmp_path / "report.md").read_text(), re.M)
     assert command == "python train.py study=toy optimizer.lr=0.001 seed=0 hydra.mode=RUN"
 
 
