@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from PIL import Image
 from common.prediction.command import main
 from common.run import train
 from studies.winner import winning_run
+from tests.common.runs import record_of
 from tests.conftest import ROOT, TINY
 from tests.predictors import turned
 
@@ -350,3 +352,65 @@ def test_help(call: Call) -> None:
     code, out, _ = call("--help")
     assert code == 0
     assert out.startswith("usage: python predict.py checkpoint=PATH source=PATH")
+
+
+def linked(folder: Path, images: Path, names: Path) -> Path:
+    """A folder with links to the images that a list names."""
+    folder.mkdir()
+    for name in names.read_text(encoding="utf-8").split():
+        path = images / f"{Path(name).stem}.jpg"
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+def iou(row: dict[str, str], annotation: Path) -> float:
+    """Of a predicted box and the true one, both in pixels of the photograph."""
+    box = ElementTree.parse(annotation).find(".//bndbox")
+    assert box is not None
+    corners = [float(box.findtext(key, "")) for key in ("xmin", "ymin", "xmax", "ymax")]
+    truth = np.subtract(corners, (1, 1, 0, 0))  # VOC counts from 1 and includes the last pixel
+    found = np.array([float(row[key]) for key in ("x1", "y1", "x2", "y2")])
+    sides = np.minimum(truth[2:], found[2:]) - np.maximum(truth[:2], found[:2])
+    common = np.prod(sides.clip(0))
+    return common / (np.prod(truth[2:] - truth[:2]) + np.prod(found[2:] - found[:2]) - common)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_boxes_on_photographs_are_as_good_as_training_said(
+    shared_data: Path,
+    make_config: Callable[..., DictConfig],
+    tmp_path: Path,
+    call: Call,
+    resize: str,
+) -> None:
+    """The IoU of the validation photographs, taken in their own pixels, is the record's."""
+    root = shared_data / "pets_heads"
+    words = ["data=voc_boxes", f"data.root={root}", f"data.resize={resize}", "data.image_size=64"]
+    words += ["model.backbone=test_resnet", "trainer.max_epochs=1", "figures.images=0"]
+    train(make_config("task=localization", *words), tmp_path / "run")
+    names = root / "ImageSets/Main/val.txt"
+    photographs = linked(tmp_path / "val", root / "JPEGImages", names)
+    words = [f"source={photographs}", f"output={tmp_path}/out", "pictures=none", "batch_size=32"]
+    assert call(f"checkpoint={tmp_path}/run", *words)[0] == 0
+    rows = table(tmp_path / "out/boxes.csv")
+    found = [iou(row, root / "Annotations" / f"{Path(row['file']).stem}.xml") for row in rows]
+    assert len(found) == 74
+    expected = record_of(tmp_path / "run").best["val/IoU"]
+    assert np.mean(found) == pytest.approx(expected, abs=5e-4)
+
+
+def test_beads_on_photographs_are_counted_as_training_said(
+    shared_data: Path, make_config: Callable[..., DictConfig], tmp_path: Path, call: Call
+) -> None:
+    """The mean number of beads in the validation photographs is the record's."""
+    root = shared_data / "beads"
+    words = ["data=image_mask", f"data.root={root}", "data.image_size=128", "data.batch_size=8"]
+    words += ["model.width=4", "trainer.max_epochs=2", "figures.images=0"]
+    train(make_config("task=segmentation", *words), tmp_path / "run")
+    photographs = linked(tmp_path / "val", root / "images", root / "val.txt")
+    words = [f"source={photographs}", f"output={tmp_path}/out", "pictures=none"]
+    assert call(f"checkpoint={tmp_path}/run", *words)[0] == 0
+    counts = [int(row["objects"]) for row in table(tmp_path / "out/images.csv")]
+    assert len(counts) == 15
+    assert sum(counts) > 0
+    assert np.mean(counts) == pytest.approx(record_of(tmp_path / "run").best["val/objects"])
