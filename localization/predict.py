@@ -33,7 +33,7 @@ class LocalizationPredictor(ImagePredictor[Box]):
         for member, resize in zip(self.members, self.resizes, strict=True):
             side = resize.image_size
             for rows, batch, is_mirrored in self.views([resize.image(it) for it in images]):
-                boxes = member.module(batch)["boxes"].double().cpu().numpy() * side
+                boxes = member.module(batch)["boxes"].cpu().double().numpy() * side
                 boxes = mirrored(boxes, side) if is_mirrored else boxes
                 for row, box in zip(rows, boxes, strict=True):
                     height, width = images[row].shape[:2]

@@ -94,7 +94,7 @@ class MultitaskPredictor(ImagePredictor[Found]):
             outputs = member.module(batch)
             sizes = [(images[row].shape[1], images[row].shape[0]) for row in rows]
             if "segmentation" in outputs:
-                values = outputs["segmentation"].float().softmax(1)
+                values = outputs["segmentation"].float().softmax(1).cpu()
                 values = values.flip(-1) if is_mirrored else values
                 for row, size, one in zip(rows, sizes, values, strict=True):
                     inner = one[:, *resize.content(size)]
@@ -105,7 +105,7 @@ class MultitaskPredictor(ImagePredictor[Found]):
             if "class_logits" in outputs:
                 detections = member.module.detections(outputs)
                 for row, size, found in zip(rows, sizes, detections, strict=True):
-                    boxes = found["boxes"].double().cpu().numpy()
+                    boxes = found["boxes"].cpu().double().numpy()
                     boxes = mirrored(boxes, side) if is_mirrored else boxes
                     scores, labels = (found[key].cpu().numpy() for key in ("scores", "labels"))
                     boxes = resize.original_boxes(boxes, size)
@@ -118,7 +118,7 @@ class MultitaskPredictor(ImagePredictor[Found]):
             first, *others = seen.probabilities
             shape = (first.shape[1], first.shape[2])
             total = sum((resampled(other, shape) for other in others), first)
-            classes = most_likely(total, (height, width)).cpu().numpy()
+            classes = most_likely(total, (height, width)).numpy()
         if seen.boxes:
             fused = fuse(seen.boxes)
             sides = fused.boxes[:, 2:] - fused.boxes[:, :2]

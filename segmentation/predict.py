@@ -109,7 +109,7 @@ class SegmentationPredictor(ImagePredictor[Found]):
         squares = [s for cut, raster in zip(cuts, rasters, strict=True) for s in cut.cut(raster)]
         found: list[Tensor | None] = [None] * len(squares)
         for rows, batch, is_mirrored in self.views(squares):
-            values = member.module(batch)["logits"].float().sigmoid()
+            values = member.module(batch)["logits"].float().sigmoid().cpu()
             for row, value in zip(rows, values.flip(-1) if is_mirrored else values, strict=True):
                 before = found[row]
                 found[row] = value if before is None else (before + value) / 2
@@ -126,14 +126,14 @@ class SegmentationPredictor(ImagePredictor[Found]):
         height, width = image.shape[:2]
         mask = resampled(probabilities[None], (height, width))[0] >= self.threshold
         if not self.counts:
-            return Found(mask.cpu().numpy(), None, np.zeros((0, 3)))
+            return Found(mask.numpy(), None, np.zeros((0, 3)))
         data = self.members[0].config["data"]
         objects = split_objects(
-            (probabilities >= self.threshold).cpu().numpy(),
+            (probabilities >= self.threshold).numpy(),
             min_area=data["min_area"],
             min_distance=data["min_distance"],
         )
-        return Found(mask.cpu().numpy(), objects, _points(objects, (height, width)))
+        return Found(mask.numpy(), objects, _points(objects, (height, width)))
 
     def entry(self, result: Found) -> dict[str, Any]:
         """The share of the foreground, and the number of objects."""

@@ -1,4 +1,4 @@
-"""Maps of probabilities, from the size that a network saw to that of the image."""
+"""Maps of probabilities on the CPU, from the size that a network saw to that of the image."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def most_likely(probabilities: Tensor, shape: tuple[int, int]) -> Tensor:
     One class after the other: all of them at the size of a photograph would take gigabytes.
     """
     best = resampled(probabilities[:1], shape)[0]
-    classes = torch.zeros(shape, dtype=torch.uint8, device=best.device)
+    classes = torch.zeros(shape, dtype=torch.uint8)
     for label in range(1, len(probabilities)):
         values = resampled(probabilities[label : label + 1], shape)[0]
         classes[values > best] = label

@@ -49,13 +49,13 @@ class Tiles:
         return squares
 
     def join(self, maps: Sequence[Tensor]) -> Tensor:
-        """Maps (S, S) of the squares to one (H, W), float32."""
+        """Maps (S, S) of the squares, on the CPU, to one (H, W), float32."""
         if len(maps) == 1:
             return maps[0][: self.shape[0], : self.shape[1]].float()
-        total, weight = (torch.zeros(self.shape, device=maps[0].device) for _ in range(2))
+        total, weight = (torch.zeros(self.shape) for _ in range(2))
         for (top, left), values in zip(self.corners, maps, strict=True):
-            rows = self._weights(top, self.shape[0]).to(values.device)
-            columns = self._weights(left, self.shape[1]).to(values.device)
+            rows = self._weights(top, self.shape[0])
+            columns = self._weights(left, self.shape[1])
             counts = rows[:, None] * columns
             place = slice(top, top + len(rows)), slice(left, left + len(columns))
             total[place] += counts * values[: len(rows), : len(columns)]

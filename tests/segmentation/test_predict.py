@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from common.augment.color import denormalize, normalize
 from common.errors import UserError
+from common.prediction.predictor import Reader
+from common.prediction.sources import list_images
+from common.record import plain_config
 from common.restore import Restored
 from segmentation import synthetic
 from segmentation.metrics import SegmentationScores
@@ -166,3 +172,24 @@ def test_pictures(make_config: Make) -> None:
     box = (columns.min(), rows.min() + 35, columns.max() + 1, rows.max() + 36)
     assert np.abs(np.subtract(box, (30, 40, 150, 120))).max() <= 5
     assert not changed[60:100, 50:130].any()
+
+
+def test_grey_images_of_twelve_bits_are_as_bright_as_in_training(
+    make_config: Make, tmp_path: Path
+) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(12):
+        grey = np.full((40, 40), 4000 if i == 5 else 1000, np.uint16)
+        Image.fromarray(grey).save(tmp_path / f"images/{i}.png")
+        Image.fromarray(np.full((40, 40), i % 2, np.uint8)).save(tmp_path / f"masks/{i}.png")
+    words = ("data=image_mask", f"data.root={tmp_path}", f"data.image_size={SIDE}", "model.width=4")
+    cfg = make_config("task=segmentation", *words)
+    data = instantiate(cfg.data, seed=0)
+    data.setup()
+    module = get_class(cfg.task.module._target_)(plain_config(cfg), data)
+    assert module.info["grey_bits"] == 12
+    found = predictor(untrained(cfg, **module.info))
+    pixels = Reader(found.grey_bits).read(list_images(f"{tmp_path}/images/0.png", "source")[0])
+    seen = data.splits.stores["train"]["image"][0]
+    assert int(seen.max()) == int(pixels.max()) == round(1000 * 255 / 4095)
