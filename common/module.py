@@ -142,6 +142,18 @@ class TaskModule(L.LightningModule, ABC):
         """
         return None
 
+    def deployed(self, images: Tensor) -> dict[str, Tensor]:
+        """What an exported network computes: normalised images ``(B, 3, S, S)`` to outputs by name.
+
+        It can be traced: no step depends on values.
+        """
+        return self(images)
+
+    def export_notes(self) -> dict[str, Any]:
+        """What users of an exported network must know, as plain containers: the meaning of its
+        ``outputs`` by name, thresholds and the like."""
+        return {"outputs": {}}
+
     def predictor(self) -> type[Predictor]:
         """What applies such networks to images of any size, for ``predict.py``.
 

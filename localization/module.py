@@ -114,6 +114,10 @@ class LocalizationModule(TaskModule):
             lambda weights: {name: mean(weights, values) for name, values in figures.items()},
         )
 
+    def export_notes(self) -> dict[str, Any]:
+        """What the boxes are."""
+        return {"outputs": {"boxes": "x1, y1, x2, y2 of the object, as fractions of the side"}}
+
     def predictor(self) -> type[LocalizationPredictor]:
         """See `localization.predict`."""
         from localization.predict import LocalizationPredictor

@@ -117,17 +117,23 @@ class MultitaskModule(TaskModule):
         """The sum under the fixed weights, whatever the balance."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
+    def boxes(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Boxes ``(B, P, 4)`` in pixels, cut off at the border, and scores ``(B, P, C - 1)`` of the
+        classes from 1 on, of every point of the pyramid."""
+        size, points = self.info["image_size"], self._points()
+        classes = outputs["class_logits"].float().sigmoid()
+        scores = (classes * outputs["centerness"].float().sigmoid()[..., None]).sqrt()
+        boxes = decode_boxes(points.xy, outputs["ltrb"].float() * points.stride[:, None])
+        return clip_boxes_to_image(boxes, (size, size)), scores
+
     @torch.no_grad()
     def detections(self, outputs: dict[str, Tensor]) -> Detections:
         """Boxes after non-maximum suppression: per image ``boxes`` (n, 4) in pixels, ``scores`` and
         ``labels`` (>= 1), best first."""
-        size, points = self.info["image_size"], self._points()
-        classes = outputs["class_logits"].float().sigmoid()
-        scores = (classes * outputs["centerness"].float().sigmoid()[..., None]).sqrt()
+        boxes, scores = self.boxes(outputs)
         best, flat = scores.flatten(1).topk(min(CANDIDATES, scores[0].numel()))
-        point, label = flat // classes.shape[-1], flat % classes.shape[-1] + 1
-        boxes = decode_boxes(points.xy, outputs["ltrb"].float() * points.stride[:, None])
-        boxes = clip_boxes_to_image(boxes, (size, size))
+        classes = scores.shape[-1]
+        point, label = flat // classes, flat % classes + 1
         boxes = boxes.gather(1, point[..., None].expand(-1, -1, 4))
         kept = best > SCORE_THRESHOLD
         found = []
@@ -177,6 +183,32 @@ class MultitaskModule(TaskModule):
     def items(self, observed: Sequence[list[Seen]]) -> Items:
         """Images with their mIoU, pixel accuracy and F1 of boxes."""
         return make_items([it for batch in observed for it in batch], self.info["class_names"])
+
+    def deployed(self, images: Tensor) -> dict[str, Tensor]:
+        """``segmentation`` logits ``(B, C, S, S)``; ``boxes`` and ``scores``, see `boxes`."""
+        outputs = self(images)
+        found = {key: outputs[key] for key in ("segmentation",) if key in outputs}
+        if "class_logits" in outputs:
+            found |= dict(zip(("boxes", "scores"), self.boxes(outputs), strict=True))
+        return found
+
+    def export_notes(self) -> dict[str, Any]:
+        """What the outputs are, and what is left to do with boxes."""
+        notes: dict[str, Any] = {"outputs": {}}
+        if "segmentation" in self.weights:
+            notes["outputs"]["segmentation"] = "logits of the classes, of each pixel"
+        if "detection" in self.weights:
+            notes["outputs"] |= {
+                "boxes": "candidates x1, y1, x2, y2 in pixels, before non-maximum suppression",
+                "scores": "of each candidate for the classes from 1 on, in [0, 1]",
+            }
+            notes["suppression"] = {
+                "score": SCORE_THRESHOLD,
+                "candidates": CANDIDATES,
+                "iou": NMS_IOU,
+                "boxes": MAX_DETECTIONS,
+            }
+        return notes
 
     def predictor(self) -> type[MultitaskPredictor]:
         """See `multitask.predict`."""

@@ -177,6 +177,15 @@ class ReidModule(TaskModule):
             lambda weights: {name: mean(weights, values) for name, values in figures.items()},
         )
 
+    def deployed(self, images: Tensor) -> dict[str, Tensor]:
+        """``feature (B, E)``."""
+        return {"feature": self.features(images)}
+
+    def export_notes(self) -> dict[str, Any]:
+        """How features are compared."""
+        distance = self.config["evaluation"]["distance"]
+        return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
+
     def predictor(self) -> type[ReidPredictor]:
         """See `reid.predict`."""
         from reid.predict import ReidPredictor

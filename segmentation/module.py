@@ -116,6 +116,17 @@ class SegmentationModule(TaskModule):
         """Images with their Dice, Jaccard, precision, recall and objects."""
         return make_items(observed, float(self.metrics.threshold))
 
+    def deployed(self, images: Tensor) -> dict[str, Tensor]:
+        """``probabilities (B, S, S)`` of the foreground."""
+        return {"probabilities": self(images)["logits"].float().sigmoid()}
+
+    def export_notes(self) -> dict[str, Any]:
+        """What a probability is of, and from which one on a pixel is foreground."""
+        return {
+            "outputs": {"probabilities": "of the foreground, of each pixel"},
+            "threshold": float(self.metrics.threshold),
+        }
+
     def predictor(self) -> type[SegmentationPredictor]:
         """See `segmentation.predict`."""
         from segmentation.predict import SegmentationPredictor

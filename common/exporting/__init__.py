@@ -1,0 +1,1 @@
+"""What ``export.py`` does: a trained network as a file that runs without this project."""
