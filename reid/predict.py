@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from common.errors import Problem, UserError
 from common.images import UINT8
 from common.prediction.drawing import gallery_strip
-from common.prediction.output import Output
+from common.prediction.output import Output, output_folder, results_in
 from common.prediction.predictor import Predictor, Reader, Row, progress
 from common.prediction.sources import Item, list_images
 from reid.distances import Distance, Space
@@ -51,7 +51,8 @@ class ReidPredictor(Predictor):
         )
         if self.settings.gallery is None:
             raise UserError("gallery=FOLDER must be given: where to look for the source's images")
-        self.gallery = list_images(self.settings.gallery, "gallery")
+        results = results_in(output_folder(self.settings))
+        self.gallery = list_images(self.settings.gallery, "gallery", results)
 
     @property
     def tables(self) -> dict[str, Sequence[str]]:
@@ -62,6 +63,10 @@ class ReidPredictor(Predictor):
     def folders(self) -> tuple[str, ...]:
         """The ranked lists."""
         return () if self.settings.pictures == "none" else ("rankings",)
+
+    def heading(self) -> dict[str, Any]:
+        """How features were compared."""
+        return dict(self.evaluation)
 
     def sources(self, items: Sequence[Item]) -> Sequence[Item]:
         """The gallery too."""

@@ -86,6 +86,10 @@ class SegmentationPredictor(ImagePredictor[Found]):
         """One, where it alone makes batches of squares."""
         return 1 if any(self.tiles) else super().images_at_once
 
+    def heading(self) -> dict[str, Any]:
+        """Also the threshold of the foreground."""
+        return {**super().heading(), "threshold": round(self.threshold, 6)}
+
     def predict(self, images: Sequence[UINT8]) -> list[Found]:
         """Images (H, W, 3) to masks and objects."""
         found = [

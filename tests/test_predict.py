@@ -22,42 +22,19 @@ from common.prediction.command import main
 from common.run import train
 from studies.winner import winning_run
 from tests.common.runs import record_of
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT
 from tests.predictors import turned
 
-WITHOUT_BACKBONE = [word for word in TINY if not word.startswith("model.")]
-RUNS = {
-    "multitask": TINY,
-    "localization": TINY,
-    "segmentation": (*WITHOUT_BACKBONE, "data.beads=8", "model.width=4"),
-    "reid": (
-        *(word for word in WITHOUT_BACKBONE if "_images" not in word),
-        "model.backbone=mobilenet_v3_small",
-        "data.train_identities=6",
-        "data.test_identities=3",
-        "data.cameras=2",
-        "data.batch_size=8",
-        "data.validation_fraction=0.4",
-    ),
-}
 SIZE = (90, 60)
 
 Run = Callable[[str], Path]
 Call = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def run_of(make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory) -> Run:
+@pytest.fixture
+def run_of(tiny_run: Run) -> Run:
     """The directory of a tiny run of a task, trained once."""
-    known: dict[str, Path] = {}
-
-    def get(task: str) -> Path:
-        if task not in known:
-            known[task] = tmp_path_factory.mktemp(task)
-            train(make_config(f"task={task}", *RUNS[task]), known[task])
-        return known[task]
-
-    return get
+    return tiny_run
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +192,17 @@ def test_a_second_call_overwrites_and_does_not_read_its_results(
     assert index(folder) == content
     with Image.open(folder / "masks/grey.png.png") as mask:
         assert mask.size == SIZE
+
+
+def test_a_gallery_does_not_hold_the_results_in_it(
+    run_of: Run, source: Path, tmp_path: Path, call: Call
+) -> None:
+    gallery = tmp_path / "gallery"
+    shutil.copytree(source, gallery)
+    words = [f"source={source}/a.jpg", f"gallery={gallery}", f"output={gallery}", "top=99"]
+    for _ in range(2):
+        assert call(f"checkpoint={run_of('reid')}", *words)[0] == 0
+        assert len(table(gallery / "ranking.csv")) == 10
 
 
 def test_ensemble_and_names_of_checkpoints(

@@ -7,18 +7,16 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import UserError, collect, say
+from common.errors import RunFailedError, UserError, collect, say
 from common.prediction.settings import Settings, help_text, parse
-from common.prediction.sources import Item, list_images, title
+from common.prediction.sources import Item, list_images
 
 if TYPE_CHECKING:
     from common.prediction.predictor import Predictor, Reader
     from common.restore import Restored, RunOf
 
-OUTPUT = Path("outputs/predictions")
 OF_SOME = ("gallery", "top", "score", "tile", "overlap")
 """Settings that not all tasks have."""
 
@@ -39,6 +37,8 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         predict(*parse(words), run_of)
     except UserError as error:
         _exit(2, str(error))
+    except RunFailedError as error:
+        _exit(1, str(error))
     except KeyboardInterrupt:
         _exit(130, "interrupted")
     except (RuntimeError, MemoryError) as error:
@@ -73,9 +73,9 @@ def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) ->
             the disk is full.
     """
     from common.cli import check_directory
-    from common.prediction.output import INDEX, Output, results_in
+    from common.prediction.output import INDEX, Output, output_folder, results_in
 
-    folder = _folder(settings)
+    folder = output_folder(settings)
     check_directory("output", str(folder))
     items = list_images(settings.source, "source", results_in(folder))
     predictor = _predictor(settings, typed, run_of)
@@ -90,7 +90,7 @@ def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) ->
         "status": "completed",
         "checkpoints": [str(member.checkpoint) for member in predictor.members],
         "settings": {key: getattr(settings, key) for key in sorted(typed - {"checkpoint"})},
-        "classes": predictor.members[0].class_names,
+        **predictor.heading(),
         "images": entries,
         "skipped": [problem.as_dict() for problem in reader.problems],
     }
@@ -104,12 +104,6 @@ def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) ->
     if reader.problems:
         left_out = collect("images were left out", reader.problems, f"{INDEX} lists all")
         print(f"predict.py: {left_out}", file=sys.stderr)
-
-
-def _folder(settings: Settings) -> Path:
-    if settings.output is not None:
-        return Path(settings.output).expanduser()
-    return OUTPUT / title(settings.source)
 
 
 def _predictor(settings: Settings, typed: set[str], run_of: RunOf | None) -> Predictor:

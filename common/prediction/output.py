@@ -14,6 +14,8 @@ from typing import Any
 from PIL import Image
 
 from common.errors import UserError
+from common.prediction.settings import Settings
+from common.prediction.sources import title
 
 INDEX = "predictions.json"
 """Lists everything; where it lies, the folder is one of predictions."""
@@ -90,6 +92,13 @@ class Output:
             raise UserError(
                 f"{target} cannot be written: {reason}\noutput=DIR chooses another place"
             ) from error
+
+
+def output_folder(settings: Settings) -> Path:
+    """Where a call's results go."""
+    if settings.output is not None:
+        return Path(settings.output).expanduser()
+    return Path("outputs", "predictions", title(settings.source))
 
 
 def results_in(folder: Path) -> list[Path]:

@@ -124,6 +124,10 @@ class Predictor(ABC):
         """Of 16-bit grey images: how many bits were used in training."""
         return self.alike("data.grey_bits", lambda member: member.info.get("grey_bits", 16))
 
+    def heading(self) -> dict[str, Any]:
+        """What ``predictions.json`` says of all images; here, the names of the classes."""
+        return {"classes": self.members[0].class_names}
+
     def check_members(self) -> None:
         """Refuse networks that do not go together: here, those of different classes."""
         self.alike("classes", lambda member: member.class_names)
