@@ -168,4 +168,6 @@ def _phase(content: Mapping[str, Any]) -> Phase:
     phase = Phase(**{**content, "candidates": candidates})
     if phase.kind not in get_args(Kind):
         raise ValueError(f"unknown kind {phase.kind!r}")
+    if not all(isinstance(text, str) for texts in phase.declared.values() for text in texts):
+        raise ValueError("declared values are not texts")
     return phase
