@@ -62,9 +62,14 @@ def _work(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> int:
     OmegaConf.save({"config": plain_config(cfg), "overrides": list(overrides)}, job)
     # from the project's code, whatever lies in the folder where one works
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    settings = {
+        "PYTHONPATH": path,
+        "PYTHONSAFEPATH": "1",
+        "SLURM_JOB_NAME": "interactive",  # Lightning, not srun, is to start the other devices
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "common.worker", str(job), str(directory)],
-        env=os.environ | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"},
+        env=os.environ | settings,
         start_new_session=True,  # Ctrl-C reaches it once, from here
     )
     try:

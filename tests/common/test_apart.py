@@ -79,7 +79,11 @@ def test_a_completed_one_needs_no_process(
     assert started == []
 
 
-def test_two_devices_train_one_trial(config: Make, tmp_path: Path) -> None:
+def test_two_devices_train_one_trial(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"):  # a job of one task, as submitit's are
+        monkeypatch.setenv(name, "1")
     words = ("data.train_images=16", "data.val_images=5", "trainer.pause_after=1")
     cfg = config(*words, "trainer.max_epochs=2", "trainer.devices=2", "trainer.strategy=ddp")
     value = run_apart(cfg, tmp_path, [])
