@@ -11,7 +11,6 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from common.errors import RunFailedError, UserError, say
@@ -20,14 +19,21 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
 
 
-def run_script(run: Callable[[Sequence[str]], None], help_text: Callable[[], str]) -> NoReturn:
+def run_script(
+    name: str,
+    run: Callable[[Sequence[str]], None],
+    help_text: Callable[[], str],
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
     """Run a script with the words of the command line, and exit.
 
     Args:
+        name: of the script, for messages.
         run: does it.
         help_text: what ``--help`` prints.
+        argv: the words; None takes them from ``sys.argv``.
     """
-    words = sys.argv[1:]
+    words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
         say(help_text())
         sys.exit(0)
@@ -37,22 +43,22 @@ def run_script(run: Callable[[Sequence[str]], None], help_text: Callable[[], str
     try:
         run(words)
     except UserError as error:
-        _exit(2, str(error))
+        _exit(name, 2, str(error))
     except KeyboardInterrupt:
-        _exit(130, "interrupted")
+        _exit(name, 130, "interrupted")
     except Exception as error:
         if os.environ.get(FULL_ERROR) == "1":
             traceback.print_exc()
         if _out_of_memory(error):
-            _exit(1, "out of memory: a smaller data.batch_size needs less")
+            _exit(name, 1, "out of memory: a smaller data.batch_size needs less")
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
         hint = "" if isinstance(error, RunFailedError) else f"\n{FULL_ERROR}=1 shows where"
-        _exit(1, f"{what}{error}{hint}")
+        _exit(name, 1, f"{what}{error}{hint}")
     sys.exit(0)
 
 
-def _exit(code: int, message: str) -> NoReturn:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+def _exit(name: str, code: int, message: str) -> NoReturn:
+    print(f"{name}: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -6,6 +6,7 @@ the shell's. What a key means stands in its field's description. No torch here.
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from common.errors import Problem, UserError, collect
 from common.fields import Node
 from common.help import did_you_mean, no_such_key, problems_of, show
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 Settings = TypeVar("Settings", bound=Node)
 
@@ -52,7 +55,7 @@ def parse(
         key, equals, text = word.partition("=")
         if key.partition(".")[0] in sections:
             others.append(word)
-        elif not equals:
+        elif not equals or word.startswith("-"):
             problems.append(Problem(word, _no_setting(word, fields, next(iter(paths)))))
         elif key not in fields:
             problems.append(no_such_key(key, [*fields, *sections]))
@@ -87,6 +90,8 @@ def _value(key: str, text: str, paths: Collection[str]) -> Any:
     if key in paths:
         return None if text == "null" else text
     try:
+        if _EXPONENT.fullmatch(text):  # to YAML 1e-4 is a text
+            return float(text)
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text

@@ -19,8 +19,9 @@ from torchvision.ops import box_area, box_iou
 
 from common.items import Floats
 
-IOUS = np.linspace(0.5, 0.95, 10)
-RECALLS = np.linspace(0, 1, 101)
+IOUS = torch.linspace(0.5, 0.95, 10).double().numpy()
+RECALLS = torch.linspace(0, 1, 101).double().numpy()
+"""In single precision first, as torchmetrics has them: an IoU of exactly 0.6 is below 0.6."""
 
 
 class Matched(NamedTuple):
@@ -61,8 +62,9 @@ def match_image(
     hard = difficult.bool()
     iou = box_iou(detected, boxes.double())
     if len(boxes) and len(detected):
-        inside = iou * (box_area(detected)[:, None] + box_area(boxes.double())) / (1 + iou)
-        share = inside / box_area(detected)[:, None]
+        corners = torch.maximum(detected[:, None, :2], boxes[:, :2].double())
+        opposite = torch.minimum(detected[:, None, 2:], boxes[:, 2:].double())
+        share = (opposite - corners).clamp(min=0).prod(2) / box_area(detected)[:, None]
         iou = torch.where(hard, share.nan_to_num(0), iou)
         iou = torch.where(classes[:, None] == labels, iou, -1)
     right, ignored = _match(iou.cpu().numpy(), hard.cpu().numpy())

@@ -28,6 +28,22 @@ TINY = (
     "model.backbone=test_resnet",  # timm's smallest
 )
 
+WITHOUT_BACKBONE = tuple(word for word in TINY if not word.startswith("model."))
+TINY_RUNS = {
+    "multitask": TINY,
+    "localization": TINY,
+    "segmentation": (*WITHOUT_BACKBONE, "data.beads=8", "model.width=4"),
+    "reid": (
+        *(word for word in WITHOUT_BACKBONE if "_images" not in word),
+        "model.backbone=mobilenet_v3_small",
+        "data.train_identities=6",
+        "data.test_identities=3",
+        "data.cameras=2",
+        "data.batch_size=8",
+        "data.validation_fraction=0.4",
+    ),
+}
+
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,6 +63,24 @@ def make_config(cache: Path) -> Callable[..., DictConfig]:
         return cfg
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The directory of a tiny run of a task, trained once; write nothing into it."""
+    from common.run import train
+
+    known: dict[str, Path] = {}
+
+    def get(task: str) -> Path:
+        if task not in known:
+            known[task] = tmp_path_factory.mktemp(task)
+            train(make_config(f"task={task}", *TINY_RUNS[task]), known[task])
+        return known[task]
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from common.errors import UserError, say
-from common.exporting.settings import SUFFIXES, Settings, help_text, parse
+from common.exporting.settings import SCRIPT, SUFFIXES, Settings, help_text, parse
 from common.script import run_script
 
 if TYPE_CHECKING:
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 FOLDER = "export"
 
 
-def main(run_of: RunOf) -> NoReturn:
+def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, check, export, exit.
 
     Args:
         run_of: finds the run of a study, see `common.restore.find_checkpoint`.
+        argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    run_script(partial(run, run_of=run_of), help_text)
+    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
 
 
 def run(words: Sequence[str], run_of: RunOf | None = None) -> None:

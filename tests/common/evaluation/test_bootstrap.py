@@ -1,0 +1,51 @@
+"""Intervals against SciPy's bootstrap and against what is known of the normal distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from common.evaluation.bootstrap import CHUNK, intervals
+from common.items import Floats, Items, mean
+
+
+def of_means(values: Floats) -> Items:
+    rows = np.arange(len(values))
+    return Items("images", rows, {"x": values}, lambda weights: {"x": mean(weights, values)})
+
+
+def test_percentile_intervals_of_a_mean_as_scipy_has_them() -> None:
+    values = np.random.default_rng(0).gamma(2.0, size=60)
+    ours = intervals(of_means(values), resamples=20_000, confidence=0.9, seed=1)["x"]
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, confidence_level=0.9, method="percentile", rng=2
+    ).confidence_interval
+    width = theirs.high - theirs.low
+    assert abs(ours.low - theirs.low) < 0.03 * width
+    assert abs(ours.high - theirs.high) < 0.03 * width
+
+
+def test_the_true_mean_is_within_as_often_as_it_should() -> None:
+    generator, hits = np.random.default_rng(3), 0
+    for trial in range(200):
+        values = generator.normal(size=100)
+        low, high = intervals(of_means(values), resamples=300, confidence=0.8, seed=trial)["x"]
+        hits += low <= 0 <= high
+    assert 0.7 < hits / 200 < 0.88
+
+
+def test_the_seed_decides_and_chunks_do_not() -> None:
+    items = of_means(np.random.default_rng(0).normal(size=30))
+    one, same, other = (
+        intervals(items, resamples=CHUNK + 7, confidence=0.95, seed=seed)["x"] for seed in (0, 0, 1)
+    )
+    assert one == same != other
+
+
+def test_undefined_resamples_do_not_count() -> None:
+    """One item of ten has a value: a third of the resamples lack it."""
+    values = np.full(10, np.nan)
+    values[3] = 0.5
+    assert intervals(of_means(values), resamples=200, confidence=0.95, seed=0)["x"] == (0.5, 0.5)
+    never = of_means(np.full(10, np.nan))
+    assert intervals(never, resamples=50, confidence=0.95, seed=0) == {}
