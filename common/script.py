@@ -50,7 +50,7 @@ def run_script(
         if os.environ.get(FULL_ERROR) == "1":
             traceback.print_exc()
         if _out_of_memory(error):
-            _exit(name, 1, "out of memory: a smaller data.batch_size needs less")
+            _exit(name, 1, "out of memory: a smaller batch size needs less")
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
         hint = "" if isinstance(error, RunFailedError) else f"\n{FULL_ERROR}=1 shows where"
         _exit(name, 1, f"{what}{error}{hint}")
