@@ -37,7 +37,7 @@ def untrained(cfg: DictConfig, name: str = "x.ckpt", **info: Any) -> Restored:
 
 def predictor(*members: Restored, words: str = "") -> Any:
     """The members' predictor under settings of a command line."""
-    settings, _ = parse(["checkpoint=x", "source=x", *words.split()])
+    settings = parse(["checkpoint=x", "source=x", *words.split()])
     kind: type[Predictor] = members[0].module.predictor()
     return kind(members, settings, torch.device("cpu"))
 

@@ -1,23 +1,22 @@
-"""The command line of ``predict.py``. Exit codes: 0 done, 1 failed, 2 refused, 130 interrupted by
-Ctrl-C, 143 by SIGTERM.
-"""
+"""``predict.py``: from checkpoints and images to predictions."""
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from common.errors import RunFailedError, UserError, collect, say
-from common.prediction.settings import Settings, help_text, parse
+from common.errors import UserError, collect, say
+from common.prediction.settings import SCRIPT, Settings, help_text, parse
 from common.prediction.sources import Item, list_images
+from common.script import run_script
 
 if TYPE_CHECKING:
     from common.prediction.predictor import Predictor, Reader
     from common.restore import Restored, RunOf
 
-OF_SOME = ("gallery", "top", "score", "tile", "overlap")
+OF_SOME = {"gallery", "top", "score", "tile", "overlap"}
 """Settings that not all tasks have."""
 
 
@@ -28,44 +27,23 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         run_of: finds the run of a study, see `common.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    words = sys.argv[1:] if argv is None else list(argv)
-    if {"-h", "--help"} & set(words):
-        say(help_text())
-        sys.exit(0)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
-    try:
-        predict(*parse(words), run_of)
-    except UserError as error:
-        _exit(2, str(error))
-    except RunFailedError as error:
-        _exit(1, str(error))
-    except KeyboardInterrupt:
-        _exit(130, "interrupted")
-    except (RuntimeError, MemoryError) as error:
-        if not _out_of_memory(error):
-            raise
-        _exit(1, "out of memory: a smaller batch_size needs less")
-    sys.exit(0)
+    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
 
 
-def _exit(code: int, message: str) -> NoReturn:
-    print(f"predict.py: {message}", file=sys.stderr)
-    sys.exit(code)
+def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
+    """Predict what the words of a command line say.
+
+    Raises:
+        UserError: something is wrong with them, or with what they name.
+    """
+    predict(parse(words), run_of)
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
-
-
-def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) -> None:
+def predict(settings: Settings, run_of: RunOf | None = None) -> None:
     """Predict what the settings say and write it.
 
     Args:
         settings: checked.
-        typed: the keys that the person gave.
         run_of: see `main`.
 
     Raises:
@@ -78,7 +56,7 @@ def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) ->
     folder = output_folder(settings)
     check_directory("output", str(folder))
     items = list_images(settings.source, "source", results_in(folder))
-    predictor = _predictor(settings, typed, run_of)
+    predictor = _predictor(settings, run_of)
     output = Output(folder, [*(f"{name}.csv" for name in predictor.tables), *predictor.folders])
     reader = _reader(predictor, items)
     content: dict[str, Any] = {"predictions": predictor.members[0].task, "status": "running"}
@@ -89,7 +67,7 @@ def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) ->
     content |= {
         "status": "completed",
         "checkpoints": [str(member.checkpoint) for member in predictor.members],
-        "settings": {key: getattr(settings, key) for key in sorted(typed - {"checkpoint"})},
+        "settings": settings.model_dump(exclude_unset=True, exclude={"checkpoint"}),
         **predictor.heading(),
         "images": entries,
         "skipped": [problem.as_dict() for problem in reader.problems],
@@ -103,13 +81,12 @@ def predict(settings: Settings, typed: set[str], run_of: RunOf | None = None) ->
     say(f"{count} -> {folder}: {', '.join([INDEX, *written])}")
     if reader.problems:
         left_out = collect("images were left out", reader.problems, f"{INDEX} lists all")
-        print(f"predict.py: {left_out}", file=sys.stderr)
+        print(f"{SCRIPT}: {left_out}", file=sys.stderr)
 
 
-def _predictor(settings: Settings, typed: set[str], run_of: RunOf | None) -> Predictor:
+def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
     """The networks, on their device, as their task predicts with them."""
-    import torch
-
+    from common.resources import find_device
     from common.restore import restore
 
     members: list[Restored] = []
@@ -121,30 +98,13 @@ def _predictor(settings: Settings, typed: set[str], run_of: RunOf | None) -> Pre
             what = "its weights are not finite numbers: the training has diverged"
             raise UserError(f"{members[-1].checkpoint}: {what}")
     kind = members[0].module.predictor()
-    foreign = sorted((typed & set(OF_SOME)) - kind.keys)
+    foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)
     if foreign:
         raise UserError(
             f"{', '.join(foreign)}: not for {members[0].checkpoint}, which is of task="
             f"{members[0].task}" + f"; that has {', '.join(sorted(kind.keys))}" * bool(kind.keys)
         )
-    return kind(members, settings, torch.device(_device(settings.accelerator)))
-
-
-def _device(accelerator: str) -> str:
-    import torch
-
-    from common.resources import check_devices
-
-    if accelerator != "auto":
-        try:
-            check_devices(accelerator, 1)
-        except UserError:
-            raise UserError(
-                f"accelerator={accelerator}: none here; auto takes what there is"
-            ) from None
-    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
-        return "cuda"
-    return "mps" if accelerator != "cpu" and torch.backends.mps.is_available() else "cpu"
+    return kind(members, settings, find_device(settings.accelerator))
 
 
 def _reader(predictor: Predictor, items: Sequence[Item]) -> Reader:

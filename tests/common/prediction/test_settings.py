@@ -19,22 +19,22 @@ def refused(*words: str) -> str:
 
 
 def test_paths_are_taken_as_they_are() -> None:
-    settings, typed = parse(["checkpoint=my run", "source=Über (1)/[a],b=c #1.jpg", "gallery=12"])
+    settings = parse(["checkpoint=my run", "source=Über (1)/[a],b=c #1.jpg", "gallery=12"])
     assert settings.checkpoint == ["my run"]
     assert settings.source == "Über (1)/[a],b=c #1.jpg"
     assert settings.gallery == "12"
-    assert typed == {"checkpoint", "source", "gallery"}
+    assert settings.model_fields_set == {"checkpoint", "source", "gallery"}
 
 
 def test_values_have_types() -> None:
     words = ["tile=512", "overlap=64", "flip=true", "score=0.5", "on_bad=skip", "batch_size=2"]
-    settings, _ = parse([*NEEDED, *words])
+    settings = parse([*NEEDED, *words])
     assert (settings.tile, settings.overlap, settings.flip) == (512, 64, True)
     assert (settings.score, settings.on_bad, settings.batch_size) == (0.5, "skip", 2)
 
 
 def test_several_checkpoints() -> None:
-    assert parse(["checkpoint=[a, b/c ,d]", "source=x"])[0].checkpoint == ["a", "b/c", "d"]
+    assert parse(["checkpoint=[a, b/c ,d]", "source=x"]).checkpoint == ["a", "b/c", "d"]
 
 
 def test_a_file_with_brackets_is_one_checkpoint(
@@ -42,7 +42,7 @@ def test_a_file_with_brackets_is_one_checkpoint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("[a,b]").touch()
-    assert parse(["checkpoint=[a,b]", "source=x"])[0].checkpoint == ["[a,b]"]
+    assert parse(["checkpoint=[a,b]", "source=x"]).checkpoint == ["[a,b]"]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +58,9 @@ def test_a_file_with_brackets_is_one_checkpoint(
         ("pictures=jpeg", "pictures=jpeg: not one of jpg, png, none; did you mean jpg?"),
         ("accelerator=xyz", "accelerator=xyz: not one of auto, cpu, gpu, mps"),
         ("batchsize=2", "batchsize: no such key; did you mean batch_size?"),
-        ("checkpoint=c", "checkpoint=c: checkpoint is given twice; several are checkpoint=[a,b]"),
+        ("checkpoint=c", "checkpoint=c: checkpoint is given twice"),
         ("--flip", "--flip: no such flag; settings are KEY=VALUE, without dashes"),
-        ("flip", "flip: a setting is KEY=VALUE; did you mean flip=VALUE?"),
+        ("flip", "flip: a setting is KEY=VALUE; did you mean flip?"),
         ("output=", "output='': must be a text"),
     ],
 )
