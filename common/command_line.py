@@ -101,8 +101,9 @@ class CommandLine:
         groups = {word: allowed for word, allowed in options.items() if allowed}
         choices = [self._choose(word, allowed) for word, allowed in groups.items()]
         base = self._compose([choice for choice in choices if choice])
-        sweep = "hydra.mode=MULTIRUN" in self.words or base.hydra.mode == RunMode.MULTIRUN
-        sweep = sweep or multirun
+        typed = [word for word in self.words if word.startswith("hydra.mode=")]
+        asked = typed[-1].endswith("=MULTIRUN") if typed else base.hydra.mode == RunMode.MULTIRUN
+        sweep = multirun or asked
         values = {word: it for word, it in self.overrides.items() if word not in groups}
         if all(choices):  # else keys of a choice that is not known would be called unknown
             self._check_keys(values, base, groups)

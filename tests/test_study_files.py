@@ -218,18 +218,30 @@ def test_the_phases_in_comments_work(plan: Plan, tmp_path: Path, study: str) -> 
     assert len(book.phases) == len(ROWS[study]) + count
 
 
-def test_a_whole_study(tmp_path: Path, cache: Path) -> None:
-    words = ["study=demo", "budget=smoke", f"data.cache_dir={cache}", "hydra.sweep.dir=out"]
-    command = [sys.executable, str(ROOT / "train.py"), *words, "trainer.enable_progress_bar=false"]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
+def test_a_single_run_out_of_a_study_has_no_budget(tmp_path: Path) -> None:
+    """It would be run at full size; the words of the budget are those to be typed."""
+    words = ["study=demo", "budget=smoke", "hydra.mode=RUN", f"hydra.run.dir={tmp_path}/run"]
+    done = run(tmp_path, *words)
+    assert done.returncode == 2
+    assert "budget=smoke: is for -m or study=NAME, not for a single run" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *words, "trainer.enable_progress_bar=false"],
+        cwd=folder,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=500,
     )
+
+
+def test_a_whole_study(tmp_path: Path, cache: Path) -> None:
+    words = ["study=demo", "budget=smoke", f"data.cache_dir={cache}", "hydra.sweep.dir=out"]
+    done = run(tmp_path, *words)
     assert done.returncode == 0, done.stderr
     book = read_journal(tmp_path / "out")
     assert book is not None
