@@ -46,6 +46,8 @@ EXTRAS = {
 }
 """What pip installs with the project so that Hydra has these choices."""
 
+SWEEPER = "hydra/sweeper"
+
 AROUND_RUNS = ("study.", "budget=")
 """How words begin that say something of a sweep or study and nothing of a single run."""
 
@@ -113,6 +115,8 @@ class CommandLine:
                 self.problems[word] = Problem(word, reason)
             elif word.startswith(AROUND_RUNS) and not sweep:
                 self.problems[word] = Problem(word, "is for -m or study=NAME, not for a single run")
+            elif sweep and override.key_or_group == SWEEPER and _forgets_phases(base):
+                self.problems[word] = Problem(word, "knows no phases; it is for -m without study=")
         for word, error in self.unread.items():
             self.problems[word] = Problem(word, self._unread(word, error, base))
         if self.problems:
@@ -244,9 +248,10 @@ class CommandLine:
         return f"{place}; quote such a text: {shlex.quote(f'{key}={text}')}"
 
     def _without_value(self, word: str, base: DictConfig) -> str:
-        for group in self.loader.list_groups(""):
-            if word in self._choices(group):
-                return f"an override is KEY=VALUE; did you mean {group}={word}?"
+        groups = [group for group in self.loader.list_groups("") if word in self._choices(group)]
+        if groups:
+            meant = " or ".join(f"{group}={word}" for group in groups)
+            return f"an override is KEY=VALUE; did you mean {meant}?"
         data = OmegaConf.to_container(base, resolve=False)
         assert isinstance(data, dict)
         if _has(data, word):
@@ -259,6 +264,12 @@ class CommandLine:
             return hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"the config cannot be composed: {one_line(error)}") from error
+
+
+def _forgets_phases(cfg: DictConfig) -> bool:
+    """Whether a sweeper that is not this project's got a study."""
+    foreign = cfg.hydra.runtime.choices[SWEEPER] != "phasewise"
+    return foreign and bool(OmegaConf.select(cfg, "study.phases"))
 
 
 def _has(node: Any, key: str) -> bool:

@@ -231,7 +231,7 @@ def problems(*words: str, multirun: bool = False) -> str:
         ("optimizer.momentum=0.5", "with optimizer=adamw; it belongs to optimizer=rmsprop or sgd"),
         ("optimizer=adam,sgd", "several values need -m"),
         ("seed=1,2", "several values need -m"),
-        ("multitask", "an override is KEY=VALUE; did you mean task=multitask?"),
+        ("multitask", "KEY=VALUE; did you mean study=multitask or task=multitask?"),
         ("backbone", "an override is KEY=VALUE; did you mean model.backbone=VALUE?"),
         ("model.backbone", "model.backbone: a value must follow: model.backbone=VALUE"),
         ("=3", "a key stands before the equals sign"),

@@ -197,3 +197,10 @@ def test_optunas_sweeper(app: Path) -> None:
     values = [it["objective"]["value"] for it in records(app / "out").values()]
     assert len(values) == 4
     assert best["best_value"] == max(values)
+
+
+def test_a_sweeper_that_knows_no_phases_gets_none(app: Path) -> None:
+    done = call(app, "--config-dir", "extra", "study=short", "hydra/sweeper=basic")
+    assert done.returncode == 2
+    assert "hydra/sweeper=basic: knows no phases" in done.stderr
+    assert not (app / "out").exists()
