@@ -75,11 +75,11 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W)`` to the same shape."""
-        query, key, value = (
-            f(x).flatten(2).transpose(1, 2) for f in (self.theta, self.phi, self.g)
+        query, key, value = (  # of one head: (B, 1, places, channels)
+            f(x).flatten(2).transpose(1, 2)[:, None] for f in (self.theta, self.phi, self.g)
         )
         seen = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-        seen = seen.transpose(1, 2).unflatten(2, x.shape[2:])
+        seen = seen[:, 0].transpose(1, 2).unflatten(2, x.shape[2:])
         return x + self.bn(self.w(seen))
 
 

@@ -152,7 +152,8 @@ def _from_torchvision(
         )
         if variant.attention == "nonlocal":
             last = parts.pop("layer4")
-            parts |= {"nonlocal": NonLocal(_NONLOCAL_WIDTH), "layer4": last}
+            # Not called by a word of Python's, which torch.export makes code of.
+            parts |= {"attention": NonLocal(_NONLOCAL_WIDTH), "layer4": last}
         backbone = nn.Sequential(parts)
     if isinstance(pretrained, str) or pretrained is True:
         _load(backbone, name, variant.body, image_size, pretrained)

@@ -37,9 +37,10 @@ def bnneck(width: int) -> nn.BatchNorm1d:
 
 
 def _full_precision(device: torch.device) -> AbstractContextManager:
-    if torch.amp.is_autocast_available(device.type):
+    available = torch.amp.is_autocast_available(device.type)
+    if available and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return nullcontext()  # without autocast (meta), there is nothing to leave
+    return nullcontext()  # nothing to leave; in a graph to export it would only be in the way
 
 
 class ReidNetwork(nn.Module):

@@ -146,7 +146,9 @@ def exporting(name: str, what: str) -> Iterator[None]:
     except (UserError, OSError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # exporters fail in all kinds of ways
-        cause = error.__cause__ or error
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
         reason = next(iter(str(cause).strip().splitlines()), "")[:200]
         others = ", ".join(f"format={it}" for it in FORMATS if it != name)
         raise UserError(

@@ -91,12 +91,12 @@ def test_the_non_local_network_starts_as_the_plain_one(norm: str) -> None:
     network = make_network(backbone="resnet18_nonlocal", norm=norm).eval()
     plain = make_network(backbone="resnet18", norm=norm).eval()
     own = network.backbone.state_dict()
-    plain.backbone.load_state_dict({k: v for k, v in own.items() if "nonlocal" not in k})
+    plain.backbone.load_state_dict({k: v for k, v in own.items() if "attention" not in k})
     images = make_images()
     with torch.no_grad():
         assert torch.equal(network(images)["feature"], plain(images)["feature"])
     assert [key for key, _ in network.backbone.named_children()][-3:] == [
         "layer3",
-        "nonlocal",
+        "attention",
         "layer4",
     ]
