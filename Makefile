@@ -5,8 +5,8 @@ READY := .venv/.ready
 
 .PHONY: demo test lint setup clean
 
-demo: $(READY)      ## train on the embedded shapes: a few minutes on two cores
-	$(BIN)/python train.py
+demo: $(READY)      ## three phases on the embedded shapes, with their report: some four minutes on two cores
+	$(BIN)/python train.py study=demo
 
 test: $(READY) lint ## style, types and tests
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile

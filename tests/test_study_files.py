@@ -205,17 +205,35 @@ def test_hypotheses_ask_about_what_is_swept(plan: Plan, study: str) -> None:
         assert measure in known
 
 
+def written(folder: Path, text: str) -> list[str]:
+    """The words that choose a study with this text."""
+    (folder / "study").mkdir()
+    (folder / "study" / "written.yaml").write_text(text)
+    return ["study=written", f"hydra.searchpath=['file://{folder}']"]
+
+
 @pytest.mark.parametrize("study", ["multitask", "segmentation_search"])
 def test_the_phases_in_comments_work(plan: Plan, tmp_path: Path, study: str) -> None:
     text = (ROOT / "conf" / "study" / f"{study}.yaml").read_text()
     text, count = re.subn(r"^    #   (\w+: )", r"    \1", text, flags=re.MULTILINE)
     assert count >= 5
-    folder = tmp_path / "more" / "study"
-    folder.mkdir(parents=True)
-    (folder / "more.yaml").write_text(text)
-    search = f"hydra.searchpath=['file://{folder.parent}']"
-    book, _ = plan("study=more", search)
+    book, _ = plan(*written(tmp_path, text))
     assert len(book.phases) == len(ROWS[study]) + count
+
+
+@pytest.mark.parametrize(("page", "phases"), [("docs/studies.md", 5), ("README.md", 4)])
+def test_the_examples_in_the_docs_work(plan: Plan, tmp_path: Path, page: str, phases: int) -> None:
+    (text,) = re.findall(r"```yaml\n(.+?)```", (ROOT / page).read_text(), re.DOTALL)
+    book, _ = plan(*written(tmp_path, text))
+    assert len(book.phases) == phases
+
+
+def test_a_study_built_on_another_one(plan: Plan, tmp_path: Path) -> None:
+    text = (
+        "# @package _global_\ndefaults: [demo]\nstudy: {phases: {more: 'loss.balance=fixed,dwa'}}\n"
+    )
+    book, _ = plan(*written(tmp_path, text))
+    assert [phase.name for phase in book.phases] == [*ROWS["demo"], "more"]
 
 
 def test_a_single_run_out_of_a_study_has_no_budget(tmp_path: Path) -> None:
