@@ -72,6 +72,8 @@ def plan_text(book: Journal, done: int) -> str:
     width = max(len(phase.name) for phase in phases)
     for number, phase in enumerate(phases, 1):
         what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
+        if phase.kind == "rerun":
+            what = f"the best so far with {' '.join(phase.candidates[0].overrides)}"
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
         drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
         lines.append(

@@ -148,7 +148,8 @@ def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> S
     try:
         if spec.rerun is None:
             return planner.stage(name, spec, base)
-        return planner.rerun(name, spec, base, [base])  # of as many as it will find
+        # which ones is not known yet, only how many at most
+        return planner.rerun(name, spec, base, [base] * spec.rerun.top)
     except (UserError, HydraException) as error:
         if not name:
             raise
