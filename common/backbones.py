@@ -75,6 +75,7 @@ class ViTPyramid(nn.Module):
         """``(B, 3, S, S)`` to the six maps of the module's docstring."""
         last = self.model(images)[-1]
         side = images.shape[-1]
+        # Not len(images), which is a constant in a network that is exported.
         none = images.new_empty(images.shape[0], 0, side // 2, side // 2)
         return [images, none, self.up4(last), self.up8(last), last, F.max_pool2d(last, 2)]
 

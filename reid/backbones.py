@@ -61,7 +61,8 @@ class VisionTokens(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """``(B, 3, S, S)`` to ``(B, C, 1, 1)`` or ``(B, C, S / patch, S / patch)``."""
         patches = self.conv_proj(images)
-        class_token = self.class_token.expand(len(images), -1, -1)
+        # Not len(images), which is a constant in a network that is exported.
+        class_token = self.class_token.expand(images.shape[0], -1, -1)
         tokens = self.encoder(torch.cat([class_token, patches.flatten(2).transpose(1, 2)], 1))
         if self.summary:
             return tokens[:, 0, :, None, None]

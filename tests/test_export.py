@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
 from common.errors import RunFailedError, UserError
 from common.exporting.check import batches, compare, drawn_images
 from common.exporting.command import main
-from common.exporting.formats import METADATA, exporting
+from common.exporting.formats import FORMATS, METADATA, Deployed, exporting
 from common.prediction.command import main as predict
 from common.restore import restore
+from reid.attention import NonLocal
+from reid.backbones import build_backbone
 from studies.winner import winning_run
 from tests.conftest import ROOT, TINY_RUNS
+from tests.predictors import untrained
 
 Run = Callable[[str], Path]
 Call = Callable[..., tuple[int, str, str]]
@@ -148,6 +153,47 @@ def test_without_the_data_of_the_run(tiny_run: Run, tmp_path: Path, call: Call) 
     assert "root" not in found["config"]["data"]
     code, _, err = call(*words)  # data.cache_dir is given: data are wanted
     assert code == 2 and "no such folder" in err
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone"), [("reid", "vit_b_16"), ("multitask", "vit_tiny_patch16_224")]
+)
+def test_transformers_of_ours_take_any_number_of_images(
+    task: str, backbone: str, make_config: Callable[..., DictConfig], tmp_path: Path
+) -> None:
+    words = [f"task={task}", "data.image_size=32", f"model.backbone={backbone}"]
+    network = Deployed(untrained(make_config(*words), class_names=["a", "b"], cameras=True).module)
+    parts, file = batches(drawn_images(32).pixels, None), tmp_path / "a.pt"
+    with exporting("torchscript", task):
+        FORMATS["torchscript"].write(network, parts[1], True, {}, file)
+    assert max(compare(network, FORMATS["torchscript"].load(file), parts, 1e-4).values()) < 1e-4
+
+
+class Attention(nn.Module):
+    """The block of resnet18_nonlocal alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = NonLocal(8).eval()
+        nn.init.ones_(self.block.bn.weight)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"y": self.block(images)}
+
+
+def test_attention_in_onnx(tmp_path: Path) -> None:
+    block: Any = Attention()
+    parts = [torch.rand(count, 8, 5, 5) for count in (2, 1, 3)]
+    with exporting("onnx", "attention"):
+        FORMATS["onnx"].write(block, parts[0], True, {"outputs": {"y": {}}}, tmp_path / "a.onnx")
+    assert compare(block, FORMATS["onnx"].load(tmp_path / "a.onnx"), parts, 1e-4)["y"] < 1e-4
+
+
+def test_no_layer_is_called_by_a_word_of_python() -> None:
+    """torch.export writes code with their names in it."""
+    backbone, _ = build_backbone("resnet18_nonlocal", 32)
+    words = {part for name, _ in backbone.named_modules() for part in name.split(".")}
+    assert "attention" in words and not any(map(iskeyword, words))
 
 
 class Net(nn.Module):
