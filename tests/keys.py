@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.history import Row, read_history
 from common.run import train
+from common.schema import NOT_OF_A_RUN
 
 CHOSEN = {
     "task.name",
@@ -62,11 +63,13 @@ def tried(changes: Iterable[str]) -> set[str]:
 
 
 def all_keys(cfg: DictConfig) -> set[str]:
-    """The dotted keys of a config."""
+    """The dotted keys of what a config says of a run."""
 
     def walk(node: object, prefix: str) -> set[str]:
         if isinstance(node, dict):
             return {k for key, value in node.items() for k in walk(value, f"{prefix}.{key}")}
         return {prefix.lstrip(".")}
 
-    return walk(OmegaConf.to_container(cfg), "")
+    content = OmegaConf.to_container(cfg)
+    assert isinstance(content, dict)
+    return walk({key: node for key, node in content.items() if key not in NOT_OF_A_RUN}, "")
