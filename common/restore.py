@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from common.backbones import LATER
 from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint
@@ -115,7 +116,8 @@ def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None =
         run_of: see `find_checkpoint`.
 
     Raises:
-        UserError: there is no checkpoint, it is none of ours, or it is of another task.
+        UserError: there is no checkpoint, it is none of ours, it is of another task, or its
+            training diverged.
     """
     file = find_checkpoint(path, run_of=run_of)
     content = read_checkpoint(file)
@@ -123,6 +125,8 @@ def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None =
     name = config["task"]["name"]
     if task is not None and name != task:
         raise UserError(f"{file} is of task={name}, not of task={task}")
+    if not all(bool(value.isfinite().all()) for value in state.values()):
+        raise UserError(f"{file}: its weights are not finite numbers: the training has diverged")
     config = completed(config)
     _check(file, config)
     return Restored(file, config, info, _module(file, config, info, state), state)
@@ -162,15 +166,16 @@ def _parts(
     file: Path, content: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Config, info and weights, which must at least look like it."""
-    ours = content["phasewise"]
-    parts = [ours.get("config"), ours.get("info")] if isinstance(ours, dict) else []
-    parts.append(content.get("state_dict"))
-    whole = len(parts) == 3 and all(isinstance(part, dict) for part in parts)
-    task = parts[0].get("task") if whole else None  # type: ignore[union-attr]
-    if not isinstance(task, dict) or not isinstance(task.get("name"), str):
+    ours = content["phasewise"] if isinstance(content["phasewise"], dict) else {}
+    config: Any = ours.get("config")
+    info: Any = ours.get("info")
+    state: Any = content.get("state_dict")
+    task = config.get("task") if isinstance(config, dict) else None
+    named = isinstance(task, dict) and isinstance(task.get("name"), str)
+    whole = named and isinstance(info, dict) and isinstance(state, dict)
+    if not whole or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{file} is no checkpoint of phasewise")
-    config, info, state = parts
-    return config, info, state  # type: ignore[return-value]
+    return config, info, state
 
 
 def _check(file: Path, config: Mapping[str, Any]) -> None:

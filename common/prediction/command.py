@@ -93,10 +93,6 @@ def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
     for path in settings.checkpoint:
         task = members[0].task if members else None
         members.append(restore(path, task=task, run_of=run_of))
-        weights = members[-1].module.state_dict().values()
-        if not all(bool(part.isfinite().all()) for part in weights):
-            what = "its weights are not finite numbers: the training has diverged"
-            raise UserError(f"{members[-1].checkpoint}: {what}")
     kind = members[0].module.predictor()
     foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)
     if foreign:

@@ -149,6 +149,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda c: config_of(c)["model"].update(backbone="hf-hub:someone/something"),
         r"model\.backbone=hf-hub:someone/something: neither an SMP encoder nor",
     ),
+    "text": (lambda c: c["state_dict"].update(x="y"), r"is no checkpoint of phasewise"),
+    "diverged": (
+        lambda c: next(iter(c["state_dict"].values())).fill_(torch.nan),
+        r"weights are not finite numbers: the training has diverged",
+    ),
     "weights": (lambda c: c["state_dict"].popitem(), r"do not go together \(RuntimeError: .*key"),
     "info": (lambda c: c["phasewise"]["info"].clear(), r"do not go together \(KeyError"),
     "size": (lambda c: c["phasewise"]["info"].update(image_size="x"), r"do not go together"),
