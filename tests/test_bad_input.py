@@ -285,7 +285,7 @@ def command(cache: Path, tmp_path: Path) -> Callable[..., Result]:
                 out += line
             process.send_signal(number)
         try:
-            rest, err = process.communicate(timeout=60)
+            rest, err = process.communicate(timeout=300)
         finally:
             process.kill()
         return Result(process.returncode, out + rest, err)
@@ -417,7 +417,7 @@ def test_a_run_goes_on_when_nobody_reads_on(cache: Path, tmp_path: Path) -> None
     assert process.stdout.readline().startswith("data ")
     process.stdout.close()
     err = process.stderr.read()
-    assert (process.wait(timeout=60), err) == (0, "")
+    assert (process.wait(timeout=300), err) == (0, "")
     record = read_record(tmp_path / "run")
     assert record is not None
     assert (record.status, record.cost["epochs"]) == ("completed", 3)

@@ -70,7 +70,7 @@ def train(folder: Path, *words: str, **environment: str) -> Result:
         env=clean | {"COLUMNS": "110"} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - start

@@ -125,7 +125,7 @@ class TestTheEndOfAStudyEndsItsWorkers:
         self, app: Path, busy: subprocess.Popen[str]
     ) -> None:
         os.killpg(busy.pid, signal.SIGINT)
-        told, errors = busy.communicate(timeout=20)
+        told, errors = busy.communicate(timeout=120)
         assert busy.returncode == 130
         assert errors.startswith("app.py: interrupted; to continue:\npython app.py -m ")
         assert told.count("unfinished") == 3

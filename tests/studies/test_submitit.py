@@ -54,7 +54,7 @@ def test_ctrl_c_empties_the_queue(app: Path) -> None:
     with start(app, *SLURM, "optimizer.lr=1e-2,1e-3", SECONDS_EACH="60") as process:
         assert soon(lambda: list(app.glob("out/*/begun"))), process.communicate()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 130
         assert "interrupted; to continue:" in errors
         assert states(app) == {"100_0": "CANCELLED", "100_1": "CANCELLED"}

@@ -29,7 +29,7 @@ def sweep(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command += [] if any("study.report" in word for word in words) else ["study.report=false"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(
-        command, cwd=app, env=environment, capture_output=True, text=True, check=False, timeout=60
+        command, cwd=app, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
 
 
