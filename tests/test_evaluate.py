@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from common.evaluation.command import main
@@ -190,6 +191,13 @@ def test_mistakes(words: str, told: str, tiny_run: Run, tmp_path: Path, call: Ca
     assert told in err and err.startswith("evaluate.py: ")
     assert "Traceback" not in err
     assert len(err.strip().splitlines()) <= 5
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there(tiny_run: Run, call: Call) -> None:
+    code, _, err = call(f"checkpoint={tiny_run('localization')}", "accelerator=gpu")
+    told = "accelerator=gpu: none here; auto takes what there is"
+    assert (code, err) == (2, f"evaluate.py: {told}\n") or torch.backends.mps.is_available()
 
 
 def test_data_with_other_classes(tiny_run: Run, tmp_path: Path, call: Call) -> None:

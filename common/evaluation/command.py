@@ -82,7 +82,7 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
     output.index(_content(settings, data_words, trained, data, found, bounds, record))
     say(_heading(settings, trained, data, found))
     say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
-    for line in _footing(found, record, folder):
+    for line in _footing(settings, found, record, folder):
         say(line)
 
 
@@ -183,7 +183,7 @@ def _heading(settings: Settings, trained: Restored, data: StoreDataModule, found
     return text + "\n"
 
 
-def _footing(found: Scored, record: Scores | None, folder: Path) -> list[str]:
+def _footing(settings: Settings, found: Scored, record: Scores | None, folder: Path) -> list[str]:
     from common.evaluation.output import FIGURES, INDEX, ITEMS
 
     lines = []
@@ -193,5 +193,5 @@ def _footing(found: Scored, record: Scores | None, folder: Path) -> list[str]:
         other = f"differs from the run's record by up to {distance:.2g} ({name})"
         lines.append(same if distance <= SAME else other)
     written = [INDEX, *([ITEMS] if found.items is not None else [])]
-    written += [f"{FIGURES}/"] if (folder / FIGURES).is_dir() else []
+    written += [f"{FIGURES}/"] * bool(settings.figures)
     return ["", *lines, f"{folder}: {', '.join(written)}"]
