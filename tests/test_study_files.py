@@ -33,7 +33,7 @@ BUDGETS = ("full", "small", "smoke")
 ROWS = {
     "multitask": {
         **{"architecture": 4, "activation": 3, "init_scheme": 3},
-        **{"learning_rate": 4, "dropout": 3, "final": 1},  # a plan has one row of a rerun
+        **{"learning_rate": 4, "dropout": 3, "final": 2},
     },
     "localization": {
         **{"backbone": 4, "loss": 5, "learning_rate": 4, "dropout": 3, "augmentation": 4}
@@ -143,7 +143,10 @@ def test_the_plan_is_the_published_table(plan: Plan, study: str, budget: str) ->
     assert {phase.name: len(phase.candidates) for phase in book.phases} == ROWS[study]
     for phase in book.phases:
         prints = [trial.fingerprint for one in phase.candidates for trial in one.trials]
-        assert len(prints) == len(set(prints)) == len(phase.candidates) * len(phase.seeds)
+        # which configurations a rerun takes is not known yet: its rows stand for the same one
+        known = 1 if phase.kind == "rerun" else len(phase.candidates)
+        assert len(prints) == len(phase.candidates) * len(phase.seeds)
+        assert len(set(prints)) == known * len(phase.seeds)
 
 
 @pytest.mark.parametrize("study", SETTINGS)

@@ -137,7 +137,7 @@ def test_comments_are_wrapped_to_the_width() -> None:
 @pytest.mark.parametrize("words", [words for words, _ in EXAMPLES])
 def test_the_examples_are_accepted(words: str) -> None:
     overrides = [word for word in words.split() if "=" in word]
-    line = CommandLine([*overrides, "hydra/sweeper=basic"], CONF, "config")
+    line = CommandLine(overrides, CONF, "config")
     _, sweep = line.compose(multirun="-m" in words)
     assert sweep == ("-m" in words or words.startswith("study="))
 
