@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint bench setup clean
 
 demo: $(READY)      ## three phases on the embedded shapes, with their report: some four minutes on two cores
 	$(BIN)/python train.py study=demo
@@ -15,6 +15,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
+
+bench: $(READY)     ## all measurements of benchmarks/, as tables and in outputs/benchmarks/*.json
+	for name in startup training study report reid_evaluator; do \
+	    $(BIN)/python benchmarks/$$name.py --json outputs/benchmarks/$$name.json || exit 1; done
 
 setup: $(READY)
 

@@ -15,7 +15,6 @@ import contextlib
 import ctypes
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -25,7 +24,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+import results
+
 VERI = {"queries": 1678, "gallery": 11_579, "channels": 512}
 PER_IDENTITY, CAMERAS = 58, 20
 """Gallery images of one identity and cameras, as in VeRi-776."""
@@ -182,30 +182,19 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(_measure(*json.loads(arguments.one))))
         return
-    import numpy as np
-    import torch
-
-    machine = {
-        "processor": platform.processor() or platform.machine(),
-        "load": os.getloadavg()[0],
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-    }
-    _say(f"One thread; {machine}\n\nVeRi-776's size\n\n{HEADER}")
-    results = []
+    _say(f"One thread; {results.machine()}\n\nVeRi-776's size\n\n{HEADER}")
+    rows = []
     for kind in KINDS:
-        results.append(_run(kind, VERI, 1 if "re-ranked" in kind else arguments.repeats))
-        _say(_row(results[-1]))
+        rows.append(_run(kind, VERI, 1 if "re-ranked" in kind else arguments.repeats))
+        _say(_row(rows[-1]))
     _say(f"\nGrowing galleries\n\n{HEADER}")
     for kind in ("features", "distances"):
         for gallery in GALLERIES:
             if gallery <= arguments.largest:
-                results.append(_fitting(kind, gallery, arguments.seconds))
-                _say(_row(results[-1]))
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine, "results": results}, indent=1))
+                rows.append(_fitting(kind, gallery, arguments.seconds))
+                _say(_row(rows[-1]))
+    results.write(arguments.json, rows=rows)
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

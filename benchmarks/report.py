@@ -10,9 +10,6 @@ processor's seconds tell more than the clock's: they add up over all processes t
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import resource
 import subprocess
 import sys
@@ -21,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+import results
+from results import ROOT
 
 TRIALS = (9, 36, 108, 324, 1000)
 EPOCHS = 30
@@ -93,9 +90,7 @@ def main() -> None:
                 f"{row['page_mb']:8.1f}  {limit}",
                 flush=True,
             )
-    if args.json:
-        machine = {"machine": platform.machine(), "cores": os.cpu_count()}
-        args.json.write_text(json.dumps(machine | {"epochs": EPOCHS, "rows": found}, indent=1))
+    results.write(args.json, epochs=EPOCHS, rows=found)
 
 
 if __name__ == "__main__":

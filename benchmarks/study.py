@@ -10,9 +10,7 @@ paid once. The finished sweep is made of records that are written here.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -21,7 +19,9 @@ import time
 from pathlib import Path
 from statistics import median
 
-ROOT = Path(__file__).parents[1]
+import results
+from results import ROOT
+
 APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
 
 
@@ -43,7 +43,6 @@ def _sweep(folder: Path, out: str, trials: int) -> float:
 
 def _copy_as_finished(folder: Path, trials: int) -> None:
     """Run a sweep of one trial, then write the others' records beside it with a plain copy."""
-    sys.path.insert(0, str(ROOT))
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -101,15 +100,14 @@ def main() -> None:
         _copy_as_finished(folder, args.finished)
         _sweep(folder, "finished", args.finished)  # the first call writes what later ones know
         resume = [_sweep(folder, "finished", args.finished) for _ in range(args.repeats)]
-    results = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_version()}",
+    seconds = {
         "seconds per trial": median(per_trial),
         f"seconds to find {args.finished} trials done": median(resume),
     }
-    for key, value in results.items():
-        print(f"{key:<40} {value if isinstance(value, str) else round(value, 3)}")
-    if args.json is not None:
-        args.json.write_text(json.dumps(results, indent=2) + "\n")
+    print(results.machine())
+    for key, value in seconds.items():
+        print(f"{key:<40} {value:.3f}")
+    results.write(args.json, repeats=args.repeats, seconds=seconds)
 
 
 if __name__ == "__main__":

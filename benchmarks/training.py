@@ -18,32 +18,31 @@ stay meaningful, because the parts alternate; seconds do not.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
+import hydra
+import lightning as L
+import results
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from results import ROOT
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.io import write_jpeg
 
-import hydra  # noqa: E402
-import lightning as L  # noqa: E402
-import torch  # noqa: E402
-from hydra.utils import instantiate  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
-from torch import Tensor  # noqa: E402
-from torch.utils.data import DataLoader, Dataset  # noqa: E402
-from torchvision.io import write_jpeg  # noqa: E402
-
-import common.job  # noqa: E402
-from common.optim import build_optimizer  # noqa: E402
-from common.run import train  # noqa: E402
+import common.job
+from common.optim import build_optimizer
+from common.record import read_record
+from common.resources import device_name
+from common.run import train
 
 TASKS = ("multitask", "segmentation", "reid", "localization")
 STORED = 375
@@ -212,6 +211,8 @@ def measure(task: str, epochs: int, overrides: list[str]) -> dict[str, Any]:
             train(cfg, Path(name) / "run", overrides=words)
         finally:
             common.job.build_callbacks = build
+        record = read_record(Path(name) / "run")
+    assert record is not None
     rows = watch.rows[1:]
     found: dict[str, Any] = {"task": task, "steps": int(rows[0]["steps"])}
     found["bare / end to end"] = median(row["bare step"] / row["training"] for row in rows)
@@ -221,8 +222,15 @@ def measure(task: str, epochs: int, overrides: list[str]) -> dict[str, Any]:
         row["validation"] / (row["training"] * row["steps"]) for row in rows
     )
     found["metrics / validation"] = median(row["metrics"] / row["validation"] for row in rows)
+    found["peak memory MB"] = record.cost["peak_memory_mb"]  # with the second network
     found["bare step ms"] = 1000 * median(row["bare step"] for row in rows)
     return found
+
+
+def _apart(*args: Any) -> dict[str, Any]:
+    """`measure` in a process of its own, so that peaks of memory are the task's."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, *args).result()
 
 
 def main() -> None:
@@ -232,17 +240,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--json", type=Path)
     args, overrides = parser.parse_known_args()
-    results = [measure(task, args.epochs, overrides) for task in args.tasks.split(",")]
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {gpu}, torch {torch.__version__}"
-    print(machine)
-    for key in results[0]:
-        cells = [row[key] for row in results]
+    rows = [_apart(task, args.epochs, overrides) for task in args.tasks.split(",")]
+    device = device_name("auto")
+    print(results.machine(), device)
+    for key in rows[0]:
+        cells = [row[key] for row in rows]
         shown = [f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells]
         print(f"{key:<24}" + "".join(f"{cell:>14}" for cell in shown))
-    if args.json is not None:
-        content = {"machine": machine, "overrides": overrides, "tasks": results}
-        args.json.write_text(json.dumps(content, indent=2) + "\n")
+    results.write(args.json, device=device, overrides=overrides, tasks=rows)
 
 
 if __name__ == "__main__":

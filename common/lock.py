@@ -55,6 +55,17 @@ def locked(directory: str | Path, *, wait: bool) -> Iterator[bool]:
         lock.release()
 
 
+def is_held(directory: str | Path) -> bool:
+    """Whether a process works in a directory; ``True`` where that cannot be told."""
+    path = Path(directory) / LOCK
+    try:
+        if path.exists():
+            FileLock(path).acquire(blocking=False).lock.release()
+    except (Timeout, OSError):
+        return True
+    return False
+
+
 def wait_until_free(directory: str | Path) -> None:
     """Return when no other process holds a run directory."""
     if (Path(directory) / LOCK).exists():

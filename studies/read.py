@@ -7,6 +7,7 @@ from pathlib import Path
 
 from common.errors import Problem, UserError
 from common.history import FILE
+from common.lock import is_held
 from common.record import RECORD
 from studies.journal import JOURNAL, Journal, read_journal
 from studies.rebuild import Run, is_run, rebuild, run_folders
@@ -55,7 +56,9 @@ def _check_place(directory: Path) -> None:
 def _journal(directory: Path, problems: list[Problem]) -> Journal | None:
     plan = read_journal(directory)
     reason = "damaged" if plan is None else unsound_plan(plan)
-    if reason is None:
+    if plan is not None and reason is None:
+        if plan.status == "running" and not is_held(directory):
+            plan.status = "interrupted"  # killed, with no time to say so
         return plan
     if (directory / JOURNAL).exists():
         problems.append(Problem(JOURNAL, f"{reason}; the plan is rebuilt from the runs' records"))

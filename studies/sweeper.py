@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.errors import Problem, UserError, collect, say
 from common.help import refusal as refuse
+from common.lock import LOCK
 from common.record import RunRecord, environment, read_record
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
@@ -35,7 +36,6 @@ from studies.show import plan_text
 from studies.table import trial_labels
 
 RUN_LOG = "run.log"
-LOCK = ".lock"
 HYDRAS_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ def _alone(directory: Path) -> Iterator[None]:
     """
     lock = FileLock(directory / LOCK)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=1)  # a report holds it for a moment, to see whether anybody does
     except Timeout:
         raise UserError(
             f"{directory}: another process is at work on this study; wait for it, or choose "

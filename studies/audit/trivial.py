@@ -38,7 +38,7 @@ POSITIVES = "train/positive_share"
 
 
 def no_better_than_trivial(case: Case) -> Iterator[Finding]:
-    """A result that is no better than a trivial predictor's on the same data."""
+    """A result that a trivial predictor reaches on the same data, or that is hardly above it."""
     for phase in case.compared:
         lines, bad = [], set()
         for one in _completed(case, phase):
@@ -50,11 +50,12 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
             continue
         winner = case.winner(phase)
         chosen = winner is not None and id(phase.candidates[winner]) in bad
+        among = ", the chosen configuration among them" if chosen else ""
         yield Finding(
             "no_better_than_trivial",
             "error" if chosen else "warning",
             f"{of_phase(phase)}{count(len(lines), 'trial')} no better than a predictor that learns "
-            f"nothing{', the chosen configuration among them' if chosen else ''}",
+            f"nothing, or less than {100 * MARGIN:g} % of the way from it to perfection{among}",
             tuple(lines),
             "treat these as failures, not as results; train longer, lower the learning rate, or "
             "weigh the rare classes more (loss)",

@@ -56,6 +56,7 @@ def test_page_shows_its_sections_and_figures(
     chosen = page.locator("#figure_final img").evaluate("one => one.currentSrc")
     shown = page.locator("#figure_final img").get_attribute("src")
     assert (chosen == shown) == (scheme == "light")
+    assert page.locator("nav a").first.is_visible() == (width == 1280), "folded on a phone"
     # every entry of the contents leads somewhere
     links = page.locator("nav a").evaluate_all("all => all.map(one => one.hash.slice(1))")
     assert all(page.locator(f"[id='{link}']").count() == 1 for link in links)

@@ -202,7 +202,7 @@ def test_failures_keep_their_reason(tmp_path: Path) -> None:
     }
     assert failed["lr=0.0001 seed=0"]["reason"] == "the reason why it out_of_memory"
     text = text_of(tmp_path / "report.html")
-    assert "Status of the study: running; 1 of 1 phases are decided." in text
+    assert "Status of the study: interrupted; 1 of 1 phases are decided." in text
     assert "3 of 4 runs did not complete" in text
 
 

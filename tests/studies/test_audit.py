@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.history import Row
+from common.lock import locked
 from common.record import RunRecord
 from studies.audit import RULES, audit
 from studies.journal import JOURNAL, Journal
@@ -58,7 +59,9 @@ def test_nothing_while_a_clean_study_runs(tmp_path: Path) -> None:
         plan.phases[1].winner = plan.phases[1].verdict = None
         plan.phases.pop()
 
-    assert replan(tmp_path, halt) == []
+    with locked(tmp_path, wait=False):
+        assert replan(tmp_path, halt) == []
+    assert rules(audit(read_study(tmp_path))) == ["never_finished"], "killed: none are to come"
 
 
 # A: multi-task study
@@ -163,7 +166,8 @@ def test_phases_to_come_start_from_nothing_yet(tmp_path: Path) -> None:
         plan.phases[1].candidates[0].trials = []
         plan.phases.pop()
 
-    assert replan(tmp_path, pending) == []
+    with locked(tmp_path, wait=False):
+        assert replan(tmp_path, pending) == []
 
 
 def test_final_configuration_that_no_phase_chose(tmp_path: Path) -> None:
