@@ -11,9 +11,11 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from common.errors import RunFailedError, UserError, say
+from common.project import ROOT
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
@@ -52,9 +54,20 @@ def run_script(
         if _out_of_memory(error):
             _exit(name, 1, "out of memory: a smaller batch size needs less")
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
-        hint = "" if isinstance(error, RunFailedError) else f"\n{FULL_ERROR}=1 shows where"
+        hint = "" if isinstance(error, RunFailedError) else f"\n{_place(error)}"
         _exit(name, 1, f"{what}{error}{hint}")
     sys.exit(0)
+
+
+def _place(error: Exception) -> str:
+    """Where an error that nobody foresaw came up: one that does not come back is known by that."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [it for it in frames if Path(it.filename).is_relative_to(ROOT)]
+    ours = [it for it in ours if "site-packages" not in it.filename]
+    places = [ours[-1], frames[-1]] if ours else [frames[-1]]
+    lines = dict.fromkeys(f"{it.filename}, line {it.lineno}, in {it.name}" for it in places)
+    hint = f"{FULL_ERROR}=1 shows all of the way there"
+    return "\n".join([*(f"at {line}" for line in lines), hint])
 
 
 def _exit(name: str, code: int, message: str) -> NoReturn:
