@@ -210,7 +210,10 @@ def _check_layout(root: Path) -> None:
         f"data.root={root} has no {IMAGES if missing else f'{ANNOTATIONS} and no {MASKS}'}.",
         f"Looked for: {looked_for}. Folders there: {folder_names(root)}.",
     ]
-    lines += [f"That layout is in data.root={found}" for found in find_layouts(root)[:3] if missing]
+    found = find_layouts(root)[:3] if missing else []
+    lines += [f"That layout is in data.root={layout}" for layout in found] or [
+        f"Move or link the images to {IMAGES}, their XML files to {ANNOTATIONS}, masks to {MASKS}."
+    ]
     raise UserError("\n".join(lines))
 
 

@@ -211,6 +211,7 @@ def test_a_wrong_root_is_told_with_the_right_one(
     assert lines[2] == f"That layout is in data.root={voc.root}"
     lines = told(voc_config(voc.root / "Annotations"), tmp_path / "below")
     assert "has no JPEGImages" in lines[0]
+    assert lines[2].startswith("Move or link the images to JPEGImages, their XML files to Annot")
     for root in (voc.image("val-0"), tmp_path / "nowhere"):
         with pytest.raises(UserError, match=r"data.root=.*: no such folder"):
             voc_config(root)
