@@ -171,6 +171,11 @@ def _refuse_mixtures(
     if not study.phases:
         if config.budget != "full":
             raise refuse([Problem(f"budget={config.budget}", "is for study=NAME")])
+        if not words:
+            raise UserError(
+                "there is nothing to compare: after -m stand keys with several values, e.g. "
+                "optimizer.lr=3e-4,1e-3"
+            )
         return
     problems = []
     for word in words:

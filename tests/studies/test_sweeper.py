@@ -124,6 +124,13 @@ def test_a_bad_value_in_the_last_trial_is_refused_before_the_first(app: Path) ->
     assert not (app / "out").exists()
 
 
+def test_nothing_to_compare_is_refused(app: Path) -> None:
+    done = sweep(app)
+    assert (done.returncode, "there is nothing to compare" in done.stderr) == (2, True)
+    assert len(done.stderr.splitlines()) == 1
+    assert not (app / "out").exists()
+
+
 def test_a_key_of_one_choice_only_is_refused(app: Path) -> None:
     done = sweep(app, "optimizer=sgd,adam", "optimizer.momentum=0.5,0.9")
     assert done.returncode == 2
