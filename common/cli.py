@@ -18,6 +18,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -33,6 +34,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from common.command_line import CommandLine, one_line
+from common.completion import completing
 from common.elsewhere import run_elsewhere
 from common.errors import Problem, RunFailedError, UserError, say
 from common.help import ADVICE, help_text, refusal
@@ -169,7 +171,9 @@ def _run(job: Job, config_name: str) -> None:
     if args.help:
         return
     job.__module__ = Path(sys.argv[0]).stem  # what Hydra calls the job
-    hydra.main(version_base=HYDRA_VERSION, config_path=str(config_dir), config_name=name)(job)()
+    answer = completing(args.overrides) if args.shell_completion else nullcontext()
+    with answer:
+        hydra.main(version_base=HYDRA_VERSION, config_path=str(config_dir), config_name=name)(job)()
     if job.error is not None:
         raise job.error
 

@@ -31,6 +31,7 @@ def main() -> None:
         print(f"on_slurm.py: {reason}", file=sys.stderr)
         sys.exit(2)
     os.environ |= checks.ALONE
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # `&` of a shell has it ignored
     with tempfile.TemporaryDirectory(prefix="on_slurm.") as name:
         place = Path(name)
         folders = {it: place / it for it in ("node", "toys", "real", "a", "b", "c", "d", "e", "f")}
