@@ -48,13 +48,21 @@ def completed(config: Mapping[str, Any]) -> dict[str, Any]:
 
     A config of a task or of data that are not there is returned as it is.
     """
-    choice = data_choice(config)
-    if choice is None:
+    task, choice = config["task"]["name"], data_choice(config)
+    if not any(file.stem == task for file in (CONF / "task").glob("*.yaml")):
         return dict(config)
-    defaults, _ = composed([f"task={config['task']['name']}", f"data={choice}"])
+    defaults, _ = composed([f"task={task}", *([] if choice is None else [f"data={choice}"])])
     found = deepcopy(dict(config))
+    if choice is None and not _same_class(defaults.get("data"), found.get("data")):
+        return found
     for section, values in defaults.items():
         own = found.setdefault(section, values)
         if isinstance(own, dict) and isinstance(values, dict) and section not in ONE_OF_SEVERAL:
             found[section] = values | own
     return found
+
+
+def _same_class(one: Any, other: Any) -> bool:
+    """Whether two data sections are of one class: a task's file may hold its only data set."""
+    sections = isinstance(one, dict) and isinstance(other, dict)
+    return sections and one.get("_target_") == other.get("_target_")
