@@ -9,7 +9,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,19 @@ PLACE = re.compile(r"`([\w/]+\.(?:py|yaml)):(\w+)`")
 
 SHARED = ("common", "conf", "hydra_plugins", "reporting", "studies")
 SCRIPTS = ("train.py", "evaluate.py", "report.py")
+END = "exit code"
+COMMANDS = f"""
+import os, runpy, sys
+import common.job, common.restore
+for words in map(str.split, sys.stdin):
+    if not (child := os.fork()):
+        sys.argv = words
+        sys.exit(runpy.run_path(words[0], run_name="__main__"))
+    status = os.waitpid(child, 0)[1]
+    print("{END}", os.waitstatus_to_exitcode(status), sep="\\n", flush=True)
+"""
+"""Runs the scripts that are named on its input as ``python`` would, each in a process."""
+
 TINY = (
     "data.image_size=32",
     "data.batch_size=4",
@@ -77,13 +91,28 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def call(project: Path, *words: str) -> str:
-    """What a command prints; it must succeed."""
-    done = subprocess.run(
-        [sys.executable, *words], cwd=project, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def call(project: Path) -> Iterator[Callable[..., str]]:
+    """What a command prints; it must succeed. What takes long to import is imported once."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMANDS],
+        cwd=project,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as server:
+
+        def answer(*words: str) -> str:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            print(*words, file=server.stdin, flush=True)
+            lines = list(takewhile(lambda line: not line.startswith(END), server.stdout))
+            lines.append(server.stdout.readline())
+            assert lines.pop() == "0\n", "".join(lines)
+            return "".join(lines)
+
+        yield answer
 
 
 def test_the_fifth_task_is_one_folder_and_one_file() -> None:
@@ -96,8 +125,10 @@ def test_the_fifth_task_is_one_folder_and_one_file() -> None:
     assert len(files) == len(ours) + 2  # and the reader, with its config
 
 
-def test_the_fifth_task_trains_sweeps_and_is_evaluated(project: Path) -> None:
-    call(project, "train.py", *DRAWN, "hydra.run.dir=run")
+def test_the_fifth_task_trains_sweeps_and_is_evaluated(
+    project: Path, call: Callable[..., str]
+) -> None:
+    call("train.py", *DRAWN, "hydra.run.dir=run")
     record = record_of(project / "run")
     assert record.status == "completed"
     assert record.task == "classification"
@@ -110,13 +141,13 @@ def test_the_fifth_task_trains_sweeps_and_is_evaluated(project: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
     del content["phasewise"]["config"]["data"]["refit"]
     torch.save(content, checkpoint)
-    told = call(project, "evaluate.py", "checkpoint=run", "figures=0")
+    told = call("evaluate.py", "checkpoint=run", "figures=0")
     assert "equal to the run's record to 1e-06" in told
     found = json.loads((project / "run/evaluation/test/evaluation.json").read_text())
     assert found["figures"]["test/accuracy"]["value"] == record.test["test/accuracy"]
 
     values = "model.dropout_rate=0.0,0.5"
-    call(project, "train.py", "-m", *DRAWN, values, "figures.images=0", "hydra.sweep.dir=sweep")
+    call("train.py", "-m", *DRAWN, values, "figures.images=0", "hydra.sweep.dir=sweep")
     with (project / "sweep/sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["model.dropout_rate"] for row in rows) == ["0.0", "0.5"]
@@ -124,7 +155,7 @@ def test_the_fifth_task_trains_sweeps_and_is_evaluated(project: Path) -> None:
     assert "most_frequent" in (project / "sweep/report.html").read_text(encoding="utf-8")
 
 
-def test_the_reader_and_the_head_train(project: Path) -> None:
+def test_the_reader_and_the_head_train(project: Path, call: Callable[..., str]) -> None:
     data = project / "yolo"
     for folder in ("images", "labels"):
         (data / folder).mkdir(parents=True)
@@ -134,7 +165,6 @@ def test_the_reader_and_the_head_train(project: Path) -> None:
     (data / "labels/00.txt").write_text("3 0.5 0.5\n")
     (data / "labels/01.txt").unlink()
     call(
-        project,
         "train.py",
         "task=localization",
         "data=yolo",
