@@ -52,9 +52,9 @@ def commands() -> list[Command]:
     ]
 
 
-def example(page: str) -> str:
-    """The one YAML block of a page, a study."""
-    (text,) = (t for kind, t in _BLOCK.findall((ROOT / page).read_text()) if kind == "yaml")
+def example(page: str, language: str = "yaml") -> str:
+    """The one block of a page in a language; in YAML it is a study."""
+    (text,) = (t for kind, t in _BLOCK.findall((ROOT / page).read_text()) if kind == language)
     return str(text)
 
 
