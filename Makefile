@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench setup clean
+.PHONY: demo test lint bench docs setup clean
 
 demo: $(READY)      ## three phases on the embedded shapes, with their report: some four minutes on two cores
 	$(BIN)/python train.py study=demo
@@ -19,6 +19,9 @@ lint: $(READY)
 bench: $(READY)     ## all measurements of benchmarks/, as tables and in outputs/benchmarks/*.json
 	for name in startup training study report reid_evaluator; do \
 	    $(BIN)/python benchmarks/$$name.py --json outputs/benchmarks/$$name.json || exit 1; done
+
+docs: $(READY)      ## docs/config.md, from conf/ and the schemas
+	$(BIN)/python -m docs.config > docs/.config.md && mv docs/.config.md docs/config.md
 
 setup: $(READY)
 

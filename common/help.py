@@ -142,8 +142,10 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
                 lines = (text.partition(": ") for text in context["texts"].split("\n"))
                 problems += [Problem(name, reason) for name, _, reason in lines]
             case "literal_error":
-                options = re.findall(r"'([^']*)'|\b(True|False|None)\b", context["expected"])
-                names = [name or constant.lower() for name, constant in options]
+                options = re.findall(r"'([^']*)'|\b(True|False|None|\d+)\b", context["expected"])
+                names = [
+                    name or constant.lower().replace("none", "null") for name, constant in options
+                ]
                 problems.append(Problem(typed, not_one_of(value, names)))
             case "extra_forbidden":
                 problems.append(no_such_key(key, [name for name in flatten(data) if name != key]))

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.utils import get_class
 from omegaconf import DictConfig
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from common.cli import CommandLine
 from common.help import (
@@ -22,6 +22,7 @@ from common.help import (
     key_comments,
     nearest_key,
     no_such_key,
+    problems_of,
     show,
 )
 
@@ -160,6 +161,16 @@ def test_the_examples_are_accepted(words: str) -> None:
 )
 def test_nearest_key(key: str, near: str | None) -> None:
     assert nearest_key(key, key_comments(CONF, DEFAULTS)) == near
+
+
+def test_numbers_are_allowed_values_as_well() -> None:
+    class Model(BaseModel):
+        stride: Literal[8, 16, None]
+
+    with pytest.raises(ValidationError) as wrong:
+        Model.model_validate({"stride": 4})
+    (problem,) = problems_of(wrong.value, {"stride": 4})
+    assert str(problem) == "stride=4: not one of 8, 16, null"
 
 
 def test_a_key_without_a_near_one_is_answered_with_its_section() -> None:
