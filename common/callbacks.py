@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from common.checkpoints import BEST, FOLDER, LAST
 from common.errors import DivergedError
 from common.history import History
+from common.module import TaskModule
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,10 @@ class EpochLog(Callback):
         """Lightning keeps old values for epochs without validation; they are not this epoch's."""
         self._validated = True
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, module: TaskModule) -> None:  # type: ignore[override]
         """Add the epoch to the history."""
         now = time.perf_counter()
+        module.log_noted()
         self._train_seconds += (self._validation_start or now) - self._start
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,
@@ -80,7 +82,7 @@ class EpochLog(Callback):
                 row[name] = float(value)
         if trainer.is_global_zero:
             self.history.append(row)
-            log.info(self._line(row, trainer.max_epochs, getattr(module, "headline", ())))
+            log.info(self._line(row, trainer.max_epochs, module.headline))
         for logger in trainer.loggers:
             logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
         for name in ("train/loss", "val/loss"):

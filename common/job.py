@@ -41,6 +41,7 @@ from common.resources import (
     reset_peak_memory,
 )
 from common.sampling import InParts
+from common.trackers import log_picture, start_trackers
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ class Job:
         reset_peak_memory()
         with only_our_words():
             self.trainer = self._trainer()  # first: it knows devices and trackers
+            start_trackers(self.trainer.loggers, self.config)
         data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
         data.parts = self.parts
         return data
@@ -316,6 +318,7 @@ class Job:
         folder.mkdir(exist_ok=True)
         for name, figure in figures.items():
             figure.savefig(folder / f"{name}.png")
+            log_picture(self.trainer.loggers, folder / f"{name}.png")
             for board in boards:
                 board.experiment.add_figure(name, figure, self.trainer.global_step)
 

@@ -6,16 +6,15 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch.nn.functional import interpolate
 
-from common.errors import UserError
 from common.module import Embedding
+from common.trackers import build_tracker, flat, log_summary
 
 SPRITE = 48
 """Side of the pictures in TensorBoard's projector, in pixels."""
@@ -26,6 +25,7 @@ CLOSING_SECONDS = 3.0
 # Advice that is meant for other loaders: here they yield indices, and epochs are logged, not steps.
 _NOT_FOR_US = (
     r".*does not have many workers.*",
+    r".*`srun` command is available.*",  # on a cluster's login node, where studies are started
     r".*smaller than the logging interval.*",
     r".*exists and is not empty.*",
     r".*Trying to infer the `batch_size`.*",
@@ -88,13 +88,7 @@ def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:
     loggers: list[Logger] = [_TensorBoard(directory, name="", version="")]
     if name == "none":
         return loggers
-    package = {"wandb": "wandb", "mlflow": "mlflow"}[name]
-    if find_spec(package) is None:
-        raise UserError(f"logger={name}: not installed; pip install '.[{name}]', or logger=none")
-    if name == "wandb":
-        return [*loggers, WandbLogger(project=f"phasewise-{task}", save_dir=directory)]
-    uri = f"file:{directory / 'mlruns'}"
-    return [*loggers, MLFlowLogger(f"phasewise-{task}", tracking_uri=uri)]
+    return [*loggers, build_tracker(name, task, directory)]
 
 
 def close_loggers(loggers: list[Logger], status: str) -> None:
@@ -102,16 +96,22 @@ def close_loggers(loggers: list[Logger], status: str) -> None:
     for logger in loggers:
         logger.finalize(status)
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+            import wandb
+
+            wandb.finish()  # `logger.experiment` would try once more to begin
 
 
 def log_hyperparameters(
     loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
 ) -> None:
-    """Enter a run into TensorBoard's HParams tab, which wants the same keys from every run."""
+    """Enter a completed run into TensorBoard's HParams tab, which wants the same keys from all.
+
+    A tracker was told the config when the run began.
+    """
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(dict(_flat(config)), dict(metrics))
+            logger.log_hyperparams(dict(flat(config)), dict(metrics))
+    log_summary(loggers, metrics)
 
 
 def log_embedding(board: TensorBoardLogger, embedding: Embedding) -> None:
@@ -119,11 +119,3 @@ def log_embedding(board: TensorBoardLogger, embedding: Embedding) -> None:
     pictures = interpolate(embedding.images.float() / 255, size=SPRITE, mode="area")
     labels = [str(label) for label in embedding.labels]
     board.experiment.add_embedding(embedding.features, labels, pictures, tag="validation")
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)

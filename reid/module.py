@@ -97,10 +97,7 @@ class ReidModule(TaskModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One batch; says how many images another one of their identity can be compared with."""
-        share = positive_share(batch["label"])
-        size = len(batch["index"])
-        options = {"on_step": False, "on_epoch": True, "sync_dist": True, "batch_size": size}
-        self.log("train/positive_share", share, **options)  # type: ignore[arg-type]
+        self.note({"train/positive_share": positive_share(batch["label"])}, len(batch["index"]))
         return super().training_step(batch, batch_idx)
 
     def features(self, images: Tensor) -> Tensor:

@@ -51,7 +51,9 @@ def main() -> None:
 
 
 def _scancel(directory: Path) -> None:
-    subprocess.run(["scancel", _job_of(directory)], check=True)
+    job = _environment(directory)
+    words = ["scancel", f"{job['SLURM_ARRAY_JOB_ID']}_{job['SLURM_ARRAY_TASK_ID']}"]
+    subprocess.run(words, check=True)
 
 
 def _queue() -> dict[str, str]:
@@ -61,21 +63,20 @@ def _queue() -> dict[str, str]:
     return dict(line.split() for line in told.splitlines())
 
 
-def _job_of(directory: Path) -> str:
-    """The job that works in a run's directory, by the environment of its process."""
-    environment = Path(f"/proc/{checks.holder(directory)}/environ").read_text().split("\0")
-    found = dict(it.partition("=")[::2] for it in environment if it)
-    return f"{found['SLURM_ARRAY_JOB_ID']}_{found['SLURM_ARRAY_TASK_ID']}"
+def _environment(directory: Path) -> dict[str, str]:
+    """Of the process that works in a run's directory: SLURM tells it which job it is."""
+    words = Path(f"/proc/{checks.holder(directory)}/environ").read_text().split("\0")
+    return dict(it.partition("=")[::2] for it in words if it)
 
 
 def a_training_is_preempted(folder: Path) -> str:
     """SLURM's warning before it stops a job; submitit puts the job back into the queue."""
     out = folder / "preempted"
-    with checks.train(out, *LAUNCHER) as process:
+    with checks.train(out, *LAUNCHER, "hydra.launcher.max_num_timeout=3") as process:
         assert soon(lambda: checks.busy(out), 120), process.communicate()
         victim = checks.busy(out)[0]
-        job = _job_of(victim)
-        subprocess.run(["scancel", "--signal=USR2", job], check=True)
+        job = _environment(victim)["SLURM_JOB_ID"]
+        os.kill(checks.holder(victim), signal.SIGUSR2)  # what `sbatch --signal=USR2@120` does
         told, errors = process.communicate()
     assert process.returncode == 0, told + errors
     checks.compare(folder / "here", out)

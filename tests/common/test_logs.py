@@ -4,14 +4,11 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from common import logs
-from common.errors import UserError
 from common.logs import build_loggers, log_hyperparameters, log_traceback, only_our_words
 
 
@@ -48,37 +45,6 @@ def test_a_traceback_goes_into_run_log_only(
     assert "deep_inside" in text
     assert "ValueError: seven is no shape" in text
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
-def test_a_tracker_that_is_not_installed(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logs, "find_spec", lambda package: None)
-    with pytest.raises(UserError, match=f"logger={name}: not installed") as caught:
-        build_loggers(name, "multitask", tmp_path)
-    assert f".[{name}]" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_tracker_that_is_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its logger is made with the run's directory; the packages themselves need not be here."""
-    made: dict[str, dict[str, Any]] = {}
-    monkeypatch.setattr(logs, "find_spec", lambda package: object())
-
-    def wandb(**given: Any) -> None:
-        made["wandb"] = given
-
-    def mlflow(name: str, **given: Any) -> None:
-        made["mlflow"] = {"name": name, **given}
-
-    monkeypatch.setattr(logs, "WandbLogger", wandb)
-    monkeypatch.setattr(logs, "MLFlowLogger", mlflow)
-    for name in ("wandb", "mlflow"):
-        assert len(build_loggers(name, "multitask", tmp_path)) == 2
-    assert made["wandb"] == {"project": "phasewise-multitask", "save_dir": tmp_path}
-    uri = f"file:{tmp_path / 'mlruns'}"
-    assert made["mlflow"] == {"name": "phasewise-multitask", "tracking_uri": uri}
 
 
 def _events(directory: Path) -> EventAccumulator:
@@ -133,23 +99,3 @@ def test_levels_come_back_after_an_error() -> None:
     with pytest.raises(ValueError, match="x"), only_our_words():
         raise ValueError("x")
     assert lightning.level == level
-
-
-def test_a_run_of_wandb_ends_with_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else the next one in this process would go on with it."""
-    said: list[str] = []
-
-    class Wandb:  # the package need not be here
-        def __init__(self) -> None:
-            self.experiment = self
-
-        def finalize(self, status: str) -> None:
-            said.append(status)
-
-        def finish(self) -> None:
-            said.append("finish")
-
-    monkeypatch.setattr(logs, "WandbLogger", Wandb)
-    loggers: list[Any] = [Wandb()]
-    logs.close_loggers(loggers, "failed")
-    assert said == ["failed", "finish"]

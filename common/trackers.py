@@ -1,0 +1,99 @@
+"""Trackers beside TensorBoard: Weights & Biases and MLflow, imported only if one is chosen."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
+
+from common.errors import UserError
+
+ADVICE = {
+    "wandb": "`wandb login` once, or WANDB_MODE=offline keeps it on this machine",
+    "mlflow": "MLFLOW_TRACKING_URI names a server or database; without it the run has its own",
+}
+
+TITLE = 128
+"""Most characters of a run's name in Weights & Biases."""
+
+
+def build_tracker(name: str, task: str, directory: Path) -> Logger:
+    """The tracker ``wandb`` or ``mlflow``; what it writes here lies in ``directory``.
+
+    MLflow gets a database of the run's own unless MLFLOW_TRACKING_URI names another: several
+    processes cannot share one on a file system of a cluster.
+
+    Raises:
+        UserError: its package is not installed.
+    """
+    if find_spec(name) is None:
+        raise UserError(f"logger={name}: not installed; pip install '.[{name}]', or logger=none")
+    project, title = f"phasewise-{task}", "/".join(directory.absolute().parts[-2:])[-TITLE:]
+    if name == "wandb":
+        import wandb
+
+        quiet = wandb.Settings(quiet=True)  # else it repeats the figures at the end
+        return WandbLogger(title, save_dir=directory, project=project, settings=quiet)
+    import mlflow  # noqa: F401  sets its logger's level
+
+    for talker in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # of tables that it creates
+        logging.getLogger(talker).setLevel(logging.ERROR)
+    place = directory.absolute()
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    own = None if uri else str(place / "mlartifacts")
+    return MLFlowLogger(
+        project, title, tracking_uri=uri or f"sqlite:///{place}/mlflow.db", artifact_location=own
+    )
+
+
+def start_trackers(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
+    """Tell trackers the config, so that also a run that fails can be found by it.
+
+    Args:
+        loggers: of a run, among them at most one tracker.
+        config: plain containers; MLflow gets it flat, by the keys of the command line.
+
+    Raises:
+        UserError: the tracker cannot be reached, or does not know who this is.
+    """
+    for logger in loggers:
+        if not isinstance(logger, WandbLogger | MLFlowLogger):
+            continue
+        name = "wandb" if isinstance(logger, WandbLogger) else "mlflow"
+        try:
+            logger.log_hyperparams(dict(config if name == "wandb" else flat(config)))
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0].rstrip(".")
+            raise UserError(f"logger={name}: {reason}; {ADVICE[name]}") from error
+
+
+def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, float]) -> None:
+    """Add figures of the whole run, which are no curve."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(dict(metrics))
+        elif isinstance(logger, MLFlowLogger):
+            logger.log_metrics(metrics)
+
+
+def log_picture(loggers: Sequence[Logger], picture: Path) -> None:
+    """Add a figure that was drawn, a PNG file."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(f"figures/{picture.stem}", [str(picture)])
+        elif isinstance(logger, MLFlowLogger):
+            logger.experiment.log_artifact(logger.run_id, str(picture), "figures")
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys with numbers and, for all else, texts."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, bool | int | float) else str(value)
