@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from types import FrameType
 
 from omegaconf import DictConfig
 
@@ -31,6 +32,7 @@ def run_elsewhere(
             would end the launcher, becomes a RuntimeError with its words.
     """
     _end_with_parent()
+    _warned_once()
     try:
         with (
             (directory / CONSOLE).open("a") as console,
@@ -60,6 +62,23 @@ def _diverted(descriptor: int, target: int) -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(kept, descriptor)
         os.close(kept)
+
+
+def _warned_once() -> None:
+    """Hear SLURM's warning that it will stop the job, which may come twice, only once.
+
+    submitit answers it by putting the job back into the queue; a second one in the middle of that
+    would end the job instead.
+    """
+    answer = signal.getsignal(signal.SIGUSR2)
+    if not callable(answer):
+        return
+
+    def once(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        answer(number, frame)
+
+    signal.signal(signal.SIGUSR2, once)
 
 
 @cache  # once in a process, which may run many trials
