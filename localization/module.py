@@ -91,6 +91,7 @@ class LocalizationModule(TaskModule):
 
     def on_train_epoch_start(self) -> None:
         """The first epochs may train the head alone."""
+        super().on_train_epoch_start()
         self.network.freeze_backbone(
             self.current_epoch < self.config["finetuning"]["freeze_epochs"]
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from common.evaluation.command import run as evaluate
 from common.history import read_history
 from tests.conftest import ROOT, TINY
 from tests.localization.conftest import TINY_ANIMALS
@@ -49,6 +50,15 @@ def test_two_devices_share_the_work_also_where_a_shard_is_empty(
     assert row["step"] == steps
     assert done.stdout.count("epoch 1/1") == 1
     assert "Warning" not in done.stderr
+    for split in ("val", "test"):  # one process finds the same, in five images and in one
+        evaluate([f"checkpoint={tmp_path}", f"split={split}", "resamples=0", "figures=0"])
+        content = json.loads((tmp_path / "evaluation" / split / "evaluation.json").read_text())
+        known = record["test" if split == "test" else "best"]
+        # losses that are normalised over a batch are others when the batches are
+        names = [name for name in known if "/loss" not in name and name.startswith(split)]
+        found = {name: content["figures"][name]["value"] for name in names}
+        assert found == pytest.approx({name: known[name] for name in names}, abs=1e-6)
+        assert f"{split}/{metric}" in found
 
 
 def test_a_sweep_over_two_devices_exists_once(tmp_path: Path) -> None:
