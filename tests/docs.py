@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -37,7 +36,7 @@ MINE = (
     "trainer.max_epochs=2",
     "study.phases.learning_rate.halving.epochs=1",
     "study.phases.longer.rerun.overrides='trainer.max_epochs=3'",
-    "study.seeds=[0,1]",
+    "study.seeds=[0]",
 )
 """For the README's study, whose phases have epochs of their own."""
 
@@ -165,8 +164,8 @@ def _run(clone: Path, command: Command) -> str:
     assert process.stdout is not None
     if "--watch" in words:  # which has no end
         first = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        return "" if process.wait() == 130 and "report.html" in first else first
+        process.terminate()  # Ctrl-C means nothing to what a shell has started with &
+        return "" if process.wait() == 143 and "report.html" in first else first
     said = process.stdout.read()
     lines = "\n".join(["", *said.splitlines()[-15:]]).replace("\n", "\n              ")
     return f"exit code {process.returncode}{lines}" if process.wait() else ""
