@@ -12,7 +12,12 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 RAY = {
-    "init": {"log_to_driver": False, "logging_level": "error", "include_dashboard": False},
+    "init": {
+        "log_to_driver": False,
+        "logging_level": "error",
+        "include_dashboard": False,
+        "object_store_memory": None,  # the plugin's own value keeps it out of running clusters
+    },
     "remote": {"max_retries": 0},  # a trial whose worker died is repeated by the study
 }
 

@@ -65,9 +65,9 @@ def same_trainings(folder: Path, launcher: Words) -> str:
     )
 
 
-def a_training_is_killed(folder: Path, launcher: Words) -> str:
+def a_training_is_killed(folder: Path, launcher: Words, name: str = "killed") -> str:
     """``kill -9`` of one of two trainings; needs the table of `same_trainings`."""
-    out = folder / "killed"
+    out = folder / name
     with train(out, *launcher) as process:
         assert soon(lambda: busy(out), 120), process.communicate()
         victim = busy(out)[0]
