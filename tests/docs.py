@@ -41,7 +41,10 @@ MINE = (
 """For the README's study, whose phases have epochs of their own."""
 
 FOLDERS = ("FOLDER", "photos", "queries", "cameras")
-STUDIES = ("outputs/studies/reid", "outputs/beads_256", "outputs/beads_512")
+STUDIES = (
+    *("outputs/studies/reid", "outputs/beads_256", "outputs/beads_512"),
+    *("outputs/STUDY", "STUDY", "DIR"),
+)
 """What the pages call folders of images, and studies; a copy of the demo stands for these."""
 
 RUN = ("train.py", "evaluate.py", "predict.py", "export.py", "report.py", "use.py")
@@ -127,7 +130,7 @@ def _skipped(command: Command) -> str | None:
 
 def shrunk(words: list[str]) -> list[str]:
     """Words of ``train.py`` with those that make the training a matter of seconds."""
-    if {"--help", "--cfg", "study.dry_run=true"} & set(words):
+    if {"--help", "--cfg"} & set(words):
         return words
     real = value(words, "data") is not None
     own = value(words, "model.backbone") or value(words, "model.architecture")
@@ -148,10 +151,13 @@ def _run(clone: Path, command: Command) -> str:
     if "data.root=PATH" in words:
         path = f"data.root={SETS[value(words, 'data') or '']}"
         words = [path if word == "data.root=PATH" else word for word in words]
+        if command.script == "evaluate.py":
+            words.append("split=val")  # the heads of pets have no test list
     if command.script == "train.py":
         words = shrunk(words)
+    named = {word.rpartition("=")[2] for word in words}
     for name in STUDIES:
-        if name in words and not (clone / name).exists():
+        if name in named and not (clone / name).exists():
             shutil.copytree(clone / "outputs" / "studies" / "demo-full", clone / name)
     process = subprocess.Popen(
         [sys.executable, command.script, *words],
