@@ -93,6 +93,25 @@ def checkpoint(value: str | None) -> str | None:
 
 Flag = Annotated[bool, told("must be true or false")]
 Text = Annotated[str, Field(min_length=1), told("must be a text")]
+
+
+def _several(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
+        return [text]
+    parts, found = text[1:-1].split(","), []
+    while parts:
+        names = [",".join(parts[:end]).strip() for end in range(len(parts), 0, -1)]
+        name = next((name for name in names if name and Path(name).exists()), names[-1])
+        found.append(name)
+        del parts[: name.count(",") + 1]
+    return found
+
+
+Paths = Annotated[list[Text], Field(min_length=1), BeforeValidator(_several)]
+"""A path, or ``[a,b,c]`` where that is no file's name; those of trials have commas themselves."""
+
 Whole = Annotated[int, Field(ge=0), told("must be a whole number >= 0")]
 Count = Annotated[int, Field(ge=1), told("must be a whole number >= 1")]
 CountOrNull = Annotated[int | None, Field(ge=1), told("must be a whole number >= 1 or null")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -106,6 +107,24 @@ def test_the_script_itself(tiny_run: Run, tmp_path: Path, cache: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert index(tmp_path / "out")["bootstrap"] is None
     assert not (tmp_path / "out" / "figures").exists()
+
+
+def test_several_runs_and_their_mean(tiny_run: Run, tmp_path: Path, call: Call) -> None:
+    runs = [tmp_path / name for name in ("lr=1,seed=0", "lr=1,seed=1")]
+    for run in runs:
+        shutil.copytree(tiny_run("localization"), run)
+    named = f"checkpoint=[{runs[0]},{runs[1]}]"
+    code, out, err = call(named, "resamples=50", "figures=0")
+    assert code == 0, err
+    whole = out.partition("mean of 2 runs; intervals over runs and items together")[2]
+    one = index(runs[0] / "evaluation" / "test")["figures"]["test/IoU"]
+    row = next(line.split() for line in whole.splitlines() if line.startswith("test/IoU"))
+    assert row[1] == f"{one['value']:.4f}"
+    assert row[2] == f"{one['low']:.4f}..{one['high']:.4f}"  # equal runs add nothing
+    samples = np.loadtxt(runs[1] / "evaluation/test/resamples.csv", delimiter=",", skiprows=1)
+    assert samples.shape[0] == 50
+    code, _, err = call(named, f"output={tmp_path}")
+    assert code == 2 and "output" in err and "is for one checkpoint" in err
 
 
 def test_help(call: Call) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,18 +21,16 @@ class Interval(NamedTuple):
     high: float
 
 
-def intervals(items: Items, *, resamples: int, confidence: float, seed: int) -> dict[str, Interval]:
-    """Percentile intervals of the figures of a split, by name.
+def resampled(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
+    """The figures of a split in resamples of its items, by name; NaN where one is undefined.
 
     Items are drawn with replacement, as many as there are, and the figures computed anew (Efron &
-    Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3). Resamples in which a figure
-    is undefined do not count for it; a figure that always is has no interval.
+    Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3).
 
     Args:
         items: at least one.
         resamples: how often.
-        confidence: of the intervals.
-        seed: the same seed draws the same resamples.
+        seed: the same seed draws the same resamples of as many items, whatever their scores.
     """
     generator, count = np.random.default_rng(seed), len(items.rows)
     found: dict[str, list[Floats]] = {}
@@ -42,12 +41,41 @@ def intervals(items: Items, *, resamples: int, confidence: float, seed: int) -> 
             for name, values in items.figures(weights).items():
                 found.setdefault(name, []).append(values)
             bar.update(size)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def intervals(samples: Mapping[str, Floats], confidence: float) -> dict[str, Interval]:
+    """Percentile intervals by name.
+
+    Resamples in which a figure is undefined do not count for it; a figure that always is has none.
+    """
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    result = {}
-    for name, parts in found.items():
-        values = np.concatenate(parts)
-        values = values[~np.isnan(values)]
-        if len(values):
-            low, high = np.quantile(values, tails)
-            result[name] = Interval(float(low), float(high))
-    return result
+    defined = {name: values[~np.isnan(values)] for name, values in samples.items()}
+    return {
+        name: Interval(*map(float, np.quantile(values, tails)))
+        for name, values in defined.items()
+        if len(values)
+    }
+
+
+def over_runs(runs: Sequence[Mapping[str, Floats]], seed: int = 0) -> dict[str, Floats]:
+    """Means over runs in resamples of runs and items: another training, judged by other items.
+
+    Each resample draws as many runs as there are, with replacement, and takes their figures in one
+    and the same resample of the items (Davison & Hinkley 1997, "Bootstrap Methods and their
+    Application", section 3.8: hierarchical data). Of few runs the spread is somewhat too small.
+
+    Args:
+        runs: `resampled` of each, with the same number of items, resamples and seed.
+        seed: draws the runs.
+    """
+    names = [name for name in runs[0] if all(name in run for run in runs)]
+    if not names:
+        return {}
+    count, resamples = len(runs), len(runs[0][names[0]])
+    drawn = np.random.default_rng(seed).integers(count, size=(count, resamples))
+    found = {}
+    for name in names:
+        values = np.stack([run[name] for run in runs])
+        found[name] = np.take_along_axis(values, drawn, 0).mean(0)
+    return found

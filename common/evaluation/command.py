@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from common.errors import UserError, say
 from common.evaluation.settings import SCRIPT, Settings, help_text, parse
@@ -15,12 +15,23 @@ from common.script import run_script
 if TYPE_CHECKING:
     from common.data import StoreDataModule
     from common.evaluation.score import Scored
+    from common.items import Floats
     from common.module import Scores
     from common.restore import Restored, RunOf
 
 FOLDER = "evaluation"
 SAME = 1e-6
 """Largest difference to a record that counts as none."""
+
+
+class _Evaluated(NamedTuple):
+    """Of one checkpoint: its figures, the same in each resample, the names that come first, and
+    the hash of the data."""
+
+    figures: Scores
+    samples: Mapping[str, Floats]
+    first: Sequence[str]
+    data: str
 
 
 def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
@@ -44,20 +55,30 @@ def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
 
 
 def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) -> None:
-    """Compute all figures of a split and write them.
+    """Compute all figures of a split and write them, for one checkpoint after the other.
 
     Raises:
         UserError: no such checkpoint, split or data, or the output cannot be written.
     """
+    from common.restore import restore
+
+    members: list[Restored] = []
+    for path in settings.checkpoint:
+        task = members[0].task if members else None
+        members.append(restore(path, task=task, run_of=run_of))
+    runs = [_evaluate(settings, data_words, trained) for trained in members]
+    if len(runs) > 1:
+        say(_over_runs(settings, runs))
+
+
+def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) -> _Evaluated:
     from common.cli import check_directory
-    from common.evaluation.bootstrap import intervals
+    from common.evaluation.bootstrap import intervals, resampled
     from common.evaluation.data import open_data, with_data
     from common.evaluation.output import Output, table
     from common.evaluation.score import run_precision, score
     from common.resources import find_device
-    from common.restore import restore
 
-    trained = restore(settings.checkpoint, run_of=run_of)
     config = with_data(trained.config, data_words)
     device = find_device(settings.accelerator)
     folder = _folder(settings, trained)
@@ -67,15 +88,17 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
     module = trained.rebuilt(config).to(device)
     module.accept(data)
     found = score(module, data, settings.split, run_precision(config, device))
-    bounds = {}
+    samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
-        drawn = settings.model_dump(include={"resamples", "confidence", "seed"})
-        known = intervals(found.items, **drawn)
-        bounds = {f"{settings.split}/{name}": bound for name, bound in known.items()}
-        bounds = {name: bound for name, bound in bounds.items() if name in found.figures}
+        drawn = resampled(found.items, resamples=settings.resamples, seed=settings.seed)
+        named = {f"{settings.split}/{name}": values for name, values in drawn.items()}
+        samples = {name: values for name, values in named.items() if name in found.figures}
+    bounds = intervals(samples, settings.confidence)
     output = Output(folder)
     if found.items is not None:
         output.items(found.items, data.splits.names[settings.split])
+    if samples:
+        output.resamples(samples)
     if settings.figures:
         output.figures(module.draw(data, settings.split, settings.figures))
     record = recorded(trained, config, data, settings.split)
@@ -84,6 +107,26 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
     say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
     for line in _footing(settings, found, record, folder):
         say(line)
+    return _Evaluated(found.figures, samples, module.headline, data.summary().split_hash)
+
+
+def _over_runs(settings: Settings, runs: Sequence[_Evaluated]) -> str:
+    """The mean of several runs, say seeds, as it would be with other runs and other items."""
+    from common.evaluation.bootstrap import intervals, over_runs
+    from common.evaluation.output import table
+
+    means = {
+        name: sum(run.figures[name] for run in runs) / len(runs)
+        for name in runs[0].figures
+        if all(name in run.figures for run in runs)
+    }
+    bounds = {}
+    if len({run.data for run in runs}) == 1 and all(run.samples for run in runs):
+        drawn = over_runs([run.samples for run in runs], settings.seed)
+        bounds = intervals(drawn, settings.confidence)
+    what = "; intervals over runs and items together" if bounds else ""
+    rows = table(means, bounds, {}, runs[0].first, settings.confidence)
+    return f"\nmean of {len(runs)} runs{what}\n\n{rows}"
 
 
 def _set_up(data: StoreDataModule, split: str) -> None:
@@ -184,7 +227,7 @@ def _heading(settings: Settings, trained: Restored, data: StoreDataModule, found
 
 
 def _footing(settings: Settings, found: Scored, record: Scores | None, folder: Path) -> list[str]:
-    from common.evaluation.output import FIGURES, INDEX, ITEMS
+    from common.evaluation.output import FIGURES, INDEX, ITEMS, RESAMPLES
 
     lines = []
     if record is not None:
@@ -193,5 +236,6 @@ def _footing(settings: Settings, found: Scored, record: Scores | None, folder: P
         other = f"differs from the run's record by up to {distance:.2g} ({name})"
         lines.append(same if distance <= SAME else other)
     written = [INDEX, *([ITEMS] if found.items is not None else [])]
+    written += [RESAMPLES] * bool(found.items is not None and settings.resamples)
     written += [f"{FIGURES}/"] * bool(settings.figures)
     return ["", *lines, f"{folder}: {', '.join(written)}"]

@@ -13,10 +13,11 @@ from matplotlib.figure import Figure
 
 from common.errors import UserError
 from common.evaluation.bootstrap import Interval
-from common.items import Items
+from common.items import Floats, Items
 from common.module import Scores
 
 INDEX, ITEMS, FIGURES = "evaluation.json", "items.csv", "figures"
+RESAMPLES = "resamples.csv"
 
 
 class Output:
@@ -42,6 +43,18 @@ class Output:
                 for i, row in enumerate(items.rows):
                     values = [_cell(column[i].item()) for column in items.scores.values()]
                     writer.writerow([names[row], *values])
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def resamples(self, samples: Mapping[str, Floats]) -> None:
+        """A line per resample: the figures in it; empty where one is undefined."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / RESAMPLES).open("w", encoding="utf-8", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(samples)
+                for values in zip(*samples.values(), strict=True):
+                    writer.writerow([_cell(value.item()) for value in values])
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from common import words
-from common.fields import Fraction, Node, Seed, Text, Whole
+from common.fields import Fraction, Node, Paths, Seed, Text, Whole, wrong
 
 SCRIPT = "evaluate.py"
 PATHS = ("checkpoint", "output")
@@ -20,6 +20,7 @@ ABOUT = (
 EXAMPLES = {
     "checkpoint=outputs/localization/RUN": "the test split of a run's own data",
     "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
+    "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
     "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
     "checkpoint=a.ckpt data.root=PATH output=DIR": "a checkpoint from elsewhere",
 }
@@ -32,9 +33,9 @@ MORE = (
 class Settings(Node):
     """What ``evaluate.py`` is told."""
 
-    checkpoint: Text = Field(
+    checkpoint: Paths = Field(
         description="a checkpoint, or the directory of a run (its best) or of a study or sweep "
-        "(its winner)"
+        "(its winner); [a,b,c] = one after the other, and their mean over runs and items"
     )
     split: Literal["test", "val"] = Field(default="test", description="test, val")
     output: Text | None = Field(
@@ -53,6 +54,12 @@ class Settings(Node):
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"
     )
+
+    @model_validator(mode="after")
+    def _output_of_one(self) -> Self:
+        if self.output is not None and len(self.checkpoint) > 1:
+            raise wrong("is for one checkpoint; the results of several lie in their runs", "output")
+        return self
 
 
 def parse(typed: Sequence[str]) -> tuple[Settings, list[str]]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from common import words
-from common.fields import Count, CountOrNull, Flag, Node, Text, told, wrong
+from common.fields import Count, CountOrNull, Flag, Node, Paths, Text, told, wrong
 
 SCRIPT = "predict.py"
 PATHS = ("source", "checkpoint", "gallery", "output")
@@ -27,17 +26,6 @@ EXAMPLES = {
 
 Share = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
 WholeOrNull = Annotated[int | None, Field(ge=0), told("must be a whole number >= 0 or null")]
-
-
-def several(text: Any) -> Any:
-    """``[a,b,c]`` as a list, where it is no file's name."""
-    if not isinstance(text, str):
-        return text
-    listed = text.startswith("[") and text.endswith("]") and not Path(text).exists()
-    return [part.strip() for part in text[1:-1].split(",")] if listed else [text]
-
-
-Paths = Annotated[list[Text], Field(min_length=1), BeforeValidator(several)]
 
 
 class Settings(Node):

@@ -7,13 +7,17 @@ import math
 import shlex
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from common.evaluation.bootstrap import intervals, over_runs
 from common.record import RunRecord
 from reporting.content import Block, Column, Command, Figure, Picture, Section, Table, Text
-from reporting.figures.scatter import intervals
+from reporting.figures.scatter import intervals as draw_intervals
 from reporting.figures.style import FAINT, PALETTE
 from reporting.view import Candidate, Study
 from studies.statistics.frame import is_number
@@ -29,9 +33,16 @@ EVALUATION = "evaluation/{}/evaluation.json"
 SAME = 1e-6
 """How far its figures may be from the record's; more, and it saw other data."""
 
+RESAMPLES = "resamples.csv"
+"""Beside it: the figures in each resample of the items."""
+
 NO_INTERVALS = (
     "There is one seed, so that nothing tells how much is luck. This computes intervals over the "
     "items, which the next report shows:"
+)
+SEEDS_ONLY = (
+    "These intervals are for other seeds and the same items. With this, the next report also has "
+    "those for other seeds and other items:"
 )
 
 
@@ -84,37 +95,58 @@ class Score:
     mean: float
     std: float | None
     interval: Interval | None
+    joint: Interval | None = None
+    """Over seeds and items, where there are several seeds and `evaluate.py` has seen them all."""
 
 
 def measured(one: Candidate, split: str) -> dict[str, Score]:
     """Each main metric with its interval: over seeds if there are several, else over items."""
     found = {}
     values = scores(one.records, split)
+    items = item_intervals(one, split)
     for key, numbers in values.items():
-        several = len(numbers) > 1
-        std = float(np.std(numbers, ddof=1)) if several else None
-        items = {} if several else item_intervals(one, split)
-        found[key] = Score(fmean(numbers), std, t_interval(numbers) if several else items.get(key))
+        mean, over_items = fmean(numbers), items.get(key)
+        if len(numbers) > 1:
+            std = float(np.std(numbers, ddof=1))
+            found[key] = Score(mean, std, t_interval(numbers), over_items)
+        else:
+            found[key] = Score(mean, None, over_items)
     return found
 
 
 def item_intervals(one: Candidate, split: str) -> dict[str, Interval]:
-    """What ``evaluate.py`` found by resampling the items, if it saw what the record tells."""
-    trial = one.best_trial
-    if trial is None:
-        return {}
+    """What ``evaluate.py`` found by resampling the items, if it saw what the records tell; of
+    several seeds over these too, see `common.evaluation.bootstrap.over_runs`."""
+    done = _runs(one)
     try:
-        content = json.loads((trial.directory / EVALUATION.format(split)).read_text("utf-8"))
-        same = 0 <= content["difference_from_record"] <= SAME
-        if not same or content["bootstrap"]["confidence"] != CONFIDENCE:
+        found = [_evaluation(run, split) for run in done]
+        if len(found) == 1:
+            return {
+                str(name): (float(value["low"]), float(value["high"]))
+                for name, value in found[0]["figures"].items()
+                if "low" in value
+            }
+        drawn = [(each["bootstrap"], each["data"]["split_hash"]) for each in found]
+        if not found or any(other != drawn[0] for other in drawn):
             return {}
-        return {
-            str(name): (float(value["low"]), float(value["high"]))
-            for name, value in content["figures"].items()
-            if "low" in value
-        }
+        places = [(run / EVALUATION.format(split)).with_name(RESAMPLES) for run in done]
+        runs = [
+            {name: column.to_numpy() for name, column in pd.read_csv(place).items()}
+            for place in places
+        ]
+        return dict(intervals(over_runs(runs), CONFIDENCE))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}  # not evaluated, or not so
+
+
+def _evaluation(directory: Path, split: str) -> dict[str, Any]:
+    """Raises any of the above where there is none, or one of other data or another confidence."""
+    content = json.loads((directory / EVALUATION.format(split)).read_text("utf-8"))
+    if not 0 <= content["difference_from_record"] <= SAME:
+        raise ValueError
+    if content["bootstrap"]["confidence"] != CONFIDENCE:
+        raise ValueError
+    return dict(content)
 
 
 def final_blocks(study: Study) -> list[Block]:
@@ -133,10 +165,23 @@ def final_blocks(study: Study) -> list[Block]:
     blocks: list[Block] = [_table(split, target, shown, known, trivial)]
     if target in shown:
         blocks.append(_drawing(target, known, trivial))
-    if not any(score.interval for values in known.values() for score in values.values()):
-        words = ["python", "evaluate.py", f"checkpoint={study.result.directory}", f"split={split}"]
-        blocks += [Text(NO_INTERVALS, "note"), Command(shlex.join(words))]
+    all_of = [score for values in known.values() for score in values.values()]
+    if not any(score.interval for score in all_of):
+        blocks += [Text(NO_INTERVALS, "note"), _evaluating([study.result.directory], split)]
+    elif any(score.std for score in all_of) and not any(score.joint for score in all_of):
+        blocks.append(Text(SEEDS_ONLY, "note"))
+        blocks += [_evaluating(_runs(one), split) for one in candidates.values()]
     return blocks
+
+
+def _runs(one: Candidate) -> list[Path]:
+    return [trial.directory for trial in one.result.trials if math.isfinite(trial.value)]
+
+
+def _evaluating(runs: list[Path], split: str) -> Command:
+    named = ",".join(map(str, runs))
+    checkpoint = f"checkpoint=[{named}]" if len(runs) > 1 else f"checkpoint={named}"
+    return Command(shlex.join(["python", "evaluate.py", checkpoint, f"split={split}"]))
 
 
 def _table(
@@ -149,14 +194,17 @@ def _table(
     all_of = [score for values in known.values() for score in values.values()]
     several = any(score.std is not None for score in all_of)
     certain = any(score.interval is not None for score in all_of)
+    joint = any(score.joint is not None for score in all_of)
     columns = [Column("metric")]
     for name in known:
         columns.append(Column(name, "spread" if several else "number"))
         columns += [Column(f"{name}, 95 % CI", "interval")] if certain else []
+        columns += [Column(f"{name}, 95 % CI over seeds and items", "interval")] if joint else []
     columns += [Column(f"trivial: {name}", "number") for name in trivial]
     what = ""
     if several:
         what = "; mean ± std over seeds, confidence interval by Student's t"
+        what += ", over seeds and items by bootstrap (evaluate.py)" if joint else ""
     elif certain:
         what = "; confidence interval by bootstrap over the items (evaluate.py)"
     caption = f"Scores on {SPLITS[split]}, beside trivial predictors on the same data{what}."
@@ -167,6 +215,7 @@ def _table(
             score = values.get(key, Score(math.nan, None, None))
             cells.append((score.mean, score.std) if several else score.mean)
             cells += [score.interval] if certain else []
+            cells += [score.joint] if joint else []
         cells += [means.get(key) for means in trivial.values()]
         table.add(*cells, mark="best" if key == target else "")
     return table
@@ -188,7 +237,7 @@ def _drawing(
     names, middles, ends, colours = map(list, zip(*rows, strict=True))
     lines = "; lines: 95 % confidence intervals" if any(ends) else ""
     caption = f"{target}: final and starting configuration, trivial predictors{lines}."
-    draw = partial(intervals, names, middles, ends, target, colours)  # type: ignore[arg-type]
+    draw = partial(draw_intervals, names, middles, ends, target, colours)  # type: ignore[arg-type]
     return Figure("final", caption, draw)
 
 

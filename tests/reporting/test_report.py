@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from common.errors import UserError
+from common.evaluation.settings import parse
 from common.record import RunRecord
 from reporting import write_report
 from tests.studies.synthetic import CLEAN, Row, Settings, Synthetic, clean_score
@@ -130,6 +131,38 @@ def test_one_seed_has_the_intervals_that_were_resampled(tmp_path: Path) -> None:
     (place / "evaluation.json").write_text(json.dumps(content | {"difference_from_record": 0.1}))
     write_report(tmp_path)  # of other data
     assert "95 % CI" not in (tmp_path / "tables" / "final.csv").read_text()
+
+
+def test_several_seeds_have_intervals_over_seeds_and_items_too(tmp_path: Path) -> None:
+    Synthetic(phases={"lr": CLEAN["lr"]}, seeds=[0, 1, 2], test=True).write(tmp_path)
+    write_report(tmp_path)
+    command = re.search(
+        r"python evaluate.py '?checkpoint=\[(.+?)\]'?", (tmp_path / "report.md").read_text()
+    )
+    assert command is not None
+    runs = parse([f"checkpoint=[{command[1]}]"])[0].checkpoint
+    assert len(runs) == 3 and all((Path(run) / "record.json").exists() for run in runs)
+    for seed, run in enumerate(runs):
+        place = Path(run) / "evaluation" / "test"
+        place.mkdir(parents=True)
+        content = {
+            "difference_from_record": 0.0,
+            "bootstrap": {"confidence": 0.95},
+            "data": {"split_hash": "a"},
+            "figures": {"test/mIoU": {"value": 0.6}},
+        }
+        (place / "evaluation.json").write_text(json.dumps(content))
+        values = [0.5 + 0.1 * seed + 0.001 * row for row in range(100)]
+        lines = ["test/mIoU", *map(str, values)]
+        (place / "resamples.csv").write_text("\n".join(lines) + "\n")
+    write_report(tmp_path)
+    (row,) = table(tmp_path, "final")
+    name = "final configuration, 95 % CI over seeds and items"
+    low, high = float(row[f"{name} low"]), float(row[f"{name} high"])
+    assert 0.5 < low < 0.57 and 0.72 < high < 0.8  # one seed thrice has one chance in 27
+    (place / "resamples.csv").unlink()
+    write_report(tmp_path)
+    assert "seeds and items" not in (tmp_path / "tables" / "final.csv").read_text()
 
 
 def test_summary_says_what_is_best_and_how_to_get_it(study: Path, report: Path) -> None:
