@@ -104,8 +104,9 @@ def _furnish(clone: Path) -> None:
     runs["RUN"] = ["task=localization"]
     if SHARED.is_dir():
         runs["RUN"] += ["data=voc_boxes", "data.root=PATH"]
-    for directory, words in runs.items():
-        command = Command("", ("python", "train.py", *words, f"hydra.run.dir={directory}"))
+    lines = [[*words, f"hydra.run.dir={directory}"] for directory, words in runs.items()]
+    for words in (*lines, ["study=demo"]):
+        command = Command("", ("python", "train.py", *words))
         if said := _run(clone, command):
             raise SystemExit(f"{command}\n{said}")
 
