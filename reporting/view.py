@@ -13,6 +13,7 @@ import pandas as pd
 
 from common.record import RunRecord
 from studies.results import CandidateResult, PhaseResult, Setting, StudyResult, TrialResult
+from studies.selection import value_at
 from studies.statistics.frame import in_order, is_number, trial_frame
 from studies.statistics.intervals import candidate_frame
 
@@ -65,9 +66,15 @@ class Candidate:
     @property
     def status(self) -> str:
         """``completed``, or what became of its runs."""
-        if self.result.plan.refused is not None:
+        plan = self.result.plan
+        if plan.refused is not None:
             return "refused"
-        states = [status_of(trial) for trial in self.result.trials]
+        if plan.epochs is not None:
+            after = f"stopped after {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}"
+            histories = [trial.history() for trial in self.result.trials]
+            value = value_at(histories, plan.epochs, self.phase.plan.objective)
+            return after if math.isnan(value) else f"{after} at {value:.4g}"
+        states = [status_of(trial, self) for trial in self.result.trials]
         different = list(dict.fromkeys(states))
         if len(different) == 1:
             return different[0]
@@ -233,10 +240,16 @@ def command(record: RunRecord, more: Sequence[str] = ()) -> str:
     return shlex.join(["python", "train.py", *words])
 
 
-def status_of(trial: TrialResult) -> str:
-    """Of a run; one that is said to be running may have been killed."""
+STOPPED = "stopped"
+"""The status of a run that successive halving has judged and not continued."""
+
+
+def status_of(trial: TrialResult, one: Candidate) -> str:
+    """Of a run of a candidate; one that is said to be running may have been killed."""
     if trial.record is None:
         return "no record"
+    if trial.record.status == "paused" and one.result.plan.epochs is not None:
+        return STOPPED
     return "unfinished" if trial.record.status == "running" else trial.record.status
 
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from statistics import fmean
 
 from common.history import read_history
 from studies.plan import Job, Stage
-from studies.selection import survivors
+from studies.selection import survivors, value_at
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +40,8 @@ def halve(stage: Stage, launch: Launch) -> None:
         launch([job for row in alive for job in stage.jobs[row]], pause)
         if rung == stage.epochs:
             return
-        values = [value_at(stage.jobs[row], rung, phase.objective) for row in alive]
+        histories = [[read_history(job.directory) for job in stage.jobs[row]] for row in alive]
+        values = [value_at(rows, rung, phase.objective) for rows in histories]
         count = math.ceil(len(alive) / settings.factor)
         kept = {alive[place] for place in survivors(values, count, phase.objective["mode"])}
         for row in alive:
@@ -60,14 +60,3 @@ def rungs(first: int, factor: float, epochs: int) -> list[int]:
         found.append(round(rung))
         rung *= factor
     return [*found, epochs]
-
-
-def value_at(jobs: Sequence[Job], rung: int, objective: dict[str, str]) -> float:
-    """The best value of the objective up to an epoch, as the mean over the seeds, or NaN."""
-    sign = 1 if objective["mode"] == "max" else -1
-    best = []
-    for job in jobs:
-        rows = [row for row in read_history(job.directory) if row["epoch"] <= rung]
-        values = [row.get(objective["metric"], math.nan) for row in rows]
-        best.append(max((sign * v for v in values if math.isfinite(v)), default=math.nan))
-    return sign * fmean(best)

@@ -63,6 +63,11 @@ class CandidateResult:
         """The objective by seed, of the runs that have it."""
         return {t.seed: t.value for t in self.trials if math.isfinite(t.value)}
 
+    @property
+    def judged(self) -> bool:
+        """Whether something is known of it: a result, or that halving stopped it."""
+        return bool(self.values) or self.plan.epochs is not None
+
 
 @dataclass
 class PhaseResult:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from common.history import Row
 from studies.journal import Verdict
 
 Values = dict[int, float]
@@ -107,3 +108,15 @@ def survivors(values: Sequence[float], count: int, mode: str) -> list[int]:
 
 def _finite(values: Values, seeds: Sequence[int]) -> Values:
     return {seed: values[seed] for seed in seeds if math.isfinite(values.get(seed, math.nan))}
+
+
+def value_at(histories: Sequence[Sequence[Row]], rung: int, objective: dict[str, str]) -> float:
+    """The best value of the objective up to an epoch, as the mean over the seeds' histories, or
+    NaN."""
+    sign = 1 if objective["mode"] == "max" else -1
+    best = []
+    for history in histories:
+        rows = [row for row in history if row["epoch"] <= rung]
+        values = [row.get(objective["metric"], math.nan) for row in rows]
+        best.append(max((sign * v for v in values if math.isfinite(v)), default=math.nan))
+    return sign * fmean(best)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from reporting.content import Column, Section, Table
-from reporting.view import Phase, Study, status_of
+from reporting.view import STOPPED, Phase, Study, status_of
 from studies.statistics.frame import trial_name_of
 
 COSTS = {
@@ -58,7 +58,7 @@ def all_runs(study: Study) -> Table:
     for phase, candidate, trial in runs:
         words = [*phase.plan.base, *candidate.result.plan.overrides]
         cost = trial.record.cost if trial.record is not None else {}
-        state = status_of(trial)
+        state = status_of(trial, candidate)
         table.add(
             phase.plan.name or "sweep",
             shlex.join(word for word in words if word not in common),
@@ -67,7 +67,7 @@ def all_runs(study: Study) -> Table:
             trial.value,
             *(cost.get(key) for key in known),
             trial_name_of(trial, study.result),
-            mark="" if state == "completed" else "bad",
+            mark="" if state in ("completed", STOPPED) else "bad",
         )
     return table
 
@@ -82,8 +82,8 @@ def failures(study: Study) -> Table:
             if one.result.plan.refused is not None:
                 _add(table, phase, one.label, "refused", one.result.plan.refused)
             for trial in one.result.trials:
-                state = status_of(trial)
-                if state != "completed":
+                state = status_of(trial, one)
+                if state not in ("completed", STOPPED):
                     error = trial.record.error if trial.record is not None else None
                     _add(table, phase, f"{one.label} seed={trial.seed}", state, error)
     return table

@@ -17,7 +17,7 @@ from reporting.sections.final import (
     split_of,
 )
 from reporting.text import listed, number, percent, plain
-from reporting.view import Study, status_of
+from reporting.view import STOPPED, Study, status_of
 from studies.audit import Finding
 from studies.statistics.effects import phase_effects
 from studies.statistics.intervals import compare_with
@@ -103,8 +103,8 @@ def _errors(audit: list[Finding]) -> Iterator[str]:
 
 
 def _failures(study: Study) -> Iterator[str]:
-    runs = [(one.label, status_of(trial)) for _, one, trial in study.trials()]
-    bad = [(label, state) for label, state in runs if state != "completed"]
+    runs = [(one.label, status_of(trial, one)) for _, one, trial in study.trials()]
+    bad = [(label, state) for label, state in runs if state not in ("completed", STOPPED)]
     if bad:
         counts = ", ".join(f"{n} {state}" for state, n in Counter(s for _, s in bad).items())
         names = listed(list(dict.fromkeys(label for label, _ in bad)), most=3)

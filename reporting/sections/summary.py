@@ -10,7 +10,7 @@ from reporting.sections.audit import counted
 from reporting.sections.final import START, compared, final_blocks
 from reporting.sections.findings import top_findings
 from reporting.text import duration
-from reporting.view import Candidate, Study, command, status_of
+from reporting.view import STOPPED, Candidate, Study, command, status_of
 from studies.audit import Finding
 from studies.results import UNSET, Setting, plain, settings_of
 from studies.saved import look_up, saved_config
@@ -23,7 +23,8 @@ NO_SETTINGS = ("study", "budget", "seed", "test")
 def facts(study: Study) -> list[tuple[str, str]]:
     """What stands below the title."""
     plan = study.plan
-    states = [status_of(trial) for _, _, trial in study.trials()]
+    states = [status_of(trial, one) for _, one, trial in study.trials()]
+    stopped = f", {states.count(STOPPED)} stopped by halving" if STOPPED in states else ""
     costs = [trial.record.cost for _, _, trial in study.trials() if trial.record is not None]
     seconds = [float(cost["seconds"]) for cost in costs if is_number(cost.get("seconds"))]
     goal = "highest" if plan.objective["mode"] == "max" else "lowest"
@@ -31,7 +32,7 @@ def facts(study: Study) -> list[tuple[str, str]]:
         ("task", plan.task),
         ("status", plan.status),
         ("objective", f"{plan.objective['metric']}, {goal} is best"),
-        ("runs completed", f"{states.count('completed')} of {len(states)}"),
+        ("runs completed", f"{states.count('completed')} of {len(states)}{stopped}"),
         ("seeds", ", ".join(map(str, plan.seeds)) or "-"),
         ("budget", plan.budget),
         ("adopts", {"best": "any gain"}.get(plan.adopt, f"{plan.adopt} gains")),

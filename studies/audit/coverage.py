@@ -25,7 +25,7 @@ def never_finished(case: Case) -> Iterator[Finding]:
         if not case.is_over(phase):
             continue
         for key, declared in phase.plan.declared.items():
-            finished = {phase.setting(one, key) for one in phase.candidates if one.values}
+            finished = {phase.setting(one, key) for one in phase.candidates if one.judged}
             lost = [t for t in declared if typed(t) not in finished and t != REMOVED]
             if lost:
                 yield Finding(

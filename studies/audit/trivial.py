@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from studies.audit.case import Case, Finding, Ran, count, number, of_phase
+from studies.audit.case import Case, Finding, Ran, compares, count, number, of_phase
 from studies.results import PhaseResult
 
 MARGIN = 0.02
@@ -63,20 +63,52 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
         )
 
 
+def trivial_on_test(case: Case) -> Iterator[Finding]:
+    """A final configuration that a trivial predictor reaches on test data."""
+    for phase in case.study.phases:
+        if compares(phase) or not phase.candidates:
+            continue
+        final, lines = phase.candidates[0], []
+        for one in _completed(case, phase):
+            metric = "test/" + one.record.objective["metric"].partition("/")[2]
+            if one.candidate is final:
+                lines.append(_baseline(one, metric, number(one.record.test or {}, metric)))
+        beaten = [line for line in lines if line is not None]
+        if beaten:
+            yield Finding(
+                "no_better_than_trivial",
+                "error",
+                f"on test data the final configuration is, in {len(beaten)} of "
+                f"{count(len(lines), 'run')}, no better than a predictor that learns nothing, or "
+                f"less than {100 * MARGIN:g} % of the way from it to perfection",
+                tuple(beaten),
+                "treat this as a failure, not as a result: validation data and test data differ, "
+                "or are too few",
+            )
+
+
+def _baseline(one: Ran, metric: str, value: float) -> str | None:
+    """The first trivial predictor that a value does not beat, in words."""
+    mode = one.record.objective["mode"]
+    for name, scores in one.record.baselines.items():
+        trivial = number(scores, metric)
+        if math.isfinite(trivial) and math.isfinite(value):
+            # a score ends at 1, a loss or error at 0
+            margin = MARGIN * (max(1 - trivial, 0.0) if mode == "max" else abs(trivial))
+            gain = value - trivial if mode == "max" else trivial - value
+            if gain <= margin:
+                return f"{one.name}: {metric} {value:.4g}, {name} {trivial:.4g}"
+    return None
+
+
 def _rival(one: Ran) -> str | None:
     """What a trial does not beat, in words; ``None`` if it beats everything trivial."""
     metric, mode = one.record.objective["metric"], one.record.objective["mode"]
     value, best = one.trial.value, one.record.best
     if math.isnan(value):
         return None
-    for name, scores in one.record.baselines.items():
-        trivial = number(scores, metric)
-        if math.isfinite(trivial):
-            # a score ends at 1, a loss or error at 0
-            margin = MARGIN * (max(1 - trivial, 0.0) if mode == "max" else abs(trivial))
-            gain = value - trivial if mode == "max" else trivial - value
-            if gain <= margin:
-                return f"{one.name}: {metric} {value:.4g}, {name} {trivial:.4g}"
+    if (beaten := _baseline(one, metric, value)) is not None:
+        return beaten
     known = any(metric in scores for scores in one.record.baselines.values())
     for name, truth in best.items():
         if TRUTH in name and truth and not known and abs(value - truth) <= SAME * abs(truth):
@@ -149,4 +181,4 @@ def _completed(case: Case, phase: PhaseResult) -> Iterator[Ran]:
     return (one for one in case.of(phase) if one.record.status == "completed")
 
 
-CHECKS = (no_better_than_trivial, no_baselines, few_positives)
+CHECKS = (no_better_than_trivial, trivial_on_test, no_baselines, few_positives)

@@ -20,6 +20,7 @@ from common.errors import UserError
 from common.evaluation.settings import parse
 from common.record import RunRecord
 from reporting import write_report
+from tests.studies.auditing import halved
 from tests.studies.synthetic import CLEAN, Row, Settings, Synthetic, clean_score
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,6 +238,15 @@ def test_failures_keep_their_reason(tmp_path: Path) -> None:
     text = text_of(tmp_path / "report.html")
     assert "Status of the study: interrupted; 1 of 1 phases are decided." in text
     assert "3 of 4 runs did not complete" in text
+
+
+def test_what_halving_stopped_is_no_failure(tmp_path: Path) -> None:
+    write_report(halved(tmp_path))
+    text = text_of(tmp_path / "report.html")
+    assert "3 stopped by halving" in text and "did not complete" not in text
+    states = {row["optimizer.lr"]: row["status"] for row in table(tmp_path, "phase_1_lr")}
+    assert re.fullmatch(r"stopped after 2 epochs at 0\.\d+", states["0.0001"])
+    assert not (tmp_path / "tables" / "failures.csv").exists()
 
 
 def test_a_study_without_any_result(tmp_path: Path) -> None:

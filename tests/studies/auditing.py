@@ -10,6 +10,7 @@ from common.record import RunRecord
 from studies.audit import Finding, audit
 from studies.journal import Journal
 from studies.read import read_study
+from studies.results import settings_of
 from tests.studies.synthetic import Edit, Settings, Synthetic
 
 LR, BATCH = "optimizer.lr", "data.batch_size"
@@ -36,6 +37,26 @@ def replan(directory: Path, change: Callable[[Journal], None]) -> list[Finding]:
     change(plan)
     plan.write()
     return audit(read_study(directory))
+
+
+def halved(directory: Path) -> Path:
+    """A clean study whose first phase stopped its lowest learning rate after two epochs."""
+
+    def pause(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        if settings[LR] == 1e-4:
+            del rows[2:]
+            record.status, record.best, record.last = "paused", {}, {}
+            record.objective |= {"value": None, "epoch": None}
+            record.cost["epochs"] = 2
+
+    plan = Synthetic(test=True, edit=pause).write(directory)
+    phase = plan.phases[0]
+    for candidate in phase.candidates:
+        if settings_of(candidate.overrides)[LR] == 1e-4:
+            candidate.epochs = 2
+    phase.epochs_saved = 30
+    plan.write()
+    return directory
 
 
 def edit_some(condition: Callable[[Settings, RunRecord], bool], change: Edit) -> Edit:

@@ -11,7 +11,7 @@ from common.record import RunRecord
 from studies.audit import audit
 from studies.journal import JOURNAL, Journal
 from studies.read import read_study
-from tests.studies.auditing import BATCH, LR, audited, only, replan, rules
+from tests.studies.auditing import BATCH, LR, audited, halved, only, replan, rules
 from tests.studies.synthetic import CLEAN, Settings, Synthetic, clean_score, noise
 
 
@@ -107,6 +107,22 @@ def test_a_trivial_winner_is_an_error(tmp_path: Path) -> None:
     trivial = [f for f in found if f.rule == "no_better_than_trivial"]
     assert [f.severity for f in trivial] == ["error", "error"]
     assert found[0].severity == "error"
+
+
+def test_a_final_configuration_that_is_trivial_on_test_data(tmp_path: Path) -> None:
+    """Better on validation data, and not where it counts."""
+
+    def tested(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.baselines["majority"]["test/mIoU"] = 0.9
+
+    found = only(audited(tmp_path, Synthetic(test=True, edit=tested)), "no_better_than_trivial")
+    assert found.severity == "error"
+    assert "in 3 of 3 runs" in found.text and len(found.evidence) == 3
+    assert all("majority 0.9" in line for line in found.evidence)
+
+
+def test_values_that_halving_stopped_have_been_judged(tmp_path: Path) -> None:
+    assert audit(read_study(halved(tmp_path))) == []
 
 
 def test_value_that_never_ran(tmp_path: Path) -> None:
