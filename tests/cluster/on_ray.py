@@ -16,7 +16,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 from tests.cluster import checks
 
 LAUNCHER = ("hydra/launcher=ray",)
+JOINED = (*LAUNCHER, "hydra.launcher.ray.init.address=auto")
 
 
 def main() -> None:
@@ -49,34 +49,28 @@ def main() -> None:
         checks.say(checks.a_training_is_killed, folders["real"], LAUNCHER)
         checks.say(checks.a_toy_is_killed, folders["killed"], LAUNCHER, checks.kill_process)
         checks.say(checks.a_trial_kills_each_worker, folders["killer"], LAUNCHER)
-        with _cluster(Path(name)) as address:
-            joined = (*LAUNCHER, f"hydra.launcher.ray.init.address='{address}'")
+        with _cluster(Path(name)):
             print("in a cluster that runs already:", flush=True)
-            checks.say(checks.a_training_is_killed, folders["real"], joined, "joined")
+            checks.say(checks.a_training_is_killed, folders["real"], JOINED, "joined")
 
 
 @contextmanager
-def _cluster(folder: Path) -> Iterator[str]:
-    """The address of one that the command does not start; ends its own processes, and no others.
-
-    With its files in ``folder``: Ray joins unasked what it finds in /tmp/ray, were it long gone.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+def _cluster(folder: Path) -> Iterator[None]:
+    """One that the command does not start; ends its own processes, and no others."""
     command = Path(sys.executable).with_name("ray")
-    words = ["start", "--head", "--block", "--include-dashboard=false", f"--temp-dir={folder}/ray"]
-    words += ["--node-ip-address=127.0.0.1", f"--port={address.partition(':')[2]}"]
+    words = ["start", "--head", "--block", "--include-dashboard=false", "--port=0"]
     with (folder / "ray.out").open("wb") as out:
         process = subprocess.Popen(
             [shutil.which(command) or "ray", *words], stdout=out, stderr=out, start_new_session=True
         )
         try:
             assert checks.soon(lambda: b"Ray runtime started" in (folder / "ray.out").read_bytes())
-            yield address
+            yield
         finally:
             process.terminate()
             process.wait(60)
+            # else Ray would wait for it at the next start
+            Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
