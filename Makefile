@@ -9,7 +9,7 @@ demo: $(READY)      ## three phases on the embedded shapes, with their report: s
 	$(BIN)/python train.py study=demo
 
 test: $(READY) lint ## style, types and tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -16,7 +16,6 @@ from common.run import train
 from multitask.module import MultitaskModule
 from tests.common.runs import record_of
 from tests.conftest import TINY
-from tests.localization.conftest import TINY_ANIMALS
 from tests.reid.conftest import TINY_REID
 from tests.segmentation.conftest import TINY_BEADS
 
@@ -32,11 +31,7 @@ def contents(directory: Path, pattern: str) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in directory.glob(pattern)}
 
 
-@pytest.mark.parametrize(
-    "tiny",
-    [TINY, TINY_BEADS, TINY_REID, TINY_ANIMALS],
-    ids=["multitask", "segmentation", "reid", "localization"],
-)
+@pytest.mark.parametrize("tiny", [TINY_BEADS, TINY_REID], ids=["segmentation", "reid"])
 def test_it_has_the_figures_of_a_run_that_was_tested_at_once(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Sequence[str]
 ) -> None:

@@ -29,6 +29,7 @@ class _Toy(TaskModule):
     def __init__(self, config: dict[str, Any], metrics: dict[str, list[float]]) -> None:
         L.LightningModule.__init__(self)
         self.config = config
+        self._noted = {}
         self.weight = nn.Parameter(torch.zeros(1))
         self.metrics = metrics
         self.rates: list[list[float]] = []

@@ -295,6 +295,12 @@ def test_a_small_image_is_padded_to_a_tile(root):
     assert (arrays["image"].transpose(1, 2, 0)[30:] == PADDING_COLOUR).all()
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """Of what other tests decoded."""
+    monkeypatch.setattr(samples, "_KEPT", samples._Kept())
+
+
 @pytest.mark.parametrize("threads", [1, 8])
 def test_an_image_is_decoded_once_for_all_its_tiles(root, monkeypatch, threads):
     calls = []
