@@ -37,7 +37,8 @@ for words in map(str.split, sys.stdin):
         sys.argv = words
         sys.exit(runpy.run_path(words[0], run_name="__main__"))
     status = os.waitpid(child, 0)[1]
-    print("{END}", os.waitstatus_to_exitcode(status), sep="\\n", flush=True)
+    # after a line of its own, whatever the script's last one ended with
+    print("", "{END}", os.waitstatus_to_exitcode(status), sep="\\n", flush=True)
 """
 """Runs the scripts that are named on its input as ``python`` would, each in a process."""
 
