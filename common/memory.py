@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import traceback
 from collections.abc import Mapping
@@ -78,5 +79,6 @@ def give_back() -> None:
     gc.collect()
     if not gc.get_freeze_count():
         gc.freeze()
+        atexit.register(gc.unfreeze)  # else libraries that count what is left complain at the end
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
