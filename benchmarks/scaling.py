@@ -1,6 +1,6 @@
-"""How a training grows with its data: seconds per epoch and memory, from 1,000 images to 16,000.
+"""How a training grows with its data: seconds per epoch and memory, by the number of images.
 
-    python benchmarks/scaling.py [--images 1000 4000 16000] [--json FILE]
+    python benchmarks/scaling.py [--images 1000 4000] [--json FILE]
 
 Localization of the embedded animals by a tiny network, so that the data count; each size in a
 process of its own, twice, since the first run draws the images. ``data.ram_limit_mb`` is 1, so
@@ -20,7 +20,7 @@ from statistics import median
 import results
 from results import ROOT
 
-SIZES = (1000, 4000, 16_000)
+SIZES = (1000, 4000)
 RUN = f'''
 import sys
 from pathlib import Path
