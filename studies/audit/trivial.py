@@ -76,7 +76,7 @@ def trivial_on_test(case: Case) -> Iterator[Finding]:
         beaten = [line for line in lines if line is not None]
         if beaten:
             yield Finding(
-                "no_better_than_trivial",
+                "trivial_on_test",
                 "error",
                 f"on test data the final configuration is, in {len(beaten)} of "
                 f"{count(len(lines), 'run')}, no better than a predictor that learns nothing, or "

@@ -23,6 +23,12 @@ def test_rules_have_a_sentence_each() -> None:
     assert all(sentence.endswith(".") and len(sentence) > 20 for sentence in RULES.values())
 
 
+def test_the_page_on_reports_has_them_all() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    rows = [f"| `{rule}` | {sentence} |" for rule, sentence in RULES.items()]
+    assert [line for line in page.splitlines() if line in rows] == rows
+
+
 CLEAN_STUDIES = {
     "phases": Synthetic(test=True),
     "without test": Synthetic(),

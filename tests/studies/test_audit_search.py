@@ -115,7 +115,7 @@ def test_a_final_configuration_that_is_trivial_on_test_data(tmp_path: Path) -> N
     def tested(record: RunRecord, rows: list[Row], settings: Settings) -> None:
         record.baselines["majority"]["test/mIoU"] = 0.9
 
-    found = only(audited(tmp_path, Synthetic(test=True, edit=tested)), "no_better_than_trivial")
+    found = only(audited(tmp_path, Synthetic(test=True, edit=tested)), "trivial_on_test")
     assert found.severity == "error"
     assert "in 3 of 3 runs" in found.text and len(found.evidence) == 3
     assert all("majority 0.9" in line for line in found.evidence)
