@@ -14,7 +14,7 @@ that this version's schema accepts, and no file or address that it names is open
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,15 @@ def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None =
     config = completed(config)
     _check(file, config)
     return Restored(file, config, info, _module(file, config, info, state), state)
+
+
+def restore_all(paths: Sequence[str | Path], *, run_of: RunOf | None = None) -> list[Restored]:
+    """The networks that ``paths`` name, all of the first one's task; see `restore`."""
+    members: list[Restored] = []
+    for path in paths:
+        task = members[0].task if members else None
+        members.append(restore(path, task=task, run_of=run_of))
+    return members
 
 
 def find_checkpoint(path: str | Path, *, run_of: RunOf | None = None) -> Path:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+
+from studies.winner import winning_run
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core has a thread each
@@ -90,3 +92,13 @@ def shared_data() -> Path:
     if not data.is_dir():
         pytest.skip("the real data sets (../shared/data) are not on this machine")
     return data
+
+
+def called(
+    main: Callable[..., object], words: Sequence[object], capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, str]:
+    """A script's ``main`` in this process: exit code, output, errors."""
+    with pytest.raises(SystemExit) as stop:
+        main(winning_run, [str(word) for word in words])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err

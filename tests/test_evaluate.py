@@ -20,8 +20,7 @@ from common.evaluation.data import open_data, with_data
 from common.evaluation.score import score
 from common.record import read_record
 from common.restore import restore
-from studies.winner import winning_run
-from tests.conftest import ROOT, TINY_RUNS
+from tests.conftest import ROOT, TINY_RUNS, called
 
 Run = Callable[[str], Path]
 Call = Callable[..., tuple[int, str, str]]
@@ -31,13 +30,7 @@ Call = Callable[..., tuple[int, str, str]]
 def call(capsys: pytest.CaptureFixture[str], cache: Path) -> Call:
     """The command in this process: exit code, output, errors."""
 
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(winning_run, [*(str(word) for word in words), f"data.cache_dir={cache}"])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
+    return lambda *words: called(main, [*words, f"data.cache_dir={cache}"], capsys)
 
 
 def index(folder: Path) -> dict:

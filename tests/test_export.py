@@ -28,7 +28,7 @@ from common.restore import restore
 from reid.attention import NonLocal
 from reid.backbones import build_backbone
 from studies.winner import winning_run
-from tests.conftest import ROOT, TINY_RUNS
+from tests.conftest import ROOT, TINY_RUNS, called
 from tests.predictors import untrained
 
 Run = Callable[[str], Path]
@@ -47,13 +47,7 @@ SUFFIX = {"onnx": "onnx", "torchscript": "pt", "torch_export": "pt2"}
 def call(capsys: pytest.CaptureFixture[str], cache: Path) -> Call:
     """The command in this process: exit code, output, errors."""
 
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(winning_run, [*(str(word) for word in words), f"data.cache_dir={cache}"])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
+    return lambda *words: called(main, [*words, f"data.cache_dir={cache}"], capsys)
 
 
 def metadata_of(file: Path) -> dict[str, Any]:

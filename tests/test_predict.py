@@ -20,9 +20,8 @@ from PIL import Image
 
 from common.prediction.command import main
 from common.run import train
-from studies.winner import winning_run
 from tests.common.runs import record_of
-from tests.conftest import ROOT
+from tests.conftest import ROOT, called
 from tests.predictors import turned
 
 SIZE = (90, 60)
@@ -63,13 +62,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(capsys: pytest.CaptureFixture[str]) -> Call:
     """The command in this process: exit code, output, errors."""
 
-    def run(*words: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(winning_run, [str(word) for word in words])
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return run
+    return lambda *words: called(main, words, capsys)
 
 
 def index(folder: Path) -> dict:

@@ -60,12 +60,9 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
     Raises:
         UserError: no such checkpoint, split or data, or the output cannot be written.
     """
-    from common.restore import restore
+    from common.restore import restore_all
 
-    members: list[Restored] = []
-    for path in settings.checkpoint:
-        task = members[0].task if members else None
-        members.append(restore(path, task=task, run_of=run_of))
+    members = restore_all(settings.checkpoint, run_of=run_of)
     runs = [_evaluate(settings, data_words, trained) for trained in members]
     if len(runs) > 1:
         say(_over_runs(settings, runs))

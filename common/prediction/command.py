@@ -14,7 +14,7 @@ from common.script import run_script
 
 if TYPE_CHECKING:
     from common.prediction.predictor import Predictor, Reader
-    from common.restore import Restored, RunOf
+    from common.restore import RunOf
 
 OF_SOME = {"gallery", "top", "score", "tile", "overlap"}
 """Settings that not all tasks have."""
@@ -87,12 +87,9 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
 def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
     """The networks, on their device, as their task predicts with them."""
     from common.resources import find_device
-    from common.restore import restore
+    from common.restore import restore_all
 
-    members: list[Restored] = []
-    for path in settings.checkpoint:
-        task = members[0].task if members else None
-        members.append(restore(path, task=task, run_of=run_of))
+    members = restore_all(settings.checkpoint, run_of=run_of)
     kind = members[0].module.predictor()
     foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)
     if foreign:

@@ -12,6 +12,11 @@ MARGIN = 0.02
 """Of the way from a trivial predictor's score to a perfect one: less than that above it is what a
 lucky threshold or a bit of texture gives, without any object found."""
 
+NO_BETTER = (
+    "no better than a predictor that learns nothing, or less than "
+    f"{100 * MARGIN:g} % of the way from it to perfection"
+)
+
 SAME = 0.02
 """Relative difference up to which a score is said to equal a property of the data."""
 
@@ -54,8 +59,7 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
         yield Finding(
             "no_better_than_trivial",
             "error" if chosen else "warning",
-            f"{of_phase(phase)}{count(len(lines), 'trial')} no better than a predictor that learns "
-            f"nothing, or less than {100 * MARGIN:g} % of the way from it to perfection{among}",
+            f"{of_phase(phase)}{count(len(lines), 'trial')} {NO_BETTER}{among}",
             tuple(lines),
             "treat these as failures, not as results; train longer, lower the learning rate, or "
             "weigh the rare classes more (loss)",
@@ -79,8 +83,7 @@ def trivial_on_test(case: Case) -> Iterator[Finding]:
                 "trivial_on_test",
                 "error",
                 f"on test data the final configuration is, in {len(beaten)} of "
-                f"{count(len(lines), 'run')}, no better than a predictor that learns nothing, or "
-                f"less than {100 * MARGIN:g} % of the way from it to perfection",
+                f"{count(len(lines), 'run')}, {NO_BETTER}",
                 tuple(beaten),
                 "treat this as a failure, not as a result: validation data and test data differ, "
                 "or are too few",

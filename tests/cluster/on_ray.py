@@ -70,7 +70,7 @@ def _cluster(folder: Path) -> Iterator[None]:
             process.terminate()
             process.wait(60)
             # else Ray would wait for it at the next start
-            Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
+            Path(tempfile.gettempdir(), "ray", "ray_current_cluster").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
