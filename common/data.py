@@ -17,12 +17,15 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from common.ahead import ReadAhead
 from common.augment.pipeline import Augment
 from common.errors import SHOWN, Problem, UserError, collect
 from common.joined import JoinedStore
+from common.resources import free_memory
 from common.sampling import BatchSchedule, IndexBatch, InParts, index_loader
 from common.seeding import derive
 from common.store import Arrays, Fields, Store, build_store
+from common.transfer import send
 
 SPLITS = ("train", "val", "test")
 Batch = dict[str, Tensor]
@@ -121,6 +124,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self._augment = Augment(augment)
         self._normalize = Augment([])
         self._read: Splits | None = None
+        self._ahead = ReadAhead()
 
     @abstractmethod
     def read(self) -> Splits:
@@ -277,7 +281,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
     ) -> tuple[Batch, int]:
         """Gather the rows, on the device if the split lives there."""
         split = self._split_in_use()
-        rows = self.gather(split, batch.index, device)
+        rows = self.gather(split, batch.index, device, batch.following)
         if split == "train":
             rows = resized(rows, self.train_size(batch.seed))
         return rows, batch.seed
@@ -301,23 +305,34 @@ class StoreDataModule(L.LightningDataModule, ABC):
         transform = self._augment if self._split_in_use() == "train" else self._normalize
         return transform(rows, seed)
 
-    def gather(self, split: str, index: Tensor, device: torch.device) -> Batch:
-        """Rows ``index`` of a split on ``device``, images still uint8, ``index`` beside them."""
+    def gather(
+        self, split: str, index: Tensor, device: torch.device, following: Tensor | None = None
+    ) -> Batch:
+        """Rows ``index`` of a split on ``device``, images still uint8, ``index`` beside them.
+
+        Args:
+            split: the name.
+            index: (B,), on the CPU.
+            device: where they are wanted. A GPU that has room takes the whole split, once.
+            following: the ``index`` of the next call, if it is known, to be fetched already.
+        """
         store = self.splits.stores[split]
-        if device.type == "cuda" and store.device != device and self._fits(store, device):
+        if store.device != device and store.nbytes <= DEVICE_SHARE * free_memory(device):
             store = self.splits.stores[split] = store.to(device)
-        rows = store.gather(index.to(store.device))
+        if store.on_disk or store.device != device:
+            rows = self._ahead.gather(store, index, following)
+        else:
+            rows = store.gather(send(index, device))
         rows["index"] = index
-        return {key: value.to(device, non_blocking=True) for key, value in rows.items()}
+        return {key: send(value, device) for key, value in rows.items()}
+
+    def teardown(self, stage: str) -> None:
+        """Nothing is fetched any more."""
+        self._ahead.close()
 
     def prepared(self, split: str, index: Tensor, device: torch.device) -> Batch:
         """Rows ``index`` of a split as evaluation sees them, for figures and baselines."""
         return self._normalize(self.gather(split, index, device), 0)
-
-    @staticmethod
-    def _fits(store: Store, device: torch.device) -> bool:
-        free, _ = torch.cuda.mem_get_info(device)
-        return store.nbytes <= DEVICE_SHARE * free
 
 
 def resized(batch: Batch, size: int) -> Batch:

@@ -66,6 +66,11 @@ def check_devices(accelerator: str, devices: int) -> None:
         raise UserError(f"trainer.devices={devices}: this machine has {there} {what}")
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that a GPU has left; 0 of what has no memory of its own to tell of."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
 def reset_peak_memory() -> None:
     """Start measuring anew; several runs may share a process."""
     if torch.cuda.is_available():

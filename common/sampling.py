@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,10 +15,15 @@ from common.seeding import derive
 
 @dataclass(frozen=True)
 class IndexBatch:
-    """Rows of the store, int64 ``(B,)``, and the seed of all randomness in their augmentation."""
+    """Rows of the store, int64 ``(B,)``, and the seed of all randomness in their augmentation.
+
+    ``following``: the rows of the next batch; None after the last, and before a loader has dealt
+    it.
+    """
 
     index: Tensor
     seed: int
+    following: Tensor | None = None
 
 
 class BatchSchedule(Sampler[IndexBatch]):
@@ -110,6 +115,28 @@ class InParts(Sampler[IndexBatch]):
                 yield IndexBatch(index, derive(batch.seed, part))
 
 
+class _Foreseen(Sampler[IndexBatch]):
+    """Batches that know the next one."""
+
+    def __init__(self, schedule: BatchSchedule | InParts) -> None:
+        self.schedule = schedule
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch."""
+        self.schedule.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.schedule)
+
+    def __iter__(self) -> Iterator[IndexBatch]:
+        batches = iter(self.schedule)
+        batch = next(batches)  # a schedule has at least one
+        for following in batches:
+            yield replace(batch, following=following.index)
+            batch = following
+        yield batch
+
+
 class _Passthrough(Dataset):
     """The DataLoader wants a data set: here an item is the batch that the schedule made."""
 
@@ -125,4 +152,4 @@ class _Passthrough(Dataset):
 
 def index_loader(schedule: BatchSchedule | InParts) -> DataLoader:
     """A DataLoader of `IndexBatch`; no workers, nothing to collate."""
-    return DataLoader(_Passthrough(schedule.count), sampler=schedule, batch_size=None)
+    return DataLoader(_Passthrough(schedule.count), sampler=_Foreseen(schedule), batch_size=None)

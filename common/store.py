@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.errors import BadSample, Problem, UserError
+from common.transfer import send
 
 FORMAT = 1
 """Raised when the layout of a cache directory changes, so that older ones are not read."""
@@ -47,10 +48,12 @@ class Store:
 
     Args:
         tensors: at least one; all on one device.
+        on_disk: whether they are files, mapped into memory and read as rows are asked for.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], *, on_disk: bool = False) -> None:
         self._tensors = dict(tensors)
+        self.on_disk = on_disk
         lengths = {field: len(tensor) for field, tensor in self._tensors.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"fields need one common length, not {lengths}")
@@ -81,7 +84,7 @@ class Store:
 
     def gather(self, index: Tensor, fields: Iterable[str] | None = None) -> dict[str, Tensor]:
         """A copy of the rows ``index`` (B,) of some fields or all, on the store's device."""
-        index = index.to(self.device)
+        index = send(index, self.device)
         return {field: self._tensors[field][index] for field in fields or self._tensors}
 
     def to(self, device: torch.device | str) -> Store:
@@ -147,9 +150,11 @@ def build_store(
     if found is None:
         found = _build(cache, samples, load, desc)
     arrays, rejected = found
-    if sum(array.nbytes for array in arrays.values()) <= ram_limit_mb * 2**20:
+    on_disk = sum(array.nbytes for array in arrays.values()) > ram_limit_mb * 2**20
+    if not on_disk:
         arrays = {name: np.array(array) for name, array in arrays.items()}
-    store = Store({name: torch.from_numpy(array) for name, array in arrays.items()})
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    store = Store(tensors, on_disk=on_disk)
     rows = [row for row in range(len(samples)) if row not in rejected]
     return store, rows, list(rejected.values())
 

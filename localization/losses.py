@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
+
+from common.box_losses import ciou_loss, giou_loss
 
 TERMS: dict[str, tuple[str, ...]] = {
     "smooth_l1": ("smooth_l1",),
@@ -27,7 +28,7 @@ SMALLEST = 1e-4
 
 SCALE = 1000.0
 """What boxes are multiplied with in the IoU terms, which do not depend on the scale but for
-torchvision's 1e-7 in their denominators: of an area of 1e-6 that would be a tenth."""
+the 1e-7 in their denominators: of an area of 1e-6 that would be a tenth."""
 
 
 class LocalizationLoss(nn.Module):
@@ -92,8 +93,8 @@ class LocalizationLoss(nn.Module):
         terms: dict[str, Callable[[], Tensor]] = {
             "smooth_l1": lambda: F.smooth_l1_loss(boxes, target, reduction="none", beta=self.beta),
             "l1": lambda: F.l1_loss(boxes, target, reduction="none"),
-            "giou": lambda: generalized_box_iou_loss(*_scaled(boxes, target))[:, None],
-            "ciou": lambda: complete_box_iou_loss(*_scaled(boxes, target))[:, None],
+            "giou": lambda: giou_loss(*_scaled(boxes, target))[:, None],
+            "ciou": lambda: ciou_loss(*_scaled(boxes, target))[:, None],
         }
         count = valid.sum().clamp_min(1)
         return {name: (terms[name]().mean(1) * valid).sum() / count for name in self.names}

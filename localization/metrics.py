@@ -68,12 +68,12 @@ class BoxIoU(Metric):
             targets: (B, 4), in the same unit.
             valid: bool (B,), where there is a target; None: everywhere.
         """
-        if valid is not None:
-            boxes, targets = boxes[valid], targets[valid]
-        iou = paired_iou(boxes, targets)
+        if valid is None:
+            valid = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+        iou = paired_iou(boxes, targets).where(valid, 0)
         self.total = self.total + iou.sum(dtype=self.total.dtype)
         self.hits = self.hits + torch.stack([(iou > t).sum() for t in THRESHOLDS.values()])
-        self.images = self.images + len(iou)
+        self.images = self.images + valid.sum()
 
     def compute(self) -> dict[str, Tensor]:
         """The scores of all images so far."""

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
-from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import sigmoid_focal_loss
+
+from common.box_losses import giou_loss
 
 VOID = 255
 """Value of mask pixels that are not labelled."""
@@ -85,17 +87,15 @@ class SegmentationLoss(nn.Module):
             reduction="sum",  # the mean of no pixel would be NaN
             label_smoothing=self.label_smoothing,
         )
-        labelled = mask[mask != VOID]
+        known = mask != VOID
         if self.class_weights is None:
-            return total / max(labelled.numel(), 1)
-        return total / self.class_weights[labelled].sum().clamp_min(1e-6)
+            return total / known.sum().clamp_min(1)
+        return total / self.class_weights[mask[known]].sum().clamp_min(1e-6)
 
     def _dice(self, logits: Tensor, mask: Tensor) -> Tensor:
-        pixels = torch.bincount(mask.flatten(), minlength=VOID + 1)[: self.num_classes]
+        present = mask.new_zeros(VOID + 1).scatter_(0, mask.flatten(), 1)[: self.num_classes]
         # SMP averages over all classes, which would shrink the loss where many are absent.
-        return self.smp_dice(logits, mask) * (
-            self.num_classes / pixels.count_nonzero().clamp_min(1)
-        )
+        return self.smp_dice(logits, mask) * (self.num_classes / present.sum().clamp_min(1))
 
     def _focal(self, logits: Tensor, mask: Tensor) -> Tensor:
         cross_entropy = F.cross_entropy(logits, mask, ignore_index=VOID, reduction="none")
@@ -258,26 +258,31 @@ class FcosLoss(nn.Module):
         positive = (classes > 0) & annotated
         counted = annotated & ~ignore
         wanted = F.one_hot(classes, class_logits.shape[-1] + 1)[..., 1:].to(class_logits)
-        focal = sigmoid_focal_loss(class_logits[counted], wanted[counted], reduction="sum")
+        # How many there are is all that is asked of the device in a step, here and only here.
+        counts, hits = counted.flatten().nonzero()[:, 0], positive.flatten().nonzero()[:, 0]
+        focal = sigmoid_focal_loss(_at(class_logits, counts), _at(wanted, counts), reduction="sum")
 
-        index = positive.nonzero()[:, 1]
-        points, strides = points[index], strides[index, None]
-        predicted, matched = ltrb[positive], matched[positive]
+        points, strides = points[hits % len(points)], strides[hits % len(points), None]
+        predicted, matched = _at(ltrb, hits), _at(matched, hits)
         sides = _side_distances(points, matched)
         if self.kind == "giou":
-            decoded = decode_boxes(points, predicted * strides)
-            box = generalized_box_iou_loss(decoded, matched, reduction="sum")
+            box = giou_loss(decode_boxes(points, predicted * strides), matched).sum()
         else:
             box = F.smooth_l1_loss(predicted, sides / strides, reduction="sum")
         center = F.binary_cross_entropy_with_logits(
-            centerness[positive], centerness_targets(sides), reduction="sum"
+            _at(centerness, hits), centerness_targets(sides), reduction="sum"
         )
-        positives = max(len(index), 1)
+        positives = max(len(hits), 1)
         return {
             "classification": focal / positives,
             "box": box / positives,
             "centerness": center / positives,
         }
+
+
+def _at(values: Tensor, rows: Tensor) -> Tensor:
+    """Of ``values`` (B, P, ...) those at ``rows`` (N,) of the B x P points."""
+    return values.flatten(0, 1).index_select(0, rows)
 
 
 def centerness_targets(sides: Tensor) -> Tensor:

@@ -42,6 +42,40 @@ class Euclidean(distances.LpDistance):
         return torch.cdist(query_emb, ref_emb, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+class BatchHardTriplet(nn.Module):
+    """Of each anchor the farthest positive and the nearest negative (Hermans et al. 2017, eq. 5).
+
+    The same as pytorch-metric-learning's `BatchHardMiner` and `TripletMarginLoss`, which compute
+    the distances twice and make a GPU count its pairs three times a step.
+
+    Args:
+        margin: a distance >= 0, or ``soft``, see `ReidLoss`.
+    """
+
+    def __init__(self, margin: float | str) -> None:
+        super().__init__()
+        self.margin = margin
+        self.distance = Euclidean(normalize_embeddings=False)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Mean over the anchors that have both, of ``embeddings`` (B, D), B > 0, and ``labels``
+        (B,)."""
+        distances = self.distance.compute_mat(embeddings, embeddings)
+        same = labels[:, None] == labels
+        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        positive, negative = same & ~itself, ~same
+        with torch.no_grad():
+            farthest = distances.masked_fill(~positive, -math.inf).argmax(1, keepdim=True)
+            nearest = distances.masked_fill(~negative, math.inf).argmin(1, keepdim=True)
+        violation = (distances.gather(1, farthest) - distances.gather(1, nearest)).squeeze(1)
+        if self.margin == SOFT:
+            costs = F.softplus(violation)
+        else:
+            costs = F.relu(violation + float(self.margin))
+        counted = positive.any(1) & negative.any(1)
+        return costs.where(counted, 0).sum() / counted.sum().clamp_min(1)
+
+
 class ReidLoss(nn.Module):
     """Identity loss and metric loss.
 
@@ -183,12 +217,13 @@ def positive_share(labels: Tensor) -> Tensor:
 
 
 def _triplet(margin: float | str, mining: str) -> tuple[nn.Module | None, nn.Module]:
-    """Miner and loss; without a miner the loss takes all triplets."""
+    """Miner and loss; without a miner the loss takes all triplets, or finds its own."""
+    if mining == "batch_hard":
+        return None, BatchHardTriplet(margin)
     soft = margin == SOFT
     width = 0.0 if soft else float(margin)
     distance = Euclidean(normalize_embeddings=False)
-    # The library averages non-zero triplets by default: batch-hard's mean is over all anchors,
-    # and a soft margin that underflows still counts.
+    # The library averages non-zero triplets by default; a soft margin that underflows still counts.
     nonzero = mining == "all" and not soft
     loss = losses.TripletMarginLoss(
         margin=width,
@@ -196,8 +231,6 @@ def _triplet(margin: float | str, mining: str) -> tuple[nn.Module | None, nn.Mod
         distance=distance,
         reducer=reducers.AvgNonZeroReducer() if nonzero else reducers.MeanReducer(),
     )
-    if mining == "batch_hard":
-        return miners.BatchHardMiner(distance=distance), loss
     if mining == "semi_hard":
         return miners.TripletMarginMiner(width, "semihard", distance=distance), loss
     return None, loss

@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional as F
 
 from common.augment.draws import Draws
 from common.augment.geometry import rotation, shear
+from common.transfer import send
 
 SubPolicy = tuple[tuple[str, float, int], tuple[str, float, int]]
 """Twice an operation, its probability, and its level, 0 to 9 (0 where it has none)."""
@@ -130,6 +131,6 @@ def apply(image: Tensor, steps: Sequence[Step]) -> Tensor:
     """A new batch uint8 (B, 3, H, W), of whose images some have other colours."""
     image = image.clone()
     for step in steps:
-        rows = step.rows.to(image.device)
+        rows = send(step.rows, image.device)
         image[rows] = COLOR[step.name](image[rows], step.magnitude)
     return image

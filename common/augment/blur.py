@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from common.transfer import send
+
 
 def blur(image: Tensor, sigma: Tensor) -> Tensor:
     """Blurs in place the images whose ``sigma`` is above 0; the borders are reflected.
@@ -21,9 +23,9 @@ def blur(image: Tensor, sigma: Tensor) -> Tensor:
         return image
     count, channels, height, width = len(rows), *image.shape[1:]
     radius = min(math.ceil(3 * float(sigma.max())), height - 1, width - 1)
-    kernel = gaussian_kernels(sigma[rows], radius).to(image.device, image.dtype)
+    kernel = send(gaussian_kernels(sigma[rows], radius), image.device, image.dtype)
     kernel = kernel.repeat_interleave(channels, 0)
-    rows = rows.to(image.device)
+    rows = send(rows, image.device)
     padded = F.pad(image[rows], (radius,) * 4, mode="reflect")
     planes = padded.view(1, count * channels, *padded.shape[2:])
     planes = F.conv2d(planes, kernel[:, None, None, :], groups=count * channels)

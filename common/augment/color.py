@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from common.augment.draws import Draws
+from common.transfer import send
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean RGB, of values in [0, 1]."""
@@ -42,7 +43,7 @@ ColorAugmentation sums the rows of the mirrored matrix, which tints the image in
 
 
 def _per_channel(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32, device=like.device)[:, None, None]
+    return send(torch.tensor(values, dtype=torch.float32), like.device)[:, None, None]
 
 
 def normalize(image: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ def recolor(image: Tensor, matrix: Tensor) -> Tensor:
     channels_mix = not torch.equal(mix, torch.diag_embed(mix.diagonal(dim1=1, dim2=2)))
     uses_mean = bool(mean_mix.any())
     mix, mean_mix, offset = (
-        part.to(image.device, torch.float32) for part in (mix, mean_mix, matrix[:, :3, 6])
+        send(part, image.device, torch.float32) for part in (mix, mean_mix, matrix[:, :3, 6])
     )
     out = image.float()
     if uses_mean:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.augment.draws import Draws
+from common.transfer import send
 
 
 def _erase(draws: Draws, values: Mapping[str, float]) -> Tensor:
@@ -49,7 +50,7 @@ def fill(image: Tensor, holes: Tensor) -> Tensor:
         image: float (B, C, H, W).
         holes: (B, K, 4) int64: top, left, bottom, right in pixels; may leave the image or be empty.
     """
-    holes = holes.to(image.device).unsqueeze(-1)
+    holes = send(holes, image.device).unsqueeze(-1)
     y, x = (torch.arange(side, device=image.device) for side in image.shape[2:])
     rows = (y >= holes[:, :, 0]) & (y < holes[:, :, 2])
     columns = (x >= holes[:, :, 1]) & (x < holes[:, :, 3])

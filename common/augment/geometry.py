@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import clip_boxes_to_image
 
 from common.augment.draws import Draws
+from common.transfer import send
 
 VOID = 255
 """What a mask says where the output shows nothing of the source."""
@@ -158,7 +160,7 @@ class Warp:
 
     def __init__(self, matrix: Tensor, height: int, width: int, device: torch.device) -> None:
         self.height, self.width = height, width
-        self.matrix = matrix.to(device, torch.float32)
+        self.matrix = send(matrix, device, torch.float32)
         horizontal, vertical = matrix[:, 0, 0] < 0, matrix[:, 1, 1] < 0
         self.only_flips = torch.equal(matrix, _flips(horizontal, vertical, height, width))
         if self.only_flips:
@@ -175,7 +177,7 @@ class Warp:
                 # Selecting whole images is a plain copy; torch.where costs ten times as much.
                 rows = torch.arange(len(image)) + len(image) * flipped
                 both = torch.cat([image, image.flip(dim)])
-                image = both.index_select(0, rows.to(image.device))
+                image = both.index_select(0, send(rows, image.device))
         return image
 
     def image(self, image: Tensor) -> Tensor:
@@ -206,13 +208,16 @@ class Warp:
             Boxes and labels of the same shapes. A box of whose hull less than ``MIN_VISIBLE`` is
             inside the image becomes padding: zeros and -1.
         """
-        x, y = boxes[..., [0, 2, 2, 0]], boxes[..., [1, 1, 3, 3]]
+        left, top, right, bottom = boxes.unbind(-1)
+        x, y = (
+            torch.stack([left, right, right, left], -1),
+            torch.stack([top, top, bottom, bottom], -1),
+        )
         a, b, c, d, e, f, g, h, i = self.matrix.flatten(1)[..., None, None].unbind(1)
         w = (g * x + h * y + i).clamp_(min=HORIZON)
         x, y = (a * x + b * y + c) / w, (d * x + e * y + f) / w
         hull = torch.stack([x.amin(-1), y.amin(-1), x.amax(-1), y.amax(-1)], -1)
-        limit = hull.new_tensor([self.width, self.height, self.width, self.height])
-        clipped = hull.clamp(min=hull.new_zeros(()), max=limit)
+        clipped = clip_boxes_to_image(hull, (self.height, self.width))
         visible = _area(clipped)
         keep = (labels >= 0) & (visible > 0) & (visible >= MIN_VISIBLE * _area(hull))
         clipped = clipped.to(boxes.dtype).mul_(keep.unsqueeze(-1))
@@ -245,7 +250,7 @@ def _sampling_grid(inverse: Tensor, height: int, width: int, device: torch.devic
     )
     inverse = to_unit @ inverse @ torch.linalg.inv(to_unit)
     is_affine = bool((inverse[:, 2, :2] == 0).all())
-    inverse = inverse.to(device, torch.float32)
+    inverse = send(inverse, device, torch.float32)
     x, y = (torch.arange(1, 2 * n, 2, device=device) / n - 1 for n in (width, height))
     across = inverse[:, :, 0, None] * x
     down = inverse[:, :, 1, None] * y + inverse[:, :, 2, None]

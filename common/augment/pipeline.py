@@ -17,6 +17,7 @@ from common.augment.draws import Draws
 from common.augment.erase import ERASE, fill
 from common.augment.geometry import GEOMETRY, Warp
 from common.augment.names import settings
+from common.transfer import send
 
 
 @dataclass
@@ -138,7 +139,7 @@ def _draw_mix(draws: Draws, alpha: float) -> tuple[Tensor, float]:
 
 def _mix(batch: dict[str, Tensor], partners: Tensor, weight: float) -> None:
     image = batch["image"]
-    partners = partners.to(image.device)
+    partners = send(partners, image.device)
     batch["mix_index"] = partners
-    batch["mix_lambda"] = torch.tensor(weight, dtype=torch.float32, device=image.device)
+    batch["mix_lambda"] = send(torch.tensor(weight), image.device)
     batch["image"] = torch.lerp(image[partners], image, weight)

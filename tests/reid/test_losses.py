@@ -9,9 +9,18 @@ import torch.nn.functional as F
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner
+from pytorch_metric_learning.reducers import MeanReducer
 from torch import Tensor
 
-from reid.losses import METRICS, MININGS, ReidLoss, positive_share
+from reid.losses import (
+    METRICS,
+    MININGS,
+    SOFT,
+    BatchHardTriplet,
+    Euclidean,
+    ReidLoss,
+    positive_share,
+)
 
 NAMES = tuple(name for name in METRICS if name != "none")
 CLASSES, DIM = 6, 8
@@ -204,6 +213,29 @@ def test_batch_hard_by_hand():
     mined = BatchHardMiner(distance=distance)(embeddings, labels)
     default = TripletMarginLoss(margin=0.5, distance=distance)(embeddings, labels, mined)
     assert default.item() == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("margin", [0.3, SOFT])
+def test_batch_hard_is_the_librarys_to_the_last_bit(margin):
+    """Where each anchor has a positive and a negative, as P x K batches do."""
+    distance = Euclidean(normalize_embeddings=False)
+    theirs = TripletMarginLoss(
+        margin=0.0 if margin == SOFT else margin,
+        smooth_loss=margin == SOFT,
+        distance=distance,
+        reducer=MeanReducer(),
+    )
+    ours, labels = BatchHardTriplet(margin), torch.arange(6).repeat_interleave(4)
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        mine = torch.randn(24, DIM, generator=generator, requires_grad=True)
+        other = mine.detach().clone().requires_grad_()
+        value = ours(mine, labels)
+        reference = theirs(other, labels, BatchHardMiner(distance=distance)(other, labels))
+        assert torch.equal(value, reference)
+        value.backward()
+        reference.backward()
+        assert torch.equal(mine.grad, other.grad)
 
 
 def test_features_are_not_normalised():
