@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from common.checkpoints import BEST, FOLDER, LAST
@@ -143,6 +144,22 @@ def is_paused(trainer: L.Trainer) -> bool:
     found = trainer.callbacks  # type: ignore[attr-defined]
     stopped = any(it.wait_count >= it.patience for it in found if isinstance(it, _Stopping))
     return trainer.current_epoch < (trainer.max_epochs or 0) and not stopped
+
+
+class BackgroundSaving(AsyncCheckpointIO):
+    """Writes checkpoints while the next epoch trains, from a copy that is made at once.
+
+    One at a time: where writing takes longer than an epoch, copies would pile up in memory. The end
+    of ``fit`` waits for the last one.
+
+    Raises:
+        OSError: from the next save, or from ``teardown``, if one could not be written.
+    """
+
+    def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to write; wait before for what is being written."""
+        self.teardown()
+        super().save_checkpoint(*args, **kwargs)
 
 
 def _checkpoints(directory: Path, objective: Mapping[str, str]) -> list[Callback]:

@@ -16,11 +16,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from common.callbacks import EpochLog, build_callbacks, is_paused, shows_progress
+from common.callbacks import BackgroundSaving, EpochLog, build_callbacks, is_paused, shows_progress
 from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
 from common.data import StoreDataModule
 from common.errors import DivergedError, UserError
-from common.figures import curves
+from common.figures import curves, to_png
 from common.history import History
 from common.lifecycle import wants_test
 from common.logs import (
@@ -244,6 +244,7 @@ class Job:
             default_root_dir=self.directory,
             logger=loggers,
             callbacks=build_callbacks(self.config, self.directory, self.history),
+            plugins=[BackgroundSaving()],
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_model_summary=False,
@@ -317,10 +318,9 @@ class Job:
         folder = self.directory / "figures"
         folder.mkdir(exist_ok=True)
         for name, figure in figures.items():
-            figure.savefig(folder / f"{name}.png")
-            log_picture(self.trainer.loggers, folder / f"{name}.png")
-            for board in boards:
-                board.experiment.add_figure(name, figure, self.trainer.global_step)
+            picture = folder / f"{name}.png"
+            picture.write_bytes(to_png(figure))
+            log_picture(self.trainer.loggers, picture, self.trainer.global_step)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:

@@ -9,7 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger, MLFlowLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from common.errors import UserError
 
@@ -81,13 +83,24 @@ def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, float]) -> None
             logger.log_metrics(metrics)
 
 
-def log_picture(loggers: Sequence[Logger], picture: Path) -> None:
+def log_picture(loggers: Sequence[Logger], picture: Path, step: int) -> None:
     """Add a figure that was drawn, a PNG file."""
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
+        if isinstance(logger, TensorBoardLogger):
+            summary = Summary(value=[Summary.Value(tag=picture.stem, image=_encoded(picture))])
+            logger.experiment._get_file_writer().add_summary(summary, step)
+        elif isinstance(logger, WandbLogger):
             logger.log_image(f"figures/{picture.stem}", [str(picture)])
         elif isinstance(logger, MLFlowLogger):
             logger.experiment.log_artifact(logger.run_id, str(picture), "figures")
+
+
+def _encoded(picture: Path) -> Summary.Image:
+    """As TensorBoard keeps pictures; its ``add_image`` would decode and encode it once more."""
+    with Image.open(picture) as image:
+        width, height = image.size
+    content = picture.read_bytes()
+    return Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=content)
 
 
 def flat(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,9 +13,10 @@ import pandas as pd
 from PIL import Image as Pillow
 
 from common.errors import UserError
+from common.figures import to_png
 from reporting import text
 from reporting.content import Column, Figure, Picture, Table
-from reporting.figures.style import data_uri, styled, to_png, to_svg
+from reporting.figures.style import DPI, data_uri, styled, to_svg
 
 LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
@@ -84,7 +85,7 @@ class Folder:
         with styled():
             drawing = figure.draw()
             path = f"figures/{figure.name}.png"
-            self.write(path, to_png(drawing))
+            self.write(path, to_png(drawing, DPI))
             light, dark = to_svg(drawing)
         width, height = drawing.get_size_inches() * 96
         return Image(light, dark, path, round(width), round(height))

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from common.errors import UserError
 from common.evaluation.bootstrap import Interval
+from common.figures import to_png
 from common.items import Floats, Items
 from common.module import Scores
 
@@ -63,7 +64,7 @@ class Output:
         try:
             (self.folder / FIGURES).mkdir(parents=True, exist_ok=True)
             for name, figure in figures.items():
-                figure.savefig(self.folder / FIGURES / f"{name}.png")
+                (self.folder / FIGURES / f"{name}.png").write_bytes(to_png(figure))
         except OSError as error:
             raise self._unwritable(error) from error
 

@@ -12,11 +12,9 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image as Pillow
 
 from reporting.text import plain, shortened
 from studies.results import Setting
@@ -25,6 +23,8 @@ WIDTH = 6.6
 """Of a figure in inches: the text width of an A4 or letter page."""
 
 DPI = 300
+"""Of pictures for print."""
+
 INK, FAINT, GRID = "#24292f", "#6e7781", "#d0d7de"
 ON_DARK = {INK: "#e6edf3", FAINT: "#9198a1", GRID: "#3d444d"}
 """What the ink becomes on a dark page."""
@@ -144,24 +144,8 @@ def handle(colour: str, label: Any, **more: Any) -> Line2D:
     return Line2D([], [], label=shortened(plain(label), 40), **settings)
 
 
-def to_png(figure: Figure) -> bytes:
-    """For print. Settles the layout.
-
-    ``savefig`` would draw everything three times.
-    """
-    figure.set_facecolor("white")
-    figure.set_dpi(DPI)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    figure.set_layout_engine("none")
-    file = io.BytesIO()
-    image = Pillow.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(file, "PNG", dpi=(DPI, DPI), compress_level=4)
-    return file.getvalue()
-
-
 def to_svg(figure: Figure) -> tuple[str, str]:
-    """For light and dark pages, as data URIs; after `to_png`."""
+    """For light and dark pages, as data URIs; after `common.figures.to_png`."""
     for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
         patch.set_alpha(0)
     file = io.StringIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
 import os
@@ -18,12 +19,15 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 import common.logs
 import common.run
-from common.callbacks import shows_progress
+from common.callbacks import BackgroundSaving, shows_progress
 from common.errors import DivergedError, OutOfMemoryError, UserError
 from common.history import read_history
 from common.run import train
@@ -161,7 +165,14 @@ def test_figures_and_events_are_written(done: Path) -> None:
     names = ("best", "worst", "test_best", "test_worst", "curves")
     assert figures == {f"{name}.png" for name in names}
     assert all((done / "figures" / name).stat().st_size > 5000 for name in figures)
-    assert list(done.glob("events.out.tfevents.*"))
+    events = EventAccumulator(str(done))
+    events.Reload()
+    assert set(events.Tags()["images"]) == set(names)
+    for name in names:
+        (event,) = events.Images(name)
+        picture = (done / "figures" / f"{name}.png").read_bytes()
+        assert event.encoded_image_string == picture
+        assert (event.width, event.height) == Image.open(io.BytesIO(picture)).size
 
 
 def test_no_figures_without_images_to_draw(config: Make, tmp_path: Path) -> None:
@@ -558,6 +569,46 @@ def test_batch_norm_with_a_single_value_is_told(config: Make, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"data.batch_size=1 .* leave batch norm a single value"):
         train(config("data.batch_size=1"), tmp_path)
     assert record_of(tmp_path).status == "failed"
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written beside the training, which has to hear of it all the same."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lightning.fabric.plugins.io.torch_io._atomic_save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(config(), tmp_path)  # of one epoch: nothing but the end is left to tell
+    assert record_of(tmp_path).status == "failed"
+    assert "No space left on device" in str(record_of(tmp_path).error)
+
+
+def test_one_checkpoint_is_written_at_a_time_and_as_it_was_when_asked_for(tmp_path: Path) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    class Slow(TorchCheckpointIO):
+        def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+            began.set()
+            assert go_on.wait(30)
+            super().save_checkpoint(checkpoint, path)
+
+    saving = BackgroundSaving(Slow())
+    content = {"weight": torch.zeros(3)}
+    saving.save_checkpoint(content, tmp_path / "a")
+    assert began.wait(30)
+    content["weight"] += 1  # as the next step does
+    second = threading.Thread(target=saving.save_checkpoint, args=(content, tmp_path / "b"))
+    second.start()
+    second.join(0.1)
+    assert second.is_alive()
+    go_on.set()
+    second.join()
+    saving.teardown()
+    values = [torch.load(tmp_path / name)["weight"].tolist() for name in "ab"]
+    assert values == [[0, 0, 0], [1, 1, 1]]
 
 
 def test_an_event_writer_that_is_stuck_keeps_no_run_from_ending(
