@@ -45,8 +45,11 @@ from common.trackers import log_picture, start_trackers
 
 log = logging.getLogger(__name__)
 
-NOT_LIGHTNINGS = ("pause_after", "auto_accumulate")
+NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile")
 """Keys of ``trainer`` that Lightning does not know."""
+
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
+"""Whose errors are those of ``trainer.compile``."""
 
 
 class Job:
@@ -160,6 +163,9 @@ class Job:
     def _build(self, data: StoreDataModule) -> TaskModule:
         module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
         self.module = module
+        mode = self.config["trainer"]["compile"]
+        if mode != "none":
+            module.network.compile(mode=mode)  # in place: its weights keep their names
         return module
 
     def _run(self) -> None:
@@ -266,7 +272,14 @@ class Job:
         log.info("")
         try:
             self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except ValueError as error:
+        except Exception as error:
+            if type(error).__module__.startswith(COMPILERS):
+                mode = self.config["trainer"]["compile"]
+                reason = str(getattr(error, "inner_exception", error)).splitlines()[0]
+                raise UserError(
+                    f"trainer.compile={mode} does not work here ({reason}); "
+                    "trainer.compile=none trains without"
+                ) from error
             if "more than 1 value per channel" not in str(error):
                 raise
             raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import sys
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -80,5 +81,7 @@ def give_back() -> None:
     if not gc.get_freeze_count():
         gc.freeze()
         atexit.register(gc.unfreeze)  # else libraries that count what is left complain at the end
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()  # a sweep's networks share their code, of which it compiles eight
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -113,6 +113,7 @@ class Trainer(Node):
     limit_train_batches: Batches
     limit_val_batches: Batches
     check_val_every_n_epoch: Count
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
     deterministic: Flag
     enable_progress_bar: Flag
 

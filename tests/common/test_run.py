@@ -23,7 +23,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, nn
 
 import common.logs
 import common.run
@@ -206,6 +206,43 @@ def test_deterministic_kernels_are_asked_for_and_no_longer_than_the_run(
         train(config(f"trainer.deterministic={wanted}"), tmp_path / wanted)
     assert seen == [True, True, False, False]
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_network_is_compiled_where_that_is_wanted(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, modes = nn.Module.compile, []
+
+    def quickly(network: nn.Module, *, mode: str) -> None:
+        """Traced and run as it stands: C++ would take half a minute."""
+        modes.append(mode)
+        plain(network, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", quickly)
+    train(config(), tmp_path / "none")
+    assert modes == []
+    torch._dynamo.utils.counters.clear()
+    train(config("trainer.compile=reduce-overhead"), tmp_path / "compiled")
+    assert modes == ["reduce-overhead"]
+    assert torch._dynamo.utils.counters["frames"]["ok"]
+    names = [set(weights(tmp_path / place)) for place in ("none", "compiled")]
+    assert names[0] == names[1]
+    losses = [read_history(tmp_path / it)[0]["train/loss"] for it in ("none", "compiled")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_network_that_cannot_be_compiled_is_told(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler\nand a long story")
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda net, mode: plain(net, backend=broken))
+    with pytest.raises(
+        UserError, match=r"^trainer\.compile=default does not work here \(no compiler\)"
+    ):
+        train(config("trainer.compile=default"), tmp_path)
 
 
 def test_a_progress_bar_only_for_somebody_who_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
