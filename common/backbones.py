@@ -26,6 +26,9 @@ from common.errors import UserError
 DEEPEST = 32
 """Stride of the last feature map: sides of images are multiples of it."""
 
+DEPTH = 5
+"""Feature maps of a whole backbone besides the images."""
+
 HUB_TIMEOUT = 5
 """Seconds that Hugging Face has to answer before a download is not tried."""
 
@@ -80,26 +83,28 @@ class ViTPyramid(nn.Module):
         return [images, none, self.up4(last), self.up8(last), last, F.max_pool2d(last, 2)]
 
 
-def build_backbone(name: str, image_size: int, pretrained: bool | str = False) -> nn.Module:
-    """Make a backbone; ``out_channels`` lists the channels of its six maps.
+def build_backbone(
+    name: str, image_size: int, pretrained: bool | str = False, *, depth: int = DEPTH
+) -> nn.Module:
+    """Make a backbone; ``out_channels`` lists the channels of its maps.
 
     Args:
         name: an SMP encoder (``resnet18``) or a timm architecture (``convnext_tiny``).
         image_size: side of the images in pixels, a multiple of 32; transformers are built for it.
         pretrained: ``True`` downloads ImageNet weights, a path loads a weights file, `LATER` loads
             nothing.
+        depth: how many maps are wanted besides the images, the finest; what comes after them is not
+            computed, where the network can be cut. A plain transformer's all come from its end.
 
     Raises:
         UserError: the network cannot be built, its weights not fetched, or the file does not fit.
     """
+    build = partial(_build, name, image_size, depth)
     with building(
         f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
         "pyramid of strides 2 to 32"
     ):
-        if pretrained is True:
-            backbone = fetch(name, partial(_build, name, image_size, download=True))
-        else:
-            backbone = _build(name, image_size)
+        backbone = fetch(name, partial(build, download=True)) if pretrained is True else build()
         _check_maps(backbone, image_size)
     if isinstance(pretrained, str):
         load_backbone_weights(backbone, pretrained, name)
@@ -168,11 +173,13 @@ def _hub() -> Iterator[str | None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-def _build(name: str, image_size: int, download: bool = False) -> nn.Module:
+def _build(name: str, image_size: int, depth: int, download: bool = False) -> nn.Module:
     encoder = smp_encoder(name, image_size, download)
     if encoder.plain:
         return ViTPyramid(name, image_size, download)
-    return smp.encoders.get_encoder(encoder.name, weights=encoder.weights, **encoder.options)
+    return smp.encoders.get_encoder(
+        encoder.name, weights=encoder.weights, depth=depth, **encoder.options
+    )
 
 
 class SmpEncoder(NamedTuple):
@@ -216,7 +223,7 @@ def _check_maps(backbone: Any, image_size: int) -> None:
     backbone.eval()
     maps = backbone(torch.zeros(1, 3, image_size, image_size))
     backbone.train()
-    sides = (image_size // 2**level for level in range(6))
+    sides = (image_size // 2**level for level in range(len(backbone.out_channels)))
     wanted = [(1, c, s, s) for c, s in zip(backbone.out_channels, sides, strict=True)]
     found = [tuple(m.shape) for m in maps]
     if found != wanted:

@@ -195,8 +195,8 @@ class LocalizationNetwork(nn.Module):
                 "model.norm=group: changes nothing with pretrained weights, whose norms are kept, "
                 "and model.head=linear, which has none"
             )
-        self.backbone = build_backbone(backbone, image_size, pretrained)
         self.level = STRIDES.index(stride)
+        self.backbone = build_backbone(backbone, image_size, pretrained, depth=self.level)
         channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
         self.head: LinearHead | SpatialHead | PointsHead
         if head == "linear":

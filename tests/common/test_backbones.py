@@ -320,7 +320,7 @@ def test_a_hub_that_answers_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
     asked = []
 
-    def download(name: str, weights: str) -> nn.Module:
+    def download(name: str, weights: str, depth: int) -> nn.Module:
         asked.append((name, weights))
         raise OSError("disk quota exceeded")
 

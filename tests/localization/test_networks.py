@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from common.backbones import build_backbone
 from common.errors import UserError
@@ -205,6 +206,23 @@ def test_dropout(head: str):
 def test_keys_change_the_head(changed: dict[str, Any], weights: str):
     before, after = (str(network(pretrained=weights, **s).head) for s in ({}, changed))
     assert before != after
+
+
+@pytest.mark.parametrize(("backbone", "share"), [("resnet18", 0.6), ("test_resnet", 0.9)])
+def test_stages_below_the_map_that_is_used_are_not_computed(backbone: str, share: float):
+    """And change nothing: the network is the one that has them."""
+    found = {}
+    for stride in (8, 32):
+        torch.manual_seed(0)
+        found[stride] = network(backbone=backbone, stride=stride).eval()
+    images = torch.rand(2, 3, 64, 64)
+    with FlopCounterMode(display=False) as part, torch.no_grad():
+        maps = found[8].backbone(images)
+    with FlopCounterMode(display=False) as whole, torch.no_grad():
+        reference = found[32].backbone(images)
+    assert part.get_total_flops() < share * whole.get_total_flops()
+    assert [len(maps), len(reference)] == [4, 6]
+    assert all(torch.equal(a, b) for a, b in zip(maps, reference, strict=False))
 
 
 def test_without_pretrained_weights_a_scheme_draws_the_backbone_too():
