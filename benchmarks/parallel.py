@@ -1,6 +1,6 @@
 """What several trials at a time bring on one device.
 
-    python benchmarks/parallel.py [--trials 4] [--jobs 2,4] [--repeats 3] [--json FILE] [overrides]
+    python benchmarks/parallel.py [--trials 4] [--jobs 2,4] [--repeats 2] [--json FILE] [overrides]
 
 A sweep whose trials run one after the other in one process, and the same sweep with Hydra's joblib
 launcher, whose workers begin with imports of their own. All read the decoded images of one cache,
@@ -46,8 +46,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=4)
-    parser.add_argument("--jobs", default="2,4")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--jobs", default="2")
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--json", type=Path)
     args, overrides = parser.parse_known_args()
     sizes = [1, *map(int, args.jobs.split(","))]
