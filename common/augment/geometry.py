@@ -209,10 +209,8 @@ class Warp:
             inside the image becomes padding: zeros and -1.
         """
         left, top, right, bottom = boxes.unbind(-1)
-        x, y = (
-            torch.stack([left, right, right, left], -1),
-            torch.stack([top, top, bottom, bottom], -1),
-        )
+        x = torch.stack([left, right, right, left], -1)
+        y = torch.stack([top, top, bottom, bottom], -1)
         a, b, c, d, e, f, g, h, i = self.matrix.flatten(1)[..., None, None].unbind(1)
         w = (g * x + h * y + i).clamp_(min=HORIZON)
         x, y = (a * x + b * y + c) / w, (d * x + e * y + f) / w
