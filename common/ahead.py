@@ -20,8 +20,9 @@ class _Pending:
 class ReadAhead:
     """Gathers rows of stores, and those that are wanted next in a thread beside it.
 
-    A split that stays on the disk is read page by page as its rows are asked for: without this, a
-    training step would wait for the disk, and the disk for the step. At most one batch is held.
+    For a device that has no room for a split: while it computes, the processor has time to copy
+    rows, or to read them from the disk. Where the processor itself computes, that gains nothing: a
+    thread would take its cores away. At most one batch is held.
     """
 
     def __init__(self) -> None:

@@ -149,8 +149,8 @@ def is_paused(trainer: L.Trainer) -> bool:
 class BackgroundSaving(AsyncCheckpointIO):
     """Writes checkpoints while the next epoch trains, from a copy that is made at once.
 
-    One at a time: where writing takes longer than an epoch, copies would pile up in memory. The end
-    of ``fit`` waits for the last one.
+    For devices that leave the processor time for it. One at a time: where writing takes longer than
+    an epoch, copies would pile up in memory. The end of ``fit`` waits for the last one.
 
     Raises:
         OSError: from the next save, or from ``teardown``, if one could not be written.

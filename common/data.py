@@ -319,10 +319,10 @@ class StoreDataModule(L.LightningDataModule, ABC):
         store = self.splits.stores[split]
         if store.device != device and store.nbytes <= DEVICE_SHARE * free_memory(device):
             store = self.splits.stores[split] = store.to(device)
-        if store.on_disk or store.device != device:
-            rows = self._ahead.gather(store, index, following)
-        else:
+        if store.device == device:
             rows = store.gather(send(index, device))
+        else:
+            rows = self._ahead.gather(store, index, following)
         rows["index"] = index
         return {key: send(value, device) for key, value in rows.items()}
 

@@ -20,7 +20,6 @@ class JoinedStore(Store):
 
     def __init__(self, first: Store, second: Store) -> None:
         self._first, self._second = first, second
-        self.on_disk = first.on_disk or second.on_disk
 
     def __len__(self) -> int:
         return len(self._first) + len(self._second)

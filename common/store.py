@@ -48,12 +48,10 @@ class Store:
 
     Args:
         tensors: at least one; all on one device.
-        on_disk: whether they are files, mapped into memory and read as rows are asked for.
     """
 
-    def __init__(self, tensors: Mapping[str, Tensor], *, on_disk: bool = False) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = dict(tensors)
-        self.on_disk = on_disk
         lengths = {field: len(tensor) for field, tensor in self._tensors.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"fields need one common length, not {lengths}")
@@ -150,11 +148,9 @@ def build_store(
     if found is None:
         found = _build(cache, samples, load, desc)
     arrays, rejected = found
-    on_disk = sum(array.nbytes for array in arrays.values()) > ram_limit_mb * 2**20
-    if not on_disk:
+    if sum(array.nbytes for array in arrays.values()) <= ram_limit_mb * 2**20:
         arrays = {name: np.array(array) for name, array in arrays.items()}
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    store = Store(tensors, on_disk=on_disk)
+    store = Store({name: torch.from_numpy(array) for name, array in arrays.items()})
     rows = [row for row in range(len(samples)) if row not in rejected]
     return store, rows, list(rejected.values())
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Iterable
 
 import pytest
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from common.ahead import ReadAhead
-from common.run import train
 from common.store import Store
-from tests.common.runs import assert_same_run
-from tests.conftest import TINY
 
 ROWS = torch.arange(12).view(12, 1)
 
@@ -24,7 +19,7 @@ class Watched(Store):
     """Notes who gathers what."""
 
     def __init__(self) -> None:
-        super().__init__({"row": ROWS}, on_disk=True)
+        super().__init__({"row": ROWS})
         self.calls: list[tuple[list[int], bool]] = []
 
     def gather(self, index: Tensor, fields: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -64,14 +59,3 @@ def test_an_error_comes_where_the_rows_are_wanted() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         ahead.gather(store, bad, None)
     ahead.close()
-
-
-def test_a_split_on_the_disk_trains_as_one_in_memory(
-    make_config: Callable[..., DictConfig], tmp_path: Path
-) -> None:
-    words = [*TINY, "trainer.max_epochs=2", "test=true"]
-    for name, limit in (("memory", 1024), ("disk", 0)):
-        # the same fingerprint, for the limit changes no result
-        train(make_config(*words, f"data.ram_limit_mb={limit}"), tmp_path / name)
-    assert_same_run(tmp_path / "memory", tmp_path / "disk")
-    assert not [it for it in threading.enumerate() if "read-ahead" in it.name]

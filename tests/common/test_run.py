@@ -25,6 +25,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+import common.job
 import common.logs
 import common.run
 from common.callbacks import BackgroundSaving, shows_progress
@@ -608,15 +609,17 @@ def test_batch_norm_with_a_single_value_is_told(config: Make, tmp_path: Path) ->
     assert record_of(tmp_path).status == "failed"
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_checkpoint_that_cannot_be_written_ends_the_run(
-    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    device: str, config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written beside the training, which has to hear of it all the same."""
+    """Of other devices it is written beside the training, which has to hear of it all the same."""
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lightning.fabric.plugins.io.torch_io._atomic_save", full)
+    monkeypatch.setattr(common.job, "find_device", lambda _: torch.device(device))
     with pytest.raises(OSError, match="No space left"):
         train(config(), tmp_path)  # of one epoch: nothing but the end is left to tell
     assert record_of(tmp_path).status == "failed"
