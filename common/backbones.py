@@ -1,7 +1,8 @@
 """Backbones by name: SMP's encoders, timm's architectures, and plain ViTs made into a pyramid.
 
-Every backbone takes images ``(B, 3, S, S)`` and returns six feature maps, finest first: the input
-itself and strides 2, 4, 8, 16 and 32. Transformers have no stride 2; theirs has 0 channels.
+Every backbone takes images ``(B, 3, S, S)`` and returns six feature maps, or the first of them,
+finest first: the input itself and strides 2, 4, 8, 16 and 32. Transformers have no stride 2; theirs
+has 0 channels.
 """
 
 from __future__ import annotations

@@ -246,13 +246,13 @@ class Job:
             settings["precision"] = best_precision(settings["accelerator"])
         settings["enable_progress_bar"] = shows_progress(self.config)
         loggers = build_loggers(self.config["logger"], self.record.task, self.directory)
-        alone = find_device(settings["accelerator"]).type != "cpu"
+        has_time = find_device(settings["accelerator"]).type != "cpu"  # the processor, then
         return L.Trainer(
             **settings,
             default_root_dir=self.directory,
             logger=loggers,
             callbacks=build_callbacks(self.config, self.directory, self.history),
-            plugins=[BackgroundSaving()] if alone else None,
+            plugins=[BackgroundSaving()] if has_time else None,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             enable_model_summary=False,

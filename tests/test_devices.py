@@ -68,15 +68,17 @@ def assert_one_process_finds_the_same(run: Path, metric: str) -> None:
 
 def test_a_sweep_over_two_devices_exists_once(tmp_path: Path) -> None:
     devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
-    command = [sys.executable, "train.py", "-m", *TINY, *IMAGES, *devices, "test=true"]
+    command = [sys.executable, "train.py", "-m", *TINY, *IMAGES, *devices, "seed=0,1"]
+    command += ["test=true"]
     command += [f"hydra.sweep.dir={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    (path,) = tmp_path.rglob("record.json")
-    assert json.loads(path.read_text())["status"] == "completed"
-    assert len(read_history(path.parent)) == 1
-    assert done.stdout.count("epoch 1/1") == 1
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("*/record.json")]
+    assert [it["status"] for it in records] == ["completed"] * 2
+    assert {it["seed"] for it in records} == {0, 1}
+    assert [len(read_history(path.parent)) for path in tmp_path.glob("*/record.json")] == [1, 1]
+    assert done.stdout.count("epoch 1/1") == 2
     assert len(list(tmp_path.glob("sweep.csv"))) == 1
-    assert_one_process_finds_the_same(path.parent, "pixel_acc")
+    assert_one_process_finds_the_same(next(tmp_path.glob("*/record.json")).parent, "pixel_acc")

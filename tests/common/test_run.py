@@ -19,16 +19,14 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
+from torch import Tensor
 
-import common.job
 import common.logs
 import common.run
-from common.callbacks import BackgroundSaving, shows_progress
+from common.callbacks import shows_progress
 from common.errors import DivergedError, OutOfMemoryError, UserError
 from common.history import read_history
 from common.run import train
@@ -207,43 +205,6 @@ def test_deterministic_kernels_are_asked_for_and_no_longer_than_the_run(
         train(config(f"trainer.deterministic={wanted}"), tmp_path / wanted)
     assert seen == [True, True, False, False]
     assert not torch.are_deterministic_algorithms_enabled()
-
-
-def test_a_network_is_compiled_where_that_is_wanted(
-    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plain, modes = nn.Module.compile, []
-
-    def quickly(network: nn.Module, *, mode: str) -> None:
-        """Traced and run as it stands: C++ would take half a minute."""
-        modes.append(mode)
-        plain(network, backend="eager")
-
-    monkeypatch.setattr(nn.Module, "compile", quickly)
-    train(config(), tmp_path / "none")
-    assert modes == []
-    torch._dynamo.utils.counters.clear()
-    train(config("trainer.compile=reduce-overhead"), tmp_path / "compiled")
-    assert modes == ["reduce-overhead"]
-    assert torch._dynamo.utils.counters["frames"]["ok"]
-    names = [set(weights(tmp_path / place)) for place in ("none", "compiled")]
-    assert names[0] == names[1]
-    losses = [read_history(tmp_path / it)[0]["train/loss"] for it in ("none", "compiled")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
-
-
-def test_a_network_that_cannot_be_compiled_is_told(
-    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(*_: object) -> None:
-        raise RuntimeError("no compiler\nand a long story")
-
-    plain = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda net, mode: plain(net, backend=broken))
-    with pytest.raises(
-        UserError, match=r"^trainer\.compile=default does not work here \(no compiler\)"
-    ):
-        train(config("trainer.compile=default"), tmp_path)
 
 
 def test_a_progress_bar_only_for_somebody_who_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -607,48 +568,6 @@ def test_batch_norm_with_a_single_value_is_told(config: Make, tmp_path: Path) ->
     with pytest.raises(UserError, match=r"data.batch_size=1 .* leave batch norm a single value"):
         train(config("data.batch_size=1"), tmp_path)
     assert record_of(tmp_path).status == "failed"
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_checkpoint_that_cannot_be_written_ends_the_run(
-    device: str, config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of other devices it is written beside the training, which has to hear of it all the same."""
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("lightning.fabric.plugins.io.torch_io._atomic_save", full)
-    monkeypatch.setattr(common.job, "find_device", lambda _: torch.device(device))
-    with pytest.raises(OSError, match="No space left"):
-        train(config(), tmp_path)  # of one epoch: nothing but the end is left to tell
-    assert record_of(tmp_path).status == "failed"
-    assert "No space left on device" in str(record_of(tmp_path).error)
-
-
-def test_one_checkpoint_is_written_at_a_time_and_as_it_was_when_asked_for(tmp_path: Path) -> None:
-    began, go_on = threading.Event(), threading.Event()
-
-    class Slow(TorchCheckpointIO):
-        def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-            began.set()
-            assert go_on.wait(30)
-            super().save_checkpoint(checkpoint, path)
-
-    saving = BackgroundSaving(Slow())
-    content = {"weight": torch.zeros(3)}
-    saving.save_checkpoint(content, tmp_path / "a")
-    assert began.wait(30)
-    content["weight"] += 1  # as the next step does
-    second = threading.Thread(target=saving.save_checkpoint, args=(content, tmp_path / "b"))
-    second.start()
-    second.join(0.1)
-    assert second.is_alive()
-    go_on.set()
-    second.join()
-    saving.teardown()
-    values = [torch.load(tmp_path / name)["weight"].tolist() for name in "ab"]
-    assert values == [[0, 0, 0], [1, 1, 1]]
 
 
 def test_an_event_writer_that_is_stuck_keeps_no_run_from_ending(

@@ -112,7 +112,7 @@ ELSEWHERE = {
     "trainer.accelerator": "test_devices",
     "trainer.devices": "test_devices",
     "trainer.strategy": "test_devices",
-    "trainer.compile": "test_run",
+    "trainer.compile": "test_compile",
     "trainer.deterministic": "test_run",
     "trainer.enable_progress_bar": "test_run",
 }
