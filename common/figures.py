@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
@@ -25,15 +29,63 @@ def to_png(figure: Figure, dpi: float | None = None) -> bytes:
         figure: of any backend.
         dpi: pixels per inch; None: the figure's own.
     """
+    return _encode(_draw(figure, dpi), figure.dpi)
+
+
+@contextmanager
+def written() -> Iterator[Callable[[Figure, Path], None]]:
+    """Gives what draws figures into PNG files, which are all there when the context ends.
+
+    A thread compresses and writes one while the next is predicted or drawn; only drawing itself
+    allows no thread beside it.
+
+    Raises:
+        OSError: at the end, if one could not be written.
+    """
+    saved: list[Future[int]] = []
+    with ThreadPoolExecutor(1) as writer:
+
+        def write(figure: Figure, path: Path) -> None:
+            saved.append(writer.submit(_save, _draw(figure), figure.dpi, path))
+
+        yield write
+    for each in saved:
+        each.result()
+
+
+def _draw(figure: Figure, dpi: float | None = None) -> Image.Image:
     figure.set_facecolor("white")
     figure.set_dpi(dpi or figure.dpi)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     figure.set_layout_engine("none")
+    return Image.fromarray(np.asarray(canvas.buffer_rgba()))
+
+
+def _encode(image: Image.Image, dpi: float) -> bytes:
     file = io.BytesIO()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    image.save(file, "PNG", dpi=(figure.dpi, figure.dpi), compress_level=4)
+    image.convert("RGB").save(file, "PNG", dpi=(dpi, dpi), compress_level=4)
     return file.getvalue()
+
+
+def _save(image: Image.Image, dpi: float, path: Path) -> int:
+    return path.write_bytes(_encode(image, dpi))
+
+
+def panels(figure: Figure, rows: int, columns: int) -> np.ndarray:
+    """Axes (rows, columns) for pictures. Without ticks they are laid out several times as fast."""
+    axes: np.ndarray = figure.subplots(rows, columns, squeeze=False)
+    for ax in axes.flat:
+        ax.set_axis_off()
+        ax.xaxis.set_visible(False)
+        ax.yaxis.set_visible(False)
+    return axes
+
+
+def show(ax: Axes, picture: np.ndarray, title: str, fontsize: float = 9) -> None:
+    """A picture (H, W, 3) in one of the `panels`. Titles name files: no mathtext."""
+    ax.imshow(picture)
+    ax.set_title(title, y=1, fontsize=fontsize, parse_math=False)
 
 
 def curves(rows: Sequence[Row], objective: Mapping[str, str], best: Row | None) -> Figure | None:

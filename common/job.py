@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +21,7 @@ from common.callbacks import BackgroundSaving, EpochLog, build_callbacks, is_pau
 from common.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
 from common.data import StoreDataModule
 from common.errors import DivergedError, UserError
-from common.figures import curves, to_png
+from common.figures import curves, written
 from common.history import History
 from common.lifecycle import wants_test
 from common.logs import (
@@ -313,29 +314,36 @@ class Job:
         """Figures of splits, and of the epochs beside those of validation data."""
         count = self.config["figures"]["images"]
         assert self.trainer is not None
-        assert self.module is not None
         if not count or not self.trainer.is_global_zero:
             return
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        pictures: list[Path] = []
+        with written() as write:
+            for name, figure in self._figures(data, splits, count):
+                pictures.append(folder / f"{name}.png")
+                write(figure, pictures[-1])
+        for picture in pictures:
+            log_picture(self.trainer.loggers, picture, self.trainer.global_step)
+
+    def _figures(
+        self, data: StoreDataModule, splits: Sequence[str], count: int
+    ) -> Iterator[tuple[str, Figure]]:
+        assert self.trainer is not None
+        assert self.module is not None
         module = self.module.to(self.trainer.strategy.root_device)
-        boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
-        figures: dict[str, Figure] = {}
         if "val" in splits:
-            figures |= module.draw(data, "val", count)
+            yield from module.draw(data, "val", count).items()
+            boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
             if (embedding := module.embedding()) is not None:
                 for board in boards:
                     log_embedding(board, embedding)
             found = curves(self.history.rows, self.config["objective"], self._best())
             if found is not None:
-                figures["curves"] = found
+                yield "curves", found
         if "test" in splits and self.test is not None:
-            tested = module.draw(data, "test", count)
-            figures |= {f"test_{name}": figure for name, figure in tested.items()}
-        folder = self.directory / "figures"
-        folder.mkdir(exist_ok=True)
-        for name, figure in figures.items():
-            picture = folder / f"{name}.png"
-            picture.write_bytes(to_png(figure))
-            log_picture(self.trainer.loggers, picture, self.trainer.global_step)
+            for name, figure in module.draw(data, "test", count).items():
+                yield f"test_{name}", figure
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from common.augment.color import denormalize
-from common.figures import TRAIN, VAL
+from common.figures import TRAIN, VAL, panels, show
 from localization.metrics import paired_iou
 
 Array = npt.NDArray[np.floating]
@@ -68,16 +68,10 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
     size = (2.9 * max(columns, 2), 3.1 * rows + 0.8)
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for ax, example in zip(axes, examples, strict=False):
-        # Names come from strangers: no mathtext.
-        text = f"{_shortened(example.name)}   IoU {example.score:.2f}"
-        ax.set_title(text, fontsize=9, parse_math=False)
-        ax.imshow(example.image)
+    for ax, example in zip(panels(figure, rows, columns).flat, examples, strict=False):
+        show(ax, example.image, f"{_shortened(example.name)}   IoU {example.score:.2f}")
         _frame(ax, example.truth, TRUE_STYLE)
         _frame(ax, example.prediction, PREDICTED_STYLE)
-    for ax in axes:
-        ax.set_axis_off()
     handles = [
         Line2D([], [], label=label, path_effects=[OUTLINE], **style)
         for label, style in (("truth", TRUE_STYLE), ("prediction", PREDICTED_STYLE))

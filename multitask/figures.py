@@ -16,6 +16,7 @@ from torchvision.ops import box_iou
 
 from common.augment.color import denormalize
 from common.data import Batch
+from common.figures import panels, show
 from multitask.metrics import VOID, SegmentationScores
 
 SHOWN_SCORE = 0.3
@@ -111,25 +112,21 @@ def examples_figure(title: str, examples: Sequence[Example], class_names: Sequen
     rows = len(examples)
     figure = Figure(figsize=(9.5, 3.15 * rows + 0.8), dpi=120, layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, 3, squeeze=False)
     seen: set[int] = set()
+    axes = panels(figure, rows, 3)
     for (plain, truth, predicted), example in zip(axes, examples, strict=True):
-        plain.set_title(f"{example.name}   score {example.score:.2f}", fontsize=9)
-        plain.imshow(example.image)
-        truth.set_title("truth" if example.truth is not None else "truth (no mask)", fontsize=9)
-        _overlay(truth, example.image, example.truth)
+        show(plain, example.image, f"{example.name}   score {example.score:.2f}")
+        text = "truth" if example.truth is not None else "truth (no mask)"
+        show(truth, _painted(example.image, example.truth), text)
         for box, label in zip(example.true_boxes, example.true_labels, strict=True):
             _frame(truth, box, int(label), class_names[int(label)], dashed=False)
-        predicted.set_title("prediction", fontsize=9)
-        _overlay(predicted, example.image, example.mask)
+        show(predicted, _painted(example.image, example.mask), "prediction")
         for box, label, score in zip(example.boxes, example.labels, example.scores, strict=True):
             text = f"{class_names[int(label)]} {float(score):.2f}"
             _frame(predicted, box, int(label), text, dashed=True)
         for array in (example.truth, example.mask):
             seen |= set() if array is None else set(np.unique(array).tolist())
         seen |= set(example.true_labels.int().tolist()) | set(example.labels.int().tolist())
-        for ax in (plain, truth, predicted):
-            ax.set_axis_off()
     handles = [Patch(color=class_colour(c), label=class_names[c]) for c in sorted(seen - {0, VOID})]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=9)
@@ -141,7 +138,8 @@ def class_colour(label: int) -> tuple[float, float, float]:
     return colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.8, 0.85)
 
 
-def _overlay(ax: Axes, image: np.ndarray, mask: np.ndarray | None) -> None:
+def _painted(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """The image in grey, with the classes of a mask (S, S) in their colours."""
     grey = image.astype(np.float32).mean(2, keepdims=True) / 255
     picture = grey.repeat(3, 2)  # on colour, a mask of nearly the same colour cannot be seen
     if mask is not None:
@@ -151,7 +149,7 @@ def _overlay(ax: Axes, image: np.ndarray, mask: np.ndarray | None) -> None:
             colour = (1.0, 1.0, 1.0) if label == VOID else class_colour(int(label))
             where = mask == label
             picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(colour)
-    ax.imshow(picture)
+    return picture
 
 
 def _frame(ax: Axes, box: Tensor, label: int, text: str, *, dashed: bool) -> None:

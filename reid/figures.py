@@ -8,10 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from common.figures import panels, show
 from reid.ranked import Ranked
 
 RIGHT, WRONG, QUERY = "#009E73", "#D55E00", "0.3"
 """Bluish green and vermilion of Okabe & Ito's palette, told apart by the colour-blind."""
+FONT = 6.5
 
 
 def ranked_figure(
@@ -34,26 +36,18 @@ def ranked_figure(
     rows = max(len(ranked), 1)
     figure = Figure(figsize=(1.3 * (length + 1), 1.62 * rows + 0.5), dpi=120, layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, length + 1, squeeze=False)
-    for ax in axes.flat:
-        ax.set_axis_off()
-    for line, one in zip(axes, ranked, strict=False):
-        _show(line[0], image(one.query), f"AP {one.average_precision:.2f}  {caption(one.query)}")
+    for line, one in zip(panels(figure, rows, length + 1), ranked, strict=False):
+        text = f"AP {one.average_precision:.2f}  {caption(one.query)}"
+        show(line[0], image(one.query), text, FONT)
         _frame(line[0], QUERY, "-")
         for ax, row, right in zip(line[1:], one.rows, one.right, strict=False):
-            _show(ax, image(row), caption(row))
+            show(ax, image(row), caption(row), FONT)
             _frame(ax, RIGHT if right else WRONG, "-" if right else "--")
     return figure
 
 
-def _show(ax: Axes, picture: np.ndarray, text: str) -> None:
-    ax.imshow(picture)
-    ax.set_title(text, fontsize=6.5, parse_math=False)  # identities come from strangers
-
-
 def _frame(ax: Axes, colour: str, style: str) -> None:
     ax.set_axis_on()
-    ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(color=colour, linewidth=3, linestyle=style)
 

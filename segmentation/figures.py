@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from torch import Tensor
 
 from common.augment.color import denormalize
+from common.figures import panels, show
 from segmentation.metrics import LEVELS, VOID, jaccard_by_threshold, pr_curve
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -72,8 +73,7 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
     rows = len(examples)
     figure = Figure(figsize=(11.5, 3.0 * rows + 0.8), dpi=120, layout="constrained")
     figure.suptitle(title)
-    axes = figure.subplots(rows, 4, squeeze=False)
-    for row, example in zip(axes, examples, strict=True):
+    for row, example in zip(panels(figure, rows, 4), examples, strict=True):
         truth = example.truth == 1
         pictures = {
             f"{example.name}   Jaccard {example.score:.2f}": example.image,
@@ -82,9 +82,7 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
             "errors": _painted(example.image, error_map(example)),
         }
         for ax, (text, picture) in zip(row, pictures.items(), strict=True):
-            ax.set_title(text, fontsize=9, parse_math=False)  # names come from strangers
-            ax.imshow(picture)
-            ax.set_axis_off()
+            show(ax, picture, text)
     handles = [Patch(color=colour, label=text) for colour, text in LEGEND.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     return figure

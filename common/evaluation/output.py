@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from common.errors import UserError
 from common.evaluation.bootstrap import Interval
-from common.figures import to_png
+from common.figures import written
 from common.items import Floats, Items
 from common.module import Scores
 
@@ -63,8 +63,9 @@ class Output:
         """Pictures by name."""
         try:
             (self.folder / FIGURES).mkdir(parents=True, exist_ok=True)
-            for name, figure in figures.items():
-                (self.folder / FIGURES / f"{name}.png").write_bytes(to_png(figure))
+            with written() as write:
+                for name, figure in figures.items():
+                    write(figure, self.folder / FIGURES / f"{name}.png")
         except OSError as error:
             raise self._unwritable(error) from error
 
