@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.cli import main
+from common.cli.main import main
 
 if __name__ == "__main__":
-    main("common.run:run")
+    main("common.runs.run:run")

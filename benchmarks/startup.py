@@ -31,17 +31,17 @@ TRIALS = 3
 WATCH = f'''
 import sys, time
 sys.path.insert(0, "{ROOT}")
-import common.job, common.run
+import common.runs.job, common.runs.run
 import lightning as L
-from common.cli import main
+from common.cli.main import main
 
 class First(L.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if trainer.global_step == 0:
             print("WATCH step", time.time(), flush=True)
 
-build, train = common.job.build_callbacks, common.run.train
-common.job.build_callbacks = lambda *a: [First(), *build(*a)]
+build, train = common.runs.job.build_callbacks, common.runs.run.train
+common.runs.job.build_callbacks = lambda *a: [First(), *build(*a)]
 
 def timed(*args, **kwargs):
     try:
@@ -49,9 +49,9 @@ def timed(*args, **kwargs):
     finally:
         print("WATCH end", time.time(), flush=True)
 
-common.run.train = timed
+common.runs.run.train = timed
 sys.argv[0] = "{ROOT / "train.py"}"
-main("common.run:run")
+main("common.runs.run:run")
 '''
 
 

@@ -22,7 +22,7 @@ from statistics import median
 import results
 from results import ROOT
 
-APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
+APP = 'from common.cli.main import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
 
 
 def _sweep(folder: Path, out: str, trials: int) -> float:
@@ -46,7 +46,7 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from common.record import RunRecord
+    from common.runs.record import RunRecord
     from studies.compose import Composer, context
     from studies.journal import read_journal
     from studies.plan import Planner

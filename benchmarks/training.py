@@ -38,11 +38,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import write_jpeg
 
-import common.job
+import common.runs.job
 from common.optim import build_optimizer
-from common.record import read_record
-from common.resources import device_name
-from common.run import train
+from common.runs.record import read_record
+from common.runs.resources import device_name
+from common.runs.run import train
 
 TASKS = ("multitask", "segmentation", "reid", "localization")
 STORED = 375
@@ -205,12 +205,12 @@ def measure(task: str, epochs: int, overrides: list[str]) -> dict[str, Any]:
         with hydra.initialize_config_dir(str(ROOT / "conf"), "train", version_base="1.3"):
             cfg = hydra.compose("config", words)
         watch = Stopwatch(cfg, Path(name) / "jpeg")
-        build = common.job.build_callbacks
-        common.job.build_callbacks = lambda *a: [watch, *build(*a)]  # type: ignore[assignment]
+        build = common.runs.job.build_callbacks
+        common.runs.job.build_callbacks = lambda *a: [watch, *build(*a)]  # type: ignore[assignment]
         try:
             train(cfg, Path(name) / "run", overrides=words)
         finally:
-            common.job.build_callbacks = build
+            common.runs.job.build_callbacks = build
         record = read_record(Path(name) / "run")
     assert record is not None
     rows = watch.rows[1:]

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common.history import Row
+from common.runs.history import Row
 
 TRAIN, VAL = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe & Ito's palette, told apart by the colour-blind."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
-from common.data import Batch, StoreDataModule
+from common.data.datamodule import Batch, StoreDataModule
 from common.errors import UserError
 from common.items import Items
 from common.optim import build_optimizer, build_schedulers
@@ -240,7 +240,9 @@ class TaskModule(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        if len(batch["index"]):  # else a rank without rows, see `common.sampling.BatchSchedule`
+        if len(
+            batch["index"]
+        ):  # else a rank without rows, see `common.data.sampling.BatchSchedule`
             self.evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

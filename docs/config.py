@@ -17,10 +17,10 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from common.augment.names import AUGMENTATIONS, Parameter
-from common.defaults import CONF, composed
-from common.help import MISSING, config_groups, file_entries, flatten, problems_of, show
-from common.project import project_class
-from common.schema import NOT_OF_A_RUN, RunConfig
+from common.config.defaults import composed
+from common.config.help import MISSING, config_groups, file_entries, flatten, problems_of, show
+from common.config.project import CONF, project_class
+from common.config.schema import NOT_OF_A_RUN, RunConfig
 from studies.schema import Study
 
 HEAD = """\

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.data import StoreDataModule
+from common.data.datamodule import StoreDataModule
 from common.module import Scores
 from common.seeding import derive
 from localization.metrics import BoxIoU

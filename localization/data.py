@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from common.data import SPLITS, Splits, StoreDataModule
-from common.images import Resize, read_image
-from common.store import Arrays, code_key, file_key
+from common.data.datamodule import SPLITS, Splits, StoreDataModule
+from common.data.images import Resize, read_image
+from common.data.store import Arrays, code_key, file_key
 from localization import animals, paint, synthetic
 from localization.readers import (
     fetch_pets,

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.data import Batch, StoreDataModule
+from common.data.datamodule import Batch, StoreDataModule
 from common.items import Items, mean
 from common.module import Scores, TaskModule, defined
 from localization.baselines import baselines

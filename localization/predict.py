@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.images import UINT8
+from common.data.images import UINT8
 from common.prediction.boxes import mirrored
 from common.prediction.drawing import frame
 from common.prediction.predictor import ImagePredictor, Row

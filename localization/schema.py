@@ -8,8 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag
 
-from common.errors import Problem
-from common.fields import (
+from common.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
@@ -28,7 +27,8 @@ from common.fields import (
     tagged,
     told,
 )
-from common.schema import DataConfig, Module, RunConfig, Task
+from common.config.schema import DataConfig, Module, RunConfig, Task
+from common.errors import Problem
 
 Pick = Literal["largest", "only"]
 

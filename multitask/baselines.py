@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from common.data import Batch, StoreDataModule
+from common.data.datamodule import Batch, StoreDataModule
 from common.module import Scores
 from multitask.metrics import (
     VOID,

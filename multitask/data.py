@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import VOCSegmentation
 
-from common.data import SPLITS, Splits, StoreDataModule
+from common.data.datamodule import SPLITS, Splits, StoreDataModule
+from common.data.images import Resize, read_image, read_mask
+from common.data.store import Arrays, code_key, file_key
+from common.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
 from common.errors import UserError
-from common.images import Resize, read_image, read_mask
-from common.store import Arrays, code_key, file_key
-from common.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
 from multitask import synthetic
 from multitask.metrics import VOID
 
@@ -72,7 +72,7 @@ class ShapesData(StoreDataModule):
 
 
 class VocData(StoreDataModule):
-    """A folder in PASCAL VOC layout, see `common.voc.read_voc`.
+    """A folder in PASCAL VOC layout, see `common.data.voc.read_voc`.
 
     Args:
         split_seed: of the split by hashed name, where there are no lists.

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from common.augment.color import denormalize
-from common.data import Batch
+from common.data.datamodule import Batch
 from common.figures import panels, show
 from multitask.metrics import VOID, SegmentationScores
 

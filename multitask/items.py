@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data import Batch
+from common.data.datamodule import Batch
 from common.items import Figures, Floats, Items, ratio
 from multitask.average_precision import Matched, average_precisions, match_image
 from multitask.figures import SHOWN_SCORE, box_f1

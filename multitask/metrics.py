@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
-from common.data import Batch
+from common.data.datamodule import Batch
 from common.module import Scores, defined
 
 VOID = 255

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from common.data import Batch, StoreDataModule
+from common.data.datamodule import Batch, StoreDataModule
 from common.items import Items
 from common.module import Scores, TaskModule
 from multitask.balance import make_balance

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from common.images import UINT8, Resize
+from common.data.images import UINT8, Resize
 from common.prediction.boxes import Boxes, fuse, mirrored
 from common.prediction.drawing import eight_bits, frame, tint
 from common.prediction.maps import most_likely, resampled
 from common.prediction.predictor import ImagePredictor, Row
-from common.restore import Restored
+from common.runs.restore import Restored
 from multitask.figures import class_colour
 from multitask.module import MultitaskModule
 

@@ -8,8 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag
 
-from common.errors import Problem
-from common.fields import (
+from common.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
@@ -26,7 +25,8 @@ from common.fields import (
     tagged,
     told,
 )
-from common.schema import DataConfig, Module, RunConfig, Task
+from common.config.schema import DataConfig, Module, RunConfig, Task
+from common.errors import Problem
 
 HEAD_METRICS = {
     "segmentation_head": ("val/mIoU", "val/pixel_acc"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.data import Batch
+from common.data.datamodule import Batch
 from common.seeding import derive
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from common.data import SEEN, Splits, StoreDataModule
+from common.data.datamodule import SEEN, Splits, StoreDataModule
+from common.data.images import Resize, read_image
+from common.data.sampling import BatchSchedule
+from common.data.store import Arrays, code_key, file_key
 from common.errors import Problem, UserError
-from common.images import Resize, read_image
-from common.sampling import BatchSchedule
-from common.store import Arrays, code_key, file_key
 from reid import bodies, paint, synthetic, vehicles
 from reid.readers import read_folder, read_market, read_veri
 from reid.sampling import IdentitySchedule

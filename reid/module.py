@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.data import Batch, StoreDataModule
+from common.data.datamodule import Batch, StoreDataModule
 from common.items import Items, mean
 from common.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features

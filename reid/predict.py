@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from common.data.images import UINT8
 from common.errors import Problem, UserError
-from common.images import UINT8
 from common.prediction.drawing import gallery_strip
 from common.prediction.output import Output, output_folder, results_in
 from common.prediction.predictor import Predictor, Reader, Row, progress

@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.data.images import IMAGE_SUFFIXES, image_size
+from common.data.listing import check_folder, folder_names, is_text
+from common.data.splits import hashed_split, inside, read_list
 from common.errors import BadSample, Problem, UserError
-from common.images import IMAGE_SUFFIXES, image_size
-from common.listing import check_folder, folder_names, is_text
-from common.splits import hashed_split, inside, read_list
 from reid.splits import Listing, Sample, choose_queries, valid_queries
 
 PARTS = ("train", "query", "gallery")

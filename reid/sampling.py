@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from common.data.sampling import BatchSchedule, IndexBatch
 from common.errors import UserError
-from common.sampling import BatchSchedule, IndexBatch
 from common.seeding import derive
 
 

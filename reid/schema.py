@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
-from common.errors import Problem
-from common.fields import (
+from common.config.fields import (
     Activation,
     BelowOne,
     Count,
@@ -26,8 +25,9 @@ from common.fields import (
     tagged,
     wrong,
 )
-from common.help import did_you_mean
-from common.schema import DataConfig, Module, RunConfig, Task
+from common.config.help import did_you_mean
+from common.config.schema import DataConfig, Module, RunConfig, Task
+from common.errors import Problem
 from reid.backbone_names import NAMED, is_backbone
 
 

@@ -11,7 +11,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from studies.results import CandidateResult, PhaseResult, Setting, StudyResult, TrialResult
 from studies.selection import value_at
 from studies.statistics.frame import in_order, is_number, trial_frame

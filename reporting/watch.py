@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from common.errors import UserError, say
-from common.history import FILE
-from common.record import RECORD
+from common.runs.history import FILE
+from common.runs.record import RECORD
 from studies.journal import JOURNAL
 
 PAUSE = 3.0

@@ -9,7 +9,7 @@ import torch
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from common.data import Batch, StoreDataModule
+from common.data.datamodule import Batch, StoreDataModule
 from common.module import Scores
 from segmentation.metrics import VOID, PixelScores, SegmentationScores, jaccard_by_threshold, level
 

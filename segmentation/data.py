@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from common.data import SPLITS, Splits, StoreDataModule
-from common.images import Resize
-from common.store import Arrays, code_key
+from common.data.datamodule import SPLITS, Splits, StoreDataModule
+from common.data.images import Resize
+from common.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Sample, load, read_image_mask, tile
 
@@ -26,7 +26,7 @@ class SegmentationData(StoreDataModule):
         settings: see `StoreDataModule`.
 
     Attributes:
-        grey_bits: of 16-bit grey images, see `common.images.read_image`.
+        grey_bits: of 16-bit grey images, see `common.data.images.read_image`.
     """
 
     grey_bits = 16

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from common.errors import BadSample, Problem, UserError
-from common.images import (
+from common.data.images import (
     IMAGE_SUFFIXES,
     image_size,
     label_map_size,
     largest_grey,
     stored_bits,
 )
-from common.listing import by, check_filled, check_folder, folder_names, is_text
-from common.splits import LISTS, SPLITS, inside, read_list, resolve_splits
+from common.data.listing import by, check_filled, check_folder, folder_names, is_text
+from common.data.splits import LISTS, SPLITS, inside, read_list, resolve_splits
+from common.errors import BadSample, Problem, UserError
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
 __all__ = [

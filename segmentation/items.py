@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data import Batch
+from common.data.datamodule import Batch
 from common.items import Floats, Items, mean, ratio
 from segmentation.metrics import VOID, SegmentationScores, image_histograms, level, quantise
 from segmentation.objects import Matches

@@ -14,14 +14,14 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
+from common.data.images import UINT8, Resize
 from common.errors import UserError
-from common.images import UINT8, Resize
 from common.module import TaskModule
 from common.prediction.drawing import eight_bits, label, line_width, tint
 from common.prediction.maps import mean_map, resampled
 from common.prediction.predictor import ImagePredictor, Row
 from common.prediction.tiling import Tiles
-from common.restore import Restored
+from common.runs.restore import Restored
 from segmentation.figures import HIT
 from segmentation.module import SegmentationModule
 from segmentation.objects import split_objects

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
+from common.data.store import file_key
 from common.errors import BadSample, UserError
-from common.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
-from common.store import file_key
 
 KINDS = ("auto", "binary", "instances")
 """What ``data.mask_values`` may be."""
@@ -42,7 +42,7 @@ class Sample:
             the whole image.
         seen: columns from the left and rows from the top of the tile that earlier ones cover; they
             are void, so that each pixel counts once.
-        grey_bits: see `common.images.read_image`.
+        grey_bits: see `common.data.images.read_image`.
     """
 
     name: str
@@ -91,7 +91,7 @@ def read_binary_mask(path: Path, name: str, kind: str) -> tuple[UINT8, Instances
         numbered from 1 in the order of their values; None where the mask does not tell.
 
     Raises:
-        BadSample: as `common.images.read_label_map`; soft edges; too many objects.
+        BadSample: as `common.data.images.read_label_map`; soft edges; too many objects.
         UserError: another ``kind``.
     """
     if kind not in KINDS:

@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
-from common.errors import Problem
-from common.fields import (
+from common.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
@@ -28,7 +27,8 @@ from common.fields import (
     told,
     wrong,
 )
-from common.schema import DataConfig, Module, RunConfig, Task
+from common.config.schema import DataConfig, Module, RunConfig, Task
+from common.errors import Problem
 
 UNETS = ("unet", "attention_unet", "attention_resunet")
 """The networks built here; the others are SMP's, around a backbone."""

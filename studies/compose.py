@@ -15,9 +15,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from common.command_line import one_line
+from common.config.command_line import one_line
 from common.errors import Problem, UserError, collect
-from common.record import NOT_COMPUTATION, fingerprint
+from common.runs.record import NOT_COMPUTATION, fingerprint
 from studies.naming import parse_overrides
 
 Reasons = dict[str, list[str]]
@@ -80,7 +80,7 @@ class Composer:
             UserError: its settings cannot be used.
             hydra.errors.HydraException: the words do not compose.
         """
-        from common.schema import check_config  # pydantic takes a while
+        from common.config.schema import check_config  # pydantic takes a while
 
         key = tuple(words)
         if key not in self.known:
@@ -116,7 +116,7 @@ def context(config: DictConfig) -> str:
 
 def reasons_of(error: Exception) -> list[str]:
     """The single problems of an error, without what frames them."""
-    from common.help import ADVICE
+    from common.config.help import ADVICE
 
     if isinstance(error, UserError):
         lines = [line for line in str(error).splitlines() if line != ADVICE]
@@ -133,7 +133,7 @@ def refusal(reasons: Reasons, total: int) -> UserError:
         reasons: what is wrong, and with which trials.
         total: how many trials there are.
     """
-    from common.help import ADVICE
+    from common.config.help import ADVICE
 
     problems = []
     for reason, names in reasons.items():

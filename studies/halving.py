@@ -11,7 +11,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 
-from common.history import read_history
+from common.runs.history import read_history
 from studies.plan import Job, Stage
 from studies.selection import survivors, value_at
 

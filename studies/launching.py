@@ -15,9 +15,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from common.errors import UserError
-from common.lifecycle import bury
-from common.lock import wait_until_free
-from common.record import RunRecord, read_record
+from common.runs.lifecycle import bury
+from common.runs.lock import wait_until_free
+from common.runs.record import RunRecord, read_record
 from studies.launchers import ended_with_us, settle, wait_for_others
 from studies.plan import Job
 from studies.progress import Progress

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from common.record import RunRecord, read_record
+from common.runs.record import RunRecord, read_record
 from studies import journal
 from studies.halving import halve
 from studies.launching import Crew

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from common.errors import UserError
-from common.record import previous_run
+from common.runs.record import previous_run
 from studies import journal
 from studies.compose import Composer, Reasons, reasons_of
 from studies.naming import trial_name
@@ -208,7 +208,7 @@ class Planner:
 
     def objective_of(self, spec: Phase) -> dict[str, str]:
         """What a phase is judged by."""
-        from common.schema import metrics_of
+        from common.config.schema import metrics_of
 
         if spec.metric is None:
             return self.objective

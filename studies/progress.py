@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from studies.results import objective_value
 
 log = logging.getLogger(__name__)

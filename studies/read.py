@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common.errors import Problem, UserError
-from common.history import FILE
-from common.lock import is_held
-from common.record import RECORD
+from common.runs.history import FILE
+from common.runs.lock import is_held
+from common.runs.record import RECORD
 from studies.journal import JOURNAL, Journal, read_journal
 from studies.rebuild import Run, is_run, rebuild, run_folders
 from studies.results import PhaseResult, StudyResult, TrialResult, read_phase

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 
 from common.errors import Problem
-from common.record import FINAL, RECORD, RunRecord, read_record
+from common.runs.record import FINAL, RECORD, RunRecord, read_record
 from studies.journal import JOURNAL, Candidate, Journal, Kind, Phase, Trial
 from studies.naming import parse_overrides, trial_name
 from studies.results import objective_value, plain, settings_of

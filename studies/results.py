@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import Problem
-from common.history import Row, read_history
-from common.record import RunRecord, read_record
+from common.runs.history import Row, read_history
+from common.runs.record import RunRecord, read_record
 from studies import journal
 from studies.naming import parse_overrides
 

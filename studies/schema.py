@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
+from common.config.fields import Count, Flag, Fraction, Node, Seed, Text, Whole, told, wrong
+from common.config.help import not_one_of, problems_of, refusal
 from common.errors import Problem
-from common.fields import Count, Flag, Fraction, Node, Seed, Text, Whole, told, wrong
-from common.help import not_one_of, problems_of, refusal
 
 FULL = "full"
 LEAST_SEEDS = 3

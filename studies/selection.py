@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from common.history import Row
+from common.runs.history import Row
 from studies.journal import Verdict
 
 Values = dict[int, float]

@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from common.errors import say
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from studies.journal import Candidate, Journal, Phase
 from studies.table import best_row, format_table, sweep_table, write_csv
 

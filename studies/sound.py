@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from common.record import RECORD, SCHEMA, RunRecord, read_record
+from common.runs.record import RECORD, SCHEMA, RunRecord, read_record
 from studies.journal import Journal
 from studies.results import settings_of
 

@@ -18,10 +18,10 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
+from common.config.help import refusal as refuse
 from common.errors import Problem, UserError, collect, say
-from common.help import refusal as refuse
-from common.lock import LOCK
-from common.record import RunRecord, environment, read_record
+from common.runs.lock import LOCK
+from common.runs.record import RunRecord, environment, read_record
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
 from studies.journal import Journal, read_journal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
 
-from common.record import RunRecord, read_record
+from common.runs.record import RunRecord, read_record
 from studies.naming import parse_overrides
 
 if TYPE_CHECKING:

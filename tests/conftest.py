@@ -56,7 +56,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def make_config(cache: Path) -> Callable[..., DictConfig]:
     """Compose and check a config from overrides, as the command line would."""
-    from common.schema import check_config
+    from common.config.schema import check_config
 
     def make(*overrides: str) -> DictConfig:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
@@ -72,7 +72,7 @@ def tiny_run(
     make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The directory of a tiny run of a task, trained once; write nothing into it."""
-    from common.run import train
+    from common.runs.run import train
 
     known: dict[str, Path] = {}
 

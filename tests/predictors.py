@@ -14,11 +14,11 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from common.augment.color import denormalize
-from common.images import UINT8
+from common.data.images import UINT8
 from common.prediction.predictor import Predictor
 from common.prediction.settings import parse
-from common.record import plain_config
-from common.restore import Restored
+from common.runs.record import plain_config
+from common.runs.restore import Restored
 
 RED, GROUND = (255, 0, 0), (40, 90, 60)
 SIZES = [(300, 200), (120, 333), (128, 128), (57, 31)]

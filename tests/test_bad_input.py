@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from common.errors import UserError
-from common.record import read_record
-from common.run import train
+from common.runs.record import read_record
+from common.runs.run import train
 from tests.conftest import ROOT, TINY
 from tests.voc_folder import SIZE, VocFolder
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from common.defaults import composed
+from common.config.defaults import composed
 from docs.config import page
 from tests.conftest import ROOT
 from tests.keys import CHOSEN

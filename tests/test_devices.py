@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from common.evaluation.command import run as evaluate
-from common.history import read_history
+from common.runs.history import read_history
 from tests.conftest import ROOT, TINY
 from tests.localization.conftest import TINY_ANIMALS
 from tests.reid.conftest import TINY_REID

@@ -22,8 +22,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-from common import cli
-from common.defaults import composed
+from common.cli import main as cli
+from common.config.defaults import composed
 from common.evaluation import settings as evaluation
 from common.exporting import settings as exporting
 from common.prediction import settings as prediction

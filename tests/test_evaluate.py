@@ -18,8 +18,8 @@ from PIL import Image
 from common.evaluation.command import main
 from common.evaluation.data import open_data, with_data
 from common.evaluation.score import score
-from common.record import read_record
-from common.restore import restore
+from common.runs.record import read_record
+from common.runs.restore import restore
 from tests.conftest import ROOT, TINY_RUNS, called
 
 Run = Callable[[str], Path]

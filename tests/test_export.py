@@ -24,7 +24,7 @@ from common.exporting.check import batches, compare, drawn_images
 from common.exporting.command import main
 from common.exporting.formats import FORMATS, METADATA, Deployed, exporting
 from common.prediction.command import main as predict
-from common.restore import restore
+from common.runs.restore import restore
 from reid.attention import NonLocal
 from reid.backbones import build_backbone
 from studies.winner import winning_run

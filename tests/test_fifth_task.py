@@ -18,8 +18,8 @@ import torch
 from hydra import initialize_config_dir
 from PIL import Image
 
-from common.command_line import CommandLine
-from tests.common.runs import record_of
+from common.config.command_line import CommandLine
+from tests.common.runs.directory import record_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your-own.md"
@@ -31,7 +31,7 @@ SCRIPTS = ("train.py", "evaluate.py", "report.py")
 END = "exit code"
 COMMANDS = f"""
 import os, runpy, sys
-import common.job, common.restore
+import common.runs.job, common.runs.restore
 for words in map(str.split, sys.stdin):
     if not (child := os.fork()):
         sys.argv = words

@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from common.prediction.command import main
-from common.run import train
-from tests.common.runs import record_of
+from common.runs.run import train
+from tests.common.runs.directory import record_of
 from tests.conftest import ROOT, called
 from tests.predictors import turned
 

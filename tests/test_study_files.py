@@ -19,8 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from common.record import read_record
-from common.schema import check_config, metrics_of
+from common.config.schema import check_config, metrics_of
+from common.runs.record import read_record
 from studies import sweeper
 from studies.journal import Journal, read_journal
 from studies.schema import read_study

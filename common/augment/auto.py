@@ -19,7 +19,7 @@ from torchvision.transforms.v2 import functional as F
 
 from common.augment.draws import Draws
 from common.augment.geometry import rotation, shear
-from common.transfer import send
+from common.data.transfer import send
 
 SubPolicy = tuple[tuple[str, float, int], tuple[str, float, int]]
 """Twice an operation, its probability, and its level, 0 to 9 (0 where it has none)."""

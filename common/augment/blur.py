@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from common.transfer import send
+from common.data.transfer import send
 
 
 def blur(image: Tensor, sigma: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from common.augment.draws import Draws
-from common.transfer import send
+from common.data.transfer import send
 
 MEAN = (0.485, 0.456, 0.406)
 """ImageNet's mean RGB, of values in [0, 1]."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.augment.draws import Draws
-from common.transfer import send
+from common.data.transfer import send
 
 
 def _erase(draws: Draws, values: Mapping[str, float]) -> Tensor:

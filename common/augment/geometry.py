@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torchvision.ops import clip_boxes_to_image
 
 from common.augment.draws import Draws
-from common.transfer import send
+from common.data.transfer import send
 
 VOID = 255
 """What a mask says where the output shows nothing of the source."""

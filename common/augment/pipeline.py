@@ -17,7 +17,7 @@ from common.augment.draws import Draws
 from common.augment.erase import ERASE, fill
 from common.augment.geometry import GEOMETRY, Warp
 from common.augment.names import settings
-from common.transfer import send
+from common.data.transfer import send
 
 
 @dataclass

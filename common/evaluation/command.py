@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from common.cli.script import run_script
 from common.errors import UserError, say
 from common.evaluation.settings import SCRIPT, Settings, help_text, parse
-from common.script import run_script
 
 if TYPE_CHECKING:
-    from common.data import StoreDataModule
+    from common.data.datamodule import StoreDataModule
     from common.evaluation.score import Scored
     from common.items import Floats
     from common.module import Scores
-    from common.restore import Restored, RunOf
+    from common.runs.restore import Restored, RunOf
 
 FOLDER = "evaluation"
 SAME = 1e-6
@@ -38,7 +38,7 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, check, evaluate, exit.
 
     Args:
-        run_of: finds the run of a study, see `common.restore.find_checkpoint`.
+        run_of: finds the run of a study, see `common.runs.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
     run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
@@ -60,7 +60,7 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
     Raises:
         UserError: no such checkpoint, split or data, or the output cannot be written.
     """
-    from common.restore import restore_all
+    from common.runs.restore import restore_all
 
     members = restore_all(settings.checkpoint, run_of=run_of)
     runs = [_evaluate(settings, data_words, trained) for trained in members]
@@ -69,12 +69,12 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
 
 
 def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) -> _Evaluated:
-    from common.cli import check_directory
+    from common.cli.main import check_directory
     from common.evaluation.bootstrap import intervals, resampled
     from common.evaluation.data import open_data, with_data
     from common.evaluation.output import Output, table
     from common.evaluation.score import run_precision, score
-    from common.resources import find_device
+    from common.runs.resources import find_device
 
     config = with_data(trained.config, data_words)
     device = find_device(settings.accelerator)
@@ -183,8 +183,8 @@ def _content(
     bounds: Mapping[str, Any],
     record: Scores | None,
 ) -> dict[str, Any]:
-    from common.record import environment
-    from common.resources import device_name
+    from common.runs.record import environment
+    from common.runs.resources import device_name
 
     figures = {
         name: {"value": value}

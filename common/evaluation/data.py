@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from common.data import StoreDataModule
-from common.defaults import CONF, composed, data_choice
+from common.config.defaults import composed, data_choice
+from common.config.help import refusal
+from common.config.project import CONF, project_class
+from common.config.schema import DataConfig
+from common.data.datamodule import StoreDataModule
 from common.errors import Problem
-from common.help import refusal
-from common.project import project_class
-from common.restore import problems_of_config
-from common.schema import DataConfig
+from common.runs.restore import problems_of_config
 
 OF_THE_MACHINE = ("cache_dir", "ram_limit_mb", "download")
 """Keys of ``data`` that a checkpoint, perhaps a stranger's, has no say in."""

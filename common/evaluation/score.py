@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from common.data import StoreDataModule
+from common.data.datamodule import StoreDataModule
 from common.items import Items
 from common.module import Scores, TaskModule
-from common.resources import best_precision
+from common.runs.resources import best_precision
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from common import words
-from common.fields import Fraction, Node, Paths, Seed, Text, Whole, wrong
+from common.cli import words
+from common.config.fields import Fraction, Node, Paths, Seed, Text, Whole, wrong
 
 SCRIPT = "evaluate.py"
 PATHS = ("checkpoint", "output")

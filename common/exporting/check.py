@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from common.augment.color import normalize
-from common.data import StoreDataModule
+from common.data.datamodule import StoreDataModule
+from common.data.images import Resize, read_image
 from common.errors import RunFailedError, UserError
 from common.exporting.formats import Deployed, Outputs
-from common.images import Resize, read_image
 from common.prediction.sources import list_images
-from common.restore import Restored
+from common.runs.restore import Restored
 
 MOST = 8
 """Images that are compared at most."""

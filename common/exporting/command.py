@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from common.cli.script import run_script
 from common.errors import UserError, say
 from common.exporting.settings import SCRIPT, SUFFIXES, Settings, help_text, parse
-from common.script import run_script
 
 if TYPE_CHECKING:
     from common.exporting.check import Images
-    from common.restore import Restored, RunOf
+    from common.runs.restore import Restored, RunOf
 
 FOLDER = "export"
 
@@ -23,7 +23,7 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, check, export, exit.
 
     Args:
-        run_of: finds the run of a study, see `common.restore.find_checkpoint`.
+        run_of: finds the run of a study, see `common.runs.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
     run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
@@ -47,11 +47,11 @@ def export(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) 
         UserError: no such checkpoint, or what it holds cannot be exported in this format.
         RunFailedError: the file does not do what the network does; it is not kept.
     """
-    from common.cli import check_directory
+    from common.cli.main import check_directory
     from common.exporting.check import batches, compare
     from common.exporting.formats import FORMATS, Deployed, check_installed, exporting
     from common.exporting.metadata import describe
-    from common.restore import restore
+    from common.runs.restore import restore
 
     check_installed(settings.format)
     trained = restore(settings.checkpoint, run_of=run_of)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from common.augment.color import MEAN, STD
+from common.data.images import PADDING_COLOUR
 from common.exporting.formats import INPUT, Deployed
-from common.images import PADDING_COLOUR
-from common.record import environment
-from common.restore import Restored
+from common.runs.record import environment
+from common.runs.restore import Restored
 
 PATHS = (("data", "root"), ("data", "cache_dir"), ("init_from",))
 """Keys of the config that name places of one machine, which are nobody else's business."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from common import words
-from common.fields import CountOrNull, Node, Positive, Text
+from common.cli import words
+from common.config.fields import CountOrNull, Node, Positive, Text
 
 SCRIPT = "export.py"
 PATHS = ("checkpoint", "output", "images")

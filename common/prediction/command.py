@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from common.cli.script import run_script
 from common.errors import UserError, collect, say
 from common.prediction.settings import SCRIPT, Settings, help_text, parse
 from common.prediction.sources import Item, list_images
-from common.script import run_script
 
 if TYPE_CHECKING:
     from common.prediction.predictor import Predictor, Reader
-    from common.restore import RunOf
+    from common.runs.restore import RunOf
 
 OF_SOME = {"gallery", "top", "score", "tile", "overlap"}
 """Settings that not all tasks have."""
@@ -24,7 +24,7 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
     """Parse, check, predict, exit.
 
     Args:
-        run_of: finds the run of a study, see `common.restore.find_checkpoint`.
+        run_of: finds the run of a study, see `common.runs.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
     run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
@@ -50,7 +50,7 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
         UserError: something cannot be read, used or written; nothing has been written then, unless
             the disk is full.
     """
-    from common.cli import check_directory
+    from common.cli.main import check_directory
     from common.prediction.output import INDEX, Output, output_folder, results_in
 
     folder = output_folder(settings)
@@ -86,8 +86,8 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
 
 def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
     """The networks, on their device, as their task predicts with them."""
-    from common.resources import find_device
-    from common.restore import restore_all
+    from common.runs.resources import find_device
+    from common.runs.restore import restore_all
 
     members = restore_all(settings.checkpoint, run_of=run_of)
     kind = members[0].module.predictor()

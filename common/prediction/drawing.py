@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from common.images import UINT8
+from common.data.images import UINT8
 
 Colour = tuple[int, int, int]
 

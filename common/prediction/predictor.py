@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from common.data.images import UINT8, Resize, read_image
 from common.errors import BadSample, Problem, UserError
-from common.images import UINT8, Resize, read_image
 from common.prediction.output import Output
 from common.prediction.settings import Settings
 from common.prediction.sources import Item
 from common.prediction.views import View, views
-from common.restore import Restored
+from common.runs.restore import Restored
 
 Result = TypeVar("Result")
 Row = Sequence[Any]
@@ -30,7 +30,7 @@ class Reader:
     """Decodes images, some at a time, and notes those that cannot be decoded.
 
     Args:
-        grey_bits: see `common.images.read_image`.
+        grey_bits: see `common.data.images.read_image`.
 
     Attributes:
         problems: what could not be read so far.

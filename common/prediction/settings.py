@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from common import words
-from common.fields import Count, CountOrNull, Flag, Node, Paths, Text, told, wrong
+from common.cli import words
+from common.config.fields import Count, CountOrNull, Flag, Node, Paths, Text, told, wrong
 
 SCRIPT = "predict.py"
 PATHS = ("source", "checkpoint", "gallery", "output")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from glob import glob, has_magic
 from pathlib import Path
 
+from common.data.images import IMAGE_SUFFIXES
 from common.errors import UserError
-from common.images import IMAGE_SUFFIXES
 
 SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 

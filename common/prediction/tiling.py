@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.images import PADDING_COLOUR, UINT8
+from common.data.images import PADDING_COLOUR, UINT8
 
 
 class Tiles:

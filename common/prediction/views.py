@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from common.augment.color import normalize
-from common.images import UINT8
+from common.data.images import UINT8
 
 
 class View(NamedTuple):

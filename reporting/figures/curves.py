@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from common.history import Row
+from common.runs.history import Row
 from reporting.figures.style import FAINT, legend_below, panels
 
 MOST = 40

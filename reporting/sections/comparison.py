@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from reporting.content import Block, Column, Figure, Mark, Picture, Report, Section, Table, Text
 from reporting.figures.curves import Curve, curves
 from reporting.figures.style import PALETTE, handle

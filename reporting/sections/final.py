@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from common.evaluation.bootstrap import intervals, over_runs
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from reporting.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from reporting.figures.scatter import intervals as draw_intervals
 from reporting.figures.style import FAINT, PALETTE

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from studies.results import CandidateResult, PhaseResult, StudyResult, TrialResult
 from studies.selection import select
 from studies.statistics.frame import COMPARING, trial_frame, trial_name_of

@@ -12,7 +12,7 @@ from studies.results import plain, settings_of
 from studies.saved import look_up, saved_config
 
 OVERLAP = re.compile(r"\bis in \w+ and \w+")
-"""How `common.splits` words that a sample is in two splits."""
+"""How `common.data.splits` words that a sample is in two splits."""
 
 IN_TWO_SPLITS = 10
 """So many names stand as evidence; the records hold all."""

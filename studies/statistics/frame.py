@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 from hydra.errors import HydraException
 
-from common.history import Row
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.record import RunRecord
 from studies.results import (
     CandidateResult,
     Setting,

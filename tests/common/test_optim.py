@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from common.callbacks import PlateauStep
 from common.module import TaskModule
 from common.optim import build_optimizer, build_schedulers
+from common.runs.callbacks import PlateauStep
 
 OBJECTIVE = {"metric": "val/mIoU", "mode": "max"}
 LR = 0.5

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from common.data import Splits
-from common.store import Store
+from common.data.datamodule import Splits
+from common.data.store import Store
 from localization.baselines import baselines, random_boxes
 
 SIZE = 40

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from common.data.splits import hashed_split
 from common.errors import UserError
-from common.splits import hashed_split
 from localization.readers import read_coco
 from tests.localization.listings import (
     HEIGHT,

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import math
-import socket
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 from torchvision.ops import box_iou
 
 from localization.metrics import BoxIoU, paired_iou
+from tests.ranks import together
 
 
 def boxes(count: int, seed: int, scale: float = 1.0) -> Tensor:
@@ -92,31 +91,23 @@ CUTS = (0, 1, 17, 30)
 """How many of 30 images the first process has."""
 
 
-def work(rank: int, port: int, results) -> None:
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
+def work(rank: int) -> dict:
+    results = {}
     found, target = noisy(30)
     for cut in CUTS:
         own = slice(cut, None) if rank else slice(0, cut)
         metric = BoxIoU()
         if len(found[own]):  # a rank without images does not update
             metric.update(found[own], target[own])
-        results[cut, rank] = {name: float(value) for name, value in metric.compute().items()}
-    results["none", rank] = float(BoxIoU().compute()["IoU"])
-    torch.distributed.destroy_process_group()
+        results[cut] = {name: float(value) for name, value in metric.compute().items()}
+    results["none"] = float(BoxIoU().compute()["IoU"])
+    return results
 
 
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_two_processes_equal_one():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.Manager() as manager:
-        shared = manager.dict()
-        mp.spawn(work, (port, shared), nprocs=2)
-        results = dict(shared)
     wanted = scores(*noisy(30))
-    for cut in CUTS:
-        for rank in (0, 1):
-            assert results[cut, rank] == pytest.approx(wanted, abs=1e-9), (cut, rank)
-    assert all(math.isnan(results["none", rank]) for rank in (0, 1))
+    for results in together(work):
+        for cut in CUTS:
+            assert results[cut] == pytest.approx(wanted, abs=1e-9), cut
+        assert math.isnan(results["none"])

@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from common.errors import UserError
-from common.record import read_record
-from common.run import train
+from common.runs.record import read_record
+from common.runs.run import train
 from localization.module import LocalizationModule
 from tests.localization.conftest import TINY_ANIMALS
 

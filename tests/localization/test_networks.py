@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.backbones import build_backbone
 from common.errors import UserError
+from common.networks.backbones import build_backbone
 from localization.networks import LocalizationNetwork, PointsHead, boxes_from_logits
 
 SIZE = 64

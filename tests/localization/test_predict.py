@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from common.errors import UserError
 from common.prediction.predictor import Reader
 from common.prediction.sources import list_images
-from common.restore import Restored
+from common.runs.restore import Restored
 from tests.predictors import (
     SIZES,
     Network,

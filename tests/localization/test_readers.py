@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
+from common.data.splits import hashed_split
 from common.errors import UserError
-from common.splits import hashed_split
 from localization import readers
 from localization.readers import (
     fetch_pets,

@@ -2,11 +2,9 @@ from __future__ import annotations
 
 import copy
 import math
-import socket
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from multitask.balance import (
@@ -17,6 +15,7 @@ from multitask.balance import (
     Uncertainty,
     make_balance,
 )
+from tests.ranks import together
 
 NAMES = ("segmentation", "detection")
 
@@ -346,10 +345,8 @@ def test_pcgrad_of_three_tasks():
     assert any(torch.allclose(x.grad, order, atol=1e-6) for order in orders)
 
 
-def rank(index: int, port: int, found: dict[str, list[Tensor]]) -> None:
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", address, rank=index, world_size=2)
+def rank(index: int) -> dict[str, list[Tensor]]:
+    found = {}
     for name in ("pcgrad", "gradnorm"):
         model = TwoHeads()
         model.unused.requires_grad_(False)
@@ -361,21 +358,15 @@ def rank(index: int, port: int, found: dict[str, list[Tensor]]) -> None:
             if index:
                 losses["detection"] = 0 * losses["detection"]  # this shard has no boxes
             step(balance, model, losses)
-        found[f"{name}{index}"] = [g for g in gradients(model) if g is not None]
-        found[f"{name} weights{index}"] = [balance.weights]
-    torch.distributed.destroy_process_group()
+        found[name] = [g for g in gradients(model) if g is not None]
+        found[f"{name} weights"] = [balance.weights]
+    return found
 
 
 def test_ranks_agree_and_pcgrad_projects_their_mean():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.Manager() as manager:
-        found = manager.dict()
-        mp.spawn(rank, (port, found), nprocs=2)
-        found = dict(found)
+    found, other = together(rank)
     for key in ("pcgrad", "gradnorm", "gradnorm weights"):
-        for first, second in zip(found[f"{key}0"], found[f"{key}1"], strict=True):
+        for first, second in zip(found[key], other[key], strict=True):
             assert torch.equal(first, second), key
     model = TwoHeads()
     both, alone = model.losses(0), model.losses(1)
@@ -385,6 +376,6 @@ def test_ranks_agree_and_pcgrad_projects_their_mean():
     }
     step(PCGrad(NAMES), model, mean)
     expected = [g for g in gradients(model) if g is not None]
-    for got, want in zip(found["pcgrad0"], expected, strict=True):
+    for got, want in zip(found["pcgrad"], expected, strict=True):
         torch.testing.assert_close(got, want)
-    assert found["gradnorm weights0"][0].tolist() != [1, 1]
+    assert found["gradnorm weights"][0].tolist() != [1, 1]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.data import Splits
-from common.store import Store
+from common.data.datamodule import Splits
+from common.data.store import Store
 from multitask import baselines
 from multitask.baselines import majority_class, mean_boxes
 from tests.multitask.reference import COCO_IOUS, Image, iou_per_class, mean_ap

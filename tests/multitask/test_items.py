@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.data import Batch
+from common.data.datamodule import Batch
 from multitask.items import make_items, observe
 from multitask.metrics import VOID, compute_scores, make_metrics, update_boxes
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from common.backbones import build_backbone
+from common.networks.backbones import build_backbone
 from multitask.losses import decode_boxes
 from multitask.networks import SEGMENTATION_HEADS, FpnDetector, MultitaskNetwork
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from common.augment.color import normalize
 from common.errors import UserError
-from common.restore import Restored
+from common.runs.restore import Restored
 from tests.predictors import SIZES, Network, drawn, hulls, predictor, some_box, untrained
 
 Make = Callable[..., DictConfig]

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import reid.data
+from common.data.images import Resize, read_image
 from common.errors import UserError
-from common.images import Resize, read_image
 from reid.data import FolderData, MarketData, ReidData, VehiclesData, VeriData
 from reid.splits import choose_queries, split_identities
 from reid.synthetic import draw_image

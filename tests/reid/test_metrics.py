@@ -3,12 +3,10 @@ from __future__ import annotations
 import copy
 import math
 import pickle
-import socket
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from reid.metrics import (
@@ -19,6 +17,7 @@ from reid.metrics import (
     mirrored_mean,
     rank_from_distances,
 )
+from tests.ranks import together
 from tests.reid.retrieval_reference import Scores, distance_matrix, evaluate
 
 Rows = dict[str, Tensor]
@@ -259,53 +258,45 @@ SHARINGS = (
 )
 
 
-def work(rank: int, port: int, found) -> None:
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
+def work(rank: int) -> dict:
+    found = {}
     for kind, sizes in KINDS.items():
         rows = images(5, *sizes, kind)
         for sharing in SHARINGS:
             metric = ReidRetrieval(on_empty="nan")
             updated(metric, shard(rows, sharing, rank))
             own = sum(map(len, metric.features))
-            found[kind, sharing, rank] = metric.compute()
+            found[kind, sharing] = metric.compute()
             assert sum(map(len, metric.features)) == own  # each has its own share again
     rows = images(6)
     reranked = updated(ReidRetrieval(reranking=ReRanking(5, 2)), shard(rows, "uneven", rank))
-    found["reranked", rank] = reranked.compute()
+    found["reranked"] = reranked.compute()
     metric = ReidRetrieval()
     updated(metric, shard(rows, "interleaved", rank), without=("index",))
-    found["no index", rank] = metric.compute()
-    found["nothing", rank] = ReidRetrieval(on_empty="nan").compute()
+    found["no index"] = metric.compute()
+    found["nothing"] = ReidRetrieval(on_empty="nan").compute()
     try:
         updated(ReidRetrieval(), take(rows, ~rows["is_query"])).compute()
     except NoValidQueryError as error:
-        found["error", rank] = str(error)
-    torch.distributed.destroy_process_group()
+        found["error"] = str(error)
+    return found
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_two_processes_equal_one() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with mp.Manager() as manager:
-        shared = manager.dict()
-        mp.spawn(work, (port, shared), nprocs=2)
-        found = dict(shared)
+    ranks = together(work)
     for kind, sizes in KINDS.items():
         rows = images(5, *sizes, kind)
         wanted = expected(rows)
         for sharing in SHARINGS:
-            for rank in (0, 1):
-                check(found[kind, sharing, rank], wanted)
+            for found in ranks:
+                check(found[kind, sharing], wanted)
     rows = images(6)
     alone = updated(ReidRetrieval(reranking=ReRanking(5, 2)), rows).compute()
-    for rank in (0, 1):
-        check(found["no index", rank], expected(rows))
+    for found in ranks:
+        check(found["no index"], expected(rows))
         for name, value in alone.items():
-            assert torch.equal(found["reranked", rank][name], value)
-        assert found["nothing", rank]["mAP"].isnan()
-        assert "no queries" in found["error", rank]
+            assert torch.equal(found["reranked"][name], value)
+        assert found["nothing"]["mAP"].isnan()
+        assert "no queries" in found["error"]
     assert np.isfinite(alone["mAP"].item())

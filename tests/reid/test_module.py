@@ -11,9 +11,9 @@ import torch
 from omegaconf import DictConfig
 
 from common.errors import UserError
-from common.history import read_history
-from common.record import read_record
-from common.run import train
+from common.runs.history import read_history
+from common.runs.record import read_record
+from common.runs.run import train
 from reid.module import ReidModule
 from tests.reid.conftest import TINY_REID
 

@@ -14,12 +14,12 @@ from PIL import Image
 from torch.nn.functional import cosine_similarity
 
 from common.augment.color import normalize
+from common.data.images import Resize, read_image
 from common.errors import UserError
-from common.images import Resize, read_image
 from common.prediction.output import Output
 from common.prediction.predictor import Reader
 from common.prediction.sources import list_images
-from common.restore import Restored
+from common.runs.restore import Restored
 from tests.predictors import predictor, untrained
 
 Make = Callable[..., DictConfig]

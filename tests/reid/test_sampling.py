@@ -6,8 +6,8 @@ from itertools import chain
 import pytest
 import torch
 
+from common.data.sampling import BatchSchedule, index_loader
 from common.errors import UserError
-from common.sampling import BatchSchedule, index_loader
 from reid.sampling import IdentitySchedule
 
 SIZES = {

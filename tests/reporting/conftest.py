@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from reporting import write_report
 from tests.studies.synthetic import Row, Settings, Synthetic
 

@@ -18,7 +18,7 @@ import pytest
 
 from common.errors import UserError
 from common.evaluation.settings import parse
-from common.record import RunRecord
+from common.runs.record import RunRecord
 from reporting import write_report
 from tests.studies.auditing import halved
 from tests.studies.synthetic import CLEAN, Row, Settings, Synthetic, clean_score

@@ -2,16 +2,11 @@ from __future__ import annotations
 
 import copy
 import math
-import socket
-from concurrent.futures import ProcessPoolExecutor
-from datetime import timedelta
-from multiprocessing import get_context
 from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from skimage.measure import label
 from torch import Tensor
 from torchmetrics.classification import (
@@ -34,6 +29,7 @@ from segmentation.metrics import (
     pr_curve,
     quantise,
 )
+from tests.ranks import together
 
 Batch = tuple[Tensor, Tensor, Tensor]
 
@@ -462,34 +458,24 @@ def _part(seed: int) -> Batch:
     return _batch(seed, images=2 + seed)
 
 
-def _rank(index: int, port: int) -> dict[str, list]:
+def _rank(index: int) -> dict[str, list]:
     results = {}
-    address, patience = f"tcp://127.0.0.1:{port}", timedelta(seconds=120)
-    dist.init_process_group("gloo", address, rank=index, world_size=2, timeout=patience)
-    try:
-        for name, shards in SHARDS.items():
-            metrics = _scores()
-            found = _compute(metrics, *map(_part, shards[index]), choose=True)
-            again = metrics.compute(choose=False)
-            state: list = [found, again, metrics.histogram.tolist(), sorted(metrics.counts)]
-            if not index:  # the other process does not take part
-                state.append(metrics.compute(choose=False, sync=False))
-            metrics.reset()
-            state.append(_compute(metrics, *map(_part, shards[1 - index])))
-            results[name] = state
-    finally:
-        dist.destroy_process_group()
+    for name, shards in SHARDS.items():
+        metrics = _scores()
+        found = _compute(metrics, *map(_part, shards[index]), choose=True)
+        again = metrics.compute(choose=False)
+        state: list = [found, again, metrics.histogram.tolist(), sorted(metrics.counts)]
+        if not index:  # the other process does not take part
+            state.append(metrics.compute(choose=False, sync=False))
+        metrics.reset()
+        state.append(_compute(metrics, *map(_part, shards[1 - index])))
+        results[name] = state
     return results
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_ranks_together_are_one_process() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        other = pool.submit(_rank, 1, port)
-        results = [_rank(0, port), other.result()]  # this process is the first rank
+    results = together(_rank)
     alone = _scores()
     wanted = _compute(alone, *map(_part, range(3)), choose=True)
     for name, shards in SHARDS.items():

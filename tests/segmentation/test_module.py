@@ -9,11 +9,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from common.checkpoints import read_checkpoint
 from common.errors import UserError
-from common.history import read_history
-from common.record import read_record
-from common.run import train
+from common.runs.checkpoints import read_checkpoint
+from common.runs.history import read_history
+from common.runs.record import read_record
+from common.runs.run import train
 from tests.segmentation.conftest import TINY_BEADS
 
 Make = Callable[..., DictConfig]

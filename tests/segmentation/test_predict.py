@@ -18,8 +18,8 @@ from common.augment.color import denormalize, normalize
 from common.errors import UserError
 from common.prediction.predictor import Reader
 from common.prediction.sources import list_images
-from common.record import plain_config
-from common.restore import Restored
+from common.runs.record import plain_config
+from common.runs.restore import Restored
 from segmentation import synthetic
 from segmentation.metrics import SegmentationScores
 from tests.predictors import SIZES, Network, drawn, predictor, some_box, untrained

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from common.history import Row
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.record import RunRecord
 from studies.audit import Finding, audit
 from studies.journal import Journal
 from studies.read import read_study

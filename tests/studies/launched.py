@@ -15,7 +15,9 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parents[2]
-APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("launcher_toy:run")\n'
+APP = (
+    'from common.cli.main import main\n\nif __name__ == "__main__":\n    main("launcher_toy:run")\n'
+)
 PHASES = {
     "rate": "optimizer.lr=1e-1,1e-2",
     "halved": {

@@ -13,8 +13,8 @@ import study_toy
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from common.lock import locked
-from common.record import RunRecord, fingerprint, read_record
+from common.runs.lock import locked
+from common.runs.record import RunRecord, fingerprint, read_record
 
 
 class UnsendableError(Exception):
@@ -25,7 +25,7 @@ class UnsendableError(Exception):
 
 
 def run(cfg: DictConfig) -> float | None:
-    """Hold the directory, as `common.run` does, and run the study's toy.
+    """Hold the directory, as `common.runs.run` does, and run the study's toy.
 
     In the environment: SECONDS_EACH, how long it takes. A learning rate of 7 kills the process,
     one of 8 raises what cannot be sent.

@@ -14,8 +14,8 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from common.history import History, Row
-from common.record import RECORD, RunRecord
+from common.runs.history import History, Row
+from common.runs.record import RECORD, RunRecord
 from studies.journal import Candidate, Journal, Phase, Trial
 from studies.naming import trial_name
 from studies.read import read_study

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from common.history import Row
-from common.lock import locked
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.lock import locked
+from common.runs.record import RunRecord
 from studies.audit import RULES, audit
 from studies.journal import JOURNAL, Journal
 from studies.read import read_study

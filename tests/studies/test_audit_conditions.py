@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from common.history import Row
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.record import RunRecord
 from tests.studies.auditing import LR, audited, edit_some, only, rules
 from tests.studies.synthetic import CLEAN, Settings, Synthetic, clean_score, noise
 

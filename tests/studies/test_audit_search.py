@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from common.history import Row
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.record import RunRecord
 from studies.audit import audit
 from studies.journal import JOURNAL, Journal
 from studies.read import read_study

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from common.history import Row
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.record import RunRecord
 from studies.read import read_study
 from studies.results import StudyResult
 from studies.statistics.frame import trial_frame, typed

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from common.history import Row
-from common.record import RunRecord
+from common.runs.history import Row
+from common.runs.record import RunRecord
 from studies.statistics.hypotheses import answer_hypotheses
 from tests.studies.synthetic import Settings, grid_score, read_grid
 

@@ -18,8 +18,8 @@ import yaml
 from joblib import cpu_count
 from omegaconf import DictConfig
 
-from common.record import read_record
-from common.run import train
+from common.runs.record import read_record
+from common.runs.run import train
 from tests.conftest import TINY
 from tests.studies.launched import ROOT, call, left, make_app, records, soon, start
 

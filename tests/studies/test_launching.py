@@ -12,7 +12,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
-from common.record import RunRecord, read_record
+from common.runs.record import RunRecord, read_record
 from studies.launchers import settle
 from studies.launching import Crew
 from studies.plan import Job

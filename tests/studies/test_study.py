@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from common.record import read_record
+from common.runs.record import read_record
 from studies.journal import Journal, read_journal
 
 ROOT = Path(__file__).parents[2]
-APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
+APP = 'from common.cli.main import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
 OUT = "hydra.sweep.dir=out"
 
 PHASES: dict[str, Any] = {

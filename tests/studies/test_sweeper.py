@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from common.record import read_record
+from common.runs.record import read_record
 
 ROOT = Path(__file__).parents[2]
-APP = 'from common.cli import main\n\nif __name__ == "__main__":\n    main("toy:{function}")\n'
+APP = 'from common.cli.main import main\n\nif __name__ == "__main__":\n    main("toy:{function}")\n'
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_sweep_prints_its_table(app: Path) -> None:
 
 def test_the_directory_is_settled_once_even_if_checking_takes_its_time(app: Path) -> None:
     toy = app / "app.py"
-    slow = "import time, common.schema as s\nreal = s.check_config\n"
+    slow = "import time, common.config.schema as s\nreal = s.check_config\n"
     slow += "s.check_config = lambda cfg: (time.sleep(0.6), real(cfg))\n"
     toy.write_text(slow + toy.read_text())
     done = sweep(app, "seed=0,1", "hydra.sweep.dir=out_${now:%S}")

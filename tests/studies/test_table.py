@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from common.record import RECORD, RunRecord
+from common.runs.record import RECORD, RunRecord
 from studies.table import best_row, format_table, sweep_table, trial_labels, unfinished, write_csv
 
 

@@ -16,7 +16,7 @@ from tests.studies.synthetic import Synthetic
 
 
 def value(run: Path | None) -> float:
-    from common.record import read_record
+    from common.runs.record import read_record
 
     assert run is not None
     record = read_record(run)

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from common.errors import DivergedError
-from common.record import RunRecord, fingerprint
+from common.runs.record import RunRecord, fingerprint
 
 
 def run(cfg: DictConfig) -> float | None:

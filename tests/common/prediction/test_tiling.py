@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d
 
-from common.images import PADDING_COLOUR
+from common.data.images import PADDING_COLOUR
 from common.prediction.tiling import Tiles
 
 SHAPES = [(100, 100), (64, 64), (65, 200), (40, 130), (10, 10), (64, 65)]

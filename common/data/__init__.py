@@ -1,0 +1,1 @@
+"""From files to batches: readers, splits, the store of decoded samples, loading."""

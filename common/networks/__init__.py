@@ -1,0 +1,1 @@
+"""Backbones by name, and changes to finished networks."""

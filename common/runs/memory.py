@@ -1,0 +1,87 @@
+"""What a run does when memory runs out: give it back, and go on with smaller batches."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from common.config.schema import check_config
+from common.errors import UserError
+from common.runs.checkpoints import FOLDER
+from common.runs.history import FILE
+
+LOWERED = ("batch_size", "accumulate_grad_batches")
+"""Under these names the cost of a run says how it was cut, where it was."""
+
+
+def halved(cfg: DictConfig) -> DictConfig | None:
+    """The config with batches of half the size, and twice as many of them per optimizer step.
+
+    Returns:
+        None where there is no half, or the task does not allow it.
+    """
+    if cfg.data.batch_size % 2:
+        return None
+    size, parts = cfg.data.batch_size // 2, 2 * cfg.trainer.accumulate_grad_batches
+    smaller = with_batch(cfg, dict(zip(LOWERED, (size, parts), strict=True)))
+    try:
+        check_config(smaller)
+    except UserError:
+        return None
+    return smaller
+
+
+def batch_of(cfg: DictConfig) -> dict[str, int]:
+    """The values under the names of `LOWERED`."""
+    return dict(
+        zip(LOWERED, (cfg.data.batch_size, cfg.trainer.accumulate_grad_batches), strict=True)
+    )
+
+
+def with_batch(cfg: DictConfig, cost: Mapping[str, Any]) -> DictConfig:
+    """A copy of the config with the batches that the cost of a run tells of, if it does."""
+    cfg = cfg.copy()
+    if all(name in cost for name in LOWERED):
+        cfg.data.batch_size, cfg.trainer.accumulate_grad_batches = (cost[key] for key in LOWERED)
+    return cfg
+
+
+def forget(directory: Path) -> None:
+    """Remove what training has left in a run's directory, for the run begins anew."""
+    events = directory.glob("events.out.tfevents.*")
+    for path in (*(directory / FOLDER).glob("*.ckpt"), directory / FILE, *events):
+        path.unlink(missing_ok=True)
+
+
+def free(error: BaseException | None) -> None:
+    """Let go of the tensors that the frames of a failed run hold as long as its error is kept.
+
+    A sweep keeps the errors of its trials; see `traceback.clear_frames`.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
+
+
+def give_back() -> None:
+    """Collect what only knows itself (a trainer and its module), for the next run's sake.
+
+    What is there after a first run, the libraries above all, stays for good: to look through it
+    again would take a third of a second after each run.
+    """
+    gc.collect()
+    if not gc.get_freeze_count():
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # else libraries that count what is left complain at the end
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()  # a sweep's networks share their code, of which it compiles eight
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,178 @@
+"""One training, from a composed config to its record. `train.py` calls `run` for every job."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from common.errors import OutOfMemoryError, RunFailedError
+from common.runs.apart import run_apart
+from common.runs.checkpoints import FOLDER, LAST
+from common.runs.job import Job, verdict
+from common.runs.lifecycle import is_done, lacks_test, start_record
+from common.runs.lock import locked
+from common.runs.memory import LOWERED, batch_of, forget, free, give_back, with_batch
+from common.runs.process import left_as_found
+from common.runs.record import RunRecord, previous_run
+from common.runs.resources import device_name
+from common.runs.summary import summary_text
+
+AROUND = ("study.", "trainer.pause_after=")
+"""Overrides of a sweep that its trials are launched with and not made by."""
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train what Hydra composed, in the directory that Hydra made.
+
+    Trials on several devices, and all those of a study with ``study.isolate=true``, have a process
+    of their own.
+
+    Returns:
+        The objective at its best epoch; None where it is undefined.
+    """
+    settings = HydraConfig.get()
+    directory = Path(settings.runtime.output_dir)
+    overrides = [word for word in settings.overrides.task if not word.startswith(AROUND)]
+    trial = settings.mode == RunMode.MULTIRUN
+    if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
+        return run_apart(cfg, directory, overrides)
+    return train(cfg, directory, overrides=overrides, trial=trial)
+
+
+def train(
+    cfg: DictConfig, directory: Path, *, overrides: Sequence[str] = (), trial: bool = False
+) -> float | None:
+    """Train one model and leave its record, metrics, checkpoints and figures in ``directory``.
+
+    A directory with an unfinished run of the same config continues from its last checkpoint; a
+    completed one is left as it is, but for a look at the test split that is wanted now and was not
+    then; a paused one is left as it is where ``trainer.pause_after`` lies behind it.
+
+    Args:
+        cfg: composed and checked.
+        directory: of the run.
+        overrides: what made this config, for the record.
+        trial: part of a sweep: under ``test=auto`` the test split is not looked at.
+
+    Returns:
+        The objective at its best epoch; None where it is undefined.
+
+    Raises:
+        UserError: bad input; ``directory`` holds another run; it holds a completed one without its
+            checkpoint, and a test is wanted; unless ``trial``, another process trains there.
+        RunFailedError: it did, was waited for, and did not complete.
+        DivergedError: the loss is no longer finite.
+        OutOfMemoryError: there is not enough memory.
+    """
+    rank = getattr(rank_zero_only, "rank", 0)
+    if rank:
+        logging.disable(logging.INFO)  # the first device speaks for all, and holds the directory
+    record = _done(cfg, directory, trial=trial)
+    if record is None:
+        with nullcontext(False) if rank else locked(directory, wait=trial) as waited:
+            record = _done(cfg, directory, trial=trial, waited=waited)
+            if record is None:
+                record = _train(cfg, directory, overrides, trial=trial)
+    if not trial:
+        log.info(
+            "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
+        )
+    return record.objective["value"]
+
+
+def _done(
+    cfg: DictConfig, directory: Path, *, trial: bool, waited: bool = False
+) -> RunRecord | None:
+    """The record of an earlier run that leaves nothing to do.
+
+    Raises:
+        RunFailedError: the run that was waited for did not complete.
+    """
+    record = previous_run(directory, cfg)
+    if record is None:
+        return None
+    if is_done(record, cfg, trial=trial):
+        _say(record, cfg, f"{directory} holds this run already, {record.status}\n")
+        return record
+    if waited and record.is_final and record.status != "completed":
+        raise RunFailedError(record.error)
+    return None
+
+
+def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial: bool) -> RunRecord:
+    """Begin a run, go on with one, or test one that has completed; the directory is held."""
+    previous = previous_run(directory, cfg)
+    completed = previous is not None and lacks_test(previous, cfg, trial=trial)
+    record = previous if completed else _start(cfg, directory, overrides, previous)
+    assert record is not None
+    start = time.perf_counter() - record.cost.get("seconds", 0.0)
+    while (smaller := _attempt(cfg, directory, record, trial=trial)) is not None:
+        forget(directory)
+        record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
+        record.write()
+        log.warning(
+            "out of memory: this run begins anew with data.batch_size=%d "
+            "trainer.accumulate_grad_batches=%d",
+            *batch_of(smaller).values(),
+        )
+    _say(record, cfg)
+    return record
+
+
+def _attempt(
+    cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool
+) -> DictConfig | None:
+    """What `Job.run` returns; its memory is given back."""
+    used = with_batch(cfg, record.cost)
+    parts = cfg.data.batch_size // used.data.batch_size
+    job = Job(used, directory, record, trial=trial, parts=parts)
+    try:
+        with left_as_found():
+            if record.status != "completed":
+                return job.run()
+            job.test_completed()
+            return None
+    except BaseException as error:
+        status, reason = verdict(error)
+        free(error)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
+        if status == "out_of_memory":
+            raise OutOfMemoryError(reason if record.error is None else record.error) from error
+        raise
+    finally:
+        job.close()
+        del job
+        give_back()
+
+
+def _start(
+    cfg: DictConfig, directory: Path, overrides: Sequence[str], previous: RunRecord | None
+) -> RunRecord:
+    """The record of a run that begins, or goes on from its checkpoint."""
+    cost: dict[str, Any] = {}
+    if previous is not None:
+        goes_on = (directory / FOLDER / f"{LAST}.ckpt").is_file()
+        kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
+        cost = {key: previous.cost[key] for key in kept if key in previous.cost}
+    device = device_name(cfg.trainer.accelerator)
+    return start_record(cfg, directory, overrides, device=device, cost=cost)
+
+
+def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
+    if record.status == "completed":  # the first of several devices writes the record
+        log.info("%s%s", lead, summary_text(record))
+    elif record.status == "paused":
+        done, of = record.cost["epochs"], cfg.trainer.max_epochs
+        log.info("%spaused after epoch %d of %d", lead, done, of)
