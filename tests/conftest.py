@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from studies.compose import Composer
 from studies.winner import winning_run
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
@@ -55,12 +57,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_config(cache: Path) -> Callable[..., DictConfig]:
-    """Compose and check a config from overrides, as the command line would."""
+    """Compose and check a config from overrides, as a sweep would of a trial's words."""
     from common.config.schema import check_config
 
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        whole = compose("config", [f"data.cache_dir={cache}"], return_hydra_config=True)
+        composer = Composer(whole, GlobalHydra.instance().config_loader())
+
     def make(*overrides: str) -> DictConfig:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            cfg = compose("config", [f"data.cache_dir={cache}", *overrides])
+        cfg = composer.config_of(overrides)
         check_config(cfg)
         return cfg
 

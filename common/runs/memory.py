@@ -7,6 +7,7 @@ import gc
 import sys
 import traceback
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +79,14 @@ def give_back() -> None:
     again would take a third of a second after each run.
     """
     gc.collect()
-    if not gc.get_freeze_count():
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # else libraries that count what is left complain at the end
+    _freeze()
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()  # a sweep's networks share their code, of which it compiles eight
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+@cache  # to ask how much is frozen counts it, a twentieth of a second
+def _freeze() -> None:
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # else libraries that count what is left complain at the end

@@ -40,7 +40,7 @@ CHANGES = [
     "model.init_scheme=orthogonal",
     "model.norm=group",
     "model.dropout_rate=0.5",
-    "model.head_channels=32",
+    "model.head_channels=64",
     "model.head_depth=1",
     "loss.segmentation=dice",
     "loss.segmentation=focal",
@@ -122,7 +122,7 @@ ELSEWHERE = {
 def outcome(
     make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Outcome:
-    return Outcome(make_config, tmp_path_factory, TINY)
+    return Outcome(make_config, tmp_path_factory, (*TINY, "model.head_channels=32"))
 
 
 @pytest.mark.parametrize("change", CHANGES)
