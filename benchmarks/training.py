@@ -2,12 +2,13 @@
 
     python benchmarks/training.py [--tasks multitask,reid] [--epochs 6] [--json FILE] [overrides]
 
-A run of `train.py`'s own path, with a callback that after each epoch times, on the same machine in
-the same seconds,
+A run of `train.py`'s own path, with a callback that times, on the same machine in the same seconds,
 
-- the bare step: a second copy of network, loss and optimizer, in the same precision, on the epoch's
-  last batch, which is on the device already; no Lightning, no data, no logging;
-- the data path alone: gather and augmentation of a batch;
+- the bare step: a second copy of network, loss and optimizer, in the same precision, on a batch
+  that is on the device already; no Lightning, no data, no logging. On the CPU after each step of
+  the run, so that what else the machine does weighs on both; on a GPU, whose queue that would
+  empty, after each epoch;
+- after each epoch, the data path alone: gather and augmentation of a batch;
 - the usual recipe: the same step fed by a DataLoader that decodes, resizes and flips JPEG files
   with torchvision in two worker processes.
 
@@ -91,7 +92,7 @@ class Stopwatch(L.Callback):
         self.folder = folder
         self.rows: list[dict[str, float]] = []
         self.metric_seconds = 0.0
-        self._start = self._middle = 0.0
+        self._start = self._middle = self._bare_seconds = 0.0
         self._steps = 0
         self._batch: dict[str, Tensor] = {}
 
@@ -100,6 +101,7 @@ class Stopwatch(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         self.twin = instantiate(self.cfg.task.module, _partial_=True)(module.config, data)
         self.twin.to(module.device).train()
+        self._between_steps = module.device.type == "cpu"
         self.optimizer = build_optimizer(module.config["optimizer"], self.twin.parameter_groups())
         for name in ("score", "scores"):
             setattr(module, name, self._timed(getattr(module, name)))
@@ -108,13 +110,18 @@ class Stopwatch(L.Callback):
         """The epoch begins."""
         self._sync()
         self._start, self._steps, self.metric_seconds = time.perf_counter(), 0, 0.0
+        self._bare_seconds = 0.0
 
     def on_train_batch_end(
         self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the batch for the bare step."""
+        """Keep the batch for the bare step, and on the CPU take that at once."""
         self._steps += 1
         self._batch = {key: value.detach() for key, value in batch.items()}
+        if self._between_steps:
+            start = time.perf_counter()
+            self._bare(trainer)
+            self._bare_seconds += time.perf_counter() - start
 
     def on_validation_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
         """Training of the epoch is over."""
@@ -126,12 +133,15 @@ class Stopwatch(L.Callback):
         self._sync()
         end = time.perf_counter()
         row = {
-            "training": (self._middle - self._start) / self._steps,
+            "training": (self._middle - self._start - self._bare_seconds) / self._steps,
             "validation": end - self._middle,
             "metrics": self.metric_seconds,
             "steps": float(self._steps),
         }
-        row["bare step"] = self._seconds(lambda: self._bare(trainer))
+        if self._between_steps:
+            row["bare step"] = self._bare_seconds / self._steps
+        else:
+            row["bare step"] = self._seconds(lambda: self._bare(trainer))
         row["data path"] = self._seconds(lambda: self._data(trainer))
         feed = self._recipe(trainer)
         if feed is not None:
