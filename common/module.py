@@ -240,9 +240,7 @@ class TaskModule(L.LightningModule, ABC):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        if len(
-            batch["index"]
-        ):  # else a rank without rows, see `common.data.sampling.BatchSchedule`
+        if len(batch["index"]):  # else a rank without rows, see `BatchSchedule`
             self.evaluate(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

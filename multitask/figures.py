@@ -16,13 +16,14 @@ from torchvision.ops import box_iou
 
 from common.augment.color import denormalize
 from common.data.datamodule import Batch
-from common.figures import panels, show
+from common.figures import painted, panels, show
 from multitask.metrics import VOID, SegmentationScores
 
 SHOWN_SCORE = 0.3
 """Detections below this confidence are not drawn, and not counted in the score of an image."""
 MATCH_IOU = 0.5
 OPACITY = 0.45
+WHITE = (1.0, 1.0, 1.0)
 
 
 @dataclass
@@ -139,17 +140,11 @@ def class_colour(label: int) -> tuple[float, float, float]:
 
 
 def _painted(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """The image in grey, with the classes of a mask (S, S) in their colours."""
-    grey = image.astype(np.float32).mean(2, keepdims=True) / 255
-    picture = grey.repeat(3, 2)  # on colour, a mask of nearly the same colour cannot be seen
-    if mask is not None:
-        for label in np.unique(mask):
-            if label == 0:
-                continue
-            colour = (1.0, 1.0, 1.0) if label == VOID else class_colour(int(label))
-            where = mask == label
-            picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(colour)
-    return picture
+    if mask is None:
+        return painted(image, {}, OPACITY)
+    labels = [int(label) for label in np.unique(mask) if label]
+    regions = {WHITE if label == VOID else class_colour(label): mask == label for label in labels}
+    return painted(image, regions, OPACITY)
 
 
 def _frame(ax: Axes, box: Tensor, label: int, text: str, *, dashed: bool) -> None:

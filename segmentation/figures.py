@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
 from common.augment.color import denormalize
-from common.figures import panels, show
+from common.figures import painted, panels, show
 from segmentation.metrics import LEVELS, VOID, jaccard_by_threshold, pr_curve
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
@@ -77,9 +76,11 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
         truth = example.truth == 1
         pictures = {
             f"{example.name}   Jaccard {example.score:.2f}": example.image,
-            "truth": _painted(example.image, {HIT: truth, UNLABELLED: example.truth == VOID}),
-            "prediction": _painted(example.image, {HIT: example.prediction}),
-            "errors": _painted(example.image, error_map(example)),
+            "truth": painted(
+                example.image, {HIT: truth, UNLABELLED: example.truth == VOID}, OPACITY
+            ),
+            "prediction": painted(example.image, {HIT: example.prediction}, OPACITY),
+            "errors": painted(example.image, error_map(example), OPACITY),
         }
         for ax, (text, picture) in zip(row, pictures.items(), strict=True):
             show(ax, picture, text)
@@ -97,15 +98,6 @@ def error_map(example: Example) -> dict[str, np.ndarray]:
         MISSED: ~example.prediction & truth,
         UNLABELLED: void,
     }
-
-
-def _painted(image: np.ndarray, regions: dict[str, np.ndarray]) -> np.ndarray:
-    """The image in grey, with regions (S, S) in their colours."""
-    grey = image.astype(np.float32).mean(2, keepdims=True)
-    picture = (grey / 255 if image.dtype == np.uint8 else grey).repeat(3, 2)
-    for colour, where in regions.items():
-        picture[where] = (1 - OPACITY) * picture[where] + OPACITY * np.array(to_rgb(colour))
-    return picture.clip(0, 1)
 
 
 def precision_recall_figure(histogram: Tensor, threshold: float, split: str) -> Figure:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from common.config.project import ROOT
+
 PAGE = "report.html"
 
 LAST_SECONDS = 600

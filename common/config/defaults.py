@@ -10,10 +10,8 @@ import hydra
 
 from common.config.command_line import CommandLine
 from common.config.help import choice_and_task
-from common.config.project import CONF
+from common.config.project import CONF, HYDRA_VERSION
 from common.runs.record import plain_config
-
-HYDRA_VERSION = "1.3"
 
 ONE_OF_SEVERAL = ("optimizer", "scheduler")
 """Sections whose keys belong to the choice that was made, which another one's would spoil."""
