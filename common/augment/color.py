@@ -144,6 +144,7 @@ COLOR: dict[str, Callable[[Draws, Mapping[str, float]], Tensor]] = {
 
 _MEAN, _STD = (torch.tensor(values, dtype=torch.float64) for values in (MEAN, STD))
 _NORMALIZE = _operation(torch.diag(1 / _STD)[None], offset=-_MEAN / _STD)
+_BETWEEN_CHANNELS = 1 - _IDENTITY
 _FROM_BYTES = torch.tensor([1 / 255] * 6 + [1], dtype=torch.float64)
 
 
@@ -158,20 +159,17 @@ def recolor(image: Tensor, matrix: Tensor) -> Tensor:
         float32 (B, 3, H, W), normalised, clamped to what [0, 1] becomes.
     """
     matrix = _NORMALIZE @ matrix * _FROM_BYTES
-    mix, mean_mix = matrix[:, :3, :3], matrix[:, :3, 3:6]
-    channels_mix = not torch.equal(mix, torch.diag_embed(mix.diagonal(dim1=1, dim2=2)))
-    uses_mean = bool(mean_mix.any())
-    mix, mean_mix, offset = (
-        send(part, image.device, torch.float32) for part in (mix, mean_mix, matrix[:, :3, 6])
-    )
+    channels_mix = bool((matrix[:, :3, :3] * _BETWEEN_CHANNELS).any())
+    uses_mean = bool(matrix[:, :3, 3:6].any())
+    mix, mean_mix, offset = send(matrix, image.device, torch.float32)[:, :3].split([3, 3, 1], 2)
     out = image.float()
     if uses_mean:
-        offset = offset + (mean_mix * out.mean((2, 3))[:, None, :]).sum(2)
+        offset = offset + (mean_mix * out.mean((2, 3))[:, None, :]).sum(2, keepdim=True)
     if channels_mix:
         out = torch.bmm(mix, out.flatten(2)).view(image.shape)
     else:
         out.mul_(mix.diagonal(dim1=1, dim2=2)[:, :, None, None])
-    out.add_(offset[:, :, None, None])
+    out.add_(offset[:, :, :, None])
     for channel, (m, s) in enumerate(zip(MEAN, STD, strict=True)):
         out[:, channel].clamp_(-m / s, (1 - m) / s)
     return out

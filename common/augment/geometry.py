@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import clip_boxes_to_image
 
 from common.augment.draws import Draws
 from common.data.transfer import send
@@ -34,20 +33,20 @@ def _affine(scale_x: Tensor, scale_y: Tensor, shift_x: Tensor, shift_y: Tensor) 
     return torch.stack(rows, 1).unflatten(1, (3, 3))
 
 
-def _flips(horizontal: Tensor, vertical: Tensor, height: int, width: int) -> Tensor:
-    """(B, 3, 3) of mirrored images; ``horizontal`` and ``vertical`` are (B,) bool."""
-    across, down = horizontal.double(), vertical.double()
-    return _affine(1 - 2 * across, 1 - 2 * down, across * width, down * height)
+def _mirrors(height: int, width: int) -> Tensor:
+    """(4, 3, 3): as it is, left and right exchanged, upside down, both."""
+    left, right = [1, 0, 0], [-1, 0, width]
+    up, down = [0, 1, 0], [0, -1, height]
+    matrices = [[x, y, [0, 0, 1]] for y in (up, down) for x in (left, right)]
+    return torch.tensor(matrices, dtype=torch.float64)
 
 
 def _flip(draws: Draws, values: Mapping[str, float]) -> Tensor:
-    matrix = [[-1, 0, draws.width], [0, 1, 0], [0, 0, 1]]
-    return torch.tensor([matrix], dtype=torch.float64)
+    return _mirrors(draws.height, draws.width)[1:2]
 
 
 def _vflip(draws: Draws, values: Mapping[str, float]) -> Tensor:
-    matrix = [[1, 0, 0], [0, -1, draws.height], [0, 0, 1]]
-    return torch.tensor([matrix], dtype=torch.float64)
+    return _mirrors(draws.height, draws.width)[2:3]
 
 
 def _translate(draws: Draws, values: Mapping[str, float]) -> Tensor:
@@ -161,7 +160,8 @@ class Warp:
         self.height, self.width = height, width
         self.matrix = send(matrix, device, torch.float32)
         horizontal, vertical = matrix[:, 0, 0] < 0, matrix[:, 1, 1] < 0
-        self.only_flips = torch.equal(matrix, _flips(horizontal, vertical, height, width))
+        mirrored = _mirrors(height, width).index_select(0, horizontal + 2 * vertical)
+        self.only_flips = torch.equal(matrix, mirrored)
         if self.only_flips:
             self._flipped = {-1: horizontal, -2: vertical}
         else:
@@ -212,7 +212,9 @@ class Warp:
         corners = of_x * x + of_y * y + shift  # (B, M, 3, 2, 2): x, y and w of each
         corners = corners[:, :, :2] / corners[:, :, 2:].clamp(min=HORIZON)
         hull = torch.cat([corners.amin((3, 4)), corners.amax((3, 4))], -1)
-        clipped = clip_boxes_to_image(hull, (self.height, self.width))
+        clipped = hull.clone()
+        clipped[..., 0::2].clamp_(0, self.width)
+        clipped[..., 1::2].clamp_(0, self.height)
         visible = _area(clipped)
         keep = (labels >= 0) & (visible > 0) & (visible >= MIN_VISIBLE * _area(hull))
         clipped = clipped.to(boxes.dtype).mul_(keep.unsqueeze(-1))
