@@ -6,8 +6,6 @@ means nothing.
 
 from __future__ import annotations
 
-import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,8 +19,8 @@ from common.data.images import (
     largest_grey,
     stored_bits,
 )
-from common.data.listing import by, check_filled, check_folder, folder_names, is_text
-from common.data.splits import LISTS, SPLITS, inside, read_list, resolve_splits
+from common.data.listing import by, check_filled, check_folder, files_by_name, folder_names
+from common.data.splits import SPLITS, Lists, inside, read_lists, resolve_splits
 from common.errors import BadSample, Problem, UserError
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
@@ -84,10 +82,10 @@ def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") ->
     root = Path(root)
     _check_layout(root)
     reader = _Reader(root)
-    lists, read = _read_lists(root, reader)
+    reader.lists = lists = read_lists(root, LIST_FOLDERS, reader.resolve)
     # Without lists a mask alone is a problem; with them only the listed names matter.
-    splits, overlaps = resolve_splits(lists, reader.names(), split_seed)
-    reader.warnings += overlaps
+    splits, overlaps = resolve_splits(lists.names, reader.names(), split_seed)
+    reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}
     usable = [sample for sample in found.values() if sample is not None]
@@ -100,13 +98,13 @@ def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") ->
         ]
         for split in SPLITS
     }
-    check_filled(root, samples, read, reader.problems)
+    check_filled(root, samples, lists.files, reader.problems)
     unlisted = len(reader.images.keys() - names.keys())
     if unlisted:
         reason = f"{unlisted} of {len(reader.images)} are in no list and not used"
         reader.warnings.append(Problem(IMAGES, reason))
     reader.warnings += _remarks(usable, kind)
-    return Listing(samples, reader.problems, reader.warnings, read)
+    return Listing(samples, reader.problems, reader.warnings, lists.files)
 
 
 def find_layouts(root: Path) -> list[Path]:
@@ -122,7 +120,7 @@ class _Reader:
     root: Path
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    listed_in: dict[str, str] = field(default_factory=dict)
+    lists: Lists = field(default_factory=Lists)
     deep_grey: list[Path] = field(default_factory=list)
     deep_colour: list[Path] = field(default_factory=list)
 
@@ -137,19 +135,7 @@ class _Reader:
         self.instances = self._without_ending(INSTANCES, self._files(INSTANCES, MASK_SUFFIXES))
 
     def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-        """Files of a folder by their name without extension, in NFC as in the lists."""
-        found: dict[str, list[Path]] = {}
-        directory = self.root / folder
-        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-            # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
-            if path.suffix.lower() not in suffixes or path.name.startswith("."):
-                continue
-            if is_text(path.name):
-                found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
-            else:
-                file = ascii(f"{folder}/{path.name}")
-                self.warnings.append(Problem(file, "ignored: its name is not UTF-8"))
-        return found
+        return files_by_name(self.root, folder, suffixes, self.warnings)
 
     def _without_ending(self, folder: str, found: dict[str, list[Path]]) -> dict[str, list[Path]]:
         """The files by the name of their image, where all have the same ending behind it."""
@@ -225,7 +211,7 @@ class _Reader:
             return None
 
     def _no_image(self, name: str) -> Problem:
-        listed = self.listed_in.get(name)
+        listed = self.lists.listed_in.get(name)
         if listed is None:
             return Problem(self._name(self.masks[name][0]), "has no image of this name")
         try:
@@ -257,29 +243,6 @@ def _check_layout(root: Path) -> None:
         lines.append(f"Looked for: {looked_for}. Folders there: {folder_names(root)}.")
         lines += [f"That layout is in data.root={found}" for found in find_layouts(root)[:3]]
         raise UserError("\n".join(lines))
-
-
-def _read_lists(root: Path, reader: _Reader) -> tuple[dict[str, list[str]], list[str]]:
-    """The names by list (union of the folders) and the list files, relative to the root."""
-    lists: dict[str, dict[str, None]] = {}
-    read = []
-    for folder in LIST_FOLDERS:
-        for key in LISTS:
-            file = f"{folder}{key}.txt"
-            if not (root / file).is_file():
-                continue
-            entries, duplicates = read_list(root / file, file)
-            names = [reader.resolve(entry) for entry in entries]
-            duplicates += [name for name, count in Counter(names).items() if count > 1]
-            read.append(file)
-            lists.setdefault(key, {}).update(dict.fromkeys(names))
-            for name in names:
-                reader.listed_in.setdefault(name, file)
-            reader.warnings += [
-                Problem(file, f"lists {name!r} more than once")
-                for name in dict.fromkeys(duplicates)
-            ]
-    return {key: list(names) for key, names in lists.items()}, read
 
 
 # --- remarks on the data set --------------------------------------------------------------------

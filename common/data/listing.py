@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -56,6 +57,31 @@ def folder_names(path: Path) -> str:
     """The names of the folders in ``path`` as a message lists them, or ``none``."""
     names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "none"
+
+
+def files_by_name(
+    root: Path, folder: str, suffixes: Collection[str], warnings: list[Problem]
+) -> dict[str, list[Path]]:
+    """The files of a folder by their name without extension, in NFC as in the lists.
+
+    Args:
+        root: ``data.root``.
+        folder: in it; one that is absent has no files.
+        suffixes: that count, in lower case with their dot.
+        warnings: where names are noted that are not UTF-8.
+    """
+    found: dict[str, list[Path]] = {}
+    directory = root / folder
+    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
+        # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if is_text(path.name):
+            found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+        else:
+            file = ascii(f"{folder}/{path.name}")
+            warnings.append(Problem(file, "ignored: its name is not UTF-8"))
+    return found
 
 
 def by(size: tuple[int, int]) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -52,6 +54,54 @@ def read_list(path: Path, name: str | None = None) -> NameList:
         if entry:
             counts[entry] = counts.get(entry, 0) + 1
     return NameList(list(counts), [entry for entry, count in counts.items() if count > 1])
+
+
+@dataclass
+class Lists:
+    """The split lists of a data set.
+
+    Attributes:
+        names: of each of `LISTS` that is there, the union of its files.
+        files: that were read, relative to the root.
+        listed_in: the first of them that holds a name.
+        warnings: names that a file holds more than once.
+    """
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    listed_in: dict[str, str] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def read_lists(root: Path, folders: Sequence[str], resolve: Callable[[str], str] = str) -> Lists:
+    """Read whatever lists a data set has.
+
+    Args:
+        root: ``data.root``.
+        folders: where lists may be, relative to it.
+        resolve: gives the name that a line of a list means.
+
+    Raises:
+        UserError: see `read_list`.
+    """
+    lists = Lists()
+    for folder in folders:
+        for key in LISTS:
+            file = (PurePosixPath(folder) / f"{key}.txt").as_posix()
+            if not (root / file).is_file():
+                continue
+            entries, duplicates = read_list(root / file, file)
+            counts = Counter(map(resolve, entries))
+            duplicates += [name for name, count in counts.items() if count > 1]
+            lists.files.append(file)
+            lists.names[key] = list(dict.fromkeys([*lists.names.get(key, ()), *counts]))
+            for name in counts:
+                lists.listed_in.setdefault(name, file)
+            lists.warnings += [
+                Problem(file, f"lists {name!r} more than once")
+                for name in dict.fromkeys(duplicates)
+            ]
+    return lists
 
 
 def inside(root: Path, relative: str) -> Path:

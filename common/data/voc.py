@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from common.data.images import IMAGE_SUFFIXES, UINT8, VOID, image_size, mask_size
-from common.data.listing import by, check_filled, check_folder, folder_names, is_text
-from common.data.splits import LISTS, SPLITS, inside, read_list, resolve_splits
+from common.data.listing import by, check_filled, check_folder, files_by_name, folder_names
+from common.data.splits import SPLITS, Lists, inside, read_list, read_lists, resolve_splits
 from common.data.voc_xml import BACKGROUND, VocObject, parse_annotation
 from common.errors import BadSample, Problem, UserError
 
@@ -82,12 +81,12 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
     """
     root = Path(root)
     _check_layout(root)
-    reader = _Reader(root, _read_labels(root))
-    lists, read = _read_lists(root, reader)
+    lists = read_lists(root, LIST_FOLDERS)
+    reader = _Reader(root, lists, _read_labels(root))
     if not reader.images:
         raise UserError(f"{root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    splits, overlaps = resolve_splits(lists, reader.images, split_seed)
-    reader.warnings += overlaps
+    splits, overlaps = resolve_splits(lists.names, reader.images, split_seed)
+    reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}
     samples = {
@@ -95,10 +94,10 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
         for split in SPLITS
     }
     usable = [sample for sample in found.values() if sample is not None]
-    check_filled(root, samples, read, reader.problems)
+    check_filled(root, samples, lists.files, reader.problems)
     class_names = reader.class_names or _found_classes(root, usable, reader.warnings)
     reader.warnings += _partly_labelled(usable)
-    return VocListing(samples, class_names, reader.problems, reader.warnings, read)
+    return VocListing(samples, class_names, reader.problems, reader.warnings, lists.files)
 
 
 def find_layouts(root: Path) -> list[Path]:
@@ -112,10 +111,10 @@ class _Reader:
     """Files by sample name, and what was found wrong so far."""
 
     root: Path
+    lists: Lists
     class_names: list[str] | None
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    listed_in: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.images = self._files(IMAGES, IMAGE_SUFFIXES)
@@ -123,22 +122,13 @@ class _Reader:
         self.masks = self._files(MASKS, IMAGE_SUFFIXES)
 
     def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, Path]:
-        """Files of a folder by their name without extension, in NFC as in the lists."""
-        found: dict[str, Path] = {}
-        directory = self.root / folder
-        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-            # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
-            if path.suffix.lower() not in suffixes or path.name.startswith("."):
-                continue
-            file = f"{folder}/{path.name}"
-            key = unicodedata.normalize("NFC", path.stem)
-            if not is_text(path.name):
-                self.warnings.append(Problem(ascii(file), "ignored: its name is not UTF-8"))
-            elif key in found:
-                self.warnings.append(Problem(file, f"ignored: {found[key].name} is used"))
-            else:
-                found[key] = path
-        return found
+        """The first file of each name."""
+        found = files_by_name(self.root, folder, suffixes, self.warnings)
+        for first, *others in found.values():
+            self.warnings += [
+                Problem(self._name(path), f"ignored: {first.name} is used") for path in others
+            ]
+        return {name: paths[0] for name, paths in found.items()}
 
     def sample(self, name: str) -> VocSample | None:
         """The sample, or None after noting every reason why it cannot be used."""
@@ -185,7 +175,7 @@ class _Reader:
             self.problems.append(bad.problem)
 
     def _no_image(self, name: str) -> BadSample:
-        listed = self.listed_in[name]
+        listed = self.lists.listed_in[name]
         try:
             inside(self.root, name)
         except BadSample as bad:
@@ -215,26 +205,6 @@ def _check_layout(root: Path) -> None:
         f"Move or link the images to {IMAGES}, their XML files to {ANNOTATIONS}, masks to {MASKS}."
     ]
     raise UserError("\n".join(lines))
-
-
-def _read_lists(root: Path, reader: _Reader) -> tuple[dict[str, list[str]], list[str]]:
-    """The names by list (union of the folders) and the list files, relative to the root."""
-    lists: dict[str, dict[str, None]] = {}
-    read = []
-    for folder in LIST_FOLDERS:
-        for key in LISTS:
-            file = f"{folder}/{key}.txt"
-            if not (root / file).is_file():
-                continue
-            names, duplicates = read_list(root / file, file)
-            read.append(file)
-            lists.setdefault(key, {}).update(dict.fromkeys(names))
-            for name in names:
-                reader.listed_in.setdefault(name, file)
-            reader.warnings += [
-                Problem(file, f"lists {name!r} more than once") for name in duplicates
-            ]
-    return {key: list(names) for key, names in lists.items()}, read
 
 
 def _read_labels(root: Path) -> list[str] | None:
