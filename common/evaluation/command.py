@@ -74,8 +74,10 @@ def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) 
     from common.evaluation.data import open_data, with_data
     from common.evaluation.output import Output, table
     from common.evaluation.score import run_precision, score
+    from common.runs.memory import keep_freed
     from common.runs.resources import find_device
 
+    keep_freed()
     config = with_data(trained.config, data_words)
     device = find_device(settings.accelerator)
     folder = _folder(settings, trained)

@@ -86,9 +86,11 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
 
 def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
     """The networks, on their device, as their task predicts with them."""
+    from common.runs.memory import keep_freed
     from common.runs.resources import find_device
     from common.runs.restore import restore_all
 
+    keep_freed()
     members = restore_all(settings.checkpoint, run_of=run_of)
     kind = members[0].module.predictor()
     foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)

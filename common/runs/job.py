@@ -40,7 +40,7 @@ from common.runs.logs import (
     log_traceback,
     only_our_words,
 )
-from common.runs.memory import batch_of, free, halved
+from common.runs.memory import batch_of, free, halved, keep_freed
 from common.runs.record import RunRecord, Status
 from common.runs.resources import (
     best_precision,
@@ -161,6 +161,7 @@ class Job:
         """The trainer, and the data, not yet read."""
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
+        keep_freed()
         with only_our_words():
             self.trainer = self._trainer()  # first: it knows devices and trackers
             start_trackers(self.trainer.loggers, self.config)

@@ -1,9 +1,12 @@
-"""What a run does when memory runs out: give it back, and go on with smaller batches."""
+"""What a run does about memory: keep what it will need again, give back the rest, and go on with
+smaller batches where it runs out."""
 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
+import os
 import sys
 import traceback
 from collections.abc import Mapping
@@ -21,6 +24,11 @@ from common.runs.history import FILE
 
 LOWERED = ("batch_size", "accumulate_grad_batches")
 """Under these names the cost of a run says how it was cut, where it was."""
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Of ``mallopt``, see glibc's malloc.h and its manual page."""
+
+_TUNED = ("MALLOC_", "GLIBC_TUNABLES")
 
 
 def halved(cfg: DictConfig) -> DictConfig | None:
@@ -72,6 +80,27 @@ def free(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
+def keep_freed() -> None:
+    """What this process frees stays its own until `give_back`.
+
+    glibc returns large pieces to the system as soon as they are free, and a network's activations
+    on the CPU are such pieces: each step would get them anew, page by page, thousands of them.
+    Whoever has set glibc's variables knows better; other C libraries are left as they are.
+    """
+    if (libc := _glibc()) is None or any(name.startswith(_TUNED) for name in os.environ):
+        return
+    libc.mallopt(_MMAP_THRESHOLD, 2**30)
+    libc.mallopt(_TRIM_THRESHOLD, -1)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+
+
 def give_back() -> None:
     """Collect what only knows itself (a trainer and its module), for the next run's sake.
 
@@ -80,6 +109,8 @@ def give_back() -> None:
     """
     gc.collect()
     _freeze()
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()  # a sweep's networks share their code, of which it compiles eight
     if torch.cuda.is_available():
