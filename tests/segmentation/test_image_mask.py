@@ -11,6 +11,7 @@ from PIL import Image
 
 from common.errors import UserError
 from segmentation.image_mask import find_layouts, read_image_mask
+from tests.common.data.folders import names_of, problems_of, write
 
 
 class Folder:
@@ -30,9 +31,7 @@ class Folder:
             Image.fromarray(values).save(self.root / "masks" / f"{name}{ending}.png")
 
     def list(self, file: str, text: str | bytes) -> None:
-        path = self.root / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        write(self.root / file, text)
 
     def read(self, **settings):
         return read_image_mask(self.root, **{"split_seed": 0} | settings)
@@ -48,15 +47,6 @@ def folder(tmp_path) -> Folder:
     return made
 
 
-def _names(listing) -> dict[str, list[str]]:
-    return {split: [sample.name for sample in part] for split, part in listing.samples.items()}
-
-
-def _problems(listing) -> dict[str, str]:
-    assert len({problem.file for problem in listing.problems}) == len(listing.problems)
-    return {problem.file: problem.reason for problem in listing.problems}
-
-
 def _warnings(listing) -> list[str]:
     return [str(warning) for warning in listing.warnings]
 
@@ -67,7 +57,7 @@ def _save(path: Path, values: np.ndarray) -> None:
 
 def test_a_sound_folder(folder):
     listing = folder.read()
-    assert _names(listing) == {"train": ["a", "b"], "val": ["c", "d"], "test": []}
+    assert names_of(listing) == {"train": ["a", "b"], "val": ["c", "d"], "test": []}
     assert (listing.problems, listing.warnings) == ([], [])
     assert listing.lists == ["train.txt", "val.txt"]
     sample = listing.samples["train"][0]
@@ -136,7 +126,7 @@ def test_composed_and_decomposed_names_are_one(tmp_path):
     made.list("train.txt", "\ufeffBär.PNG\r\n\r\n a \r\n".encode())
     made.list("val.txt", f"{bear}\nb".encode("utf-16"))
     listing = made.read()
-    assert _names(listing)["train"] == ["Bär", "a"]
+    assert names_of(listing)["train"] == ["Bär", "a"]
     assert _warnings(listing) == ["Bär: is in train and val"]
 
 
@@ -145,7 +135,7 @@ def test_list_entries_with_and_without_extension_or_folder(folder):
         folder.add(name, suffix=".JPG")
     folder.list("train.txt", "a\nb.png\ne.f\nimages/g.JPG\nmasks/h.png\ng\nb\n")
     listing = folder.read()
-    assert _names(listing)["train"] == ["a", "b", "e.f", "g", "h"]
+    assert names_of(listing)["train"] == ["a", "b", "e.f", "g", "h"]
     assert _warnings(listing) == [
         "train.txt: lists 'b' more than once",
         "train.txt: lists 'g' more than once",
@@ -159,7 +149,7 @@ def test_lists_in_image_sets_and_unlisted_images(folder):
     folder.list("ImageSets/trainval.txt", "a\nb\nc\n")
     folder.list("ImageSets/val.txt", "c\n")
     listing = folder.read()
-    assert _names(listing) == {"train": ["a", "b"], "val": ["c"], "test": []}
+    assert names_of(listing) == {"train": ["a", "b"], "val": ["c"], "test": []}
     assert listing.lists == ["ImageSets/val.txt", "ImageSets/trainval.txt"]
     assert _warnings(listing) == ["images: 1 of 4 are in no list and not used"]
 
@@ -171,8 +161,8 @@ def test_no_lists_means_a_hashed_split(tmp_path):
     listing = made.read()
     assert [len(part) for part in listing.samples.values()] == [28, 6, 6]
     assert listing.lists == []
-    assert _names(made.read(split_seed=1)) != _names(listing)
-    assert _names(made.read()) == _names(listing)
+    assert names_of(made.read(split_seed=1)) != names_of(listing)
+    assert names_of(made.read()) == names_of(listing)
 
 
 def test_every_bad_sample_is_reported_and_the_rest_read(folder):
@@ -205,8 +195,8 @@ def test_every_bad_sample_is_reported_and_the_rest_read(folder):
         "train.txt", "\n".join([*names, "gone.png", "../../secret", "/etc/passwd", "C:\\x"])
     )
     listing = folder.read()
-    assert _names(listing) == {"train": ["a"], "val": ["c", "d"], "test": []}
-    found = _problems(listing)
+    assert names_of(listing) == {"train": ["a"], "val": ["c", "d"], "test": []}
+    found = problems_of(listing)
     expected = {
         "images/alone.png": "has no mask of this name",
         "images/Case.png": "no mask of this name (masks/case.png differs in upper and lower case)",
@@ -235,7 +225,7 @@ def test_a_mask_without_image_is_a_problem_where_nothing_is_listed(folder):
     for file in ("train.txt", "val.txt"):
         (folder.root / file).unlink()
     Image.new("L", (16, 12)).save(folder.root / "masks" / "z.png")
-    assert _problems(folder.read()) == {"masks/z.png": "has no image of this name"}
+    assert problems_of(folder.read()) == {"masks/z.png": "has no image of this name"}
 
 
 def test_instances_are_checked_like_masks(folder):
@@ -243,9 +233,9 @@ def test_instances_are_checked_like_masks(folder):
     _save(folder.root / "instances" / "a.png", np.full((12, 16), 300, np.uint16))
     _save(folder.root / "instances" / "b.png", np.zeros((16, 12), np.uint8))
     listing = folder.read()
-    assert _names(listing)["train"] == ["a"]
+    assert names_of(listing)["train"] == ["a"]
     assert listing.samples["train"][0].instances == folder.root / "instances" / "a.png"
-    assert _problems(listing) == {"instances/b.png": "is 12x16, its image 16x12"}
+    assert problems_of(listing) == {"instances/b.png": "is 12x16, its image 16x12"}
 
 
 @pytest.mark.parametrize("ending", ["_mask", "-mask", "_label", "_seg"])
@@ -255,7 +245,7 @@ def test_an_ending_that_all_masks_have(tmp_path, ending):
         made.add(name, ending=ending)
     listing = made.read()
     assert listing.problems == []
-    assert sorted(name for part in _names(listing).values() for name in part) == [
+    assert sorted(name for part in names_of(listing).values() for name in part) == [
         "a",
         "b_mask",
         "c",
@@ -284,7 +274,7 @@ def test_links_are_followed(folder, tmp_path):
         (folder.root / name).rename(tmp_path / f"far {name}")
         (folder.root / name).symlink_to(tmp_path / f"far {name}")
     listing = folder.read()
-    assert _names(listing)["train"] == ["a", "b"]
+    assert names_of(listing)["train"] == ["a", "b"]
     sample = listing.samples["train"][0]
     assert sample.key(folder.root)[0][0][0] == "images/a.png"
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -11,40 +10,13 @@ import pytest
 from PIL import Image
 
 from common.data.images import read_image, read_mask
-from common.data.voc import check_mask_values, find_layouts, parse_annotation, read_voc
+from common.data.voc import check_mask_values, find_layouts, read_voc
 from common.errors import BadSample, UserError
+from tests.common.data.folders import an_object, annotation, names_of, problems_of, write
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 DATA = SHARED / "data"
 needs_shared = pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is absent")
-
-BOX = {"xmin": "3", "ymin": "2", "xmax": "10", "ymax": "8"}
-OBJECT = "<object><name>dog</name>{0}</object>"
-
-
-def _xml(*objects: str, size: tuple[int, int] | None = (40, 30)) -> str:
-    declared = ""
-    if size:
-        declared = f"<size><width>{size[0]}</width><height>{size[1]}</height></size>"
-    return f"<annotation>{declared}{''.join(objects)}</annotation>"
-
-
-def _object(name: str = "dog", extra: str = "", **box: object) -> str:
-    edges = "".join(f"<{tag}>{value}</{tag}>" for tag, value in (BOX | box).items())
-    return f"<object><name>{name}</name>{extra}<bndbox>{edges}</bndbox></object>"
-
-
-def _parse(tmp_path: Path, text: str | bytes, **settings):
-    path = tmp_path / "x.xml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    return parse_annotation(path, "Annotations/x.xml", **settings)
-
-
-def _refusal(tmp_path: Path, text: str | bytes, **settings) -> str:
-    with pytest.raises(BadSample) as caught:
-        _parse(tmp_path, text, **settings)
-    assert caught.value.problem.file == "Annotations/x.xml"
-    return caught.value.problem.reason
 
 
 class Voc:
@@ -59,15 +31,13 @@ class Voc:
     def add(self, name, *, xml="", mask=True, suffix=".jpg", size=(40, 30)) -> None:
         Image.new("RGB", size).save(self.root / "JPEGImages" / (name + suffix))
         if xml is not None:
-            text = xml or _xml(_object())
+            text = xml or annotation(an_object())
             (self.root / "Annotations" / f"{name}.xml").write_text(text, encoding="utf-8")
         if mask:
             Image.new("L", size, 1).save(self.root / "SegmentationClass" / f"{name}.png")
 
     def list(self, file: str, text: str | bytes) -> None:
-        path = self.root / "ImageSets" / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        write(self.root / "ImageSets" / file, text)
 
     def read(self, seed: int = 0):
         return read_voc(self.root, split_seed=seed)
@@ -83,144 +53,6 @@ def voc(tmp_path) -> Voc:
     return made
 
 
-def _names(listing) -> dict[str, list[str]]:
-    return {split: [sample.name for sample in part] for split, part in listing.samples.items()}
-
-
-def _problems(listing) -> dict[str, str]:
-    assert len({problem.file for problem in listing.problems}) == len(listing.problems)
-    return {problem.file: problem.reason for problem in listing.problems}
-
-
-# One annotation
-
-
-def test_boxes_are_one_based_and_inclusive(tmp_path):
-    whole = _object(xmin=1, ymin=1, xmax=40, ymax=30)
-    found = _parse(tmp_path, _xml(whole, _object("cat", "<difficult>1</difficult>")), size=(40, 30))
-    assert found.objects[0].box == (0, 0, 40, 30)
-    assert found.objects[1].box == (2, 1, 10, 8)
-    assert [item.class_name for item in found.objects] == ["dog", "cat"]
-    assert [item.difficult for item in found.objects] == [False, True]
-    assert found.declared_size == (40, 30)
-
-
-def test_fractional_coordinates_as_in_voc2012(tmp_path):
-    text = _xml(_object(xmin="45.70000076293945", xmax="80.5"), size=None)
-    found = _parse(tmp_path, text)
-    assert found.objects[0].box == pytest.approx((44.70000076293945, 1, 80.5, 8))
-    assert found.declared_size is None
-
-
-def test_rounding_beyond_the_edge_is_clipped(tmp_path):
-    found = _parse(tmp_path, _xml(_object(xmin=0.6, xmax=40.4)), size=(40, 30))
-    assert found.objects[0].box == (0, 1, 40, 8)
-
-
-def test_boxes_of_parts_are_ignored(tmp_path):
-    part = "<part><name>head</name><bndbox><xmin>99</xmin></bndbox></part>"
-    before, after = _object(extra=part), _object().replace("</object>", part + "</object>")
-    found = _parse(tmp_path, _xml(before, after), size=(40, 30))
-    assert [item.box for item in found.objects] == [(2, 1, 10, 8)] * 2
-
-
-def test_an_annotation_may_name_no_object(tmp_path):
-    assert _parse(tmp_path, _xml()).objects == ()
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        (OBJECT.format(""), "object 1 ('dog'): no bndbox"),
-        (_object(xmin=""), "no xmin"),
-        (_object().replace("<ymax>8</ymax>", ""), "no ymax"),
-        (_object(xmin="abc"), "xmin='abc' is not a number"),
-        (_object(xmax="nan"), "xmax is not finite"),
-        (_object(xmax="inf"), "xmax is not finite"),
-        (_object(xmax="1e999"), "xmax is not finite"),
-        (_object(xmax=3), "xmax=3 <= xmin=3"),
-        (_object(ymin=9), "ymax=8 <= ymin=9"),
-        (_object(xmin=0), "x 0..10 lies outside the image 1..40"),
-        (_object(xmin=-5, xmax=-1), "x -5..-1 lies outside the image 1..40"),
-        (_object(xmax=41), "x 3..41 lies outside the image 1..40"),
-        (_object(ymax=31), "y 2..31 lies outside the image 1..30"),
-        (_object(""), "no class name"),
-        (_object("background"), "background cannot be the class"),
-        (_object("dgo"), "object 1 ('dgo'): unknown class; the nearest known is 'dog'"),
-        (_object("zzz"), "unknown class; the nearest known is"),
-    ],
-)
-def test_objects_that_cannot_be_used(tmp_path, text, reason):
-    names = ["background", "cat", "dog"]
-    assert reason in _refusal(tmp_path, _xml(text), size=(40, 30), class_names=names)
-
-
-def test_all_problems_of_a_file_are_one_reason(tmp_path):
-    objects = (_object(xmin="a", ymax="b"), _object(), _object("dgo", xmax=1, ymax=99))
-    reason = _refusal(tmp_path, _xml(*objects), size=(40, 30), class_names=["background", "dog"])
-    assert reason.count("object 1") == 2
-    assert "object 2" not in reason
-    assert reason.count("object 3") == 3
-    many = _refusal(tmp_path, _xml(*[_object(xmin="a")] * 1000))
-    assert many.endswith("and 995 more")
-    assert len(many) < 400
-
-
-def test_hostile_text_stays_on_its_line(tmp_path):
-    name = "a&#10;b" + "red" * 1000
-    reason = _refusal(
-        tmp_path, _xml(_object(name, xmin="&#10;1" * 500)), class_names=["background"]
-    )
-    assert "\n" not in reason
-    assert len(reason) < 300
-
-
-LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "ha" * 10}">' for i in range(10))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        f"<!DOCTYPE annotation [{LAUGHS}]><annotation>&l9;</annotation>",
-        '<!DOCTYPE annotation [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
-        "<annotation><object><name>&x;</name></object></annotation>",
-        '<!DOCTYPE annotation SYSTEM "http://localhost:9/a.dtd"><annotation/>',
-        "<!DOCTYPE annotation><annotation/>",
-        f"<!DOCTYPE annotation [{LAUGHS}]><annotation>&l9;</annotation>".encode("utf-16"),
-    ],
-)
-def test_entities_and_dtds_are_refused_at_once(tmp_path, text):
-    start = time.perf_counter()
-    assert _refusal(tmp_path, text) == "has a DTD or entities, which are refused"
-    assert time.perf_counter() - start < 1
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"text",
-        b"<annotation>",
-        b"<annotation>&nbsp;</annotation>",
-        b"\xff\xfe\x00",
-        '<?xml version="1.0" encoding="utf-8"?><annotation>ü</annotation>'.encode("latin-1"),
-        b'<?xml version="1.0" encoding="klingon"?><annotation/>',
-        b'<?xml version="1.0" encoding="big5"?><annotation/>',
-        b'<?xml version="1.0" encoding="utf-7"?><annotation/>',
-    ],
-)
-def test_what_is_not_xml(tmp_path, text):
-    assert _refusal(tmp_path, text).startswith("not XML: ")
-
-
-def test_other_xml_and_unreadable_files(tmp_path):
-    assert "root is <svg>" in _refusal(tmp_path, "<svg/>")
-    with pytest.raises(BadSample, match="cannot be read"):
-        parse_annotation(tmp_path / "none.xml", "x")
-    deep = "<a>" * 100_000 + "</a>" * 100_000
-    assert _parse(tmp_path, _xml(deep)).objects == ()
-
-
 def test_mask_values():
     check_mask_values(np.array([[0, 2, 255]], np.uint8), 3, "m.png")
     with pytest.raises(BadSample, match=r"m.png: mask values 3, 254 where.*0\.\.2 or 255"):
@@ -232,7 +64,7 @@ def test_mask_values():
 
 def test_a_sound_folder(voc):
     listing = voc.read()
-    assert _names(listing) == {"train": ["a", "b"], "val": ["c", "d"], "test": []}
+    assert names_of(listing) == {"train": ["a", "b"], "val": ["c", "d"], "test": []}
     assert listing.class_names == ["background", "cat", "dog"]
     assert (listing.problems, listing.warnings) == ([], [])
     assert listing.lists == ["ImageSets/Main/train.txt", "ImageSets/Main/val.txt"]
@@ -249,7 +81,7 @@ def test_lists_of_both_kinds_are_united(voc):
     voc.list("Segmentation/train.txt", "a\ne\n")
     voc.list("Segmentation/val.txt", "f\n")
     listing = voc.read()
-    assert _names(listing) == {"train": ["a", "b", "e"], "val": ["c", "d", "f"], "test": []}
+    assert names_of(listing) == {"train": ["a", "b", "e"], "val": ["c", "d", "f"], "test": []}
     assert listing.samples["val"][-1].objects is None
 
 
@@ -257,7 +89,7 @@ def test_partly_labelled_images_are_used_and_mentioned_once_per_kind(voc):
     for name in ("e", "f", "g"):
         voc.add(name, xml=None)
     voc.add("h", mask=False)
-    voc.add("i", xml=_xml())
+    voc.add("i", xml=annotation())
     voc.list("Main/train.txt", "a\nb\ne\nf\ng\nh\ni")
     listing = voc.read()
     assert len(listing.samples["train"]) == 7
@@ -275,8 +107,8 @@ def test_no_lists_means_a_hashed_split(tmp_path):
     listing = voc.read()
     assert [len(part) for part in listing.samples.values()] == [28, 6, 6]
     assert listing.lists == []
-    assert _names(voc.read(1)) != _names(listing)
-    assert _names(voc.read()) == _names(listing)
+    assert names_of(voc.read(1)) != names_of(listing)
+    assert names_of(voc.read()) == names_of(listing)
 
 
 def test_lists_with_mark_crlf_spaces_and_umlauts(voc):
@@ -284,7 +116,7 @@ def test_lists_with_mark_crlf_spaces_and_umlauts(voc):
         voc.add(name)
     voc.list("Main/train.txt", "\ufeffStraße 7\r\n\r\nBär 1\r\na\r\na\r\n".encode())
     listing = voc.read()
-    assert _names(listing)["train"] == ["Straße 7", "Bär 1", "a"]
+    assert names_of(listing)["train"] == ["Straße 7", "Bär 1", "a"]
     assert [str(warning) for warning in listing.warnings] == [
         "ImageSets/Main/train.txt: lists 'a' more than once"
     ]
@@ -304,19 +136,22 @@ def test_every_bad_sample_is_reported_and_the_rest_read(voc):
         return name
 
     names = ["a"]
-    names += [add("text", xml=_xml(_object()))]
+    names += [add("text", xml=annotation(an_object()))]
     (voc.root / "JPEGImages" / "text.jpg").write_text("I am text")
     names += [add("alone", xml=None, mask=False)]
     names += [add("mask size"), add("colour"), add("laughs", xml="<!DOCTYPE x><annotation/>")]
     Image.new("L", (30, 40)).save(voc.root / "SegmentationClass" / "mask size.png")
     Image.new("RGB", (40, 30)).save(voc.root / "SegmentationClass" / "colour.png")
-    names += [add("class", xml=_xml(_object("dgo"))), add("box", xml=_xml(_object(xmax=41)))]
-    names += [add("both", xml=_xml(_object("dgo")))]
+    names += [
+        add("class", xml=annotation(an_object("dgo"))),
+        add("box", xml=annotation(an_object(xmax=41))),
+    ]
+    names += [add("both", xml=annotation(an_object("dgo")))]
     (voc.root / "SegmentationClass" / "both.png").write_bytes(b"")
     voc.list("Main/train.txt", "\n".join([*names, "gone", "b.jpg", "../../secret", "/etc/passwd"]))
     listing = voc.read()
-    assert _names(listing) == {"train": ["a"], "val": ["c", "d"], "test": []}
-    found = _problems(listing)
+    assert names_of(listing) == {"train": ["a"], "val": ["c", "d"], "test": []}
+    found = problems_of(listing)
     expected = {
         "JPEGImages/text.jpg": "not an image",
         "JPEGImages/alone.jpg": "neither a mask nor an annotation",
@@ -349,9 +184,9 @@ def test_a_bad_sample_in_two_splits_is_one_problem(voc):
 
 
 def test_size_tags_that_disagree_are_warnings(voc):
-    voc.add("a", xml=_xml(_object(), size=(400, 300)))
-    voc.add("b", xml=_xml(_object()).replace("<width>40<", "<width>?<"))
-    voc.add("c", xml=_xml(_object(), size=None))
+    voc.add("a", xml=annotation(an_object(), size=(400, 300)))
+    voc.add("b", xml=annotation(an_object()).replace("<width>40<", "<width>?<"))
+    voc.add("c", xml=annotation(an_object(), size=None))
     listing = voc.read()
     assert len(listing.samples["train"]) == 2
     assert [str(warning) for warning in listing.warnings] == [
@@ -388,7 +223,7 @@ def test_labels(voc):
 
 def test_classes_are_found_in_the_annotations_where_labels_are_missing(voc):
     (voc.root / "labels.txt").unlink()
-    voc.add("d", xml=_xml(_object("zebra"), _object("ape")))
+    voc.add("d", xml=annotation(an_object("zebra"), an_object("ape")))
     listing = voc.read()
     assert listing.class_names == ["background", "ape", "dog", "zebra"]
     assert "1 = ape, 2 = dog, 3 = zebra)" in str(listing.warnings[0])
