@@ -32,6 +32,7 @@ import hydra
 import lightning as L
 import results
 import torch
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from results import ROOT
@@ -213,7 +214,10 @@ def measure(task: str, epochs: int, overrides: list[str]) -> dict[str, Any]:
             *overrides,
         ]
         with hydra.initialize_config_dir(str(ROOT / "conf"), "train", version_base="1.3"):
-            cfg = hydra.compose("config", words)
+            try:
+                cfg = hydra.compose("config", words)
+            except HydraException as error:  # which cannot be sent to another process
+                raise SystemExit(f"training.py: {error}") from None
         watch = Stopwatch(cfg, Path(name) / "jpeg")
         build = common.runs.job.build_callbacks
         common.runs.job.build_callbacks = lambda *a: [watch, *build(*a)]  # type: ignore[assignment]
