@@ -20,7 +20,7 @@ from typing import Any
 from torchvision.datasets import OxfordIIITPet
 
 from common.data.images import IMAGE_SUFFIXES, image_size
-from common.data.listing import by, check_folder
+from common.data.listing import by, check_folder, files_in
 from common.data.splits import SPLITS
 from common.data.voc import ANNOTATIONS, LABELS, MASKS, read_voc
 from common.data.voc_xml import parse_annotation
@@ -123,8 +123,8 @@ def read_pets(root: Path | str, *, split_seed: int) -> Listing:
             f"{PETS_FOLDER}); data.download=true fetches them there (800 MB)"
         )
     collector = Collector(Path(root))
-    images = {path.stem: path for path in _files(home / PETS_IMAGES, IMAGE_SUFFIXES)}
-    annotations = _files(home / PETS_BOXES, (".xml",))
+    images = {path.stem: path for path in files_in(home / PETS_IMAGES, IMAGE_SUFFIXES)}
+    annotations = files_in(home / PETS_BOXES, (".xml",))
     for path in annotations:
         with collector.noting():
             image = images.pop(path.stem, None)
@@ -140,15 +140,6 @@ def read_pets(root: Path | str, *, split_seed: int) -> Listing:
         collector.warnings.append(Problem(PETS_IMAGES, reason))
     names = [path.stem for path in annotations]
     return collector.listing(collector.split({EVERYTHING: names}, split_seed))
-
-
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
 
 
 # --- CSV ------------------------------------------------------------------------------------------

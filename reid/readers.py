@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.data.images import IMAGE_SUFFIXES, image_size
-from common.data.listing import check_folder, folder_names, is_text
+from common.data.listing import check_folder, files_in, folder_names, is_text
 from common.data.splits import hashed_split, inside, read_list
 from common.errors import BadSample, Problem, UserError
 from reid.splits import Listing, Sample, choose_queries, valid_queries
@@ -145,10 +145,7 @@ class _Reader:
     def images(self, folder: Path) -> dict[str, Path]:
         """The images of a folder by file name in NFC, sorted."""
         found: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()):
-            # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
-                continue
+        for path in files_in(folder, IMAGE_SUFFIXES):
             key = unicodedata.normalize("NFC", path.name)
             if not is_text(path.name):
                 self.warn(ascii(path.name), "ignored: its name is not UTF-8")

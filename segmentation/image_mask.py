@@ -20,7 +20,7 @@ from common.data.images import (
     stored_bits,
 )
 from common.data.listing import by, check_filled, check_folder, files_by_name, folder_names
-from common.data.splits import SPLITS, Lists, inside, read_lists, resolve_splits
+from common.data.splits import SPLITS, inside, read_lists, resolve_splits
 from common.errors import BadSample, Problem, UserError
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
@@ -82,7 +82,7 @@ def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") ->
     root = Path(root)
     _check_layout(root)
     reader = _Reader(root)
-    reader.lists = lists = read_lists(root, LIST_FOLDERS, reader.resolve)
+    lists = reader.lists
     # Without lists a mask alone is a problem; with them only the listed names matter.
     splits, overlaps = resolve_splits(lists.names, reader.names(), split_seed)
     reader.warnings += lists.warnings + overlaps
@@ -120,7 +120,6 @@ class _Reader:
     root: Path
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    lists: Lists = field(default_factory=Lists)
     deep_grey: list[Path] = field(default_factory=list)
     deep_colour: list[Path] = field(default_factory=list)
 
@@ -133,6 +132,7 @@ class _Reader:
             )
         self.masks = self._without_ending(MASKS, self._files(MASKS, MASK_SUFFIXES))
         self.instances = self._without_ending(INSTANCES, self._files(INSTANCES, MASK_SUFFIXES))
+        self.lists = read_lists(self.root, LIST_FOLDERS, self.resolve)
 
     def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
         return files_by_name(self.root, folder, suffixes, self.warnings)

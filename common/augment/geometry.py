@@ -8,6 +8,7 @@ inverts it, because each output pixel asks where in the source it comes from.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ def _affine(scale_x: Tensor, scale_y: Tensor, shift_x: Tensor, shift_y: Tensor) 
     return torch.stack(rows, 1).unflatten(1, (3, 3))
 
 
+@cache  # nobody writes into it
 def _mirrors(height: int, width: int) -> Tensor:
     """(4, 3, 3): as it is, left and right exchanged, upside down, both."""
     left, right = [1, 0, 0], [-1, 0, width]

@@ -59,6 +59,16 @@ def folder_names(path: Path) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "none"
 
 
+def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder with one of the suffixes (lower case, with their dot), sorted."""
+    # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
 def files_by_name(
     root: Path, folder: str, suffixes: Collection[str], warnings: list[Problem]
 ) -> dict[str, list[Path]]:
@@ -67,15 +77,12 @@ def files_by_name(
     Args:
         root: ``data.root``.
         folder: in it; one that is absent has no files.
-        suffixes: that count, in lower case with their dot.
+        suffixes: see `files_in`.
         warnings: where names are noted that are not UTF-8.
     """
     found: dict[str, list[Path]] = {}
     directory = root / folder
-    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
+    for path in files_in(directory, suffixes) if directory.is_dir() else ():
         if is_text(path.name):
             found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.data.images import IMAGE_SUFFIXES, UINT8, VOID, image_size, mask_size
 from common.data.listing import by, check_filled, check_folder, files_by_name, folder_names
-from common.data.splits import SPLITS, Lists, inside, read_list, read_lists, resolve_splits
+from common.data.splits import SPLITS, inside, read_list, read_lists, resolve_splits
 from common.data.voc_xml import BACKGROUND, VocObject, parse_annotation
 from common.errors import BadSample, Problem, UserError
 
@@ -81,8 +81,8 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
     """
     root = Path(root)
     _check_layout(root)
-    lists = read_lists(root, LIST_FOLDERS)
-    reader = _Reader(root, lists, _read_labels(root))
+    reader = _Reader(root, _read_labels(root))
+    lists = reader.lists
     if not reader.images:
         raise UserError(f"{root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     splits, overlaps = resolve_splits(lists.names, reader.images, split_seed)
@@ -111,7 +111,6 @@ class _Reader:
     """Files by sample name, and what was found wrong so far."""
 
     root: Path
-    lists: Lists
     class_names: list[str] | None
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
@@ -120,6 +119,7 @@ class _Reader:
         self.images = self._files(IMAGES, IMAGE_SUFFIXES)
         self.annotations = self._files(ANNOTATIONS, (".xml",))
         self.masks = self._files(MASKS, IMAGE_SUFFIXES)
+        self.lists = read_lists(self.root, LIST_FOLDERS)
 
     def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, Path]:
         """The first file of each name."""

@@ -25,7 +25,7 @@ def steps():
         pieces = [np.ones(8_000_000, np.uint8) for _ in range(10)]
         del pieces
 
-{before}
+keep_freed()
 steps()
 start = faults()
 steps()
@@ -41,11 +41,10 @@ glibc = pytest.mark.skipif(
 )
 
 
-def _faults_and_returned(before: str, **variables: str) -> tuple[float, float]:
-    code = PIECES.format(before=before)
+def _faults_and_returned(**variables: str) -> tuple[float, float]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
     answer = subprocess.check_output(
-        [sys.executable, "-c", code], env=environment | variables, text=True
+        [sys.executable, "-c", PIECES], env=environment | variables, text=True
     )
     faults, returned = map(float, answer.split())
     return faults, returned
@@ -53,9 +52,9 @@ def _faults_and_returned(before: str, **variables: str) -> tuple[float, float]:
 
 @glibc
 def test_what_is_freed_is_used_again_and_given_back_at_the_end() -> None:
-    kept, returned = _faults_and_returned("keep_freed()")
+    kept, returned = _faults_and_returned()
     assert returned > 70
     # the user's own settings stay: here every piece comes from the system and goes back at once
-    fetched, returned = _faults_and_returned("keep_freed()", MALLOC_MMAP_THRESHOLD_="65536")
+    fetched, returned = _faults_and_returned(MALLOC_MMAP_THRESHOLD_="65536")
     assert kept < fetched / 10
     assert returned < 70
