@@ -9,15 +9,8 @@ import pytest
 from common.data.splits import hashed_split
 from common.errors import UserError
 from localization.readers import read_coco
-from tests.localization.listings import (
-    HEIGHT,
-    WIDTH,
-    everything,
-    names,
-    problems,
-    put,
-    warnings,
-)
+from tests.common.data.folders import names_of, problems_of, warnings_of
+from tests.localization.listings import HEIGHT, WIDTH, everything, put
 
 
 def coco(images: dict[int, str], boxes: list[tuple[int, list[Any]]], **more: Any) -> dict[str, Any]:
@@ -47,7 +40,7 @@ def test_coco_single_file_is_split_by_hash(tmp_path):
     for place in ("annotations", "annotations/instances_train.json", "*/*.json"):
         found = read_coco(tmp_path, annotations=place, pick="only", split_seed=3)
         assert (found.problems, found.warnings) == ([], [])
-        assert names(found) == hashed_split([f"images/{i}.jpg" for i in range(8)], 3)
+        assert names_of(found) == hashed_split([f"images/{i}.jpg" for i in range(8)], 3)
         assert found.class_names == ["background", "cat"]
         sample = everything(found)["images/4.jpg"]
         assert sample.image == tmp_path / "images/4.jpg"
@@ -94,7 +87,7 @@ def test_coco_crowds_do_not_count_and_the_largest_is_taken(tmp_path):
     assert everything(found)["a.jpg"].box == (2, 2, 12, 22)
     assert everything(found)["a.jpg"].class_name == "dog"
     found = read_coco(tmp_path, annotations="a.json", pick="only", split_seed=0)
-    assert problems(found) == {"a.jpg": "2 objects; data.object=largest takes the largest"}
+    assert problems_of(found) == {"a.jpg": "2 objects; data.object=largest takes the largest"}
 
 
 def test_coco_everything_bad_is_told(tmp_path):
@@ -118,7 +111,7 @@ def test_coco_everything_bad_is_told(tmp_path):
     content["annotations"] += more
     write(tmp_path / "a.json", content)
     found = read_coco(tmp_path, annotations="a.json", pick="largest", split_seed=0)
-    told = problems(found)
+    told = problems_of(found)
     for file, (_, reason) in bad.items():
         assert told.pop(file).startswith(reason), file
     assert told.pop("odd.jpg").endswith("unknown category 8")
@@ -128,7 +121,7 @@ def test_coco_everything_bad_is_told(tmp_path):
     assert told.pop("twice.jpg") == "a.json has its file_name or its id more than once"
     assert told.pop("a.json").startswith("an image lacks file_name or id")
     assert not told
-    assert warnings(found) == ["a.json: annotations of images that it does not list: 1"]
+    assert warnings_of(found) == ["a.json: annotations of images that it does not list: 1"]
     assert list(everything(found)) == ["good.jpg"]
 
 
@@ -136,7 +129,7 @@ def test_coco_a_declared_size_that_disagrees_is_a_warning(tmp_path):
     put(tmp_path / "a.jpg", (50, 30))
     write(tmp_path / "a.json", coco({1: "a.jpg"}, [(1, [0, 0, 9, 9])]))
     found = read_coco(tmp_path, annotations="a.json", pick="only", split_seed=0)
-    assert warnings(found) == ["a.jpg: a.json says 40x30, the image is 50x30"]
+    assert warnings_of(found) == ["a.jpg: a.json says 40x30, the image is 50x30"]
     assert len(found.samples["train"]) == 1
 
 

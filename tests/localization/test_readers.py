@@ -18,15 +18,8 @@ from localization.readers import (
     read_voc_boxes,
 )
 from localization.samples import Listing, Sample
-from tests.localization.listings import (
-    HEIGHT,
-    WIDTH,
-    everything,
-    names,
-    problems,
-    put,
-    warnings,
-)
+from tests.common.data.folders import names_of, problems_of, warnings_of
+from tests.localization.listings import HEIGHT, WIDTH, everything, put
 from tests.voc_folder import BOX, SIZE, VocFolder
 
 HEADER = "file,xmin,ymin,xmax,ymax"
@@ -52,7 +45,7 @@ def voc(tmp_path: Path) -> VocFolder:
 
 def test_voc_boxes_become_continuous_and_masks_are_not_missed(voc):
     found = read_voc_boxes(voc.root, pick="only", split_seed=0)
-    assert names(found) == {
+    assert names_of(found) == {
         "train": [f"train-{i}" for i in range(4)], "val": ["val-0", "val-1"], "test": []
     }  # fmt: skip
     assert (found.class_names, found.problems, found.warnings) == (
@@ -75,7 +68,7 @@ def test_voc_largest_and_only(voc):
     assert not found.problems
     found = read_voc_boxes(voc.root, pick="only", split_seed=0)
     reason = "3 objects; data.object=largest takes the largest"
-    assert problems(found) == {"JPEGImages/train-0.jpg": reason}
+    assert problems_of(found) == {"JPEGImages/train-0.jpg": reason}
     assert "train-0" not in everything(found)
 
 
@@ -87,19 +80,19 @@ def test_voc_bad_samples_are_all_told(voc):
     voc.image("val-0").write_bytes(b"")
     for pick in ("largest", "only"):
         found = read_voc_boxes(voc.root, pick=pick, split_seed=0)
-        told = problems(found)
+        told = problems_of(found)
         assert told["JPEGImages/train-0.jpg"] == "no object"
         assert "outside the image" in told["Annotations/train-1.xml"]
         assert told["JPEGImages/train-2.jpg"] == "Annotations has no annotation of it"
         assert told["JPEGImages/val-0.jpg"] == "the file is empty"
-        assert names(found) == {"train": ["train-3"], "val": ["val-1"], "test": []}
+        assert names_of(found) == {"train": ["train-3"], "val": ["val-1"], "test": []}
 
 
 def test_voc_warnings_that_matter_stay(voc):
     voc.list("val", ["val-0", "val-1", "train-0"])
     found = read_voc_boxes(voc.root, pick="only", split_seed=0)
-    assert warnings(found) == ["train-0: is in train and val"]
-    assert "train-0" in names(found)["train"] and "train-0" in names(found)["val"]
+    assert warnings_of(found) == ["train-0: is in train and val"]
+    assert "train-0" in names_of(found)["train"] and "train-0" in names_of(found)["val"]
 
 
 def test_real_pet_heads(shared_data):
@@ -148,8 +141,8 @@ def test_csv_boxes_are_taken_as_they_are(table, tmp_path):
 
 def test_csv_without_split_is_split_by_hash(table):
     found = table(f"{HEADER}\n{rows()}", seed=5)
-    assert names(found) == hashed_split([f"pets/{i}.jpg" for i in range(10)], 5)
-    assert names(found) != names(table(f"{HEADER}\n{rows()}", seed=6))
+    assert names_of(found) == hashed_split([f"pets/{i}.jpg" for i in range(10)], 5)
+    assert names_of(found) != names_of(table(f"{HEADER}\n{rows()}", seed=6))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -166,7 +159,7 @@ def test_csv_without_split_is_split_by_hash(table):
 def test_csv_dialects(table, text, encoding, end):
     found = table(text.replace("\n", end), encoding)
     assert (found.problems, found.class_names) == ([], ["background", "cat", "dog"])
-    assert names(found) == {"train": ["pets/0.jpg"], "val": ["pets/1.jpg"], "test": []}
+    assert names_of(found) == {"train": ["pets/0.jpg"], "val": ["pets/1.jpg"], "test": []}
     assert {sample.box for sample in everything(found).values()} == {(1, 2, 30, 20)}
 
 
@@ -203,7 +196,7 @@ def test_csv_every_bad_row_is_told(table, tmp_path):
     text += "pets/0.jpg,1,2,30,20,train\npets/0.jpg,1,2,30,20,val\n"
     text += "pets/9.jpg,-1,0,41,30,train\n,1,2,3,4,train\npets/0.jpg,1,5,2,5,30,5,20,5\n"
     found = table(f"{HEADER},split\n{text}")
-    told = problems(found)
+    told = problems_of(found)
     for file, (_, reason) in bad.items():
         assert told.pop(file).startswith(reason), file
     assert told == {
@@ -261,13 +254,15 @@ def unpacked(home: Path, count: int = 10) -> None:
 def test_pets_as_unpacked(tmp_path, folder):
     unpacked(tmp_path / folder)
     found = read_pets(tmp_path, split_seed=1)
-    assert names(found) == hashed_split([f"Pug_{i}" for i in range(10)], 1)
+    assert names_of(found) == hashed_split([f"Pug_{i}" for i in range(10)], 1)
     assert found.class_names == ["background", "cat", "dog"]
     sample = everything(found)["Pug_3"]
     assert sample.image == tmp_path / folder / "images/Pug_3.jpg"
     assert (sample.box, sample.class_name) == ((2, 4, 20, 30), "cat")
     assert not found.problems
-    assert warnings(found) == ["images: 2 of 12 images have no box in annotations/xmls: not used"]
+    assert warnings_of(found) == [
+        "images: 2 of 12 images have no box in annotations/xmls: not used"
+    ]
 
 
 def test_pets_that_cannot_be_used_are_told(tmp_path):
@@ -277,7 +272,7 @@ def test_pets_that_cannot_be_used_are_told(tmp_path):
     (tmp_path / "annotations/xmls/Pug_3.xml").write_text("<annotation/>")
     (tmp_path / "annotations/xmls/Pug_4.xml").write_text("<annotation>")
     found = read_pets(tmp_path, split_seed=0)
-    told = problems(found)
+    told = problems_of(found)
     assert told.pop("annotations/xmls/Pug_4.xml").startswith("not XML")
     assert told.pop("images/Pug_2.jpg").startswith("not an image")
     assert told == {

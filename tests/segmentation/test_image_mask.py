@@ -11,7 +11,7 @@ from PIL import Image
 
 from common.errors import UserError
 from segmentation.image_mask import find_layouts, read_image_mask
-from tests.common.data.folders import names_of, problems_of, write
+from tests.common.data.folders import names_of, problems_of, warnings_of, write
 
 
 class Folder:
@@ -45,10 +45,6 @@ def folder(tmp_path) -> Folder:
     made.list("train.txt", "a\nb\n")
     made.list("val.txt", "c\nd\n")
     return made
-
-
-def _warnings(listing) -> list[str]:
-    return [str(warning) for warning in listing.warnings]
 
 
 def _save(path: Path, values: np.ndarray) -> None:
@@ -127,7 +123,7 @@ def test_composed_and_decomposed_names_are_one(tmp_path):
     made.list("val.txt", f"{bear}\nb".encode("utf-16"))
     listing = made.read()
     assert names_of(listing)["train"] == ["Bär", "a"]
-    assert _warnings(listing) == ["Bär: is in train and val"]
+    assert warnings_of(listing) == ["Bär: is in train and val"]
 
 
 def test_list_entries_with_and_without_extension_or_folder(folder):
@@ -136,7 +132,7 @@ def test_list_entries_with_and_without_extension_or_folder(folder):
     folder.list("train.txt", "a\nb.png\ne.f\nimages/g.JPG\nmasks/h.png\ng\nb\n")
     listing = folder.read()
     assert names_of(listing)["train"] == ["a", "b", "e.f", "g", "h"]
-    assert _warnings(listing) == [
+    assert warnings_of(listing) == [
         "train.txt: lists 'b' more than once",
         "train.txt: lists 'g' more than once",
     ]
@@ -151,7 +147,7 @@ def test_lists_in_image_sets_and_unlisted_images(folder):
     listing = folder.read()
     assert names_of(listing) == {"train": ["a", "b"], "val": ["c"], "test": []}
     assert listing.lists == ["ImageSets/val.txt", "ImageSets/trainval.txt"]
-    assert _warnings(listing) == ["images: 1 of 4 are in no list and not used"]
+    assert warnings_of(listing) == ["images: 1 of 4 are in no list and not used"]
 
 
 def test_no_lists_means_a_hashed_split(tmp_path):
@@ -250,7 +246,7 @@ def test_an_ending_that_all_masks_have(tmp_path, ending):
         "b_mask",
         "c",
     ]
-    assert _warnings(listing) == [
+    assert warnings_of(listing) == [
         f"masks: all names end in {ending}; paired with the images without it"
     ]
     made.add("d")
@@ -317,17 +313,17 @@ def test_empty_splits(folder):
 def test_empty_masks_and_masks_without_ground_are_mentioned(folder):
     for name in "abcd":
         _save(folder.root / "masks" / f"{name}.png", np.zeros((12, 16), np.uint8))
-    assert _warnings(folder.read()) == ["masks: all 4 are empty: no pixel is foreground"]
+    assert warnings_of(folder.read()) == ["masks: all 4 are empty: no pixel is foreground"]
     for name in "abcd":
         _save(folder.root / "masks" / f"{name}.png", np.full((12, 16), 255, np.uint8))
-    assert "no pixel of them is 0" in _warnings(folder.read())[0]
+    assert "no pixel of them is 0" in warnings_of(folder.read())[0]
 
 
 def test_one_mask_with_foreground_among_many_is_found(tmp_path):
     made = Folder(tmp_path)
     for index in range(70):
         made.add(f"{index:02d}", value=0, size=(4, 6))
-    assert "all 70 are empty" in _warnings(made.read())[0]
+    assert "all 70 are empty" in warnings_of(made.read())[0]
     for index in (3, 69):
         made.add(f"{index:02d}", value=1, size=(4, 6))
         assert made.read().warnings == []
@@ -339,7 +335,7 @@ def test_instance_maps_are_mentioned_once_unless_asked_for(folder):
         values = np.zeros((12, 16), np.uint8)
         values[0, :9] = np.arange(9)
         _save(folder.root / "masks" / f"{name}.png", values)
-    assert _warnings(folder.read()) == [
+    assert warnings_of(folder.read()) == [
         "masks: 2 of 4 looked at are read as instance maps, by their values; "
         "data.mask_values=binary or instances decides for all"
     ]
@@ -364,7 +360,7 @@ def test_sixteen_bit_images_are_scaled_by_what_the_whole_set_uses(folder, larges
     if bits == 16:
         assert listing.warnings == []
     else:
-        assert _warnings(listing) == [
+        assert warnings_of(listing) == [
             f"images: 4 are 16-bit grey; the largest value of all is {largest}, "
             f"so 0..{2**bits - 1} is shown as black to white"
         ]
@@ -381,7 +377,9 @@ def test_sixteen_bit_colour_is_mentioned(folder):
     (folder.root / "images" / "a.png").write_bytes(png)
     listing = folder.read()
     assert listing.problems == []
-    assert _warnings(listing) == ["images: 1 are 16-bit colour, of which the upper 8 bits are used"]
+    assert warnings_of(listing) == [
+        "images: 1 are 16-bit colour, of which the upper 8 bits are used"
+    ]
 
 
 def test_eight_bit_images_are_never_decoded_for_that(folder, monkeypatch):

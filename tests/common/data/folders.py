@@ -37,3 +37,8 @@ def problems_of(listing: Any) -> dict[str, str]:
     """Reasons by file; no file has two."""
     assert len({problem.file for problem in listing.problems}) == len(listing.problems)
     return {problem.file: problem.reason for problem in listing.problems}
+
+
+def warnings_of(listing: Any) -> list[str]:
+    """As they are shown."""
+    return [str(warning) for warning in listing.warnings]
