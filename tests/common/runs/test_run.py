@@ -1,4 +1,4 @@
-"""One training from its config to its record: what it leaves, how it ends, how it continues."""
+"""One training from its config to its record: what it leaves and how it ends."""
 
 from __future__ import annotations
 
@@ -6,14 +6,11 @@ import csv
 import io
 import json
 import logging
-import os
-import signal
-import subprocess
 import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +32,7 @@ from tests.common.runs.directory import assert_same_run, record_of, weights
 from tests.conftest import ROOT, TINY
 
 Make = Callable[..., DictConfig]
-
-
-@pytest.fixture
-def config(make_config: Make) -> Make:
-    return lambda *words: make_config(*TINY, *words)
-
-
-@pytest.fixture(autouse=True)
-def interrupts() -> Iterator[None]:
-    """Lightning ignores Ctrl-C once it has seen one."""
-    before = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("interrupts")
 
 
 @pytest.fixture(scope="module")
@@ -57,41 +42,6 @@ def done(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg = make_config(*TINY, "trainer.max_epochs=2", "figures.images=2", "data.test_images=3")
     train(cfg, directory, overrides=["trainer.max_epochs=2"])
     return directory
-
-
-@pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make the validation metric what a test wants, epoch by epoch."""
-
-    def script(*values: float) -> None:
-        original = MultitaskModule.scores
-
-        def scores(self: MultitaskModule, stage: str) -> dict[str, float]:
-            found = original(self, stage)
-            if self.trainer.testing:
-                return found
-            return found | {"mIoU": values[self.current_epoch]}
-
-        monkeypatch.setattr(MultitaskModule, "scores", scores)
-
-    return script
-
-
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Raise an error in the second step of an epoch (counted from 1)."""
-
-    def break_in(epoch: int, error: BaseException) -> None:
-        original = MultitaskModule.training_step
-
-        def step(self: MultitaskModule, batch: Any, batch_idx: int) -> Tensor:
-            if (self.current_epoch + 1, batch_idx) == (epoch, 1):
-                raise error
-            return original(self, batch, batch_idx)
-
-        monkeypatch.setattr(MultitaskModule, "training_step", step)
-
-    return break_in
 
 
 # What a run leaves
@@ -343,135 +293,6 @@ def test_a_run_that_never_trained_does_not_keep_its_directory(
     monkeypatch.undo()
     train(config("seed=1"), tmp_path)
     assert (record_of(tmp_path).status, record_of(tmp_path).seed) == ("completed", 1)
-
-
-# How a run continues
-
-
-@pytest.fixture
-def in_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[DictConfig, Path], None]:
-    """Train with an interruption within the second epoch and one within the fourth."""
-    original = MultitaskModule.training_step
-
-    def run(cfg: DictConfig, directory: Path) -> None:
-        for epoch in (1, 3):
-
-            def step(self: Any, batch: Any, batch_idx: int, epoch: int = epoch) -> Tensor:
-                if (self.current_epoch, batch_idx) == (epoch, 1):
-                    raise KeyboardInterrupt
-                return original(self, batch, batch_idx)
-
-            monkeypatch.setattr(MultitaskModule, "training_step", step)
-            with pytest.raises(KeyboardInterrupt):
-                train(cfg, directory)
-            record = record_of(directory)
-            assert (record.status, record.error) == ("interrupted", "stopped from outside")
-            assert record.cost["epochs"] == epoch
-            assert not record.is_final
-        monkeypatch.setattr(MultitaskModule, "training_step", original)
-        train(cfg, directory)
-
-    return run
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("data.augment=[flip,scale]", "model.dropout_rate=0.3"),
-        ("loss.balance=dwa", "trainer.accumulate_grad_batches=2"),
-    ],
-)
-def test_an_interrupted_run_ends_as_if_it_had_not_been(
-    config: Make,
-    tmp_path: Path,
-    in_parts: Callable[[DictConfig, Path], None],
-    words: list[str],
-) -> None:
-    cfg = config("trainer.max_epochs=4", *words)
-    train(cfg, tmp_path / "whole")
-    in_parts(cfg, tmp_path / "parts")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
-
-
-def test_each_epoch_without_progress_lowers_the_rate_once_whatever_comes_between(
-    config: Make,
-    tmp_path: Path,
-    scripted: Callable[..., None],
-    in_parts: Callable[[DictConfig, Path], None],
-) -> None:
-    scripted(0.5, 0.4, 0.3, 0.6)
-    words = ("scheduler=plateau", "scheduler.patience=0", "optimizer.lr=0.01")
-    cfg = config("trainer.max_epochs=4", *words)
-    train(cfg, tmp_path / "whole")
-    rates = [row["lr"] for row in read_history(tmp_path / "whole")]
-    assert rates == pytest.approx([0.01, 0.01, 0.001, 0.0001])
-    in_parts(cfg, tmp_path / "parts")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
-
-
-def test_a_run_killed_by_the_system_ends_as_if_it_had_not_been(
-    config: Make, tmp_path: Path, cache: Path
-) -> None:
-    words = ["trainer.max_epochs=5", "data.train_images=24", "data.augment=[flip,erase]"]
-    cfg = config(*words)
-    command = [sys.executable, "train.py", *TINY, *words, f"data.cache_dir={cache}"]
-    command += [f"hydra.run.dir={tmp_path / 'killed'}"]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | threads, stdout=subprocess.DEVNULL
-    )
-    try:
-        train(cfg, tmp_path / "whole")
-        deadline = time.monotonic() + 60
-        last = tmp_path / "killed" / "checkpoints" / "last.ckpt"
-        while not last.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        process.kill()
-        process.wait()
-    killed = record_of(tmp_path / "killed")
-    assert killed.status == "running"
-    assert 1 <= len(read_history(tmp_path / "killed")) < 5
-    train(cfg, tmp_path / "killed")
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
-
-
-@pytest.mark.parametrize("words", [(), ("early_stopping.patience=1",)])
-def test_a_run_that_died_after_its_last_epoch_trains_no_further_one(
-    config: Make,
-    tmp_path: Path,
-    scripted: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    words: list[str],
-) -> None:
-    scripted(0.4, 0.3, 0.5)
-    cfg = config(f"trainer.max_epochs={3 if words else 2}", *words)
-    with monkeypatch.context() as patch:
-        patch.setattr(common.runs.run.Job, "_draw", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            train(cfg, tmp_path)
-    before = weights(tmp_path)
-    train(cfg, tmp_path)
-    record = record_of(tmp_path)
-    assert (record.status, record.cost["epochs"]) == ("completed", 2)
-    assert record.test is not None
-    after = weights(tmp_path)
-    assert all(torch.equal(before[key], after[key]) for key in before)
-
-
-def test_a_damaged_checkpoint_is_told(
-    config: Make, tmp_path: Path, broken: Callable[..., None]
-) -> None:
-    broken(2, RuntimeError("stop"))
-    cfg = config("trainer.max_epochs=2")
-    with pytest.raises(RuntimeError, match="stop"):
-        train(cfg, tmp_path)
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"last.ckpt cannot be read .*\nremove it"):
-        train(cfg, tmp_path)
 
 
 # How a run ends early
