@@ -31,7 +31,7 @@ TRIALS = 3
 WATCH = f'''
 import sys, time
 sys.path.insert(0, "{ROOT}")
-import common.runs.job, common.runs.run
+import common.runs.trainer, common.runs.run
 import lightning as L
 from common.cli.main import main
 
@@ -40,8 +40,8 @@ class First(L.Callback):
         if trainer.global_step == 0:
             print("WATCH step", time.time(), flush=True)
 
-build, train = common.runs.job.build_callbacks, common.runs.run.train
-common.runs.job.build_callbacks = lambda *a: [First(), *build(*a)]
+build, train = common.runs.trainer.build_callbacks, common.runs.run.train
+common.runs.trainer.build_callbacks = lambda *a: [First(), *build(*a)]
 
 def timed(*args, **kwargs):
     try:

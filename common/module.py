@@ -65,7 +65,7 @@ class TaskModule(L.LightningModule, ABC):
         super().__init__()
         self.config = dict(config)
         self.info = dict(data) if isinstance(data, Mapping) else self.describe(data)
-        self._noted: dict[str, tuple[Tensor, int]] = {}
+        self._noted: dict[tuple[str, ...], tuple[Tensor, int]] = {}
         names = self.loss_names() if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
             {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show
@@ -210,9 +210,10 @@ class TaskModule(L.LightningModule, ABC):
             super().lr_scheduler_step(scheduler, metric)
 
     def _named_losses(self, stage: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        values = {f"{stage}/loss": self.reported(terms).detach()}
+        terms = {name: value.detach() for name, value in terms.items()}
+        values = {f"{stage}/loss": self.reported(terms)}
         if len(terms) > 1:
-            values |= {f"{stage}/loss/{name}": value.detach() for name, value in terms.items()}
+            values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
         return values
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -226,16 +227,16 @@ class TaskModule(L.LightningModule, ABC):
 
         Lightning's ``log`` takes them too, for about a millisecond a value and step.
         """
-        for name, value in values.items():
-            total, count = self._noted.get(name, (torch.zeros((), device=value.device), 0))
-            self._noted[name] = total + value * size, count + size
+        names, sums = tuple(values), torch.stack(list(values.values())).float() * size
+        total, count = self._noted.get(names, (torch.zeros_like(sums), 0))
+        self._noted[names] = total + sums, count + size
 
     def log_noted(self) -> None:
         """Log what was noted since the last call, over all ranks."""
-        for name, (total, count) in self._noted.items():
-            pair = torch.stack([total, torch.full_like(total, count)])
-            reduced = self.trainer.strategy.reduce(pair, reduce_op="sum")
-            self.log(name, reduced[0] / reduced[1])
+        for names, (total, count) in self._noted.items():
+            sums = torch.cat([total, total.new_tensor([count])])
+            reduced = self.trainer.strategy.reduce(sums, reduce_op="sum")
+            self.log_dict(dict(zip(names, reduced[:-1] / reduced[-1], strict=True)))
         self._noted.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -31,7 +31,7 @@ SCRIPTS = ("train.py", "evaluate.py", "report.py")
 END = "exit code"
 COMMANDS = f"""
 import os, runpy, sys
-import common.runs.job, common.runs.restore
+import common.runs.trainer, common.runs.restore
 for words in map(str.split, sys.stdin):
     if not (child := os.fork()):
         sys.argv = words

@@ -128,7 +128,8 @@ def lighting(alpha: Tensor) -> Tensor:
 def _jitter(draws: Draws, values: Mapping[str, float]) -> Tensor:
     """Brightness and contrast commute here, so their order need not be drawn."""
     bright = brightness(_factor(draws, values["brightness"]))
-    return contrast(_factor(draws, values["contrast"])) @ bright
+    diagonal = bright.diagonal(dim1=1, dim2=2)  # and nothing beside it: the product of matrices
+    return contrast(_factor(draws, values["contrast"])) * diagonal[:, None]
 
 
 COLOR: dict[str, Callable[[Draws, Mapping[str, float]], Tensor]] = {
@@ -143,7 +144,8 @@ COLOR: dict[str, Callable[[Draws, Mapping[str, float]], Tensor]] = {
 
 
 _MEAN, _STD = (torch.tensor(values, dtype=torch.float64) for values in (MEAN, STD))
-_NORMALIZE = _operation(torch.diag(1 / _STD)[None], offset=-_MEAN / _STD)
+_PER_STD = (1 / _STD)[:, None]
+_LESS_MEAN = torch.cat([torch.zeros(3, 6), (-_MEAN / _STD)[:, None]], 1)
 _BETWEEN_CHANNELS = 1 - _IDENTITY
 _FROM_BYTES = torch.tensor([1 / 255] * 6 + [1], dtype=torch.float64)
 
@@ -158,10 +160,10 @@ def recolor(image: Tensor, matrix: Tensor) -> Tensor:
     Returns:
         float32 (B, 3, H, W), normalised, clamped to what [0, 1] becomes.
     """
-    matrix = _NORMALIZE @ matrix * _FROM_BYTES
-    channels_mix = bool((matrix[:, :3, :3] * _BETWEEN_CHANNELS).any())
-    uses_mean = bool(matrix[:, :3, 3:6].any())
-    mix, mean_mix, offset = send(matrix, image.device, torch.float32)[:, :3].split([3, 3, 1], 2)
+    matrix = (matrix[:, :3] * _PER_STD + _LESS_MEAN) * _FROM_BYTES
+    channels_mix = bool((matrix[:, :, :3] * _BETWEEN_CHANNELS).any())
+    uses_mean = bool(matrix[:, :, 3:6].any())
+    mix, mean_mix, offset = send(matrix, image.device, torch.float32).split([3, 3, 1], 2)
     out = image.float()
     if uses_mean:
         offset = offset + (mean_mix * out.mean((2, 3))[:, None, :]).sum(2, keepdim=True)

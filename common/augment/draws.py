@@ -21,8 +21,10 @@ class Draws:
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """(B, *shape) in [low, high)."""
-        unit = torch.rand(self.batch, *shape, generator=self.generator, dtype=torch.float64)
-        return unit.mul_(high - low).add_(low)
+        return self._unit(*shape).mul_(high - low).add_(low)
+
+    def _unit(self, *shape: int) -> Tensor:
+        return torch.rand(self.batch, *shape, generator=self.generator, dtype=torch.float64)
 
     def log_uniform(self, low: float, high: float) -> Tensor:
         """(B,) in [low, high), as often in [1/2, 1) as in [1, 2); ``low`` > 0."""
@@ -39,7 +41,7 @@ class Draws:
 
     def chosen(self, p: float) -> Tensor:
         """(B,) bool, true with probability ``p``."""
-        return self.uniform(0, 1) < p
+        return self._unit() < p
 
     def window(
         self, area: tuple[float, float], ratio: tuple[float, float]

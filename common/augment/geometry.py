@@ -159,14 +159,14 @@ class Warp:
     """
 
     def __init__(self, matrix: Tensor, height: int, width: int, device: torch.device) -> None:
-        self.height, self.width = height, width
-        self.matrix = send(matrix, device, torch.float32)
         horizontal, vertical = matrix[:, 0, 0] < 0, matrix[:, 1, 1] < 0
         mirrored = _mirrors(height, width).index_select(0, horizontal + 2 * vertical)
         self.only_flips = torch.equal(matrix, mirrored)
+        self._size = _box_of(height, width, device)
         if self.only_flips:
             self._flipped = {-1: horizontal, -2: vertical}
         else:
+            self._matrix = send(matrix, device, torch.float32)
             inverse = torch.linalg.inv(matrix)
             self._all_inside = _frame_inside(inverse, height, width)
             self._grid = _sampling_grid(inverse, height, width, device)
@@ -209,18 +209,28 @@ class Warp:
             Boxes and labels of the same shapes. A box of whose hull less than ``MIN_VISIBLE`` is
             inside the image becomes padding: zeros and -1.
         """
-        x, y = boxes[..., None, 0::2, None], boxes[..., None, None, 1::2]
-        of_x, of_y, shift = self.matrix[:, None, :, :, None, None].unbind(3)
-        corners = of_x * x + of_y * y + shift  # (B, M, 3, 2, 2): x, y and w of each
-        corners = corners[:, :, :2] / corners[:, :, 2:].clamp(min=HORIZON)
-        hull = torch.cat([corners.amin((3, 4)), corners.amax((3, 4))], -1)
-        clipped = hull.clone()
-        clipped[..., 0::2].clamp_(0, self.width)
-        clipped[..., 1::2].clamp_(0, self.height)
+        hull = self._hull(boxes)
+        clipped = hull.clamp(min=0).minimum(self._size)
         visible = _area(clipped)
         keep = (labels >= 0) & (visible > 0) & (visible >= MIN_VISIBLE * _area(hull))
         clipped = clipped.to(boxes.dtype).mul_(keep.unsqueeze(-1))
         return clipped, labels.masked_fill(~keep, -1)
+
+    def _hull(self, boxes: Tensor) -> Tensor:
+        if self.only_flips:
+            exchanged = send(torch.stack([*self._flipped.values()] * 2, 1), boxes.device)
+            return torch.where(exchanged[:, None], self._size - boxes.roll(2, -1), boxes)
+        x, y = boxes[..., None, 0::2, None], boxes[..., None, None, 1::2]
+        of_x, of_y, shift = self._matrix[:, None, :, :, None, None].unbind(3)
+        corners = of_x * x + of_y * y + shift  # (B, M, 3, 2, 2): x, y and w of each
+        corners = corners[:, :, :2] / corners[:, :, 2:].clamp(min=HORIZON)
+        return torch.cat([corners.amin((3, 4)), corners.amax((3, 4))], -1)
+
+
+@cache  # nobody writes into it
+def _box_of(height: int, width: int, device: torch.device) -> Tensor:
+    """(4,): the lower right corner of an image, for both corners of a box to be compared with."""
+    return torch.tensor([width, height] * 2, dtype=torch.float32, device=device)
 
 
 def _area(boxes: Tensor) -> Tensor:

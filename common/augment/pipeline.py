@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -118,9 +119,13 @@ class Augment:
 
 def _then(before: Tensor | None, matrix: Tensor, chosen: Tensor) -> Tensor:
     """``matrix`` (B, N, N) after ``before``, in the images that are ``chosen`` (B,)."""
-    identity = torch.eye(matrix.shape[-1], dtype=matrix.dtype)
-    matrix = matrix.where(chosen[:, None, None], identity)
+    matrix = matrix.where(chosen[:, None, None], _identity(matrix.shape[-1]))
     return matrix if before is None else matrix @ before
+
+
+@cache  # nobody writes into it
+def _identity(size: int) -> Tensor:
+    return torch.eye(size, dtype=torch.float64)
 
 
 def _warp_targets(batch: dict[str, Tensor], warp: Warp) -> None:

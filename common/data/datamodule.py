@@ -13,14 +13,13 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from common.augment.pipeline import Augment
 from common.data.ahead import ReadAhead
 from common.data.joined import JoinedStore
-from common.data.sampling import BatchSchedule, IndexBatch, InParts, index_loader
+from common.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from common.data.store import Arrays, Fields, Store, build_store
 from common.data.transfer import send
 from common.errors import SHOWN, Problem, UserError, collect
@@ -230,11 +229,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.setup()
         return bool(self._count("test"))
 
-    def _loader(self, split: str) -> DataLoader:
+    def _loader(self, split: str) -> IndexLoader:
         schedule = self.schedule(split)
         if split == "train" and self.parts > 1:
-            return index_loader(InParts(schedule, self.parts))
-        return index_loader(schedule)
+            return IndexLoader(InParts(schedule, self.parts))
+        return IndexLoader(schedule)
 
     @property
     def whole_batch(self) -> int:
@@ -258,15 +257,15 @@ class StoreDataModule(L.LightningDataModule, ABC):
             return {"rank": 0, "world_size": 1}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> IndexLoader:
         """Shuffled indices of the training split."""
         return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> IndexLoader:
         """Indices of the validation split in order."""
         return self._loader("val")
 
-    def test_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> IndexLoader:
         """Indices of the test split in order."""
         return self._loader("test")
 

@@ -1,4 +1,4 @@
-"""What a DataLoader yields here: index tensors. Decoded images already wait in a store."""
+"""What a loader yields here: index tensors. Decoded images already wait in a store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.seeding import derive
 
@@ -26,7 +25,7 @@ class IndexBatch:
     following: Tensor | None = None
 
 
-class BatchSchedule(Sampler[IndexBatch]):
+class BatchSchedule:
     """Which rows form which batch: a pure function of (seed, epoch), sharded over ranks.
 
     Training (``shuffle``) draws a permutation each epoch, leaves out the remainder that fills no
@@ -88,7 +87,7 @@ class BatchSchedule(Sampler[IndexBatch]):
             yield IndexBatch(index, derive(self.seed, self.epoch, step, self.rank))
 
 
-class InParts(Sampler[IndexBatch]):
+class InParts:
     """Batches in equal parts, one after the other, where a whole one needs too much memory.
 
     Args:
@@ -115,41 +114,25 @@ class InParts(Sampler[IndexBatch]):
                 yield IndexBatch(index, derive(batch.seed, part))
 
 
-class _Foreseen(Sampler[IndexBatch]):
-    """Batches that know the next one."""
+class IndexLoader:
+    """What Lightning takes for a DataLoader: batches of indices, each of which knows the next one.
 
-    def __init__(self, schedule: BatchSchedule | InParts) -> None:
-        self.schedule = schedule
+    Args:
+        sampler: the batches; Lightning sets the epoch of what is called so.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.schedule.set_epoch(epoch)
+    batch_sampler = None  # where there is a sampler, Lightning asks for this too
+
+    def __init__(self, sampler: BatchSchedule | InParts) -> None:
+        self.sampler = sampler
 
     def __len__(self) -> int:
-        return len(self.schedule)
+        return len(self.sampler)
 
     def __iter__(self) -> Iterator[IndexBatch]:
-        batches = iter(self.schedule)
+        batches = iter(self.sampler)
         batch = next(batches)  # a schedule has at least one
         for following in batches:
             yield replace(batch, following=following.index)
             batch = following
         yield batch
-
-
-class _Passthrough(Dataset):
-    """The DataLoader wants a data set: here an item is the batch that the schedule made."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, batch: IndexBatch) -> IndexBatch:
-        return batch
-
-
-def index_loader(schedule: BatchSchedule | InParts) -> DataLoader:
-    """A DataLoader of `IndexBatch`; no workers, nothing to collate."""
-    return DataLoader(_Passthrough(schedule.count), sampler=_Foreseen(schedule), batch_size=None)

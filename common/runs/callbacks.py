@@ -187,7 +187,9 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     """
     objective, stopping = config["objective"], config["early_stopping"]
     pause = config["trainer"]["pause_after"]
-    callbacks: list[Callback] = [EpochLog(history, objective), PlateauStep()]
+    callbacks: list[Callback] = [EpochLog(history, objective)]
+    if config["scheduler"]["name"] == "plateau":
+        callbacks.append(PlateauStep())
     if stopping["patience"] is not None:
         callbacks.append(
             _Stopping(

@@ -22,18 +22,11 @@ from common.data.sampling import InParts
 from common.errors import DivergedError, UserError
 from common.figures import curves, written
 from common.module import Scores, TaskModule
-from common.runs.callbacks import (
-    BackgroundSaving,
-    EpochLog,
-    build_callbacks,
-    is_paused,
-    shows_progress,
-)
+from common.runs.callbacks import EpochLog, is_paused
 from common.runs.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
 from common.runs.history import History
 from common.runs.lifecycle import wants_test
 from common.runs.logs import (
-    build_loggers,
     close_loggers,
     log_embedding,
     log_hyperparameters,
@@ -42,19 +35,11 @@ from common.runs.logs import (
 )
 from common.runs.memory import batch_of, free, halved, keep_freed
 from common.runs.record import RunRecord, Status
-from common.runs.resources import (
-    best_precision,
-    check_devices,
-    find_device,
-    peak_memory_mb,
-    reset_peak_memory,
-)
+from common.runs.resources import peak_memory_mb, reset_peak_memory
 from common.runs.trackers import log_picture, start_trackers
+from common.runs.trainer import build_trainer
 
 log = logging.getLogger(__name__)
-
-NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile")
-"""Keys of ``trainer`` that Lightning does not know."""
 
 COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
 """Whose errors are those of ``trainer.compile``."""
@@ -163,7 +148,9 @@ class Job:
         reset_peak_memory()
         keep_freed()
         with only_our_words():
-            self.trainer = self._trainer()  # first: it knows devices and trackers
+            self.trainer = build_trainer(  # first: it knows devices and trackers
+                self.config, self.record.task, self.directory, self.history
+            )
             start_trackers(self.trainer.loggers, self.config)
         data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
         data.parts = self.parts
@@ -246,26 +233,6 @@ class Job:
         count = sum(p.numel() for p in module.parameters())
         model = ", ".join(f"{key} {value}" for key, value in self.config["model"].items())
         log.info("network  %.2f million parameters: %s", count / 1e6, model)
-
-    def _trainer(self) -> L.Trainer:
-        settings = {k: v for k, v in self.config["trainer"].items() if k not in NOT_LIGHTNINGS}
-        check_devices(settings["accelerator"], settings["devices"])
-        if settings["precision"] == "auto":
-            settings["precision"] = best_precision(settings["accelerator"])
-        settings["enable_progress_bar"] = shows_progress(self.config)
-        loggers = build_loggers(self.config["logger"], self.record.task, self.directory)
-        has_time = find_device(settings["accelerator"]).type != "cpu"  # the processor, then
-        return L.Trainer(
-            **settings,
-            default_root_dir=self.directory,
-            logger=loggers,
-            callbacks=build_callbacks(self.config, self.directory, self.history),
-            plugins=[BackgroundSaving()] if has_time else None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            enable_model_summary=False,
-            log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
-        )
 
     def _fit(self, data: StoreDataModule) -> None:
         assert self.trainer is not None

@@ -8,8 +8,13 @@ from contextlib import contextmanager
 
 import torch
 
-ENVIRONMENT = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "CUBLAS_WORKSPACE_CONFIG")
-"""Lightning sets these for the whole process, and for all that it starts later."""
+ENVIRONMENT = (
+    "PL_GLOBAL_SEED",
+    "PL_SEED_WORKERS",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+)
+"""Lightning sets these for the whole process, and for all that it starts later; we the last."""
 
 
 @contextmanager

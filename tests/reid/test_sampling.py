@@ -6,7 +6,7 @@ from itertools import chain
 import pytest
 import torch
 
-from common.data.sampling import BatchSchedule, index_loader
+from common.data.sampling import BatchSchedule, IndexLoader
 from common.errors import UserError
 from reid.sampling import IdentitySchedule
 
@@ -177,7 +177,7 @@ def test_too_few_identities_are_refused() -> None:
 
 def test_the_loader_takes_it() -> None:
     schedule = IdentitySchedule(labelled([4] * 12), 3, 4, seed=0)
-    loader = index_loader(schedule)
+    loader = IndexLoader(schedule)
     found = [batch.index.tolist() for batch in loader]
     assert len(loader) == len(found) == 4
     assert found == rows(schedule)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.data.sampling import BatchSchedule, IndexBatch, InParts, index_loader
+from common.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 
 
 def _rows(schedule: BatchSchedule) -> list[list[int]]:
@@ -57,7 +57,7 @@ def test_parts_are_those_of_the_whole_batches(count: int, sizes: list[int]) -> N
         assert len(parts) == len(found) == len(whole) * parts.parts
         assert _flat([batch.index.tolist() for batch in found]) == _flat(_rows(whole))
         assert len({batch.seed for batch in found}) == len(found)
-    assert len(index_loader(parts)) == len(parts)
+    assert len(IndexLoader(parts)) == len(parts)
 
 
 def test_going_through_it_twice_gives_the_same() -> None:
@@ -116,7 +116,7 @@ def test_training_gives_every_rank_equal_batches(count: int, world_size: int) ->
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_the_loader_yields_the_batches_of_the_schedule(shuffle: bool) -> None:
     schedule = BatchSchedule(10, 4, shuffle=shuffle, seed=0)
-    loader = index_loader(schedule)
+    loader = IndexLoader(schedule)
     found = list(loader)
     assert len(loader) == len(found) == (2 if shuffle else 3)
     for batch, wanted in zip(found, schedule, strict=True):
@@ -157,7 +157,7 @@ def test_lightning_moves_the_schedule_to_each_epoch() -> None:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    trainer.fit(module, index_loader(schedule))
+    trainer.fit(module, IndexLoader(schedule))
     for epoch in range(3):
         schedule.set_epoch(epoch)
         assert module.rows[epoch] == _rows(schedule)

@@ -12,7 +12,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig
 
-import common.runs.job
+import common.runs.trainer
 from common.runs.callbacks import BackgroundSaving
 from common.runs.run import train
 from tests.common.runs.directory import record_of
@@ -36,7 +36,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lightning.fabric.plugins.io.torch_io._atomic_save", full)
-    monkeypatch.setattr(common.runs.job, "find_device", lambda _: torch.device(device))
+    monkeypatch.setattr(common.runs.trainer, "find_device", lambda _: torch.device(device))
     with pytest.raises(OSError, match="No space left"):
         train(config(), tmp_path)  # of one epoch: nothing but the end is left to tell
     assert record_of(tmp_path).status == "failed"
