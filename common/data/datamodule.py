@@ -18,6 +18,7 @@ from torchvision.transforms.v2.functional import resize
 
 from common.augment.pipeline import Augment
 from common.data.ahead import ReadAhead
+from common.data.block import Block
 from common.data.joined import JoinedStore
 from common.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from common.data.store import Arrays, Fields, Store, build_store
@@ -124,6 +125,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self._normalize = Augment([])
         self._read: Splits | None = None
         self._ahead = ReadAhead()
+        self._train_batches = Block(self._train_batch)
 
     @abstractmethod
     def read(self) -> Splits:
@@ -277,13 +279,21 @@ class StoreDataModule(L.LightningDataModule, ABC):
 
     def transfer_batch_to_device(
         self, batch: IndexBatch, device: torch.device, dataloader_idx: int
-    ) -> tuple[Batch, int]:
-        """Gather the rows, on the device if the split lives there."""
+    ) -> Batch:
+        """Gather the rows, on the device if the split lives there; augment those of training,
+        normalise all."""
         split = self._split_in_use()
-        rows = self.gather(split, batch.index, device, batch.following)
         if split == "train":
-            rows = resized(rows, self.train_size(batch.seed))
-        return rows, batch.seed
+            return self._train_batches.take(batch, device)
+        return self._normalize(self._rows(split, batch, device), batch.seed)
+
+    def _train_batch(self, batch: IndexBatch, device: torch.device) -> Batch:
+        rows = self._rows("train", batch, device)
+        return self._augment(resized(rows, self.train_size(batch.seed)), batch.seed)
+
+    def _rows(self, split: str, batch: IndexBatch, device: torch.device) -> Batch:
+        following = batch.following[0].index if batch.following else None
+        return self.gather(split, batch.index, device, following)
 
     def train_size(self, seed: int) -> int:
         """Side of the images of a training batch in pixels, from its seed and the epoch."""
@@ -297,12 +307,6 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """All sides of the images of a training batch in pixels, whatever the epoch."""
         steps = (sizes for _, sizes in self.image_size_schedule)
         return {size for sizes in steps for size in ([sizes] if isinstance(sizes, int) else sizes)}
-
-    def on_after_batch_transfer(self, batch: tuple[Batch, int], dataloader_idx: int) -> Batch:
-        """Augment training batches, normalise all."""
-        rows, seed = batch
-        transform = self._augment if self._split_in_use() == "train" else self._normalize
-        return transform(rows, seed)
 
     def gather(
         self, split: str, index: Tensor, device: torch.device, following: Tensor | None = None
@@ -328,6 +332,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def teardown(self, stage: str) -> None:
         """Nothing is fetched any more."""
         self._ahead.close()
+        self._train_batches.clear()
 
     def prepared(self, split: str, index: Tensor, device: torch.device) -> Batch:
         """Rows ``index`` of a split as evaluation sees them, for figures and baselines."""

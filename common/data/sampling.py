@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from common.seeding import derive
 
+FORESEEN = 7
+"""Batches that a loader looks ahead."""
+
 
 @dataclass(frozen=True)
 class IndexBatch:
     """Rows of the store, int64 ``(B,)``, and the seed of all randomness in their augmentation.
 
-    ``following``: the rows of the next batch; None after the last, and before a loader has dealt
-    it.
+    ``following``: the batches that come next, as far as a loader has looked.
     """
 
     index: Tensor
     seed: int
-    following: Tensor | None = None
+    following: tuple[IndexBatch, ...] = ()
 
 
 class BatchSchedule:
@@ -115,7 +119,7 @@ class InParts:
 
 
 class IndexLoader:
-    """What Lightning takes for a DataLoader: batches of indices, each of which knows the next one.
+    """What Lightning takes for a DataLoader: batches of indices that know which ones follow.
 
     Args:
         sampler: the batches; Lightning sets the epoch of what is called so.
@@ -130,9 +134,9 @@ class IndexLoader:
         return len(self.sampler)
 
     def __iter__(self) -> Iterator[IndexBatch]:
-        batches = iter(self.sampler)
-        batch = next(batches)  # a schedule has at least one
-        for following in batches:
-            yield replace(batch, following=following.index)
-            batch = following
-        yield batch
+        rest = iter(self.sampler)
+        known = deque(islice(rest, 1 + FORESEEN))
+        while known:
+            batch = known.popleft()
+            yield replace(batch, following=tuple(known))
+            known.extend(islice(rest, 1))
