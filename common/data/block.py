@@ -17,8 +17,8 @@ class Block:
     """Prepares a batch and those that follow it, and hands them out as they are asked for.
 
     On the processor a network's step leaves nothing else in the caches, neither data nor code: the
-    small operations of gathering and augmenting then take three times as long as right after each
-    other. A GPU's processor is free for them at every step.
+    small operations of gathering and augmenting then take more than twice as long as right after
+    each other (benchmarks/README.md). A GPU's processor is free for them at every step.
 
     Args:
         prepare: what is done to each batch, for a device.
