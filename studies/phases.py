@@ -158,7 +158,7 @@ class Runner:
 
     def _is_done(self, job: Job, stage: Stage, pause: int | None) -> bool:
         record = read_record(job.directory)
-        if record is None or record.fingerprint != job.fingerprint:
+        if record is None or not record.is_of(job.fingerprint):
             return False
         if record.status == "paused":
             return pause is not None and (record.cost.get("epochs") or 0) >= pause

@@ -255,7 +255,7 @@ def _kind(phase: str, candidates: Sequence[Candidate], declared: dict[str, list[
 
 def _trial(run: Run, directory: Path) -> Trial:
     # no record has an empty fingerprint: an unreadable one stays unread
-    mark = run.record.fingerprint if run.record is not None else ""
+    mark = run.record.identity if run.record is not None else ""
     return Trial(run.seed, run.directory.relative_to(directory).as_posix(), mark)
 
 

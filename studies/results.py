@@ -154,6 +154,6 @@ def read_phase(plan: journal.Phase, directory: Path) -> PhaseResult:
 def _read_trial(plan: journal.Trial, directory: Path) -> TrialResult:
     place = directory / plan.directory
     record = read_record(place)
-    if record is not None and record.fingerprint != plan.fingerprint:
+    if record is not None and not record.is_of(plan.fingerprint):
         record = None
     return TrialResult(plan.seed, place, record)

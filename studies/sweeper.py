@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.config.help import refusal as refuse
 from common.errors import Problem, UserError, collect, say
 from common.runs.lock import LOCK
-from common.runs.record import RunRecord, environment, read_record
+from common.runs.record import DATA_MARK, RunRecord, environment, read_record
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
 from studies.journal import Journal, read_journal
@@ -197,7 +197,7 @@ def _say_plan(book: Journal, first: Stage) -> None:
     found = {}
     for _, _, trial in book.trials():
         record = read_record(book.directory / trial.directory)
-        if record is not None and record.fingerprint == trial.fingerprint and settled(record):
+        if record is not None and record.is_of(trial.fingerprint) and settled(record):
             found[trial.directory] = record
     say(plan_text(book, len(found)))
     commits = {str(record.environment.get("git")) for record in found.values()}
@@ -296,7 +296,7 @@ def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord
             written = RunRecord.start(
                 job.directory,
                 task=runner.book.task,
-                fingerprint=job.fingerprint,
+                fingerprint=job.fingerprint.partition(DATA_MARK)[0],
                 overrides=job.words,
                 seed=None,
                 metric=stage.phase.objective["metric"],

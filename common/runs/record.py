@@ -55,6 +55,9 @@ NOT_COMPUTATION = (
 )
 """Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial."""
 
+DATA_MARK = "+"
+"""Between the two parts of an `identity`."""
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -67,6 +70,11 @@ PACKAGES = (
 )
 
 log = logging.getLogger(__name__)
+
+
+def identity(fingerprint: str, data: str | None) -> str:
+    """What a run is: the fingerprint of its config and the hash of its data, if that is known."""
+    return fingerprint if data is None else f"{fingerprint}{DATA_MARK}{data}"
 
 
 @dataclass
@@ -104,6 +112,21 @@ class RunRecord:
     def is_final(self) -> bool:
         """Whether the run ended in a way that would not change if it ran again."""
         return self.status in FINAL
+
+    @property
+    def identity(self) -> str:
+        """What `is_of` compares: the fingerprint of the config and, where it is known, that of the
+        data."""
+        return identity(self.fingerprint, self.data.get("hash"))
+
+    def is_of(self, wanted: str) -> bool:
+        """Whether this run computed what has the identity ``wanted``.
+
+        Data count where both sides know theirs; a record of an older version does not.
+        """
+        config, _, data = wanted.partition(DATA_MARK)
+        known = self.data.get("hash")
+        return self.fingerprint == config and (not data or not known or data == known)
 
     @classmethod
     def start(
@@ -230,7 +253,7 @@ def read_record(directory: str | Path) -> RunRecord | None:
 def previous_run(directory: str | Path, cfg: Mapping[Any, Any] | str) -> RunRecord | None:
     """The record of an earlier run of this config in ``directory``; ``None`` where there is none.
 
-    ``cfg`` may be a config's fingerprint. A run of another config is no obstacle if it ended before
+    ``cfg`` may be an `identity`. A run of another config is no obstacle if it ended before
     its first epoch: it left nothing.
 
     Raises:
@@ -238,7 +261,7 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any] | str) -> RunReco
     """
     record = read_record(directory)
     wanted = cfg if isinstance(cfg, str) else fingerprint(cfg)
-    if record is None or record.fingerprint == wanted:
+    if record is None or record.is_of(wanted):
         return record
     if record.status not in ("completed", "running") and not record.cost.get("epochs"):
         return None
