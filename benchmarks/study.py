@@ -47,7 +47,7 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     from common.runs.record import RunRecord
-    from studies.compose import Composer, context
+    from studies.compose import Composer
     from studies.journal import read_journal
     from studies.plan import Planner
     from studies.schema import Phase
@@ -65,13 +65,13 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
         stage = planner.stage("", Phase(overrides=words), [])
         book = read_journal(folder / "finished")
         assert book is not None
-        book.phases, book.context = [stage.phase], context(config)
+        book.phases = [stage.phase]
         book.write()
     for (job,) in stage.jobs:
         record = RunRecord.start(
             job.directory,
             task="multitask",
-            fingerprint=job.fingerprint,
+            fingerprint=job.fingerprint.partition("+")[0],
             overrides=job.words,
             seed=0,
             metric=goal["metric"],

@@ -12,7 +12,7 @@ import numpy as np
 
 from common.data.datamodule import SPLITS, Splits, StoreDataModule
 from common.data.images import Resize, read_image
-from common.data.store import Arrays, code_key, file_key
+from common.data.store import Arrays, code_key
 from localization import animals, paint, synthetic
 from localization.readers import (
     fetch_pets,
@@ -39,9 +39,7 @@ class LocalizationData(StoreDataModule):
         split: str,
         samples: Sequence[Any],
         load: Callable[[Any], Arrays],
-        *,
-        key: dict[str, Any],
-        names: Sequence[str],
+        **told: Any,
     ) -> None:
         size = self.image_size
         fields = {
@@ -49,7 +47,7 @@ class LocalizationData(StoreDataModule):
             "boxes": ((1, 4), "float32"),
             "labels": ((1,), "int64"),
         }
-        self.store_split(splits, split, samples, load, fields, key=key, names=names)
+        self.store_split(splits, split, samples, load, fields, **told)
 
 
 class AnimalsData(LocalizationData):
@@ -74,8 +72,8 @@ class AnimalsData(LocalizationData):
         self.draw_seed = draw_seed
 
     def read(self) -> Splits:
-        """Draw the splits, or take them from the cache."""
-        splits = Splits({}, {}, list(synthetic.CLASS_NAMES))
+        """What is drawn in each split."""
+        splits = Splits(list(synthetic.CLASS_NAMES))
         source = code_key(animals, paint, synthetic)
         for split, count in self.counts.items():
             self._store(
@@ -83,7 +81,9 @@ class AnimalsData(LocalizationData):
                 split,
                 range(count),
                 partial(synthetic.draw_image, split, size=self.image_size, seed=self.draw_seed),
-                key={"animals": source, "split": split, "seed": self.draw_seed},
+                content=[[split, self.draw_seed, i] for i in range(count)],
+                meaning=source,
+                key={"animals": source},
                 names=[f"{split}-{i:04d}" for i in range(count)],
             )
         return splits
@@ -106,21 +106,21 @@ class FilesData(LocalizationData):
         """All samples, their headers and boxes checked."""
 
     def read(self) -> Splits:
-        """List and check all samples, then decode them, or take them from the cache.
+        """List and check all samples.
 
         Raises:
             UserError: no such layout.
         """
         assert self.root is not None
         found = self.listing(self.root)
-        splits = Splits({}, {}, found.class_names, [*found.problems], [*found.warnings])
+        splits = Splits(found.class_names, [*found.problems], [*found.warnings])
         labels = {name: index for index, name in enumerate(found.class_names)}
         for split, samples in found.samples.items():
             if samples:
-                self._decode(splits, split, samples, labels, self.root)
+                self._enter(splits, split, samples, labels, self.root)
         return splits
 
-    def _decode(
+    def _enter(
         self,
         splits: Splits,
         split: str,
@@ -137,13 +137,13 @@ class FilesData(LocalizationData):
                 "labels": np.array([labels[sample.class_name]], np.int64),
             }
 
-        key = [[file_key(s.image, root), list(s.box), labels[s.class_name]] for s in samples]
         self._store(
             splits,
             split,
             samples,
             load,
-            key={"boxes": key, "resize": self.resize},
+            content=[[self.contents.key(s.image), list(s.box), s.class_name] for s in samples],
+            key={"classes": list(labels), "resize": self.resize},
             names=[sample.name for sample in samples],
         )
 

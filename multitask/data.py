@@ -11,7 +11,7 @@ from torchvision.datasets import VOCSegmentation
 
 from common.data.datamodule import SPLITS, Splits, StoreDataModule
 from common.data.images import Resize, read_image, read_mask
-from common.data.store import Arrays, code_key, file_key
+from common.data.store import Arrays, code_key
 from common.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
 from common.errors import UserError
 from multitask import synthetic
@@ -55,8 +55,8 @@ class ShapesData(StoreDataModule):
         self.draw_seed = draw_seed
 
     def read(self) -> Splits:
-        """Draw the splits, or take them from the cache."""
-        splits = Splits({}, {}, list(synthetic.CLASS_NAMES))
+        """What is drawn in each split."""
+        splits = Splits(list(synthetic.CLASS_NAMES))
         source = code_key(synthetic)
         for split, count in self.counts.items():
             self.store_split(
@@ -65,7 +65,9 @@ class ShapesData(StoreDataModule):
                 range(count),
                 partial(synthetic.draw_image, split, size=self.image_size, seed=self.draw_seed),
                 _fields(self.image_size, synthetic.MAX_OBJECTS),
-                key={"shapes": source, "split": split, "seed": self.draw_seed},
+                content=[[split, self.draw_seed, i] for i in range(count)],
+                meaning=source,
+                key={"shapes": source},
                 names=[f"{split}-{i:04d}" for i in range(count)],
             )
         return splits
@@ -89,24 +91,24 @@ class VocData(StoreDataModule):
         return self.root
 
     def read(self) -> Splits:
-        """List and check all samples, then decode them, or take them from the cache.
+        """List and check all samples.
 
         Raises:
             UserError: no such layout, or an empty split.
         """
         root = self.layout()
         listing = read_voc(root, split_seed=self.split_seed)
-        splits = Splits({}, {}, listing.class_names, listing.problems, listing.warnings)
+        splits = Splits(listing.class_names, listing.problems, listing.warnings)
         # The same for all splits, which may be joined. At least one slot: tensors without
         # elements are an edge case in too many places.
         every = (sample for samples in listing.samples.values() for sample in samples)
         most = max((len(sample.objects or ()) for sample in every), default=0) or 1
         for split, samples in listing.samples.items():
             if samples:
-                self._decode(splits, split, samples, listing, root, most)
+                self._enter(splits, split, samples, listing, root, most)
         return splits
 
-    def _decode(
+    def _enter(
         self,
         splits: Splits,
         split: str,
@@ -115,15 +117,26 @@ class VocData(StoreDataModule):
         root: Path,
         most: int,
     ) -> None:
-        key = {
-            "voc": [_sample_key(sample, root) for sample in samples],
-            "classes": listing.class_names,
-            "resize": self.resize,
-        }
         load = partial(self._load, root=root, class_names=listing.class_names, most=most)
         names = [sample.name for sample in samples]
         fields = _fields(self.image_size, most)
-        self.store_split(splits, split, samples, load, fields, key=key, names=names)
+        self.store_split(
+            splits,
+            split,
+            samples,
+            load,
+            fields,
+            content=[self._content(sample) for sample in samples],
+            meaning=listing.class_names,
+            key={"classes": listing.class_names, "resize": self.resize},
+            names=names,
+        )
+
+    def _content(self, sample: VocSample) -> list[Any]:
+        """Its files, and its objects as parsed."""
+        paths = (path for path in (sample.image, sample.mask) if path is not None)
+        objects = [[o.class_name, list(o.box), o.difficult] for o in sample.objects or ()]
+        return [[self.contents.key(path) for path in paths], objects, sample.objects is not None]
 
     def _load(self, sample: VocSample, root: Path, class_names: list[str], most: int) -> Arrays:
         image = read_image(sample.image, sample.image.relative_to(root).as_posix())
@@ -152,13 +165,6 @@ class VocData(StoreDataModule):
             "has_mask": np.array(sample.mask is not None),
             "has_boxes": np.array(sample.objects is not None),
         }
-
-
-def _sample_key(sample: VocSample, root: Path) -> list[Any]:
-    """What the decoded sample depends on: its files as they are now, its objects as parsed."""
-    files = [file_key(path, root) for path in (sample.image, sample.mask) if path is not None]
-    objects = [[o.class_name, list(o.box), o.difficult] for o in sample.objects or ()]
-    return [files, objects, sample.objects is not None]
 
 
 class Voc2012Data(VocData):

@@ -14,7 +14,7 @@ import numpy as np
 from common.data.datamodule import SEEN, Splits, StoreDataModule
 from common.data.images import Resize, read_image
 from common.data.sampling import BatchSchedule
-from common.data.store import Arrays, code_key, file_key
+from common.data.store import Arrays, code_key
 from common.errors import Problem, UserError
 from reid import bodies, paint, synthetic, vehicles
 from reid.readers import read_folder, read_market, read_veri
@@ -80,8 +80,7 @@ class ReidData(StoreDataModule):
 
     def source_key(self, sample: Sample) -> Any:
         """What the pixels of a sample depend on, besides size and resizing."""
-        assert self.root is not None
-        return file_key(sample.path, self.root)
+        return self.contents.key(sample.path)
 
     def pixels(self, sample: Sample) -> np.ndarray:
         """The image, uint8 (3, S, S).
@@ -93,13 +92,13 @@ class ReidData(StoreDataModule):
         return np.ascontiguousarray(square.transpose(2, 0, 1))
 
     def read(self) -> Splits:
-        """List and check all samples, then decode them, or take them from the cache.
+        """List and check all samples.
 
         Raises:
             UserError: no such layout, or nothing to validate with.
         """
         found = self.listing()
-        splits = Splits({}, {}, [], [*found.problems], [*found.warnings])
+        splits = Splits([], [*found.problems], [*found.warnings])
         train, query, gallery = self._validation(found, splits.warnings)
         identities = sorted({sample.identity for sample in train})
         splits.class_names = [found.identity_names.get(i, str(i)) for i in identities]
@@ -110,11 +109,11 @@ class ReidData(StoreDataModule):
         else:
             reason = "no query has its identity in the gallery by another camera: no test"
             splits.warnings.append(Problem("test", reason))
-        if self.validation == "test" and "test" in splits.stores:
-            splits.stores["val"], splits.names["val"] = splits.stores["test"], splits.names["test"]
+        if self.validation == "test" and "test" in splits.listed:
+            splits.listed["val"] = splits.listed["test"]
         if self.validation != "test" and valid_queries(query, gallery):
             self._store(splits, "val", _rows(query, gallery))
-        if "val" not in splits.stores and not splits.problems:
+        if "val" not in splits.listed and not splits.problems:
             raise UserError(self._nothing_to_validate())
         return splits
 
@@ -151,13 +150,10 @@ class ReidData(StoreDataModule):
         if not rows:
             return
         size = self.image_size
-        key = {
-            "reid": [
-                [self.source_key(row.sample), row.label, row.sample.camera, row.is_query]
-                for row in rows
-            ],
-            "resize": self.resize,
-        }
+        content = [
+            [self.source_key(row.sample), row.label, row.sample.camera, row.is_query]
+            for row in rows
+        ]
         fields = {
             "image": ((3, size, size), "uint8"),
             "label": ((), "int64"),
@@ -165,7 +161,16 @@ class ReidData(StoreDataModule):
             "is_query": ((), "bool"),
         }
         names = [row.sample.name for row in rows]
-        self.store_split(splits, split, rows, self._load, fields, key=key, names=names)
+        self.store_split(
+            splits,
+            split,
+            rows,
+            self._load,
+            fields,
+            content=content,
+            key={"resize": self.resize},
+            names=names,
+        )
 
     def _load(self, row: _Row) -> Arrays:
         camera = row.sample.camera

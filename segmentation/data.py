@@ -42,9 +42,7 @@ class SegmentationData(StoreDataModule):
         split: str,
         samples: Sequence[Any],
         load: Callable[[Any], Arrays],
-        *,
-        key: dict[str, Any],
-        names: Sequence[str],
+        **told: Any,
     ) -> None:
         size = self.image_size
         fields: Fields = {"image": ((3, size, size), "uint8"), "mask": ((size, size), "uint8")}
@@ -55,7 +53,7 @@ class SegmentationData(StoreDataModule):
             loaded = load(sample)
             return {name: loaded[name] for name in fields}
 
-        self.store_split(splits, split, samples, chosen, fields, key=key, names=names)
+        self.store_split(splits, split, samples, chosen, fields, **told)
 
 
 class BeadsData(SegmentationData):
@@ -83,8 +81,8 @@ class BeadsData(SegmentationData):
         self.draw_seed = draw_seed
 
     def read(self) -> Splits:
-        """Draw the splits, or take them from the cache."""
-        splits = Splits({}, {}, CLASS_NAMES)
+        """What is drawn in each split."""
+        splits = Splits(CLASS_NAMES)
         source = code_key(synthetic, optics)
         for split, count in self.counts.items():
             draw = partial(
@@ -99,7 +97,9 @@ class BeadsData(SegmentationData):
                 split,
                 range(count),
                 draw,
-                key={"beads": source, "split": split, "seed": self.draw_seed, "count": self.beads},
+                content=[[split, self.draw_seed, self.beads, i] for i in range(count)],
+                meaning=source,
+                key={"beads": source},
                 names=[f"{split}-{i:04d}" for i in range(count)],
             )
         return splits
@@ -132,21 +132,21 @@ class ImageMaskData(SegmentationData):
         self._resize = Resize(self.image_size, self.resize)
 
     def read(self) -> Splits:
-        """List and check all samples, then decode them, or take them from the cache.
+        """List and check all samples.
 
         Raises:
             UserError: no such layout, or an empty split.
         """
         assert self.root is not None
         listing = read_image_mask(self.root, split_seed=self.split_seed, kind=self.mask_values)
-        splits = Splits({}, {}, CLASS_NAMES, listing.problems, listing.warnings)
+        splits = Splits(CLASS_NAMES, listing.problems, listing.warnings)
         for split, samples in listing.samples.items():
             if samples:
                 self.grey_bits = samples[0].grey_bits  # one for all images
-                self._decode(splits, split, samples)
+                self._enter(splits, split, samples)
         return splits
 
-    def _decode(self, splits: Splits, split: str, samples: list[Sample]) -> None:
+    def _enter(self, splits: Splits, split: str, samples: list[Sample]) -> None:
         assert self.root is not None
         root = self.root
         if self.tile_size is not None:
@@ -165,11 +165,18 @@ class ImageMaskData(SegmentationData):
                 min_distance=self.min_distance,
                 objects=split != "train",
             ),
+            content=[self._content(sample) for sample in samples],
+            meaning=self.mask_values,
             key={
-                "samples": [sample.key(root) for sample in samples],
+                "tiles": [[sample.tile, sample.seen] for sample in samples],
                 "resize": self.resize,
                 "mask_values": self.mask_values,
                 "objects": [code_key(objects), self.min_area, self.min_distance],
             },
             names=[sample.name for sample in samples],
         )
+
+    def _content(self, sample: Sample) -> list[Any]:
+        """Its files and how they are read; the same for all tiles of an image."""
+        paths = (sample.image, sample.mask, sample.instances)
+        return [[path and self.contents.key(path) for path in paths], sample.grey_bits]

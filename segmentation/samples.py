@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
@@ -14,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.data.content import mark
 from common.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
-from common.data.store import file_key
 from common.errors import BadSample, UserError
 
 KINDS = ("auto", "binary", "instances")
@@ -53,16 +54,6 @@ class Sample:
     tile: tuple[int, int, int, int] | None = None
     seen: tuple[int, int] = (0, 0)
     grey_bits: int = 16
-
-    def key(self, root: Path) -> list[Any]:
-        """JSON-able; what its arrays depend on, beside the settings of `load`.
-
-        Raises:
-            BadSample: a file is gone.
-        """
-        paths = (self.image, self.mask, self.instances)
-        files = [path and list(file_key(path, root)) for path in paths]
-        return [files, self.tile and list(self.tile), list(self.seen), self.grey_bits]
 
 
 # --- masks ------------------------------------------------------------------------------------
@@ -233,9 +224,9 @@ def load(
         decoded = decode()
     else:
         last = sample.tile[2] >= sample.size[0] and sample.tile[3] >= sample.size[1]
-        files = sample.key(root)[0]
+        files = [_state(path) for path in (sample.image, sample.mask, sample.instances)]
         decoded = _cut(
-            _KEPT.get(repr((root, files, sample.grey_bits, kind, objects)), decode, last), sample
+            _KEPT.get(repr((files, sample.grey_bits, kind, objects)), decode, last), sample
         )
     mask = resize.mask(decoded.mask)
     arrays: dict[str, NDArray[Any]] = {
@@ -251,6 +242,13 @@ def load(
         instances[mask == VOID] = 0
         arrays["instances"] = instances
     return arrays
+
+
+def _state(path: Path | None) -> tuple[Any, ...]:
+    """A file as it is now; one that is gone is `_decode`'s to refuse."""
+    with suppress(OSError):
+        return () if path is None else (path, *mark(path))
+    return (path,)
 
 
 def _split(mask: UINT8, min_area: int, min_distance: int, name: str) -> Instances:

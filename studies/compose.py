@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
@@ -16,16 +21,40 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from common.config.command_line import one_line
+from common.data.identity import DataIdentity, find_identity, known_identity, question
 from common.errors import Problem, UserError, collect
-from common.runs.record import NOT_COMPUTATION, fingerprint
+from common.runs.fingerprint import (
+    NOT_COMPUTATION,
+    file_hash,
+    file_names,
+    fingerprint,
+    plain_config,
+)
+from common.runs.record import identity
 from studies.naming import parse_overrides
 
 Reasons = dict[str, list[str]]
 """What is wrong, and the names of the trials that have it."""
 
+_VARIABLE = re.compile(rb"\boc\.env:\s*['\"]?(\w*)")
+"""A variable that a config or a word asks for; an empty name where it is another interpolation."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is remembered of a trial's config.
+
+    Attributes:
+        fingerprint: of the config.
+        data: which of `Composer.data` it reads.
+    """
+
+    fingerprint: str
+    data: str
+
 
 class Composer:
-    """Composes, checks and fingerprints the configs of trials.
+    """Composes and checks the configs of trials, and says what each computes from which data.
 
     Hydra takes a tenth of a second for each; here it composes each choice of config groups once
     and applies the other overrides to copies, as it does itself after composing.
@@ -33,18 +62,34 @@ class Composer:
     Args:
         config: what Hydra composed for the sweep as a whole.
         loader: Hydra's.
-        known: fingerprints of configs that need no composing, by their words; see `context`.
+        known: of configs that need no composing, by their words; see `context`.
+        data: sections ``data`` of their configs, by `common.data.identity.question`.
+
+    Attributes:
+        looks: whether data that are not known yet are looked at where they matter, which brings
+            torch.
+        unlooked: whether there were any while it did not.
+        compares: whether there are earlier runs whose data are known. Without them, drawn data
+            matter only beside others; those in a folder always do: they may be unusable.
+        files: texts of configs that may name files that count by their content.
     """
 
     def __init__(
         self,
         config: DictConfig,
         loader: ConfigLoader,
-        known: Mapping[tuple[str, ...], str] | None = None,
+        known: Mapping[tuple[str, ...], Known] | None = None,
+        data: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.config = config
         self.loader = loader
         self.known = dict(known or {})
+        self.data = dict(data or {})
+        self.files: set[str] = set()
+        self.looks = True
+        self.unlooked = False
+        self.compares = False
+        self._identities: dict[str, DataIdentity] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._is_group: dict[str, bool] = {}
 
@@ -73,8 +118,8 @@ class Composer:
         ConfigLoaderImpl._apply_overrides_to_config(values, config)
         return config
 
-    def fingerprint(self, words: Sequence[str]) -> str:
-        """Of a valid trial's config.
+    def check(self, words: Sequence[str]) -> Known:
+        """What a valid trial's config computes, and which data it reads.
 
         Raises:
             UserError: its settings cannot be used.
@@ -86,32 +131,79 @@ class Composer:
         if key not in self.known:
             config = self.config_of(words)
             check_config(config)
-            self.known[key] = fingerprint(config)
+            plain = plain_config(config)
+            self.files.update(text for _, text in file_names(plain))
+            asked = question(plain["data"])
+            self.data.setdefault(asked, plain["data"])
+            self.known[key] = Known(fingerprint(config), asked)
         return self.known[key]
 
+    def fingerprint(self, words: Sequence[str]) -> str:
+        """The `common.runs.record.identity` of a valid trial: of its config and its data.
+
+        Raises:
+            UserError: its settings, or its data, cannot be used.
+            hydra.errors.HydraException: the words do not compose.
+        """
+        found = self.check(words)
+        data = self._data_identity(found.data)
+        return identity(found.fingerprint, None if data is None else data.hash)
+
     def try_fingerprint(self, words: Sequence[str], name: str, reasons: Reasons) -> str | None:
-        """As `fingerprint`; what is wrong is added to ``reasons``."""
+        """As `fingerprint`; what is wrong with its settings is added to ``reasons``."""
         try:
-            return self.fingerprint(words)
+            self.check(words)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             for reason in reasons_of(error):
                 reasons.setdefault(reason, []).append(name)
             return None
+        return self.fingerprint(words)
+
+    def data_of(self, words: Sequence[str]) -> DataIdentity | None:
+        """The data of a valid trial; ``None`` where they cannot be known yet."""
+        return self._data_identity(self.check(words).data)
+
+    def _data_identity(self, asked: str) -> DataIdentity | None:
+        if asked not in self._identities:
+            found = known_identity(self.data[asked])
+            if found is None:
+                matter = self.data[asked].get("root") or self.compares or len(self.data) > 1
+                self.unlooked = self.unlooked or bool(matter and not self.looks)
+                if matter and self.looks:
+                    found = find_identity(self.data[asked], self.config.seed)
+            if found is None:
+                return None
+            self._identities[asked] = found
+        return self._identities[asked]
 
 
-def context(config: DictConfig) -> str:
+def context(config: DictConfig, words: Sequence[str], files: Iterable[str]) -> str:
     """A hash of all that, besides its words, decides the fingerprint of a trial's config.
 
-    That is the files on Hydra's search path, Hydra's own overrides and what a fingerprint leaves
-    out.
+    That is the files on Hydra's search path, Hydra's own overrides, what a fingerprint leaves out,
+    the variables of the environment that any of them, or a word, asks for, and the content of the
+    files that configs name.
+
+    Args:
+        config: what Hydra composed for the sweep as a whole.
+        words: of the command line.
+        files: see `Composer.files`.
     """
     overrides = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
-    digest = hashlib.sha256(repr((NOT_COMPUTATION, overrides)).encode())
+    texts = [repr((NOT_COMPUTATION, overrides)).encode(), *(word.encode() for word in words)]
     for source in config.hydra.runtime.config_sources:
         if source.schema == "file":
             for path in sorted(Path(source.path).rglob("*.yaml")):
-                digest.update(str(path.relative_to(source.path)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+                texts += [str(path.relative_to(source.path)).encode(), path.read_bytes()]
+    whole = b"\0".join(texts)
+    names = {name.decode() for name in _VARIABLE.findall(whole)}
+    found = {
+        "variables": {name: os.environ.get(name) for name in sorted(names - {""})},
+        "files": {name: file_hash(name) for name in sorted(files)},
+    }
+    if "" in names:  # a variable whose name follows from others: nothing is taken for known
+        found["once"] = {"": uuid.uuid4().hex}
+    return hashlib.sha256(whole + json.dumps(found).encode()).hexdigest()[:16]
 
 
 def reasons_of(error: Exception) -> list[str]:

@@ -31,12 +31,14 @@ class Trial:
     """One run: a candidate with one seed.
 
     ``directory`` is below the study's; it lies in an earlier phase where that one computed the
-    same. ``fingerprint`` is the one that a record there must have to be this trial's.
+    same. ``fingerprint`` is the identity that a record there must have to be this trial's, see
+    `common.runs.record.RunRecord.is_of`. ``data`` is the key of its data in the journal's.
     """
 
     seed: int
     directory: str
     fingerprint: str
+    data: str = ""
 
 
 @dataclass
@@ -97,7 +99,9 @@ class Journal:
     Attributes:
         directory: of the study; not part of the file.
         command: the words typed.
-        context: hash of the config files and settings; while it is the same, so are fingerprints.
+        context: hash of what decides the configs of trials; while it is the same, so are they.
+        files: texts of these configs that may name files, whose content is part of ``context``.
+        data: the sections ``data`` of these configs, by a key that trials name.
         base: overrides of the starting configuration.
         phases: in order; those whose turn has not come have the plan's candidates, made from
             ``base``. The last one may be of kind ``test``: the final (index 0) and, if it is
@@ -118,6 +122,8 @@ class Journal:
     adopt: str = "best"
     refit: bool = False
     context: str = ""
+    files: list[str] = field(default_factory=list)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
     hypotheses: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+from common.errors import UserError
 from common.runs.record import RunRecord, read_record
 from studies import journal
 from studies.halving import halve
@@ -21,7 +22,7 @@ from studies.progress import Progress
 from studies.reports import Reporter
 from studies.results import objective_value
 from studies.schema import Phase, Study
-from studies.selection import Decision, select
+from studies.selection import JUDGED_APART, Decision, judged_apart, select
 from studies.show import say_decision, say_final, show_trials
 
 SUPERSEDED = "superseded"
@@ -102,8 +103,8 @@ class Runner:
         phase = stage.phase
         self.stages.append(stage)
         self.book.phases[number:] = [phase, *self.book.phases[number + 1 :]]
-        if number:
-            _set_aside(stage, self.book.directory)
+        if number or self.study.set_aside:
+            _set_aside(stage, self.planner)
         self._reuse(stage)
         phase.status = "running"
         self.book.write()
@@ -155,6 +156,21 @@ class Runner:
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
         words = [] if pause is None else [f"trainer.pause_after={pause}"]
         self.crew.run(waiting, [*more, *words], progress)
+        self._check_data(waiting)
+
+    def _check_data(self, jobs: Sequence[Job]) -> None:
+        """See that trials ran on what was planned.
+
+        Raises:
+            UserError: the data, or a file that the settings name, changed meanwhile.
+        """
+        for job in jobs:
+            record = read_record(job.directory)
+            if record is not None and not record.is_of(job.fingerprint):
+                raise UserError(
+                    "the data, or a file that the settings name, changed while the study ran, "
+                    f"before {job.subdir}: nothing is decided; the same command says what differs"
+                )
 
     def _is_done(self, job: Job, stage: Stage, pause: int | None) -> bool:
         record = read_record(job.directory)
@@ -189,14 +205,17 @@ class Runner:
             }
             for jobs in stage.jobs
         ]
-        decision: Decision = select(
-            values,
-            phase.incumbent,
-            mode=phase.objective["mode"],
-            seeds=phase.seeds,
-            significant=self.study.adopt == "significant",
-            alpha=self.study.alpha,
-        )
+        if judged_apart(self.crew.outcome(job) for jobs in stage.jobs for job in jobs):
+            decision = Decision(phase.incumbent, "undecided", JUDGED_APART)
+        else:
+            decision = select(
+                values,
+                phase.incumbent,
+                mode=phase.objective["mode"],
+                seeds=phase.seeds,
+                significant=self.study.adopt == "significant",
+                alpha=self.study.alpha,
+            )
         phase.winner, phase.verdict = decision.winner, decision.verdict
         phase.reason, phase.p_value = decision.reason, decision.p_value
         say_decision(phase, values)
@@ -240,9 +259,11 @@ class Runner:
         return stage
 
 
-def _set_aside(stage: Stage, study: Path) -> None:
-    """Move away what an earlier call left of this phase when it started from another winner."""
-    moved = sorted({subdir for names in foreign_runs(stage).values() for subdir in names})
+def _set_aside(stage: Stage, planner: Planner) -> None:
+    """Move away what an earlier call left of this phase with other settings or other data."""
+    study = planner.directory
+    there = foreign_runs(stage, planner.composer)
+    moved = sorted({subdir for names in there.values() for subdir in names})
     for subdir in moved:
         number = 1
         while (target := study / SUPERSEDED / f"{subdir}~{number}").exists():
@@ -251,9 +272,9 @@ def _set_aside(stage: Stage, study: Path) -> None:
         shutil.move(study / subdir, target)
     if moved:
         log.info(
-            "\n%s: %d trials of an earlier call started from another configuration; they are kept "
+            "\n%s%d trials of an earlier call had other settings or other data; they are kept "
             "in %s and run anew",
-            stage.phase.name,
+            f"{stage.phase.name}: " if stage.phase.name else "",
             len(moved),
             study / SUPERSEDED / stage.phase.name,
         )

@@ -10,10 +10,11 @@ from pathlib import Path
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
-from common.errors import UserError
-from common.runs.record import previous_run
+from common.data.identity import JUDGES
+from common.runs.previous import left_nothing, other_data, other_settings
+from common.runs.record import DATA_MARK, read_record
 from studies import journal
-from studies.compose import Composer, Reasons, reasons_of
+from studies.compose import Composer, Known, Reasons
 from studies.naming import trial_name
 from studies.overrides import SEED, Grid, Words, draw, expand, merge
 from studies.schema import Phase
@@ -135,9 +136,29 @@ class Planner:
         elif incumbent:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
+        self._refuse_other_judges(stage)
         if spec.halving is not None:
             self._find_epochs(stage)
         return stage
+
+    def _refuse_other_judges(self, stage: Stage) -> None:
+        """Candidates that are judged by different samples cannot be compared."""
+        phase = stage.phase
+        jobs = [jobs[0] for jobs in stage.jobs if jobs]
+        data = {job: found for job in jobs if (found := self.composer.data_of(job.words))}
+        for split in JUDGES:
+            hashes = {job: one.hashes.get(split) for job, one in data.items()}
+            if len(set(hashes.values())) > 1:
+                keys = [key for key in phase.declared if key.split(".")[0] == "data"]
+                counts = [str(one.counts.get(split, 0)) for one in data.values()]
+                reason = (
+                    f"{' and '.join(keys) or 'candidates'} would be judged by different {split} "
+                    f"samples ({', '.join(dict.fromkeys(counts))} of them), so that their figures "
+                    "cannot be compared; give the study one such value"
+                )
+                key = f"study.phases.{phase.name}" if phase.name else " ".join(keys) or "the sweep"
+                stage.problems.setdefault(f"{key}: {reason}", []).extend(job.name for job in jobs)
+                return
 
     def rerun(
         self, name: str, spec: Phase, start: Sequence[str], configurations: Sequence[Sequence[str]]
@@ -195,7 +216,7 @@ class Planner:
         for reason, names in reasons.items():
             stage.problems.setdefault(reason, []).extend(names)
         candidate.trials = [
-            journal.Trial(seed, job.subdir, job.fingerprint)
+            journal.Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
         ]
         phase.candidates.append(candidate)
@@ -225,26 +246,33 @@ class Planner:
         return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
 
 
-def remembered(old: journal.Journal | None, context: str) -> dict[Words, str]:
-    """Fingerprints by words that an earlier call computed from the same config files."""
-    if old is None or old.context != context:
-        return {}
+def remembered(old: journal.Journal) -> dict[Words, Known]:
+    """What an earlier call knows of configs, by their words."""
     known = {}
     for phase, candidate, trial in old.trials():
-        seed = [f"{SEED}={trial.seed}"] if phase.seeded else []
-        known[tuple(merge(phase.base, candidate.overrides, seed))] = trial.fingerprint
+        if trial.data in old.data:
+            seed = [f"{SEED}={trial.seed}"] if phase.seeded else []
+            fingerprint = trial.fingerprint.partition(DATA_MARK)[0]
+            words = tuple(merge(phase.base, candidate.overrides, seed))
+            known[words] = Known(fingerprint, trial.data)
     return known
 
 
-def foreign_runs(stage: Stage) -> Reasons:
-    """Directories of its trials that hold a run of another configuration."""
+def foreign_runs(stage: Stage, composer: Composer) -> Reasons:
+    """Directories of its trials that hold a run of other settings or other data."""
     reasons: Reasons = {}
     for job in (job for jobs in stage.jobs for job in jobs):
-        try:
-            previous_run(job.directory, job.fingerprint)
-        except UserError as error:
-            for reason in reasons_of(error):
-                reasons.setdefault(reason, []).append(job.subdir)
+        record = read_record(job.directory)
+        if record is None or record.is_of(job.fingerprint):
+            continue
+        if record.fingerprint == job.fingerprint.partition(DATA_MARK)[0]:
+            what = other_data(record, composer.config_of(job.words), composer.data_of(job.words))
+        elif left_nothing(record):
+            continue
+        else:
+            there = other_settings(job.directory, composer.config_of(job.words))
+            what = f"holds a run of other settings ({there})"
+        reasons.setdefault(what, []).append(job.subdir)
     return reasons
 
 

@@ -130,6 +130,7 @@ class Study(Node):
     alpha: Fraction
     refit: Flag
     retry_failed: Flag
+    set_aside: Flag
     isolate: Flag
     dry_run: Flag
     report: Flag

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from common.runs.history import Row
+from common.runs.record import RunRecord
 from studies.journal import Verdict
 
 Values = dict[int, float]
 """The objective of a candidate by seed; seeds without a result are missing, or NaN."""
+
+
+JUDGED_APART = "the candidates were judged by different validation samples"
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,13 @@ class Decision:
     verdict: Verdict
     reason: str
     p_value: float | None = None
+
+
+def judged_apart(records: Iterable[RunRecord]) -> bool:
+    """Whether completed runs had different validation samples, which makes their figures those of
+    different exams."""
+    hashes = (record.data.get("hashes") for record in records if record.status == "completed")
+    return len({one.get("val") for one in hashes if isinstance(one, Mapping)}) > 1
 
 
 def select(

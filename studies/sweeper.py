@@ -7,7 +7,7 @@ the runs, so that the same command continues a study that was stopped anywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.config.help import refusal as refuse
 from common.errors import Problem, UserError, collect, say
 from common.runs.lock import LOCK
+from common.runs.previous import OLDER
 from common.runs.record import DATA_MARK, RunRecord, environment, read_record
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
@@ -28,7 +29,7 @@ from studies.journal import Journal, read_journal
 from studies.launching import Crew, settled
 from studies.naming import parse_overrides
 from studies.overrides import merge
-from studies.phases import Runner
+from studies.phases import SUPERSEDED, Runner
 from studies.plan import Planner, Stage, foreign_runs, remembered, swept
 from studies.reports import PAGE
 from studies.schema import Phase, Study, read_study
@@ -83,13 +84,16 @@ def sweep(
     crew = Crew(launcher, max_batch_size)
     study, scaled = read_study(config)
     directory = Path(str(config.hydra.sweep.dir))
-    here = context(config)
-    known = remembered(read_journal(directory), here)
-    composer = Composer(config, config_loader, known)
+    composer = _composer(arguments, config, config_loader, read_journal(directory))
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
-    tests = bool(study.phases) and config.test is not False
+    tests = is_study(study) and config.test is not False
+    composer.looks = False  # before what can be refused at once has been
     book, first = _plan(arguments, config, study, scaled, planner)
-    book.context = here
+    composer.looks = True
+    if composer.unlooked:
+        book, first = _plan(arguments, config, study, scaled, planner)
+    book.files, book.data = sorted(composer.files), composer.data
+    book.context = context(config, arguments, book.files)
     _say_plan(book, first)
     if study.dry_run:
         return []
@@ -98,6 +102,23 @@ def sweep(
     with _alone(directory):
         _run(runner, first)
     return crew.returns
+
+
+def _composer(
+    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, old: Journal | None
+) -> Composer:
+    """A composer that knows what an earlier call has found, if that still holds."""
+    if old is None:
+        return Composer(config, loader)
+    if old.context == context(config, arguments, old.files):
+        composer = Composer(config, loader, remembered(old), old.data)
+        composer.files.update(old.files)
+    else:
+        composer = Composer(config, loader)
+    directories = (old.directory / trial.directory for _, _, trial in old.trials())
+    first = next((it for it in map(read_record, directories) if it is not None and it.data), None)
+    composer.compares = first is not None and "hash" in first.data
+    return composer
 
 
 def _plan(
@@ -116,16 +137,18 @@ def _plan(
     _refuse_mixtures(words, arguments, config, study)
     chosen = [word for word in words if word.startswith("study=")]
     others = [word for word in words if word not in chosen]
-    base = merge(chosen, scaled, others) if study.phases else []
+    base = merge(chosen, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": Phase(overrides=words)}
     stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
     reasons: Reasons = {}
-    for problems in [*(stage.problems for stage in stages), foreign_runs(stages[0])]:
+    for problems in (stage.problems for stage in stages):
         for reason, names in problems.items():
             reasons.setdefault(reason, []).extend(names)
     if reasons:
         sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
         raise refusal(reasons, sum(sizes))
+    if not study.set_aside and (others_there := foreign_runs(stages[0], planner.composer)):
+        raise _other_runs(planner.directory, others_there)
     book = Journal(
         planner.directory,
         study.name or "sweep",
@@ -141,6 +164,23 @@ def _plan(
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
     )
     return book, stages[0]
+
+
+def is_study(study: Study) -> bool:
+    """Whether it has phases of its own; a sweep is one phase without a name."""
+    return bool(study.phases.keys() - {""})
+
+
+def _other_runs(directory: Path, found: Reasons) -> UserError:
+    """What lies where trials are to run, and the two ways on."""
+    problems = [Problem(names[0], what) for what, names in found.items()]
+    count = sum(map(len, found.values()))
+    more = f" (of {count} trials)" if count > len(problems) else ""
+    advice = (
+        "hydra.sweep.dir=DIR chooses another place; study.set_aside=true runs them anew here and "
+        f"keeps what is there in {SUPERSEDED}/"
+    )
+    return collect(f"obstacles in {directory}{more}", problems, advice)
 
 
 def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> Stage:
@@ -168,7 +208,7 @@ def _refuse_mixtures(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
-    if not study.phases:
+    if not is_study(study):
         if config.budget != "full":
             raise refuse([Problem(f"budget={config.budget}", "is for study=NAME")])
         if not words:
@@ -200,6 +240,8 @@ def _say_plan(book: Journal, first: Stage) -> None:
         if record is not None and record.is_of(trial.fingerprint) and settled(record):
             found[trial.directory] = record
     say(plan_text(book, len(found)))
+    for line in _notes_on_data(book, found.values()):
+        say(line)
     commits = {str(record.environment.get("git")) for record in found.values()}
     now = str(environment().get("git"))
     if found and commits != {now}:
@@ -210,6 +252,17 @@ def _say_plan(book: Journal, first: Stage) -> None:
     failed = sum(record.status not in ("completed", "paused") for record in found.values())
     if failed:
         say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
+
+
+def _notes_on_data(book: Journal, found: Collection[RunRecord]) -> Iterator[str]:
+    """What is done, and its data moved meanwhile, or are not known by their content."""
+    if any(record.data and "hash" not in record.data for record in found):
+        yield OLDER
+    now = {str(data.get("root")) for data in book.data.values()}
+    old = read_journal(book.directory) if found else None
+    before = {str(data.get("root")) for data in old.data.values()} if old is not None else now
+    if moved := before - now:
+        yield f"note: data.root={', '.join(now)} holds the same data as {', '.join(moved)} did"
 
 
 def prepare(config: DictConfig) -> Path:

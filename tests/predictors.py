@@ -17,7 +17,7 @@ from common.augment.color import denormalize
 from common.data.images import UINT8
 from common.prediction.predictor import Predictor
 from common.prediction.settings import parse
-from common.runs.record import plain_config
+from common.runs.fingerprint import plain_config
 from common.runs.restore import Restored
 
 RED, GROUND = (255, 0, 0), (40, 90, 60)

@@ -39,7 +39,7 @@ from common.config.command_line import CommandLine, one_line
 from common.config.help import ADVICE, help_text, refusal
 from common.config.project import HYDRA_VERSION, ROOT
 from common.errors import Problem, RunFailedError, UserError, say
-from common.runs.record import previous_run
+from common.runs.previous import previous_run
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Hydra's own, which runs jobs in the process that launches them."""

@@ -11,7 +11,7 @@ import hydra
 from common.config.command_line import CommandLine
 from common.config.help import choice_and_task
 from common.config.project import CONF, HYDRA_VERSION
-from common.runs.record import plain_config
+from common.runs.fingerprint import plain_config
 
 ONE_OF_SEVERAL = ("optimizer", "scheduler")
 """Sections whose keys belong to the choice that was made, which another one's would spoil."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from torchvision.transforms.v2.functional import resize
 from common.augment.pipeline import Augment
 from common.data.ahead import ReadAhead
 from common.data.block import Block
+from common.data.content import Contents, digest
+from common.data.identity import DataIdentity
 from common.data.joined import JoinedStore
 from common.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from common.data.store import Arrays, Fields, Store, build_store
+from common.data.trace import Trace, traced
 from common.data.transfer import send
 from common.errors import SHOWN, Problem, UserError, collect
 from common.runs.resources import free_memory
@@ -42,6 +45,7 @@ class DataSummary:
 
     counts: dict[str, int]
     split_hash: str
+    identity: DataIdentity
     rejected: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
@@ -50,24 +54,60 @@ class DataSummary:
         return {
             "counts": self.counts,
             "split_hash": self.split_hash,
+            "hash": self.identity.hash,
+            "hashes": dict(self.identity.hashes),
             "rejected": [problem.as_dict() for problem in self.rejected],
             "warnings": [problem.as_dict() for problem in self.warnings],
         }
 
 
 @dataclass
+class Listed:
+    """The samples of a split, not yet decoded; see `StoreDataModule.store_split`."""
+
+    samples: Sequence[Any]
+    load: Callable[[Any], Arrays]
+    fields: Fields
+    content: Sequence[Any]
+    meaning: Any
+    key: Mapping[str, Any]
+    names: Sequence[str]
+
+    @property
+    def hash(self) -> str:
+        """Of what the samples are: names, bytes and labels, in their order, pieces of one only
+        once."""
+        return digest([self.meaning, list(dict.fromkeys(self.digests))])
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """A hash of each sample."""
+        return [digest(one) for one in self.content]
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        """A short hash by name; one name may stand for several samples, as a query in a gallery."""
+        found: dict[str, str] = {}
+        for name, one in zip(self.names, self.digests, strict=True):
+            found[name] = found.get(name, "") + one[:8]
+        return found
+
+
+@dataclass
 class Splits:
     """What `StoreDataModule.read` returns.
 
-    ``stores``: a store per split, ``test`` may be missing. ``names``: of each row, for messages and
-    figures. ``class_names``: index to name.
+    ``listed``: the samples of each split, ``test`` may be missing. ``stores``: the same, decoded,
+    and ``names`` of their rows, for messages and figures; both are filled by `setup`.
+    ``class_names``: index to name.
     """
 
-    stores: dict[str, Store]
-    names: dict[str, list[str]]
     class_names: list[str]
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    listed: dict[str, Listed] = field(default_factory=dict)
+    stores: dict[str, Store] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
 
 
 class StoreDataModule(L.LightningDataModule, ABC):
@@ -92,6 +132,8 @@ class StoreDataModule(L.LightningDataModule, ABC):
 
     Attributes:
         parts: how many batches the rows of one are dealt into in training, see `InParts`.
+        contents: hashes of the files below ``root``; only for data sets that have one.
+        trace: what was looked at below ``root`` to list the samples.
     """
 
     def __init__(
@@ -123,13 +165,16 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.parts = 1
         self._augment = Augment(augment)
         self._normalize = Augment([])
+        self.contents = Contents(self.root or Path(), self.cache_dir)
+        self.trace: Trace | None = None
         self._read: Splits | None = None
+        self._is_decoded = False
         self._ahead = ReadAhead()
         self._train_batches = Block(self._train_batch)
 
     @abstractmethod
     def read(self) -> Splits:
-        """List, check, decode and store all splits; problems are collected, not raised."""
+        """List and check the samples of all splits; problems are collected, not raised."""
 
     def store_split(
         self,
@@ -139,31 +184,82 @@ class StoreDataModule(L.LightningDataModule, ABC):
         load: Callable[[Any], Arrays],
         fields: Fields,
         *,
+        content: Sequence[Any],
         key: Mapping[str, Any],
         names: Sequence[str],
+        meaning: Any = None,
     ) -> None:
-        """Build the store of a split and enter it, its names and its problems into ``splits``.
+        """Enter the samples of a split into ``splits``; `setup` decodes them.
 
         Args:
             splits: what `read` will return.
             split: the name.
-            samples, load, fields, key: see `common.data.store.build_store`; the image size is
-                added to the key.
+            samples, load, fields: see `common.data.store.build_store`.
+            content: of each sample, JSON-able: the names and hashes of its files
+                (``self.contents.key``) or what it is drawn from, and its labels. It says which
+                data a run's figures belong to, so nothing that only decides how they are used.
+            key: JSON-able: the settings that the arrays depend on as well, without the image size.
             names: of the samples.
+            meaning: of the labels of all samples, e.g. the names of the classes.
         """
-        store, rows, problems = build_store(
-            samples,
-            load,
-            fields,
-            key={**key, "image_size": self.image_size},
-            cache_dir=self.cache_dir,
-            ram_limit_mb=self.ram_limit_mb,
-            desc=f"decoding {split} images",
+        splits.listed[split] = Listed(samples, load, fields, content, meaning, key, names)
+
+    def _list(self) -> Splits:
+        """The samples, listed once."""
+        if self._read is None:
+            with ExitStack() as stack:
+                if self.root is not None and self.root.is_dir():
+                    self.trace = stack.enter_context(traced(self.root))
+                self._read = self.read()
+            if self.root is not None:
+                self.contents.save()
+        return self._read
+
+    def identity(self) -> DataIdentity:
+        """Which samples there are, by their content; nothing is decoded for it."""
+        splits = self._list()
+        return DataIdentity(
+            {split: it.hash for split, it in splits.listed.items()},
+            {split: len(it.samples) for split, it in splits.listed.items()},
+            rejected=bool(splits.problems),
         )
-        splits.stores[split] = store
-        splits.names[split] = [names[row] for row in rows]
+
+    def check_listed(self) -> None:
+        """See what can be known before anything is decoded.
+
+        Raises:
+            UserError: see `setup`.
+        """
+        self._refuse(self._list(), self.identity().counts)
+
+    def manifest(self) -> dict[str, dict[str, str]]:
+        """A hash of each sample by split and name."""
+        return {split: listed.manifest for split, listed in self._list().listed.items()}
+
+    def _decode(self, splits: Splits) -> None:
+        """Build the stores, or take them from the cache; one for splits that are the same."""
+        done: dict[int, str] = {}
         known = set(splits.problems)  # an image may be in two splits, or in several tiles
-        splits.problems += [problem for problem in dict.fromkeys(problems) if problem not in known]
+        for split, listed in splits.listed.items():
+            if (same := done.setdefault(id(listed), split)) != split:
+                splits.stores[split] = splits.stores[same]
+                splits.names[split] = splits.names[same]
+                continue
+            store, rows, problems = build_store(
+                listed.samples,
+                listed.load,
+                listed.fields,
+                key={**listed.key, "image_size": self.image_size, "content": listed.content},
+                cache_dir=self.cache_dir,
+                ram_limit_mb=self.ram_limit_mb,
+                desc=f"decoding {split} images",
+            )
+            splits.stores[split] = store
+            splits.names[split] = [listed.names[row] for row in rows]
+            splits.problems += [it for it in dict.fromkeys(problems) if it not in known]
+            known |= set(problems)
+        if self.root is not None:
+            self.contents.check_unchanged()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once.
@@ -171,18 +267,28 @@ class StoreDataModule(L.LightningDataModule, ABC):
         Raises:
             UserError: samples that cannot be used, under ``on_bad=error``; or nothing is left.
         """
-        if self._read is None:
-            self._read = self.read()
+        splits = self._list()
+        if not self._is_decoded:
+            self._decode(splits)
+            self._is_decoded = True
             if self.refit and self._count("train") and self._count("val"):
-                self._train_on_all(self._read)
-        splits, what = self._read, "samples"
+                self._train_on_all(splits)
+        self._refuse(splits, {split: self._count(split) for split in SPLITS})
+
+    def _refuse(self, splits: Splits, counts: Mapping[str, int]) -> None:
+        """See whether there is something to train on, and nothing wrong that stops a run.
+
+        Raises:
+            UserError: see `setup`.
+        """
+        what = "samples"
         if self.root is not None:
             what += f" in data.root={self.root}"
         what += " cannot be used"
         mend = "mend or remove them"
         if len(splits.problems) > SHOWN:
             mend += " (record.json lists all)"
-        empty = " and ".join(split for split in ("train", "val") if not self._count(split))
+        empty = " and ".join(split for split in ("train", "val") if not counts.get(split))
         if empty and splits.problems:
             raise collect(f"{what}, which leaves {empty} empty", splits.problems, mend)
         if empty:
@@ -201,7 +307,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
     @property
     def is_read(self) -> bool:
         """Whether it is known what there is, usable or not."""
-        return self._read is not None
+        return self._is_decoded
 
     def _count(self, split: str) -> int:
         assert self._read is not None
@@ -210,18 +316,18 @@ class StoreDataModule(L.LightningDataModule, ABC):
     @property
     def splits(self) -> Splits:
         """What was read."""
-        if self._read is None:
+        if not self._is_decoded:
             self.setup()
         assert self._read is not None
         return self._read
 
     def summary(self) -> DataSummary:
-        """Counts, problems and a hash of who is in which split, for the record."""
+        """Counts, problems and hashes of what is in which split, for the record."""
         names = {split: self.splits.names.get(split, []) for split in SPLITS}
-        text = json.dumps(names, sort_keys=True, ensure_ascii=True)
         return DataSummary(
             counts={split: len(members) for split, members in names.items()},
-            split_hash=hashlib.sha256(text.encode()).hexdigest()[:16],
+            split_hash=digest(names),
+            identity=self.identity(),
             rejected=self.splits.problems,
             warnings=self.splits.warnings,
         )

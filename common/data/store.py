@@ -25,7 +25,7 @@ from tqdm import tqdm
 from common.data.transfer import send
 from common.errors import BadSample, Problem, UserError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the layout of a cache directory changes, so that older ones are not read."""
 
 META = "meta.json"
@@ -93,20 +93,6 @@ class Store:
         return Store({field: tensor.to(device) for field, tensor in self._tensors.items()})
 
 
-def file_key(path: Path, root: Path) -> tuple[str, int, int]:
-    """What identifies a file's content in a cache key: name relative to root, bytes, mtime in ns.
-
-    Raises:
-        BadSample: there is no such file.
-    """
-    name = path.relative_to(root).as_posix()
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise BadSample(name, f"cannot be read: {error.strerror}") from None
-    return name, found.st_size, found.st_mtime_ns
-
-
 def code_key(*modules: ModuleType) -> str:
     """What identifies code that draws or finds things in a cache key: other code, another cache."""
     texts = [Path(str(module.__file__)).read_bytes() for module in modules]
@@ -133,7 +119,7 @@ def build_store(
         load: makes the arrays of one sample, exactly ``fields``; called from several threads;
             may raise ``BadSample``.
         fields: shape (without N) and dtype by field name.
-        key: JSON-able; whatever the arrays depend on: files (``file_key``) and settings.
+        key: JSON-able; whatever the arrays depend on: names and hashes of files, and settings.
         cache_dir: holds one directory per key.
         ram_limit_mb: larger stores stay on disk, memory-mapped (1 MB = 2**20 bytes).
         desc: names the progress bar, shown on a terminal if it takes a while.

@@ -18,8 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config.project import ROOT
 from common.errors import RunFailedError
+from common.runs.fingerprint import plain_config
 from common.runs.lifecycle import bury, is_done, start_record
-from common.runs.record import RunRecord, plain_config, previous_run
+from common.runs.previous import previous_run
+from common.runs.record import RunRecord
 
 JOB = ".job.yaml"
 """What the worker is to do; it lies in the run's directory as long as the worker lives."""

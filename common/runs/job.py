@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from common.data.datamodule import StoreDataModule
+from common.data.identity import remember
 from common.data.sampling import InParts
 from common.errors import DivergedError, UserError
 from common.figures import curves, written
@@ -34,6 +35,7 @@ from common.runs.logs import (
     only_our_words,
 )
 from common.runs.memory import batch_of, free, halved, keep_freed
+from common.runs.previous import other_data
 from common.runs.record import RunRecord, Status
 from common.runs.resources import peak_memory_mb, reset_peak_memory
 from common.runs.trackers import log_picture, start_trackers
@@ -185,12 +187,15 @@ class Job:
         self._finish("completed")
 
     def _read(self, data: StoreDataModule) -> None:
+        before = self.record.data.get("hash")
         try:
             data.setup()
+            self._check_same(data, before)
         finally:  # what was found wrong with it is also worth a record
             if data.is_read:
                 self.record.data = data.summary().as_dict()
         self.record.write()
+        remember(self.config["data"], data)
         summary = data.summary()
         log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
         if summary.rejected:
@@ -199,6 +204,12 @@ class Job:
             log.info("         note: %s", warning)
         if len(summary.warnings) > 3:
             log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+
+    def _check_same(self, data: StoreDataModule, before: str | None) -> None:
+        """Go on with the data that the run began with; they may have changed this very moment."""
+        if before not in (None, data.identity().hash):
+            what = other_data(self.record, self.cfg, data.identity())
+            raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")
 
     def _keep_steps(self, data: StoreDataModule) -> None:
         """As many steps and as many images as with whole batches, also where they are limited."""

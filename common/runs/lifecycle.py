@@ -8,8 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from common.runs.fingerprint import fingerprint
 from common.runs.history import read_history
-from common.runs.record import RunRecord, environment, fingerprint
+from common.runs.record import RunRecord, environment
 
 
 def start_record(
@@ -19,6 +20,7 @@ def start_record(
     *,
     device: str | None = None,
     cost: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
 ) -> RunRecord:
     """Write the record of a run of ``cfg`` that begins; see `RunRecord.start`."""
     return RunRecord.start(
@@ -31,6 +33,7 @@ def start_record(
         mode=cfg.objective.mode,
         environment=environment() | {"device": device},
         cost=cost,
+        data=data,
     )
 
 

@@ -7,7 +7,6 @@ whatever else it holds.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import math
@@ -15,18 +14,13 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omegaconf import OmegaConf
-
 from common.config.project import ROOT
-from common.errors import UserError, unwritable
-from common.runs.checkpoints import checkpoint_file
+from common.errors import unwritable
 
 RECORD = "record.json"
 SCHEMA = 1
@@ -37,23 +31,6 @@ Status = Literal[
 STATUSES: frozenset[str] = frozenset(get_args(Status))
 FINAL: frozenset[str] = STATUSES - {"interrupted", "paused", "running"}
 """A run that ended like this would end like this again; the others can go on."""
-
-NOT_COMPUTATION = (
-    "hydra",
-    "study",
-    "budget",
-    "logger",
-    "figures",
-    "test",
-    "data.root",
-    "data.cache_dir",
-    "data.ram_limit_mb",
-    "task.schema",
-    "trainer.pause_after",
-    "trainer.auto_accumulate",
-    "trainer.enable_progress_bar",
-)
-"""Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial."""
 
 DATA_MARK = "+"
 """Between the two parts of an `identity`."""
@@ -250,28 +227,6 @@ def read_record(directory: str | Path) -> RunRecord | None:
         return None
 
 
-def previous_run(directory: str | Path, cfg: Mapping[Any, Any] | str) -> RunRecord | None:
-    """The record of an earlier run of this config in ``directory``; ``None`` where there is none.
-
-    ``cfg`` may be an `identity`. A run of another config is no obstacle if it ended before
-    its first epoch: it left nothing.
-
-    Raises:
-        UserError: the directory holds a run of another config.
-    """
-    record = read_record(directory)
-    wanted = cfg if isinstance(cfg, str) else fingerprint(cfg)
-    if record is None or record.is_of(wanted):
-        return record
-    if record.status not in ("completed", "running") and not record.cost.get("epochs"):
-        return None
-    overrides = " ".join(record.overrides) or "the defaults"
-    raise UserError(
-        f"{directory}: holds a run of another configuration ({overrides}); remove that one, or "
-        "choose another place with hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep)"
-    )
-
-
 def _parse(directory: Path, content: Any) -> RunRecord:
     """Build a record from a file's content; ``ValueError`` says what is wrong with it."""
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
@@ -315,51 +270,6 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return _plain(value.item())
     raise TypeError(f"a record cannot hold a {type(value).__name__}: {value!r}")
-
-
-def fingerprint(cfg: Mapping[Any, Any]) -> str:
-    """16 hexadecimal digits of SHA-256 over what the config makes a run compute.
-
-    Interpolations are resolved, the order of keys does not count, `NOT_COMPUTATION` is left out.
-    Numbers count by value and type: ``1e-3`` is ``0.001``, but ``1`` is not ``1.0``, which
-    ``trainer.limit_train_batches`` (one batch, all batches) tells apart. ``model.pretrained`` and
-    ``init_from`` that name existing files count by their content.
-    """
-    plain = plain_config(cfg)
-    for key in NOT_COMPUTATION:
-        *parents, last = key.split(".")
-        node: Any = plain
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node.pop(last, None)
-    for node, key in ((plain.get("model"), "pretrained"), (plain, "init_from")):
-        if isinstance(node, dict) and isinstance(node.get(key), str):
-            weights = checkpoint_file(node[key])
-            if weights.is_file():
-                found = weights.stat()
-                digest = _digest(weights.resolve(), found.st_size, found.st_mtime_ns)
-                node[key] = {"sha256": digest}
-    text = json.dumps(plain, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@lru_cache
-def _digest(path: Path, size: int, modified: int) -> str:
-    """SHA-256 of a file, read once while size and time stay: a study asks a thousand times."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def plain_config(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The resolved config as plain containers, without Hydra's own node."""
-    if not OmegaConf.is_dict(cfg):
-        return deepcopy({key: item for key, item in cfg.items() if key != "hydra"})
-    # Hydra's node goes first: before a job has its number, it cannot be resolved
-    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # type: ignore[arg-type]
-    container = OmegaConf.to_container(kept, resolve=True)
-    assert isinstance(container, dict)
-    return container
 
 
 def environment() -> dict[str, Any]:

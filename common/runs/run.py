@@ -21,8 +21,9 @@ from common.runs.job import Job, verdict
 from common.runs.lifecycle import is_done, lacks_test, start_record
 from common.runs.lock import locked
 from common.runs.memory import LOWERED, batch_of, forget, free, give_back, with_batch
+from common.runs.previous import OLDER, previous_run
 from common.runs.process import left_as_found
-from common.runs.record import RunRecord, previous_run
+from common.runs.record import RunRecord
 from common.runs.resources import device_name
 from common.runs.summary import summary_text
 
@@ -114,6 +115,8 @@ def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial:
     """Begin a run, go on with one, or test one that has completed; the directory is held."""
     previous = previous_run(directory, cfg)
     completed = previous is not None and lacks_test(previous, cfg, trial=trial)
+    if previous is not None and previous.data and "hash" not in previous.data:
+        log.info(OLDER)
     record = previous if completed else _start(cfg, directory, overrides, previous)
     assert record is not None
     start = time.perf_counter() - record.cost.get("seconds", 0.0)
@@ -162,12 +165,14 @@ def _start(
 ) -> RunRecord:
     """The record of a run that begins, or goes on from its checkpoint."""
     cost: dict[str, Any] = {}
+    data: dict[str, Any] = {}
     if previous is not None:
+        data = previous.data  # which these must be, see `Job`
         goes_on = (directory / FOLDER / f"{LAST}.ckpt").is_file()
         kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
         cost = {key: previous.cost[key] for key in kept if key in previous.cost}
     device = device_name(cfg.trainer.accelerator)
-    return start_record(cfg, directory, overrides, device=device, cost=cost)
+    return start_record(cfg, directory, overrides, device=device, cost=cost, data=data)
 
 
 def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:

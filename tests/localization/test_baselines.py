@@ -19,7 +19,7 @@ class Data:
     """As much of a data module as baselines look at."""
 
     def __init__(self, **stores: Store) -> None:
-        self.splits = Splits(stores, {}, ["background", "object"])
+        self.splits = Splits(["background", "object"], stores=stores)
         self.image_size = SIZE
 
 

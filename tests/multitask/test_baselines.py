@@ -22,7 +22,7 @@ class _Data:
     """As much of a data module as baselines look at."""
 
     def __init__(self, **stores: Store) -> None:
-        self.splits = Splits(stores, {}, NAMES)
+        self.splits = Splits(NAMES, stores=stores)
 
 
 def _store(seed: int, count: int, *, has_boxes: bool = True, has_mask: bool = True) -> Store:

@@ -25,7 +25,7 @@ class _Data:
     """As much of a data module as baselines look at."""
 
     def __init__(self, **stores: Store) -> None:
-        self.splits = Splits(stores, {}, ["background", "foreground"])
+        self.splits = Splits(["background", "foreground"], stores=stores)
 
 
 def _store(seed: int, count: int, *, dark: bool = False, instances: bool = True) -> Store:

@@ -18,7 +18,7 @@ from common.augment.color import denormalize, normalize
 from common.errors import UserError
 from common.prediction.predictor import Reader
 from common.prediction.sources import list_images
-from common.runs.record import plain_config
+from common.runs.fingerprint import plain_config
 from common.runs.restore import Restored
 from segmentation import synthetic
 from segmentation.metrics import SegmentationScores

@@ -351,18 +351,3 @@ def test_the_range_of_sixteen_bit_images_is_that_of_the_set(root):
     dim = load(found["b"], root, Resize(64), **SETTINGS)["image"]
     assert bright.max() == 255
     assert dim.max() == round(100 * 255 / 4095)
-
-
-def test_the_key_names_all_that_the_arrays_depend_on(root):
-    found = _samples(root)["a"]
-    keys = [found.key(root)]
-    for overlap in (0.0, 0.5):
-        keys += [one.key(root) for one in tile([found], 64, overlap)]
-    assert len({repr(key) for key in keys}) >= 4
-    small, large = (tile([found], 64, overlap)[1] for overlap in (0.0, 0.25))
-    assert small.tile == large.tile and small.key(root) != large.key(root)  # void or not
-    (root / "masks" / "a.png").touch()
-    assert found.key(root) != keys[0]
-    (root / "masks" / "a.png").unlink()
-    with pytest.raises(BadSample, match=r"masks/a\.png"):
-        found.key(root)

@@ -13,8 +13,9 @@ import study_toy
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from common.runs.fingerprint import fingerprint
 from common.runs.lock import locked
-from common.runs.record import RunRecord, fingerprint, read_record
+from common.runs.record import RunRecord, read_record
 
 
 class UnsendableError(Exception):

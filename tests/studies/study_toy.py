@@ -10,8 +10,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from common.runs.fingerprint import fingerprint
 from common.runs.history import History
-from common.runs.record import RunRecord, fingerprint, read_record
+from common.runs.record import RunRecord, read_record
 
 BONUS = {"native": 0.0, "relu": 0.0, "gelu": 0.05, "silu": 0.02, "elu": math.nan}
 

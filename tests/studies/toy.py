@@ -10,7 +10,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from common.errors import DivergedError
-from common.runs.record import RunRecord, fingerprint
+from common.runs.fingerprint import fingerprint
+from common.runs.record import RunRecord
 
 
 def run(cfg: DictConfig) -> float | None:

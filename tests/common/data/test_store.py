@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from common.data import store as module
-from common.data.store import Store, build_store, file_key
+from common.data.store import Store, build_store
 from common.errors import BadSample, Problem, UserError
 
 FIELDS: module.Fields = {
@@ -417,13 +417,3 @@ def test_no_bar_where_standard_error_is_no_terminal(tmp_path, capsys, monkeypatc
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     _build(tmp_path, _slow, another="key")
     assert "train" in capsys.readouterr().err
-
-
-def test_file_key(tmp_path):
-    path = tmp_path / "a" / "b.jpg"
-    path.parent.mkdir()
-    path.write_bytes(b"12345")
-    os.utime(path, ns=(1, 1_234_567_891))
-    assert file_key(path, tmp_path) == ("a/b.jpg", 5, 1_234_567_891)
-    with pytest.raises(BadSample, match=r"^a/c.jpg: cannot be read"):
-        file_key(tmp_path / "a" / "c.jpg", tmp_path)

@@ -13,7 +13,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.runs.checkpoints import checkpoint_file, read_checkpoint, start_from
-from common.runs.record import fingerprint
+from common.runs.fingerprint import fingerprint
 from common.runs.run import train
 from tests.conftest import TINY
 

@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 
 import common.runs.run
 from common.errors import RunFailedError, UserError
+from common.runs.fingerprint import fingerprint
 from common.runs.lock import locked, wait_until_free
-from common.runs.record import RunRecord, fingerprint
+from common.runs.record import RunRecord
 from common.runs.run import train
 from tests.common.runs.directory import record_of
 from tests.conftest import ROOT, TINY

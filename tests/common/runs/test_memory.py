@@ -16,8 +16,8 @@ from torch import Tensor
 
 from common.errors import OutOfMemoryError, UserError
 from common.module import TaskModule
+from common.runs.fingerprint import fingerprint
 from common.runs.history import read_history
-from common.runs.record import fingerprint
 from common.runs.run import train
 from localization.module import LocalizationModule
 from reid.module import ReidModule

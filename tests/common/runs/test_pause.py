@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig
 
 import common.runs.run
-from common.runs.record import fingerprint
+from common.runs.fingerprint import fingerprint
 from common.runs.run import train
 from multitask.module import MultitaskModule
 from tests.common.runs.directory import assert_same_run, record_of, timeless

@@ -17,15 +17,8 @@ from omegaconf import OmegaConf
 
 from common.errors import UserError
 from common.runs import record as record_module
-from common.runs.record import (
-    FINAL,
-    RECORD,
-    RunRecord,
-    environment,
-    fingerprint,
-    git_commit,
-    read_record,
-)
+from common.runs.fingerprint import fingerprint
+from common.runs.record import FINAL, RECORD, RunRecord, environment, git_commit, read_record
 
 ROOT = Path(__file__).parents[3]
 

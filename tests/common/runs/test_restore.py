@@ -16,7 +16,7 @@ from torch import nn
 
 from common.errors import UserError
 from common.runs.checkpoints import read_checkpoint
-from common.runs.record import plain_config
+from common.runs.fingerprint import plain_config
 from common.runs.restore import find_checkpoint, restore
 from studies.winner import winning_run
 from tests.conftest import TINY_RUNS
