@@ -270,7 +270,7 @@ def foreign_runs(stage: Stage, composer: Composer) -> Reasons:
         elif left_nothing(record):
             continue
         else:
-            there = other_settings(job.directory, composer.config_of(job.words))
+            there = other_settings(record, composer.config_of(job.words))
             what = f"holds a run of other settings ({there})"
         reasons.setdefault(what, []).append(job.subdir)
     return reasons

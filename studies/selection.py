@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from common.runs.history import Row
 from common.runs.record import RunRecord
@@ -35,10 +37,14 @@ class Decision:
 
 
 def judged_apart(records: Iterable[RunRecord]) -> bool:
-    """Whether completed runs had different validation samples, which makes their figures those of
-    different exams."""
-    hashes = (record.data.get("hashes") for record in records if record.status == "completed")
-    return len({one.get("val") for one in hashes if isinstance(one, Mapping)}) > 1
+    """Whether completed runs of one seed had different validation samples, which makes their
+    figures those of different exams."""
+    found: dict[int | None, set[Any]] = defaultdict(set)
+    for record in records:
+        hashes = record.data.get("hashes")
+        if record.status == "completed" and isinstance(hashes, Mapping):
+            found[record.seed].add(hashes.get("val"))
+    return any(len(different) > 1 for different in found.values())
 
 
 def select(

@@ -348,7 +348,7 @@ def test_another_runs_directory_stays_as_it_is(
     (tmp_path / "run" / ".hydra").mkdir()
     result = command("hydra.run.dir=run", "seed=1")
     assert result.code == 2
-    assert "run: holds a run of another configuration (seed=0); remove that one, or" in result.err
+    assert "run: holds a run of other settings (seed=0)" in result.err
     assert list((tmp_path / "run" / ".hydra").iterdir()) == []
 
 

@@ -106,7 +106,7 @@ def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) 
     say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
     for line in _footing(settings, found, record, folder):
         say(line)
-    return _Evaluated(found.figures, samples, module.headline, data.summary().split_hash)
+    return _Evaluated(found.figures, samples, module.headline, data.identity().hash)
 
 
 def _over_runs(settings: Settings, runs: Sequence[_Evaluated]) -> str:
@@ -147,8 +147,12 @@ def recorded(
     trained: Restored, config: Mapping[str, Any], data: StoreDataModule, split: str
 ) -> Scores | None:
     """What the run's record says of this split at this epoch; None where it was of other data."""
-    record = trained.record
-    if record is None or record.data.get("split_hash") != data.summary().split_hash:
+    record, summary = trained.record, data.summary()
+    if record is None or record.data.get("split_hash") != summary.split_hash:
+        return None
+    if record.data.get("hashes", summary.identity.hashes).get(split) != (
+        summary.identity.hashes.get(split)
+    ):
         return None
     from common.evaluation.data import OF_THE_MACHINE
 

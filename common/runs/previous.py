@@ -40,7 +40,7 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
     if record.fingerprint != fingerprint(cfg):
         if left_nothing(record):
             return None
-        what = f"holds a run of other settings ({other_settings(directory, cfg)})"
+        what = f"holds a run of other settings ({other_settings(record, cfg)})"
     else:
         what = other_data(record, cfg)
         if not what:
@@ -79,13 +79,13 @@ def other_data(record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | 
     return f"holds a run of other data ({differences(before, found, cache_dir)})"
 
 
-def other_settings(directory: Path, cfg: Mapping[Any, Any]) -> str:
+def other_settings(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     """Which keys of a run's saved config and of another config differ, with both values."""
     try:
-        saved = OmegaConf.load(directory / ".hydra" / "config.yaml")
+        saved = OmegaConf.load(record.directory / ".hydra" / "config.yaml")
         there = flatten(computed(saved))  # type: ignore[arg-type]
-    except (OSError, ValueError, OmegaConfBaseException):
-        return "which ones is not known: its .hydra/config.yaml cannot be read"
+    except (OSError, ValueError, OmegaConfBaseException):  # none, or one that was edited
+        return " ".join(record.overrides) or "the defaults"
     here = flatten(computed(cfg))
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
     if not keys:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from studies.audit.case import Case, Finding, count, of_phase
@@ -68,28 +68,38 @@ def mixed_conditions(case: Case) -> Iterator[Finding]:
 
 
 def different_data(case: Case) -> Iterator[Finding]:
-    """Trials of one phase and seed whose splits hold different samples."""
-    for phase in case.compared:
-        if any(key == "data" or key.startswith("data.") for key in phase.keys):
-            continue  # the phase asks what the data do
-        hashes: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    """Trials of one phase and seed that were judged by, or without a key to say so trained on,
+    different samples."""
+    for phase in case.study.phases:
+        asks = any(key == "data" or key.startswith("data.") for key in phase.keys)
+        groups: dict[tuple[str, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         for one in case.of(phase):
-            if found := one.record.data.get("split_hash"):
-                hashes[one.trial.seed][str(found)].append(one.name)
-        mixed = [groups for groups in hashes.values() if len(groups) > 1]
+            for split, found in _samples(one.record.data).items():
+                if not (asks and split in ("train", "all")):  # it asks what these do
+                    groups[split, one.trial.seed][found].append(one.name)
+        mixed = {key: found for key, found in groups.items() if len(found) > 1}
         if mixed:
+            splits = dict.fromkeys(split for split, _ in mixed)
             yield Finding(
                 "different_data",
                 "error",
-                f"{of_phase(phase)}trials were trained or validated on different samples",
+                f"{of_phase(phase)}trials of one seed had different samples: {', '.join(splits)}",
                 tuple(
-                    f"split {found}: {', '.join(names)}"
-                    for groups in mixed
-                    for found, names in groups.items()
+                    f"{split} {found}: {', '.join(names)}"
+                    for (split, _), known in mixed.items()
+                    for found, names in known.items()
                 ),
                 "run them again on the same data; figures on different samples cannot be compared",
                 phase.plan.name,
             )
+
+
+def _samples(data: Mapping[str, Any]) -> dict[str, str]:
+    """A hash of the samples of each split; in older records one of their names for all."""
+    hashes = data.get("hashes")
+    if isinstance(hashes, Mapping):
+        return {str(split): str(found) for split, found in hashes.items()}
+    return {"all": str(data["split_hash"])} if data.get("split_hash") else {}
 
 
 def sample_in_two_splits(case: Case) -> Iterator[Finding]:

@@ -164,7 +164,7 @@ def test_a_winner_that_changes_sets_aside_what_followed(app: Path) -> None:
     write_study(app, PHASES)
     done = study(app)
     assert done.returncode == 0, done.stderr
-    assert "3 trials of an earlier call started from another configuration" in done.stdout
+    assert "3 trials of an earlier call had other settings or other data" in done.stdout
     aside = app / "out/superseded/activation/model.activation=gelu,seed=0~1/record.json"
     assert aside.read_text() == old
     record = read_record(app / "out/activation/model.activation=gelu,seed=0")
@@ -178,7 +178,7 @@ def test_a_changed_config_is_told_and_nothing_is_mixed(app: Path) -> None:
     assert study(app).returncode == 0
     done = study(app, "trainer.max_epochs=5")
     assert done.returncode == 2
-    assert "holds a run of another configuration" in done.stderr
+    assert "holds a run of other settings" in done.stderr
     assert "Traceback" not in done.stderr
     assert set(calls(app).values()) == {"x"}
 

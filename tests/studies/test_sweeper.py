@@ -159,7 +159,7 @@ def test_a_trial_of_another_config_is_refused_before_anything_runs(app: Path) ->
     shutil.copytree(app / "out" / "optimizer.lr=0.001", app / "out" / "optimizer.lr=0.1")
     done = sweep(app, "optimizer.lr=1e-2,1e-1")
     assert done.returncode == 2
-    assert "optimizer.lr=0.1: holds a run of another configuration" in done.stderr
+    assert "optimizer.lr=0.1: holds a run of other settings" in done.stderr
     assert (app / "out" / "optimizer.lr=0.01" / "calls").read_text() == "x"
 
 

@@ -74,7 +74,7 @@ def test_a_completed_one_needs_no_process(
 ) -> None:
     value = train(config(), tmp_path, trial=True)
     assert run_apart(config(), tmp_path, []) == value
-    with pytest.raises(UserError, match="another configuration"):
+    with pytest.raises(UserError, match="other settings"):
         run_apart(config("seed=1"), tmp_path, [])
     assert started == []
 
@@ -138,7 +138,7 @@ def test_a_killed_one_has_failed_and_the_next_goes_on(
     assert (record.status, record.error, record.is_final) == ("failed", told, True)
     assert record.cost["epochs"] == len(rows) >= 1
     assert record.last["val/loss"] == rows[-1]["val/loss"]
-    with pytest.raises(UserError, match="another configuration"):  # what it left is in the way
+    with pytest.raises(UserError, match="other settings"):  # what it left is in the way
         run_apart(config("seed=1"), tmp_path, [])
 
 

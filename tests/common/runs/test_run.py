@@ -278,7 +278,7 @@ def test_a_completed_run_is_left_alone(
 
 def test_a_run_of_another_config_is_not_overwritten(done: Path, make_config: Make) -> None:
     before = (done / "record.json").read_bytes()
-    with pytest.raises(UserError, match=r"another configuration \(trainer.max_epochs=2\)"):
+    with pytest.raises(UserError, match=r"other settings"):
         train(make_config(*TINY, "optimizer.lr=0.1"), done)
     assert (done / "record.json").read_bytes() == before
 
