@@ -15,9 +15,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 SERVER = """
-import importlib, json, os, runpy, sys, signal
+import gc, importlib, json, os, runpy, signal, sys, traceback
 for name in sys.argv[1].split(","):
     importlib.import_module(name)
+gc.freeze()
 for line in sys.stdin:
     call = json.loads(line)
     child = os.fork()
@@ -32,8 +33,17 @@ for line in sys.stdin:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         sys.argv = call["argv"]
         sys.path[0] = call["cwd"]
-        runpy.run_path(call["argv"][0], run_name="__main__")
-        sys.exit(0)
+        code = 0
+        try:
+            runpy.run_path(call["argv"][0], run_name="__main__")
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # taking an interpreter apart that holds torch takes seconds
     print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
