@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config.project import ROOT
 from common.runs.record import read_record
+from common.storage import storage_error
 
 POLL_SECONDS = 1.0
 
@@ -30,7 +31,7 @@ def main(job: Path, directory: Path) -> int:
     """Train what ``job`` says.
 
     Returns:
-        The exit code: 0 if the run completed or was paused.
+        The exit code: 0 if the run completed or was paused, 74 if a disk is full or fails.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -43,7 +44,10 @@ def main(job: Path, directory: Path) -> int:
         train(content.config, directory, overrides=list(content.overrides), trial=True)
     except KeyboardInterrupt:
         return 1
-    except Exception:
+    except Exception as error:
+        if (full := storage_error(error, [directory])) is not None:
+            log.error("%s", full)  # its record may be impossible to write
+            return os.EX_IOERR
         record = read_record(directory)
         if record is None or not record.is_final:  # else it says why, and run.log where
             log.exception("the run ended early")
