@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from statistics import median
-from tempfile import gettempdir
 from typing import Any
 
 import lightning as L
@@ -119,7 +119,8 @@ class Job:
     @property
     def places(self) -> list[Path]:
         """Where a run writes."""
-        return [self.directory, Path(self.cfg.data.cache_dir), Path(gettempdir())]
+        temporary = os.environ.get("TMPDIR") or "/tmp"
+        return [self.directory, Path(self.cfg.data.cache_dir), Path(temporary)]
 
     def test_completed(self) -> None:
         """Look at the test split with what a completed run has kept; its record gains the figures.

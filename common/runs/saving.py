@@ -68,6 +68,9 @@ def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True)
 
     Returns:
         How many epochs are done.
+
+    Raises:
+        OSError: what is there may be whole, but cannot be read.
     """
     folder, history = directory / FOLDER, History(directory)
     best, last = (folder / f"{name}.ckpt" for name in (BEST, LAST))
@@ -76,7 +79,7 @@ def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True)
     done = 0
     if last.is_file():
         try:
-            done = read_checkpoint(last)["epoch"] + 1
+            done = _epochs_of(last)
             _check_rows(history, done)
             _check_best(folder, history, objective, done)
         except UserError as error:
@@ -85,6 +88,22 @@ def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True)
     if tidy and not done:
         forget(directory)
     return done
+
+
+def _epochs_of(checkpoint: Path) -> int:
+    """How many epochs had been trained when a checkpoint was written.
+
+    Raises:
+        UserError: it is damaged or gone.
+        OSError: its disk fails, or reading it is not allowed: it may be whole.
+    """
+    with suppress(FileNotFoundError), checkpoint.open("rb") as file:
+        while file.read(2**24):  # torch's reader does not tell a failing disk from damage
+            pass
+    epoch = read_checkpoint(checkpoint).get("epoch")
+    if not isinstance(epoch, int):
+        raise UserError(f"{checkpoint} does not say of which epoch it is")
+    return epoch + 1
 
 
 def _check_rows(history: History, done: int) -> None:
@@ -100,10 +119,10 @@ def _check_best(folder: Path, history: History, objective: Mapping[str, str], do
     row = history.best_of(objective)
     if row is None:
         return
-    epoch = read_checkpoint(best)["epoch"] + 1
+    epoch = _epochs_of(best)
     if epoch > done and before.is_file():
         os.replace(before, best)
-        epoch = read_checkpoint(best)["epoch"] + 1
+        epoch = _epochs_of(best)
     before.unlink(missing_ok=True)
     if epoch <= done and epoch != row["epoch"]:
         raise UserError(f"{best} is of epoch {epoch}, and epoch {row['epoch']} was the best")

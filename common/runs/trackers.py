@@ -49,9 +49,9 @@ def build_tracker(name: str, task: str, directory: Path) -> Logger:
         import wandb
 
         quiet = wandb.Settings(quiet=True)  # else it repeats the figures at the end
-        known = _known_id(directory, name) or _keep_id(directory, name, uuid4().hex[:8])
+        own = _known_id(directory, name) or _keep_id(directory, name, uuid4().hex[:8])
         return WandbLogger(
-            title, save_dir=directory, project=project, settings=quiet, id=known, resume="allow"
+            title, save_dir=directory, project=project, settings=quiet, id=own, resume="allow"
         )
     import mlflow  # noqa: F401  sets its logger's level
 
@@ -59,10 +59,10 @@ def build_tracker(name: str, task: str, directory: Path) -> Logger:
         logging.getLogger(talker).setLevel(logging.ERROR)
     place = directory.absolute()
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    own = None if given else str(place / "mlartifacts")
+    artifacts = None if given else str(place / "mlartifacts")
     uri = given or f"sqlite:///{place}/mlflow.db"
     known = _known_id(directory, name)
-    return _MLFlow(directory, known, project, title, tracking_uri=uri, artifact_location=own)
+    return _MLFlow(directory, known, project, title, tracking_uri=uri, artifact_location=artifacts)
 
 
 def _known_id(directory: Path, name: str) -> str | None:
