@@ -90,6 +90,8 @@ def free_bytes(place: Path) -> int | None:
 
 def amount(size: float) -> str:
     """Bytes as people read them: ``"3.2 MB"``, ``"240.0 GB"``."""
+    if size < 1e5:
+        return f"{size / 1e3:.1f} kB"
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 

@@ -45,10 +45,11 @@ def main(job: Path, directory: Path) -> int:
     except KeyboardInterrupt:
         return 1
     except Exception as error:
-        if (full := storage_error(error, [directory])) is not None:
-            log.error("%s", full)  # its record may be impossible to write
-            return os.EX_IOERR
         record = read_record(directory)
+        if (full := storage_error(error, [directory])) is not None:
+            if record is None or record.error != str(full):  # it could not be written
+                log.error("%s", full)
+            return os.EX_IOERR
         if record is None or not record.is_final:  # else it says why, and run.log where
             log.exception("the run ended early")
         return 1

@@ -123,4 +123,4 @@ def test_what_will_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 0))  # some systems do not say
     check_room(tmp_path, 10**12, "x", "y")
-    assert amount(3_210_000) == "3.2 MB"
+    assert [amount(size) for size in (12_300, 3_210_000)] == ["12.3 kB", "3.2 MB"]
