@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,22 @@ SHOWN = 10
 
 class UserError(Exception):
     """A mistake that the person at the keyboard can mend; the message says how."""
+
+
+class StorageError(UserError):
+    """A disk is full or fails: no fault of the run, which the same command continues."""
+
+    exit_code = 1
+
+
+FAULTS = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE")
+    if hasattr(errno, name)
+)
+"""Error numbers of disks that are full or fail, and of folders that are no longer mounted."""
+
+CONTINUES = "when that is mended, the same command continues"
 
 
 class RunFailedError(Exception):
@@ -72,9 +89,10 @@ def collect(what: str, problems: Sequence[Problem], advice: str) -> UserError:
 
 def unwritable(path: Path, error: OSError) -> UserError:
     """What to do about a file of a run that cannot be written."""
-    return UserError(
-        f"{path} cannot be written: {error.strerror or error}\n"
-        "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
+    full = error.errno in FAULTS
+    advice = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
+    return (StorageError if full else UserError)(
+        f"{path} cannot be written: {error.strerror or error}\n{CONTINUES if full else advice}"
     )
 
 

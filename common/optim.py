@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from hydra.utils import instantiate
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import (
     CosineAnnealingLR,
@@ -24,6 +26,16 @@ WARMUP_START = 0.01
 def build_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> Optimizer:
     """The optimizer of the config over groups of parameters, as torch takes them."""
     return instantiate(config, _partial_=True)(groups)
+
+
+def states_per_weight(config: Mapping[str, Any]) -> int:
+    """How many numbers the optimizer of the config keeps of each weight, as a step shows."""
+    weight = nn.Parameter(torch.zeros(2))
+    weight.grad = torch.zeros(2)
+    optimizer = build_optimizer(config, [{"params": [weight]}])
+    optimizer.step()
+    kept = optimizer.state[weight].values()
+    return sum(isinstance(it, Tensor) and it.shape == weight.shape for it in kept)
 
 
 def build_schedulers(

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from common.storage import write_whole
 
 JOURNAL = "study.json"
 SCHEMA = 1
@@ -127,16 +128,15 @@ class Journal:
     hypotheses: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self) -> None:
-        """Replace the file in one step."""
+        """Replace the file in one step.
+
+        Raises:
+            StorageError: its disk is full or fails.
+        """
         content = {"schema": SCHEMA} | asdict(self)
         del content["directory"]
-        target = self.directory / JOURNAL
-        draft = target.with_name(f".{JOURNAL}.{os.getpid()}")
-        try:
-            draft.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
-            draft.replace(target)
-        finally:
-            draft.unlink(missing_ok=True)
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_whole(self.directory / JOURNAL, text)
 
     def trials(self) -> Iterator[tuple[Phase, Candidate, Trial]]:
         """All of them, in order; one that several phases share comes several times."""

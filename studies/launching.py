@@ -18,6 +18,7 @@ from common.errors import UserError
 from common.runs.lifecycle import bury
 from common.runs.lock import wait_until_free
 from common.runs.record import RunRecord, read_record
+from common.storage import storage_error
 from studies.launchers import ended_with_us, settle, wait_for_others
 from studies.plan import Job
 from studies.progress import Progress
@@ -72,6 +73,8 @@ class Crew:
 
         Raises:
             KeyboardInterrupt, SystemExit: as a job in this process raised it.
+            StorageError: a disk is full or fails: no trial is to blame, and the next would meet
+                the same.
             Exception: the launcher's own, if it could not start anything.
         """
         size = self.batch_size or max(len(jobs), 1)
@@ -102,6 +105,10 @@ class Crew:
                 return _survey(batch, before, error)
         self.returns.append(returns)
         self._jobs |= {job.subdir: it for job, it in zip(batch, returns, strict=True)}
+        for done in returns:
+            # `return_value` would raise it, and print to stderr first
+            if done.status == JobStatus.FAILED and (full := storage_error(done._return_value)):
+                raise full
         return _Loss([], [], "")
 
     @contextmanager
@@ -131,9 +138,10 @@ class Crew:
         record = read_record(job.directory) or unfinished(job.directory, job.words)
         done = self._jobs.get(job.subdir)
         if done is not None and done.status == JobStatus.FAILED:
+            error = done._return_value
+            if (full := storage_error(error)) is not None:
+                return replace(record, status="interrupted", error=str(full))
             if record.status in ("completed", "running", UNFINISHED):
-                # `return_value` would raise it, and print to stderr first
-                error = done._return_value
                 return replace(record, status="failed", error=f"{type(error).__name__}: {error}")
         elif record.status in ("running", UNFINISHED):
             return replace(record, status=UNFINISHED, error="left no final record")
@@ -172,6 +180,8 @@ def _stamp(directory: Path) -> int:
 def _survey(batch: Sequence[Job], before: Sequence[int], death: Exception) -> _Loss:
     """What a launcher has left behind that raised ``death``, when all of it has come to rest."""
     wait_for_others(death)
+    if (full := storage_error(death)) is not None:
+        raise full from death
     for job in batch:
         wait_until_free(job.directory)
     begun = [_stamp(job.directory) != stamp for job, stamp in zip(batch, before, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,10 +19,11 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from common.config.help import refusal as refuse
-from common.errors import Problem, UserError, collect, say
+from common.errors import Problem, StorageError, UserError, collect, say, unwritable
 from common.runs.lock import LOCK
 from common.runs.previous import OLDER
 from common.runs.record import DATA_MARK, RunRecord, environment, read_record
+from common.storage import remove_drafts, storage_error, write_whole
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
 from studies.journal import Journal, read_journal
@@ -100,6 +101,7 @@ def sweep(
     prepare(config)
     runner = Runner(book, study, planner, crew, test=tests)
     with _alone(directory):
+        remove_drafts(directory / journal.JOURNAL, directory / "multirun.yaml")
         _run(runner, first)
     return crew.returns
 
@@ -274,12 +276,9 @@ def prepare(config: DictConfig) -> Path:
     sweep_dir = Path(str(config.hydra.sweep.dir))
     try:
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(config, sweep_dir / "multirun.yaml")
+        write_whole(sweep_dir / "multirun.yaml", OmegaConf.to_yaml(config))
     except OSError as error:
-        raise UserError(
-            f"{sweep_dir} cannot be written: {error.strerror or error}\n"
-            "hydra.sweep.dir=DIR chooses another place"
-        ) from error
+        raise unwritable(sweep_dir, error) from error
     return sweep_dir
 
 
@@ -309,14 +308,20 @@ def _run(runner: Runner, first: Stage) -> None:
 
     Raises:
         SweepFailed: a trial did not complete.
+        StorageError: a disk is full or fails; the study stays where it stands.
     """
     book = runner.book
     try:
         runner.run(first)
     except BaseException as stop:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
-        book.status = "interrupted" if isinstance(stop, KeyboardInterrupt) else "failed"
-        book.write()
+        full = storage_error(stop)  # nothing was decided, and nobody is to blame
+        again = full is not None or isinstance(stop, KeyboardInterrupt)
+        book.status = "interrupted" if again else "failed"
+        with suppress(StorageError):
+            book.write()
         runner.reporter.stop()
+        if full is not None:
+            raise full from stop
         raise
     records = [runner.crew.outcome(job) for _, job in runner.jobs()]
     if not any(record.fingerprint for record in records):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.types import Override
 
 from common.runs.record import RunRecord, read_record
+from common.storage import write_whole
 from studies.naming import parse_overrides
 
 if TYPE_CHECKING:
@@ -138,8 +139,12 @@ def format_table(table: pd.DataFrame, width: int | None = None) -> str:
 
 
 def write_csv(table: pd.DataFrame, path: str | Path) -> None:
-    """Write the table unrounded, each row after the name of its trial's directory."""
-    table.to_csv(path)
+    """Write the table unrounded, each row after the name of its trial's directory.
+
+    Raises:
+        StorageError: its disk is full or fails.
+    """
+    write_whole(Path(path), table.to_csv())
 
 
 def _width(cells: pd.DataFrame) -> int:

@@ -38,14 +38,12 @@ from common.cli.elsewhere import run_elsewhere
 from common.config.command_line import CommandLine, one_line
 from common.config.help import ADVICE, help_text, refusal
 from common.config.project import HYDRA_VERSION, ROOT
-from common.errors import Problem, RunFailedError, UserError, say
+from common.errors import Problem, RunFailedError, StorageError, UserError, say
 from common.runs.previous import previous_run
+from common.storage import FREE_MB, storage_error
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Hydra's own, which runs jobs in the process that launches them."""
-
-FREE_MB = 50
-"""Disk space that a run must find, in MB: logs, records and a small checkpoint."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 OURS = "PHASEWISE_SET_HYDRA_FULL_ERROR"
@@ -110,10 +108,17 @@ def main(run: str, config_name: str = "config") -> NoReturn:
     try:
         _run(job, config_name)
     except KeyboardInterrupt as stop:
-        _exit(143 if isinstance(stop, Terminated) else 130, "interrupted" + _again(job, words))
+        _exit(
+            143 if isinstance(stop, Terminated) else 130,
+            f"interrupted; to continue:\n{_command(job, words)}",
+        )
     except Exception as error:
         if wants_traceback:
             traceback.print_exc()
+        if not isinstance(error, UserError):
+            error = storage_error(error) or error
+        if isinstance(error, StorageError):
+            _exit(error.exit_code, f"{error}:\n{_command(job, words)}")
         if isinstance(error, UserError):
             _exit(getattr(error, "exit_code", 2), str(error))
         if isinstance(error, HydraException | OmegaConfBaseException) and error is not job.error:
@@ -128,14 +133,14 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
 
 
-def _again(job: Job, words: Sequence[str]) -> str:
+def _command(job: Job, words: Sequence[str]) -> str:
     """How an interrupted run or sweep continues: the same command, in the same place."""
     command = ["python", sys.argv[0], *words]
     if job.place is not None:
         key, path = job.place
         command = [word for word in command if not word.startswith(f"{key}=")]
         command.append(f"{key}={_quoted(_short(path))}")
-    return f"; to continue:\n{shlex.join(command)}"
+    return shlex.join(command)
 
 
 def _quoted(path: str) -> str:

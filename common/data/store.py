@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -23,7 +24,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common.data.transfer import send
-from common.errors import BadSample, Problem, UserError
+from common.errors import CONTINUES, FAULTS, BadSample, Problem, StorageError, UserError
+from common.storage import check_room, storage_error
 
 FORMAT = 2
 """Raised when the layout of a cache directory changes, so that older ones are not read."""
@@ -34,6 +36,10 @@ TEMPORARY = ".phasewise-"
 
 STALE_SECONDS = 24 * 3600
 """Half-built directories older than this are left from killed builds and are removed."""
+
+ADVICE = (
+    "a smaller data.image_size takes less space, data.cache_dir=DIR chooses another place for it"
+)
 
 WAIT_FOR_BAR = 2.0
 """Seconds before a progress bar appears."""
@@ -129,7 +135,8 @@ def build_store(
         that ``load`` refused.
 
     Raises:
-        UserError: ``cache_dir`` cannot be written or is full.
+        UserError: ``cache_dir`` cannot be written.
+        StorageError: it has not as much room, or its disk fails.
     """
     shapes = {name: (tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in fields.items()}
     cache = _Cache(Path(cache_dir), _identity(key, shapes, len(samples)), shapes, len(samples))
@@ -173,6 +180,12 @@ class _Cache:
     @property
     def final(self) -> Path:
         return self.parent / self.digest
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays, if no sample is rejected."""
+        rows = (math.prod(shape) * dtype.itemsize for shape, dtype in self.shapes.values())
+        return self.count * sum(rows)
 
     def temporary(self) -> Path:
         """A new name beside ``final``; not ``mkdtemp``, which would shut out other users."""
@@ -225,8 +238,10 @@ def _build(
     built = cache.temporary()
     try:
         with _blaming(cache.parent):
-            built.mkdir(parents=True)
+            cache.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale(cache.parent)
+            check_room(cache.parent, cache.nbytes, f"{desc} into data.cache_dir", ADVICE)
+            built.mkdir()
             arrays = {
                 name: _allocate(built / f"{name}.npy", (cache.count, *shape), dtype)
                 for name, (shape, dtype) in cache.shapes.items()
@@ -253,9 +268,10 @@ def _blaming(cache_dir: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        advice = "choose another folder with data.cache_dir=..."
-        raise UserError(
-            f"data.cache_dir={cache_dir} cannot be written: {reason}; {advice}"
+        full = error.errno in FAULTS
+        raise (StorageError if full else UserError)(
+            f"data.cache_dir={cache_dir} cannot be written: {reason}; {ADVICE}"
+            + f"\n{CONTINUES}" * full
         ) from None
 
 
@@ -284,6 +300,8 @@ def _load_all(
         try:
             loaded = load(samples[row])
         except BadSample as bad:
+            if (fault := storage_error(bad, [Path(bad.problem.file)])) is not None:
+                raise fault from bad  # no fault of the sample, which may be whole
             return bad.problem
         _check(loaded, arrays)
         for name, array in arrays.items():

@@ -17,7 +17,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from common.config.project import ROOT
-from common.errors import RunFailedError
+from common.errors import CONTINUES, RunFailedError, StorageError
 from common.runs.fingerprint import plain_config
 from common.runs.lifecycle import bury, is_done, start_record
 from common.runs.previous import previous_run
@@ -46,13 +46,16 @@ def run_apart(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> flo
     Raises:
         UserError: ``directory`` holds another run.
         RunFailedError: the trial did not complete; if its process died, its record says so now.
+        StorageError: a disk is full or fails; the trial can go on when that is mended.
     """
     directory = Path(directory).absolute()
-    record = previous_run(directory, cfg)
+    record = before = previous_run(directory, cfg)
     if record is None or not is_done(record, cfg, trial=True):
         code = _work(cfg, directory, overrides)
         record = previous_run(directory, cfg)
         if record is None or not is_done(record, cfg, trial=True):
+            if code in (os.EX_IOERR, -signal.SIGBUS):
+                raise StorageError(_fault(record if record != before else None, directory))
             raise RunFailedError(_reason(record, cfg, directory, overrides, code))
     return record.objective["value"]
 
@@ -86,6 +89,13 @@ def _work(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> int:
             os.killpg(process.pid, signal.SIGKILL)  # also what DDP may have left
         process.wait()
         job.unlink(missing_ok=True)
+
+
+def _fault(record: RunRecord | None, directory: Path) -> str:
+    """What became of a disk, as the trial's record tells it if it could be written."""
+    if record is not None and record.status == "interrupted" and record.error is not None:
+        return record.error
+    return f"{directory}: a disk that this trial writes to is full or fails\n{CONTINUES}"
 
 
 def _reason(

@@ -153,7 +153,7 @@ class BackgroundSaving(AsyncCheckpointIO):
     an epoch, copies would pile up in memory. The end of ``fit`` waits for the last one.
 
     Raises:
-        OSError: from the next save, or from ``teardown``, if one could not be written.
+        StorageError: from the next save, or from ``teardown``, if one could not be written.
     """
 
     def save_checkpoint(self, *args: Any, **kwargs: Any) -> None:

@@ -41,6 +41,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _reason(file: Path, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     if file.is_file() and not is_zipfile(file):
         return "not a file that torch.save writes, or not the whole of it"
     if isinstance(error, UnpicklingError):

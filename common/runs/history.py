@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from common.storage import write_whole
 
 FILE = "metrics.csv"
 COUNTS = ("epoch", "step")
@@ -30,15 +32,24 @@ class History:
         self.rows = [row for row in self.rows if row["epoch"] <= epochs]
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Add an epoch (``epoch`` counts from 1) and write the file."""
+        """Add an epoch (``epoch`` counts from 1) and write the file.
+
+        Raises:
+            StorageError: its disk is full or fails.
+        """
         self.rows.append(dict(row))
         columns = list(dict.fromkeys(key for r in self.rows for key in r))
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        os.replace(temporary, self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(self.path, text.getvalue())
+
+    def best_of(self, objective: Mapping[str, str]) -> Row | None:
+        """The epoch whose weights a run with this ``objective`` section keeps, if it is defined."""
+        if objective["keep"] == "last":
+            return self.rows[-1] if self.rows and objective["metric"] in self.rows[-1] else None
+        return self.best(objective["metric"], objective["mode"])
 
     def best(self, metric: str, mode: str) -> Row | None:
         """The first row with the best value of ``metric``; undefined values (NaN) never win."""

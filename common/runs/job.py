@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from common.data.datamodule import StoreDataModule
 from common.data.identity import remember
 from common.data.sampling import InParts
-from common.errors import DivergedError, UserError
+from common.errors import DivergedError, StorageError, UserError
 from common.figures import curves, written
 from common.module import Scores, TaskModule
 from common.runs.callbacks import EpochLog, is_paused
@@ -38,8 +40,10 @@ from common.runs.memory import batch_of, free, halved, keep_freed
 from common.runs.previous import other_data
 from common.runs.record import RunRecord, Status
 from common.runs.resources import peak_memory_mb, reset_peak_memory
+from common.runs.saving import check_room_for_checkpoints
 from common.runs.trackers import log_picture, start_trackers
 from common.runs.trainer import build_trainer
+from common.storage import storage_error
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +61,7 @@ class Job:
         trial: part of a sweep.
         parts: how many batches of ``cfg`` make one of those that were asked for, see
             `common.runs.memory`.
+        done: epochs that an earlier call has finished.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class Job:
         *,
         trial: bool,
         parts: int = 1,
+        done: int = 0,
     ) -> None:
         plain = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(plain, dict)
@@ -77,6 +83,7 @@ class Job:
         self.record = record
         self.trial = trial
         self.parts = parts
+        self.done = done
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: TaskModule | None = None
@@ -96,7 +103,7 @@ class Job:
         try:
             self._run()
         except BaseException as error:
-            status, reason = verdict(error)
+            status, reason = verdict(error, self.places)
             log_traceback(error)
             if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
                 smaller = halved(self.cfg)
@@ -105,9 +112,17 @@ class Job:
                     return smaller
                 size = self.cfg.data.batch_size
                 reason += f"\nno batch is halved further than data.batch_size={size}"
-            self._finish(status, reason)
+            # on a full disk the record stays as it was, and that is enough to go on from
+            with suppress(StorageError) if status == "interrupted" else nullcontext():
+                self._finish(status, reason)
             raise
         return None
+
+    @property
+    def places(self) -> list[Path]:
+        """Where a run writes."""
+        temporary = os.environ.get("TMPDIR") or "/tmp"
+        return [self.directory, Path(self.cfg.data.cache_dir), Path(temporary)]
 
     def test_completed(self) -> None:
         """Look at the test split with what a completed run has kept; its record gains the figures.
@@ -159,7 +174,7 @@ class Job:
         return data
 
     def _build(self, data: StoreDataModule) -> TaskModule:
-        module = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
+        module: TaskModule = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
         self.module = module
         mode = self.config["trainer"]["compile"]
         if mode != "none":
@@ -172,8 +187,10 @@ class Job:
         self._read(data)
         if self.parts > 1:
             self._keep_steps(data)
-        self._say_network(self._build(data))
+        self.module = self._build(data)
+        self._say_network(self.module)
         self._start_from()
+        check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
         self._score_baselines(data, "val")
         with only_our_words():
             self._fit(data)
@@ -248,15 +265,11 @@ class Job:
     def _fit(self, data: StoreDataModule) -> None:
         assert self.trainer is not None
         assert self.module is not None
-        last = self.directory / FOLDER / f"{LAST}.ckpt"
+        self.history.cut(self.done)
         checkpoint = None
-        if last.is_file():
-            checkpoint = last
-            done = _epochs_done(last)
-            self.history.cut(done)
-            log.info("continuing after epoch %d of an unfinished run", done)
-        else:
-            self.history.cut(0)
+        if self.done:
+            checkpoint = self.directory / FOLDER / f"{LAST}.ckpt"
+            log.info("continuing after epoch %d of an unfinished run", self.done)
         log.info("")
         try:
             self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -279,8 +292,12 @@ class Job:
     def _restore_best(self) -> None:
         best = self.directory / FOLDER / f"{BEST}.ckpt"
         assert self.module is not None
-        if self._best() is not None and best.is_file():
-            content = torch.load(best, map_location="cpu", weights_only=True)
+        if (row := self._best()) is not None:
+            content = read_checkpoint(best)
+            if content["epoch"] + 1 != row["epoch"]:
+                raise UserError(
+                    f"{best} is not of epoch {row['epoch']}, the best: was it replaced?"
+                )
             self.module.load_state_dict(content["state_dict"])
 
     def _test(self, data: StoreDataModule) -> None:
@@ -290,10 +307,7 @@ class Job:
         self._score_baselines(data, "test")
 
     def _best(self) -> dict[str, float] | None:
-        objective, rows = self.config["objective"], self.history.rows
-        if objective["keep"] == "last":
-            return rows[-1] if rows and objective["metric"] in rows[-1] else None
-        return self.history.best(objective["metric"], objective["mode"])
+        return self.history.best_of(self.config["objective"])
 
     def _draw(self, data: StoreDataModule, *splits: str) -> None:
         """Figures of splits, and of the epochs beside those of validation data."""
@@ -385,17 +399,11 @@ def _metrics(row: dict[str, float] | None) -> dict[str, float]:
     return {} if row is None else {key: value for key, value in row.items() if "/" in key}
 
 
-def _epochs_done(checkpoint: Path) -> int:
-    """How many epochs the run had finished when it was written."""
-    try:
-        return read_checkpoint(checkpoint)["epoch"] + 1
-    except UserError as error:
-        raise UserError(f"{error}\nremove it to start this run anew") from error
-
-
-def verdict(error: BaseException) -> tuple[Status, str]:
-    """How a run ended that raised ``error``."""
+def verdict(error: BaseException, places: Sequence[Path] = ()) -> tuple[Status, str]:
+    """How a run ended that raised ``error``, having written in ``places``."""
     text = f"{type(error).__name__}: {error}"
+    if (full := storage_error(error, places)) is not None:
+        return "interrupted", str(full)
     if isinstance(error, UserError):
         return "failed", str(error)
     if isinstance(error, DivergedError):

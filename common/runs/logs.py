@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -74,9 +74,13 @@ class _TensorBoard(TensorBoardLogger):
         if status != "failed":
             super().finalize(status)
             return
-        closing = Thread(target=super().finalize, args=(status,), daemon=True)
+        closing = Thread(target=self._close, args=(status,), daemon=True)
         closing.start()
         closing.join(CLOSING_SECONDS)
+
+    def _close(self, status: str) -> None:
+        with suppress(OSError):  # the full disk that ended the run, which says so
+            super().finalize(status)
 
 
 def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:

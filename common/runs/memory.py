@@ -21,6 +21,7 @@ from common.config.schema import check_config
 from common.errors import UserError
 from common.runs.checkpoints import FOLDER
 from common.runs.history import FILE
+from common.runs.trackers import TRACKER_ID
 
 LOWERED = ("batch_size", "accumulate_grad_batches")
 """Under these names the cost of a run says how it was cut, where it was."""
@@ -66,7 +67,8 @@ def with_batch(cfg: DictConfig, cost: Mapping[str, Any]) -> DictConfig:
 def forget(directory: Path) -> None:
     """Remove what training has left in a run's directory, for the run begins anew."""
     events = directory.glob("events.out.tfevents.*")
-    for path in (*(directory / FOLDER).glob("*.ckpt"), directory / FILE, *events):
+    ids = directory.glob(f"*{TRACKER_ID}")
+    for path in (*(directory / FOLDER).glob("*.ckpt*"), directory / FILE, *events, *ids):
         path.unlink(missing_ok=True)
 
 

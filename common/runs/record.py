@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from common.config.project import ROOT
 from common.errors import unwritable
+from common.storage import write_whole
 
 RECORD = "record.json"
 SCHEMA = 1
@@ -190,21 +190,13 @@ class RunRecord:
 
         Raises:
             UserError: if the directory cannot be made or written.
+            StorageError: its disk is full or fails.
         """
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         target = self.directory / RECORD
-        # beside the target, because a rename is atomic only within one file system
-        draft = target.with_name(f".{RECORD}.{os.getpid()}")
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            try:
-                with draft.open("w", encoding="utf-8") as file:
-                    file.write(text)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
+            write_whole(target, text)
         except OSError as error:
             raise unwritable(target, error) from error
 

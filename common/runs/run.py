@@ -25,10 +25,14 @@ from common.runs.previous import OLDER, previous_run
 from common.runs.process import left_as_found
 from common.runs.record import RunRecord
 from common.runs.resources import device_name
+from common.runs.saving import take_up
 from common.runs.summary import summary_text
+from common.storage import FREE_MB, check_room, storage_error
 
 AROUND = ("study.", "trainer.pause_after=")
 """Overrides of a sweep that its trials are launched with and not made by."""
+
+ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,7 @@ def train(
         RunFailedError: it did, was waited for, and did not complete.
         DivergedError: the loss is no longer finite.
         OutOfMemoryError: there is not enough memory.
+        StorageError: a disk is full or fails; the run goes on when that is mended.
     """
     rank = getattr(rank_zero_only, "rank", 0)
     if rank:
@@ -117,11 +122,15 @@ def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial:
     completed = previous is not None and lacks_test(previous, cfg, trial=trial)
     if previous is not None and previous.data and "hash" not in previous.data:
         log.info(OLDER)
+    rank = getattr(rank_zero_only, "rank", 0)
+    check_room(directory, FREE_MB * 10**6, "logs and records of a run", ADVICE)
+    done = 0 if completed else take_up(directory, cfg.objective, tidy=not rank)
     record = previous if completed else _start(cfg, directory, overrides, previous)
     assert record is not None
     start = time.perf_counter() - record.cost.get("seconds", 0.0)
-    while (smaller := _attempt(cfg, directory, record, trial=trial)) is not None:
+    while (smaller := _attempt(cfg, directory, record, trial=trial, done=done)) is not None:
         forget(directory)
+        done = 0
         record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
         record.write()
         log.warning(
@@ -134,12 +143,12 @@ def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial:
 
 
 def _attempt(
-    cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool
+    cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool, done: int
 ) -> DictConfig | None:
     """What `Job.run` returns; its memory is given back."""
     used = with_batch(cfg, record.cost)
     parts = cfg.data.batch_size // used.data.batch_size
-    job = Job(used, directory, record, trial=trial, parts=parts)
+    job = Job(used, directory, record, trial=trial, parts=parts, done=done)
     try:
         with left_as_found():
             if record.status != "completed":
@@ -147,10 +156,13 @@ def _attempt(
             job.test_completed()
             return None
     except BaseException as error:
-        status, reason = verdict(error)
+        status, reason = verdict(error, job.places)
+        full = storage_error(error, job.places)
         free(error)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
+        if full is not None:
+            raise full from error
         if status == "out_of_memory":
             raise OutOfMemoryError(reason if record.error is None else record.error) from error
         raise

@@ -5,20 +5,27 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from common.errors import UserError
+from common.storage import storage_error, write_whole
 
 ADVICE = {
     "wandb": "`wandb login` once, or WANDB_MODE=offline keeps it on this machine",
     "mlflow": "MLFLOW_TRACKING_URI names a server or database; without it the run has its own",
 }
+
+TRACKER_ID = ".run-id"
+"""How the names of files in a run's directory end that keep its id in a tracker: with it, a run
+that is taken up again is the same run there."""
 
 TITLE = 128
 """Most characters of a run's name in Weights & Biases."""
@@ -26,6 +33,8 @@ TITLE = 128
 
 def build_tracker(name: str, task: str, directory: Path) -> Logger:
     """The tracker ``wandb`` or ``mlflow``; what it writes here lies in ``directory``.
+
+    With the id that an earlier part of the run has left there, it goes on with that one.
 
     MLflow gets a database of the run's own unless MLFLOW_TRACKING_URI names another: several
     processes cannot share one on a file system of a cluster.
@@ -40,17 +49,60 @@ def build_tracker(name: str, task: str, directory: Path) -> Logger:
         import wandb
 
         quiet = wandb.Settings(quiet=True)  # else it repeats the figures at the end
-        return WandbLogger(title, save_dir=directory, project=project, settings=quiet)
+        own = _known_id(directory, name) or _keep_id(directory, name, uuid4().hex[:8])
+        return WandbLogger(
+            title, save_dir=directory, project=project, settings=quiet, id=own, resume="allow"
+        )
     import mlflow  # noqa: F401  sets its logger's level
 
     for talker in ("mlflow", "lightning.pytorch.loggers.mlflow"):  # of tables that it creates
         logging.getLogger(talker).setLevel(logging.ERROR)
     place = directory.absolute()
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    own = None if uri else str(place / "mlartifacts")
-    return MLFlowLogger(
-        project, title, tracking_uri=uri or f"sqlite:///{place}/mlflow.db", artifact_location=own
-    )
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    artifacts = None if given else str(place / "mlartifacts")
+    uri = given or f"sqlite:///{place}/mlflow.db"
+    known = _known_id(directory, name)
+    return _MLFlow(directory, known, project, title, tracking_uri=uri, artifact_location=artifacts)
+
+
+def _known_id(directory: Path, name: str) -> str | None:
+    with suppress(OSError):
+        return (directory / f".{name}{TRACKER_ID}").read_text("utf-8").strip() or None
+    return None
+
+
+def _keep_id(directory: Path, name: str, known: str) -> str:
+    directory.mkdir(parents=True, exist_ok=True)
+    write_whole(directory / f".{name}{TRACKER_ID}", known)
+    return known
+
+
+class _MLFlow(MLFlowLogger):
+    """Goes on with the run that an earlier process began, where the server still has it."""
+
+    def __init__(self, directory: Path, known: str | None, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.directory, self.known = directory, known
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Open the run, and tell it the config if it is a new one: a parameter has one value."""
+        if self.known is not None and self._is_there(self.known):
+            self._run_id = self.known
+            self.experiment.update_run(self.known, status="RUNNING")
+        elif (run := self.run_id) is not None:  # this is the first device
+            _keep_id(self.directory, "mlflow", run)
+            self.log_hyperparams(dict(flat(config)))
+
+    def _is_there(self, run: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            found = self._mlflow_client.get_run(run)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
+        return found.info.lifecycle_stage == "active"
 
 
 def start_trackers(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
@@ -68,8 +120,13 @@ def start_trackers(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None
             continue
         name = "wandb" if isinstance(logger, WandbLogger) else "mlflow"
         try:
-            logger.log_hyperparams(dict(config if name == "wandb" else flat(config)))
+            if isinstance(logger, _MLFlow):
+                logger.begin(config)
+            else:
+                logger.log_hyperparams(dict(config))
         except Exception as error:
+            if storage_error(error) is not None:
+                raise
             reason = str(error).strip().partition("\n")[0].rstrip(".")
             raise UserError(f"logger={name}: {reason}; {ADVICE[name]}") from error
 

@@ -15,6 +15,7 @@ from common.runs.callbacks import BackgroundSaving, build_callbacks, shows_progr
 from common.runs.history import History
 from common.runs.logs import build_loggers
 from common.runs.resources import best_precision, check_devices, find_device
+from common.runs.saving import WholeCheckpointIO
 
 NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile")
 """Keys of ``trainer`` that Lightning does not know."""
@@ -56,7 +57,7 @@ def build_trainer(
         default_root_dir=directory,
         logger=build_loggers(config["logger"], task, directory),
         callbacks=build_callbacks(config, directory, history),
-        plugins=[BackgroundSaving()] if has_time else None,
+        plugins=[BackgroundSaving(WholeCheckpointIO()) if has_time else WholeCheckpointIO()],
         profiler=_Unprofiled(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config.project import ROOT
 from common.runs.record import read_record
+from common.storage import storage_error
 
 POLL_SECONDS = 1.0
 
@@ -30,7 +31,7 @@ def main(job: Path, directory: Path) -> int:
     """Train what ``job`` says.
 
     Returns:
-        The exit code: 0 if the run completed or was paused.
+        The exit code: 0 if the run completed or was paused, 74 if a disk is full or fails.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
@@ -43,8 +44,12 @@ def main(job: Path, directory: Path) -> int:
         train(content.config, directory, overrides=list(content.overrides), trial=True)
     except KeyboardInterrupt:
         return 1
-    except Exception:
+    except Exception as error:
         record = read_record(directory)
+        if (full := storage_error(error, [directory])) is not None:
+            if record is None or record.error != str(full):  # it could not be written
+                log.error("%s", full)
+            return os.EX_IOERR
         if record is None or not record.is_final:  # else it says why, and run.log where
             log.exception("the run ended early")
         return 1

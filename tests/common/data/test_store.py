@@ -404,7 +404,9 @@ def test_a_full_disk_is_told_before_anything_is_loaded(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UserError, match=r"cannot be written: No space left on device; choose"):
+    with pytest.raises(
+        UserError, match=r"data\.cache_dir=.* cannot be written: No space left on device;"
+    ):
         _build(tmp_path, _never)
     assert list(tmp_path.iterdir()) == []
 

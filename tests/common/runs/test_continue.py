@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +22,7 @@ import common.runs.run
 from common.errors import UserError
 from common.runs.history import read_history
 from common.runs.run import train
+from common.storage import storage_error
 from multitask.module import MultitaskModule
 from tests.common.runs.directory import assert_same_run, record_of, weights
 from tests.conftest import ROOT, TINY
@@ -141,14 +144,105 @@ def test_a_run_that_died_after_its_last_epoch_trains_no_further_one(
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_a_damaged_checkpoint_is_told(
-    config: Make, tmp_path: Path, broken: Callable[..., None]
+def halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def drop_row(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("checkpoints/last.ckpt", halve, "last.ckpt cannot be read"),
+        ("checkpoints/last.ckpt", lambda path: path.write_bytes(b""), "last.ckpt cannot be read"),
+        ("checkpoints/best.ckpt", halve, "best.ckpt cannot be read"),
+        ("checkpoints/best.ckpt", Path.unlink, "best.ckpt cannot be read (there is no such file)"),
+        ("metrics.csv", drop_row, "metrics.csv has 1 whole rows of 2 epochs that are done"),
+        ("metrics.csv", Path.unlink, "metrics.csv has 0 whole rows of 2 epochs that are done"),
+    ],
+)
+def test_a_run_whose_files_are_damaged_begins_anew_and_says_so(
+    config: Make,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    damage: Callable[[Path], None],
+    told: str,
 ) -> None:
-    broken(2, RuntimeError("stop"))
+    train(config("trainer.max_epochs=3"), tmp_path / "whole")
+    train(config("trainer.max_epochs=3", "trainer.pause_after=2"), tmp_path / "run")
+    damage(tmp_path / "run" / name)
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        train(config("trainer.max_epochs=3"), tmp_path / "run")
+    (line,) = [it.getMessage() for it in caplog.records if "begins anew" in it.getMessage()]
+    assert str(tmp_path / "run" / name.split(maxsplit=1)[0]) in line
+    assert told in line
+    assert "\n" not in line
+    assert "continuing after" not in caplog.text
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_failed_run_with_a_damaged_checkpoint_is_repaired(
+    config: Make, tmp_path: Path, broken: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     cfg = config("trainer.max_epochs=2")
+    train(cfg, tmp_path / "whole")
+    broken(2, RuntimeError("stop"))
     with pytest.raises(RuntimeError, match="stop"):
-        train(cfg, tmp_path)
+        train(cfg, tmp_path / "run", trial=True)
+    assert record_of(tmp_path / "run").status == "failed"
+    halve(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    monkeypatch.undo()
+    train(cfg, tmp_path / "run")
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_checkpoint_that_a_failing_disk_does_not_give_is_no_damaged_one(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config("trainer.max_epochs=3", "trainer.pause_after=2"), tmp_path)
     last = tmp_path / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"last.ckpt cannot be read .*\nremove it"):
-        train(cfg, tmp_path)
+    before, opened = last.read_bytes(), Path.open
+
+    def fail(self: Path, *args: Any, **settings: Any) -> Any:
+        if self == last:
+            raise OSError(5, "Input/output error", str(self))
+        return opened(self, *args, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            train(config("trainer.max_epochs=3"), tmp_path)
+    assert storage_error(caught.value) is not None
+    assert last.read_bytes() == before
+    assert record_of(tmp_path).status == "paused"
+
+
+def test_best_weights_of_another_epoch_are_none(
+    config: Make, tmp_path: Path, scripted: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    scripted(0.4, 0.3, 0.2)
+    train(config("trainer.max_epochs=3", "trainer.pause_after=2"), tmp_path)
+    folder = tmp_path / "checkpoints"
+    shutil.copy(folder / "last.ckpt", folder / "best.ckpt")
+    train(config("trainer.max_epochs=3"), tmp_path)
+    assert "best.ckpt is of epoch 2, and epoch 1 was the best; this run begins anew" in caplog.text
+    assert record_of(tmp_path).objective["epoch"] == 1
+
+
+def test_best_weights_that_go_while_it_trains_are_not_replaced_by_the_last(
+    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = common.runs.run.Job._restore_best
+
+    def lose(self: Any) -> None:
+        (tmp_path / "checkpoints" / "best.ckpt").unlink()
+        restore(self)
+
+    monkeypatch.setattr(common.runs.run.Job, "_restore_best", lose)
+    with pytest.raises(UserError, match=r"best\.ckpt cannot be read \(there is no such file\)"):
+        train(config(), tmp_path)
+    assert record_of(tmp_path).test is None

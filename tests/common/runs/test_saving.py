@@ -1,46 +1,104 @@
-"""Checkpoints that are written beside the training."""
+"""Checkpoints are whole whenever a process dies, and written beside the training."""
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-import common.runs.trainer
+import common.runs.saving
 from common.runs.callbacks import BackgroundSaving
+from common.runs.checkpoints import read_checkpoint
 from common.runs.run import train
-from tests.common.runs.directory import record_of
-from tests.conftest import TINY
+from common.runs.saving import take_up
+from tests.common.runs.directory import assert_same_run, record_of
+from tests.conftest import ROOT
 
 Make = Callable[..., DictConfig]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from common.runs.run import train
+fsync, seen = os.fsync, []
+
+def kill(descriptor):
+    fsync(descriptor)
+    seen.extend(["x"] * (".last.ckpt." in os.readlink(f"/proc/self/fd/{descriptor}")))
+    if len(seen) == 2:
+        os.truncate(descriptor, 1000)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.fsync = kill
+train(OmegaConf.load(sys.argv[1]), Path(sys.argv[2]))
+"""
 
 
-@pytest.fixture
-def config(make_config: Make) -> Make:
-    return lambda *words: make_config(*TINY, *words)
-
-
-@pytest.mark.parametrize("device", ["cpu", "meta"])
-def test_a_checkpoint_that_cannot_be_written_ends_the_run(
-    device: str, config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
+def test_a_kill_within_the_writing_leaves_the_checkpoint_before(
+    config: Make, tmp_path: Path
 ) -> None:
-    """Of other devices it is written beside the training, which has to hear of it all the same."""
+    cfg = config("trainer.max_epochs=3")
+    train(cfg, tmp_path / "whole")
+    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
+    other = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path  # another file system
+    with TemporaryDirectory(dir=other) as temporary:
+        process = subprocess.run(
+            [sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(tmp_path / "run")],
+            cwd=ROOT,
+            env=os.environ | {"TMPDIR": temporary, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert process.returncode == -signal.SIGKILL, process.stderr
+        assert os.listdir(temporary) == []
+    folder = tmp_path / "run" / "checkpoints"
+    assert read_checkpoint(folder / "last.ckpt")["epoch"] == 0
+    assert read_checkpoint(folder / "best.ckpt")["epoch"] in (0, 1)
+    (draft,) = folder.glob(".last.ckpt.[0-9]*")
+    assert draft.stat().st_size == 1000
+    train(cfg, tmp_path / "run")
+    assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lightning.fabric.plugins.io.torch_io._atomic_save", full)
-    monkeypatch.setattr(common.runs.trainer, "find_device", lambda _: torch.device(device))
-    with pytest.raises(OSError, match="No space left"):
-        train(config(), tmp_path)  # of one epoch: nothing but the end is left to tell
-    assert record_of(tmp_path).status == "failed"
-    assert "No space left on device" in str(record_of(tmp_path).error)
+def test_the_best_weights_before_are_kept_until_the_last_ones_know_of_the_new(
+    config: Make, tmp_path: Path, scripted: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run whose epochs do not repeat to the last bit might end without its best."""
+    scripted(0.4, 0.5, 0.3)
+    cfg = config("trainer.max_epochs=3")
+    write = common.runs.saving.write_whole
+
+    def stop(path: Path, content: memoryview) -> None:
+        if path.name == "last.ckpt" and (tmp_path / "checkpoints" / "last.ckpt").exists():
+            raise RuntimeError("stop")
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(common.runs.saving, "write_whole", stop)
+        with pytest.raises(RuntimeError, match="stop"):
+            train(cfg, tmp_path)
+    best = tmp_path / "checkpoints" / "best.ckpt"
+    assert read_checkpoint(best)["epoch"] == 1
+    assert take_up(tmp_path, cfg.objective) == 1
+    assert read_checkpoint(best)["epoch"] == 0
+    scripted(0.4, 0.2, 0.3)  # the second epoch is worse than it was
+    train(cfg, tmp_path)
+    assert record_of(tmp_path).objective["epoch"] == 1
+    assert read_checkpoint(best)["epoch"] == 0
 
 
 def test_one_checkpoint_is_written_at_a_time_and_as_it_was_when_asked_for(tmp_path: Path) -> None:

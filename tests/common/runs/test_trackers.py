@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from common.errors import UserError
 from common.runs import trackers
 from common.runs.history import read_history
 from common.runs.logs import build_loggers, close_loggers
+from common.runs.memory import forget
 from common.runs.record import read_record
 from common.runs.trackers import start_trackers
 from tests.conftest import ROOT, TINY
@@ -181,6 +183,63 @@ def test_mlflow_without_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     loggers = build_loggers("mlflow", "multitask", tmp_path)
     with pytest.raises(UserError, match=r"^logger=mlflow: API request to http://127.0.0.1:9/"):
         start_trackers(loggers, {"seed": 0})
+
+
+def test_a_run_has_one_id_in_wandb_until_it_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    fake = SimpleNamespace(Settings=lambda **_: None)
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    monkeypatch.setattr(trackers, "find_spec", lambda package: True)
+    monkeypatch.setattr(trackers, "WandbLogger", lambda *_, **words: given.append(words))
+    for place in ("one", "one", "two"):
+        trackers.build_tracker("wandb", "multitask", tmp_path / place)
+    forget(tmp_path / "one")
+    trackers.build_tracker("wandb", "multitask", tmp_path / "one")
+    first, again, other, anew = (it["id"] for it in given)
+    assert first == again
+    assert len({first, other, anew}) == 3
+    assert {it["resume"] for it in given} == {"allow"}
+
+
+@NEEDS["wandb"]
+def test_a_run_that_goes_on_is_the_same_one_in_wandb(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for words in ("trainer.pause_after=1", "test=false", "test=true"):
+        done = train(out, "wandb", words, WANDB_MODE="offline")
+        assert done.returncode == 0, done.stderr
+    ids = [path.name.rpartition("-")[2] for path in out.glob("wandb/offline-run-*")]
+    assert len(ids) == 3
+    assert len(set(ids)) == 1
+
+
+@NEEDS["mlflow"]
+def test_a_run_that_goes_on_is_the_same_one_in_mlflow(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for words in ("trainer.pause_after=1", "test=false", "test=true"):
+        done = train(out, "mlflow", words)
+        assert done.returncode == 0, done.stderr
+    database = out / "mlflow.db"
+    assert kept_by_mlflow(database, "select status from runs") == [("FINISHED",)]
+    question = "select value from metrics where key = 'val/IoU' order by step"
+    values = [value for (value,) in kept_by_mlflow(database, question)]
+    assert values == pytest.approx([row["val/IoU"] for row in read_history(out)])
+    assert kept_by_mlflow(database, "select 1 from metrics where key = 'test/IoU'") == [(1,)]
+
+
+@NEEDS["mlflow"]
+def test_a_run_that_the_server_no_longer_has_is_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+    for server in ("a", "b", "b"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{server}.db")
+        loggers = build_loggers("mlflow", "multitask", tmp_path)
+        start_trackers(loggers, {"seed": len(ids)})  # which no run of MLflow may be told twice
+        close_loggers(loggers, "failed")
+        ids += [path.read_text() for path in tmp_path.glob(".mlflow*")]
+    assert ids[0] != ids[1] == ids[2]
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
