@@ -19,7 +19,7 @@ from common.runs.record import FINAL, RECORD, RunRecord, read_record
 from studies.journal import JOURNAL, Candidate, Journal, Kind, Phase, Trial
 from studies.naming import parse_overrides, trial_name
 from studies.results import objective_value, plain, settings_of
-from studies.saved import HYDRAS, look_up, saved_config
+from studies.saved import HYDRAS, Saved
 from studies.selection import select
 from studies.sound import ERRORS, unsound_record
 
@@ -76,9 +76,9 @@ class Run:
         if self.record is not None:
             objective = self.record.objective
             return self.record.task, str(objective["metric"]), str(objective["mode"])
-        config = saved_config(self.directory)
+        saved = Saved(self.directory)
         keys = ("task.name", "objective.metric", "objective.mode")
-        task, metric, mode = (look_up(config, key) for key in keys)
+        task, metric, mode = map(saved.get, keys)
         if isinstance(task, str) and isinstance(metric, str) and mode in ("max", "min"):
             return task, metric, mode
         return None
@@ -241,8 +241,8 @@ def _computes(run: Run, base: Sequence[str]) -> bool:
     if not own <= _identity(base):
         return False
     unnamed = settings_of([word for word in base if _canonical(word) not in own])
-    config = saved_config(run.directory) if unnamed else {}
-    return all(plain(look_up(config, key)) == plain(value) for key, value in unnamed.items())
+    saved = Saved(run.directory)
+    return all(plain(saved.get(key)) == plain(value) for key, value in unnamed.items())
 
 
 def _kind(phase: str, candidates: Sequence[Candidate], declared: dict[str, list[str]]) -> Kind:

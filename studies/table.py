@@ -12,6 +12,8 @@ from hydra.core.override_parser.types import Override
 
 from common.runs.record import RunRecord, read_record
 from studies.naming import parse_overrides
+from studies.results import UNSET, plain
+from studies.saved import Saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -162,12 +164,20 @@ def _cell(value: Any, form: str) -> str:
 
 
 def _swept(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """The values of the keys that differ between trials; of all keys if none does."""
+    """The values of the keys that differ between trials; of all keys if none does.
+
+    What a trial's overrides do not name is what Hydra saved beside it.
+    """
     rows = [
         {override.key_or_group: _value(override) for override in parse_overrides(record.overrides)}
         for record in records
     ]
     keys = dict.fromkeys(key for row in rows for key in row)
+    for row, record in zip(rows, records, strict=True):
+        if unnamed := [key for key in keys if key not in row]:
+            saved = Saved(record.directory)
+            values = {key: saved.get(key, UNSET) for key in unnamed}
+            row |= {key: plain(value) for key, value in values.items() if value is not UNSET}
     columns = {key: [row.get(key) for row in rows] for key in keys}
     varying = {key: column for key, column in columns.items() if len(set(map(repr, column))) > 1}
     return varying or columns

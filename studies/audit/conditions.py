@@ -9,7 +9,7 @@ from typing import Any
 
 from studies.audit.case import Case, Finding, count, of_phase
 from studies.results import plain, settings_of
-from studies.saved import look_up, saved_config
+from studies.saved import look_up
 
 OVERLAP = re.compile(r"\bis in \w+ and \w+")
 """How `common.data.splits` words that a sample is in two splits."""
@@ -22,14 +22,13 @@ def other_settings_than_named(case: Case) -> Iterator[Finding]:
     """A trial that ran with another value than the plan or its own overrides name."""
     lines: dict[str, None] = {}
     for one in (one for phase in case.study.phases for one in case.of(phase)):
-        config = saved_config(one.trial.directory)
         recorded = settings_of(one.record.overrides)
         for key, value in (recorded | one.settings).items():
             found = recorded.get(key, value)
             if plain(found) != plain(value):
                 named = f"{plain(value)} in the plan, ran {plain(found)}"
                 lines[f"{one.name}: {key} is {named}"] = None
-            elif (ran := _ran_with(config, key)) not in (None, plain(value)):
+            elif (ran := _ran_with(one.trial.saved.config, key)) not in (None, plain(value)):
                 lines[f"{one.name}: {key} is {plain(value)} by its name, ran with {ran}"] = None
     if lines:
         yield Finding(
