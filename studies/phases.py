@@ -16,6 +16,7 @@ from studies import journal
 from studies.halving import halve
 from studies.launching import Crew
 from studies.overrides import merge
+from studies.places import Place, Places, role_of
 from studies.plan import REFIT, Job, Planner, Stage, foreign_runs
 from studies.progress import Progress
 from studies.reports import Reporter
@@ -54,6 +55,7 @@ class Runner:
         self.stages: list[Stage] = []
         self.reporter = Reporter(book.directory, study.report)
         self._computed: dict[str, Job] = {}
+        self._places = Places(book.name)
 
     def run(self, first: Stage) -> None:
         """Run all phases, then look at the test data.
@@ -78,6 +80,7 @@ class Runner:
             self._run_stage(stage, len(self.study.phases))
             records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
             say_final(self.book, records, Path(sys.argv[0]).name)
+        self._places.settle()
 
     def jobs(self) -> Iterator[tuple[Stage, Job]]:
         """All trials so far, each directory once."""
@@ -105,6 +108,7 @@ class Runner:
         if number:
             _set_aside(stage, self.book.directory)
         self._reuse(stage)
+        self._place(stage, number)
         phase.status = "running"
         self.book.write()
         more = [f"study.isolate={str(self.study.isolate).lower()}"] if self.study.isolate else []
@@ -179,6 +183,15 @@ class Runner:
                 here.setdefault(job.fingerprint, chosen)
                 jobs[column] = chosen
                 stage.phase.candidates[row].trials[column].directory = chosen.subdir
+
+    def _place(self, stage: Stage, number: int) -> None:
+        """Note what each trial is in this phase, for its record."""
+        for row, jobs in enumerate(stage.jobs):
+            place = Place(number + 1, stage.phase.name, role_of(stage.phase, row))
+            for job in jobs:
+                self._places.add(job.directory, place)
+        for jobs in stage.jobs:
+            jobs[:] = [replace(job, part=self._places.word(job.directory)) for job in jobs]
 
     def _decide(self, stage: Stage) -> None:
         phase = stage.phase

@@ -6,10 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from common.runs.history import read_history
 from common.runs.record import RunRecord, environment, fingerprint
+
+AROUND = ("study.", "trainer.pause_after=")
+"""Overrides of a sweep that its trials are launched with and not made by."""
+
+
+def own_words(words: Sequence[str]) -> list[str]:
+    """Of the overrides that a run was launched with, those that make its config."""
+    return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
+
+
+def study_part(cfg: DictConfig) -> dict[str, Any]:
+    """What a trial's study says of it, for the record."""
+    part = OmegaConf.select(cfg, "study.trial")
+    plain: Any = OmegaConf.to_container(part) if OmegaConf.is_dict(part) else {}
+    return dict(plain)
 
 
 def start_record(
@@ -31,6 +46,7 @@ def start_record(
         mode=cfg.objective.mode,
         environment=environment() | {"device": device},
         cost=cost,
+        study=study_part(cfg),
     )
 
 

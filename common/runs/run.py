@@ -18,16 +18,13 @@ from common.errors import OutOfMemoryError, RunFailedError
 from common.runs.apart import run_apart
 from common.runs.checkpoints import FOLDER, LAST
 from common.runs.job import Job, verdict
-from common.runs.lifecycle import is_done, lacks_test, start_record
+from common.runs.lifecycle import is_done, lacks_test, own_words, start_record
 from common.runs.lock import locked
 from common.runs.memory import LOWERED, batch_of, forget, free, give_back, with_batch
 from common.runs.process import left_as_found
 from common.runs.record import RunRecord, previous_run
 from common.runs.resources import device_name
 from common.runs.summary import summary_text
-
-AROUND = ("study.", "trainer.pause_after=")
-"""Overrides of a sweep that its trials are launched with and not made by."""
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ def run(cfg: DictConfig) -> float | None:
     """
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
-    overrides = [word for word in settings.overrides.task if not word.startswith(AROUND)]
+    overrides = own_words(settings.overrides.task)
     trial = settings.mode == RunMode.MULTIRUN
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
         return run_apart(cfg, directory, overrides)
