@@ -33,19 +33,23 @@ def importance_section(study: Study) -> Section | None:
         Column("key"),
         Column("phase"),
         Column("values", "number"),
-        Column("best value"),
+        Column("best on average"),
+        Column("in the best configuration"),
         Column("range of means", "number"),
         Column("gain over incumbent", "signed"),
     ]
     caption = (
         "Keys by the range of their mean scores (best less worst value) within their phase. "
+        "Best on average is the value with the best mean over all settings of the other keys; "
+        "where the best configuration has another one, it is better at the best settings of these. "
         "The gain is the phase's: its best mean less the incumbent's."
     )
     table = Table("impact", caption, columns)
     for rank, row in enumerate(effects.to_dict("records"), 1):
         numbers = float(row["range"]), float(row["gain"])
         phase = row["phase"] or "sweep"
-        table.add(rank, row["key"], phase, int(row["values"]), row["best"], *numbers)
+        values = int(row["values"]), row["best"], row["in_best"]
+        table.add(rank, row["key"], phase, *values, *numbers)
     section.blocks.append(table)
     found = importance(study.result)
     if found.table is None:
