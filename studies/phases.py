@@ -119,10 +119,11 @@ class Runner:
                 halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-        finally:
+            values = self._decide(stage) if phase.kind != TEST else []
+        finally:  # what there is, and with a star what was decided, if it came to that
             show_trials(phase, self.records(stage), self.book.directory)
         if phase.kind != TEST:
-            self._decide(stage)
+            say_decision(phase, values)
         phase.status = "completed"
         self.book.write()
         if phase.name:
@@ -193,7 +194,8 @@ class Runner:
         for jobs in stage.jobs:
             jobs[:] = [replace(job, part=self._places.word(job.directory)) for job in jobs]
 
-    def _decide(self, stage: Stage) -> None:
+    def _decide(self, stage: Stage) -> list[dict[int, float]]:
+        """Choose the winner; returns the objective of each candidate by seed."""
         phase = stage.phase
         values = [
             {
@@ -212,7 +214,7 @@ class Runner:
         )
         phase.winner, phase.verdict = decision.winner, decision.verdict
         phase.reason, phase.p_value = decision.reason, decision.p_value
-        say_decision(phase, values)
+        return values
 
     def _rerun(self, name: str, spec: Phase, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None

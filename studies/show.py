@@ -20,15 +20,35 @@ log = logging.getLogger(__name__)
 
 
 def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None:
-    """Print the table of a phase and write it as CSV, if a trial left a record."""
+    """Print the table of a phase and write it as CSV, if a trial left a record.
+
+    The star marks all seeds of what the phase decided for; before that, the best run.
+    """
     if not any(record.fingerprint for record in records):
         return
     table = sweep_table(records)
     path = study / phase.name / TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, path)
-    mark = "" if best_row(table) is None else f"* best {table.attrs['objective']}; "
-    say(f"\n{format_table(table)}\n\n{mark}unrounded in {path}")
+    chosen = 0 if phase.kind == "test" else phase.winner
+    if chosen is None:
+        marked, meaning = None, "" if best_row(table) is None else "* the best run so far; "
+    else:
+        of_rows = [row for row, one in enumerate(phase.candidates) for _ in one.trials]
+        marked = [position for position, row in enumerate(of_rows) if row == chosen]
+        meaning = f"* {_meaning(phase)}; "
+    say(f"\n{format_table(table, marked=marked)}\n\n{meaning}unrounded in {path}")
+
+
+def _meaning(phase: Phase) -> str:
+    """What the star of a decided phase's table says."""
+    runs = ", each of its seeds" if len(phase.seeds) > 1 else ""
+    if phase.kind == "test":
+        return f"the final configuration{runs}"
+    if not phase.name:
+        mean = " mean of" if len(phase.seeds) > 1 else ""
+        return f"the best{mean} {phase.objective['metric']}{runs}"
+    return f"{'adopted' if phase.verdict == 'adopted' else 'kept, the incumbent'}{runs}"
 
 
 def say_decision(phase: Phase, values: Sequence[dict[int, float]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,8 +114,10 @@ def best_row(table: pd.DataFrame) -> int | None:
     return best
 
 
-def format_table(table: pd.DataFrame, width: int | None = None) -> str:
-    """Plain text in which ``*`` marks the best trial.
+def format_table(
+    table: pd.DataFrame, width: int | None = None, marked: Collection[int] | None = None
+) -> str:
+    """Plain text in which ``*`` marks some trials.
 
     Of the metrics besides the objective as many are shown as fit; the CSV file has all, and the
     parts of a metric (``val/IoU/circle``, ``train/loss/detection``).
@@ -124,6 +126,7 @@ def format_table(table: pd.DataFrame, width: int | None = None) -> str:
         table: from `sweep_table`.
         width: characters of a line, the terminal's if ``None``; if not even the settings, the
             objective and the cost fit, they continue below, with the marks repeated.
+        marked: rows by position, the best one if ``None``.
     """
     metrics, width = table.attrs["metrics"], width or shutil.get_terminal_size().columns
     others = [key for key in metrics if key != table.attrs["objective"]]
@@ -134,8 +137,8 @@ def format_table(table: pd.DataFrame, width: int | None = None) -> str:
     for column in reversed([key for key in others if key in cells]):
         if _width(cells) > width:
             cells = cells.drop(columns=column)
-    best = best_row(table)
-    cells.index = ["*" if row == best else "" for row in range(len(cells))]
+    chosen = [best_row(table)] if marked is None else marked
+    cells.index = ["*" if row in chosen else "" for row in range(len(cells))]
     return cells.to_string(line_width=width)
 
 

@@ -14,9 +14,6 @@ from studies.saved import look_up
 OVERLAP = re.compile(r"\bis in \w+ and \w+")
 """How `common.data.splits` words that a sample is in two splits."""
 
-IN_TWO_SPLITS = 10
-"""So many names stand as evidence; the records hold all."""
-
 
 def other_settings_than_named(case: Case) -> Iterator[Finding]:
     """A trial that ran with another value than the plan or its own overrides name."""
@@ -100,14 +97,11 @@ def sample_in_two_splits(case: Case) -> Iterator[Finding]:
             if isinstance(remark, dict) and OVERLAP.search(str(remark.get("reason"))):
                 names.setdefault(str(remark.get("file")), str(remark["reason"]))
     if names:
-        lines = [f"{name} {reason}" for name, reason in names.items()]
-        rest = len(lines) - IN_TWO_SPLITS
-        more = [f"and {rest} more"] if rest > 0 else []
         yield Finding(
             "sample_in_two_splits",
             "error",
             f"{count(len(names), 'sample')} in two splits: scores on them are too good",
-            (*lines[:IN_TWO_SPLITS], *more),
+            tuple(f"{name} {reason}" for name, reason in names.items()),
             "take them out of one of the lists",
         )
 

@@ -368,3 +368,21 @@ def test_one_run_is_no_study(study: Path, tmp_path: Path) -> None:
     run = next(study.glob("lr/*/record.json")).parent
     with pytest.raises(UserError, match="is one run"):
         write_report(run, tmp_path)
+
+
+def test_of_much_evidence_the_first_lines_and_a_count(tmp_path: Path) -> None:
+    rates = ",".join(f"{lr}e-4" for lr in range(1, 13))
+    sweep = Synthetic(
+        {"": f"optimizer.lr={rates}"},
+        lambda s, i: 0.5 if s["optimizer.lr"] < 3e-4 else "failed",
+        {},
+        seeds=[0, 1],
+    )
+    sweep.write(tmp_path)
+    write_report(tmp_path)
+    audit = (tmp_path / "report.md").read_text().partition("## Audit")[2].partition("\n## ")[0]
+    (line,) = [line for line in audit.splitlines() if "and 15 more" in line]
+    assert "record.json" in line and "tables/runs.csv" in line
+    assert audit.count(": failed, the reason why") == 5
+    assert len(table(tmp_path, "runs")) == 24
+    assert "and 15 more" in text_of(tmp_path / "report.html")
