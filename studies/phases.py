@@ -79,7 +79,7 @@ class Runner:
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
             records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
-            say_final(self.book, records, Path(sys.argv[0]).name)
+            say_final(self.book, records, sys.argv[0])
         self._places.settle()
 
     def jobs(self) -> Iterator[tuple[Stage, Job]]:

@@ -31,15 +31,18 @@ class Saved:
     @cached_property
     def choices(self) -> Mapping[str, Any]:
         """The choice of each config group."""
-        found = look_up(self._hydra, "hydra.runtime.choices")
+        found = self.of_hydra("runtime.choices")
         return found if isinstance(found, Mapping) else {}
 
-    @property
-    def config_dirs(self) -> list[str]:
-        """The folders that ``--config-dir`` added; relative ones as they were typed."""
-        sources = look_up(self._hydra, "hydra.runtime.config_sources")
-        named = [one for one in sources or [] if isinstance(one, Mapping)]
-        return [str(one.get("path")) for one in named if one.get("provider") == "command-line"]
+    def sources(self, provider: str) -> list[str]:
+        """Folders that the config came from: ``main``, ``command-line`` (``--config-dir``)."""
+        found = self.of_hydra("runtime.config_sources")
+        named = [one for one in found or [] if isinstance(one, Mapping)]
+        return [str(one.get("path")) for one in named if one.get("provider") == provider]
+
+    def of_hydra(self, key: str) -> Any:
+        """A value of ``hydra.yaml``, Hydra's own settings; ``None`` if it is not there."""
+        return look_up(self._hydra, f"hydra.{key}")
 
     def get(self, key: str, default: Any = None) -> Any:
         """What the run had for a key; for a config group (``scheduler``) the choice."""

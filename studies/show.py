@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from common.errors import say
 from common.runs.record import RunRecord
+from studies.commands import single_run
 from studies.journal import Candidate, Journal, Phase
 from studies.table import best_row, format_table, sweep_table, write_csv
 
@@ -109,7 +109,7 @@ def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: st
     Args:
         book: the journal, whose last phase is the test.
         records: of each candidate of that phase, one per seed.
-        program: the entry script.
+        program: the entry script, as it was called.
     """
     phase = book.phases[-1]
     metric = "test/" + book.objective["metric"].partition("/")[2]
@@ -124,7 +124,8 @@ def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: st
     words = [*phase.base, *phase.candidates[0].overrides]
     changed = " ".join(phase.candidates[0].overrides) or "nothing"
     say(f"\nchanged from the start: {changed}")
-    say(f"as a single run: python {program} {shlex.join([*words, 'hydra.mode=RUN'])}")
+    place = book.directory / phase.candidates[0].trials[0].directory
+    say(f"as a single run: {single_run(place, words, program)}")
 
 
 def _number(value: float | None) -> float:

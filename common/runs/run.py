@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -82,9 +83,8 @@ def train(
             if record is None:
                 record = _train(cfg, directory, overrides, trial=trial)
     if not trial:
-        log.info(
-            "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
-        )
+        curves = shlex.join(["tensorboard", "--logdir", str(directory)])
+        log.info("\nrun directory  %s\ncurves         %s", directory, curves)
     return record.objective["value"]
 
 

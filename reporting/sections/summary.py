@@ -10,8 +10,9 @@ from reporting.sections.audit import counted
 from reporting.sections.final import START, compared, final_blocks
 from reporting.sections.findings import top_findings
 from reporting.text import duration
-from reporting.view import STOPPED, Candidate, Study, command, status_of
+from reporting.view import STOPPED, Candidate, Study, status_of
 from studies.audit import Finding
+from studies.commands import single_run
 from studies.results import UNSET, Setting, plain, settings_of
 from studies.statistics.frame import is_number
 
@@ -61,7 +62,8 @@ def summary(study: Study, audit: list[Finding]) -> Section:
     section.blocks += [*final_blocks(study), configuration(study, final)]
     record = next((r for r in final.records if r.status == "completed"), None)
     if record is not None:
-        section.blocks += [Text("This command trains it again:"), Command(command(record))]
+        again = single_run(record.directory, record.overrides)
+        section.blocks += [Text("This command trains it again:"), Command(again)]
     return section
 
 

@@ -84,9 +84,9 @@ def test_choices_of_groups_and_references(tmp_path: Path) -> None:
     assert saved.get("model.kept", "x") is None
     assert saved.get("model.none", "x") == "x"
     assert str(saved.get("a")).startswith("${")
-    assert saved.config_dirs == ["/my confs"]
+    assert saved.sources("command-line") == ["/my confs"]
     nothing = Saved(tmp_path / "nowhere")
-    assert nothing.get("a") is None and nothing.config_dirs == [] and not nothing.choices
+    assert nothing.get("a") is None and nothing.sources("main") == [] and not nothing.choices
 
 
 def test_the_terminals_table_has_the_value(phase: PhaseResult) -> None:
