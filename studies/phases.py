@@ -123,7 +123,7 @@ class Runner:
         finally:  # what there is, and with a star what was decided, if it came to that
             show_trials(phase, self.records(stage), self.book.directory)
         if phase.kind != TEST:
-            say_decision(phase, values)
+            say_decision(phase, values, self.book.directory)
         phase.status = "completed"
         self.book.write()
         if phase.name:

@@ -39,7 +39,7 @@ def read_places(part: Any) -> tuple[str, list[Place]]:
     try:
         found = [Place(int(p["number"]), str(p["phase"]), p["role"]) for p in part["places"]]
         return str(part["name"]), [one for one in found if one.role in get_args(Role)]
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         return "", []
 
 

@@ -12,6 +12,8 @@ from common.errors import say
 from common.runs.record import RunRecord
 from studies.commands import single_run
 from studies.journal import Candidate, Journal, Phase
+from studies.results import UNSET, plain
+from studies.saved import Saved
 from studies.table import best_row, format_table, sweep_table, write_csv
 
 TABLE = "sweep.csv"
@@ -51,28 +53,37 @@ def _meaning(phase: Phase) -> str:
     return f"{'adopted' if phase.verdict == 'adopted' else 'kept, the incumbent'}{runs}"
 
 
-def say_decision(phase: Phase, values: Sequence[dict[int, float]]) -> None:
+def say_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
     """Who won and why; with several seeds the means before it."""
+    names = [label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1:
-        rows = zip(phase.candidates, values, strict=True)
-        say("\n".join(["", *(f"{label(phase, one)}: {_mean(found)}" for one, found in rows)]))
-    for candidate in phase.candidates:
+        rows = zip(names, values, strict=True)
+        say("\n".join(["", *(f"{name}: {_mean(found)}" for name, found in rows)]))
+    for name, candidate in zip(names, phase.candidates, strict=True):
         if candidate.refused:
-            say(f"{label(phase, candidate)} could not run: {candidate.refused}")
+            say(f"{name} could not run: {candidate.refused}")
     if phase.epochs_saved:
         say(f"{phase.epochs_saved} epochs saved by halving")
     if not phase.name:
         return
-    winner = "" if phase.winner is None else f"{label(phase, phase.candidates[phase.winner])} "
+    winner = "" if phase.winner is None else f"{names[phase.winner]} "
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
 
 
-def label(phase: Phase, candidate: Candidate) -> str:
-    """What a candidate changes; in a sweep, of all that was typed, what differs."""
+def label(phase: Phase, candidate: Candidate, study: Path) -> str:
+    """What a candidate changes; in a sweep, of all that was typed, what differs.
+
+    Of one that changes nothing, the values of the swept keys by its run in the study's directory.
+    """
     words = candidate.overrides
     if not phase.name:
         words = [word for word in words if word.partition("=")[0] in phase.declared] or words
-    return " ".join(words) or "the configuration before"
+    if words:
+        return " ".join(words)
+    saved = [Saved(study / trial.directory) for trial in candidate.trials[:1]]
+    known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
+    own = [f"{key}={plain(value)}" for key, value in known.items() if value is not UNSET]
+    return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
 
 
 def plan_text(book: Journal, done: int) -> str:

@@ -9,7 +9,8 @@ import pytest
 
 from common.runs.record import RunRecord
 from studies.journal import Candidate, Phase, Trial
-from studies.show import show_trials
+from studies.show import label, show_trials
+from tests.studies.synthetic import write_config
 
 VALUES = {"relu": (0.1, 0.9), "gelu": (0.6, 0.6)}
 """The best single run is not of the best configuration."""
@@ -75,3 +76,17 @@ def test_in_a_sweep_without_seeds_it_is_the_best(
 ) -> None:
     found = shown(tmp_path, capsys, {"gelu": (0.6,), "relu": (0.9,)}, name="", winner=1)
     assert found == (["relu 0.9000"], "* the best val/x")
+
+
+def test_the_configuration_before_is_told_by_its_values(tmp_path: Path) -> None:
+    candidates = [
+        Candidate(["model.norm=group"], [Trial(0, "a", "")]),
+        Candidate([], [Trial(0, "b", "")]),
+    ]
+    phase = Phase("act", "grid", {}, [0], declared={"model.norm": ["group", "none"]})
+    phase.candidates = candidates
+    assert label(phase, candidates[0], tmp_path) == "model.norm=group"
+    assert label(phase, candidates[1], tmp_path) == "the configuration before"
+    write_config(tmp_path / "b", {"model.norm": "batch"})
+    told = "the configuration before (model.norm=batch)"
+    assert label(phase, candidates[1], tmp_path) == told
