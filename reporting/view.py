@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean
@@ -230,14 +229,6 @@ class Study:
                 for key, value in candidate.settings.items():
                     found.setdefault(key, []).append(value)
         return {key: in_order(values) for key, values in found.items()}
-
-
-def command(record: RunRecord, more: Sequence[str] = ()) -> str:
-    """What reproduces a run; a trial of a study is told to run alone."""
-    words = [*record.overrides, *more]
-    if any(word.startswith("study=") for word in words):
-        words.append("hydra.mode=RUN")
-    return shlex.join(["python", "train.py", *words])
 
 
 STOPPED = "stopped"

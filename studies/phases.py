@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import fmean
 
 from common.errors import UserError
@@ -17,6 +16,7 @@ from studies import journal
 from studies.halving import halve
 from studies.launching import Crew
 from studies.overrides import merge
+from studies.places import Place, Places, role_of
 from studies.plan import REFIT, Job, Planner, Stage, foreign_runs
 from studies.progress import Progress
 from studies.reports import Reporter
@@ -55,6 +55,7 @@ class Runner:
         self.stages: list[Stage] = []
         self.reporter = Reporter(book.directory, study.report)
         self._computed: dict[str, Job] = {}
+        self._places = Places(book.name)
 
     def run(self, first: Stage) -> None:
         """Run all phases, then look at the test data.
@@ -78,7 +79,8 @@ class Runner:
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
             records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
-            say_final(self.book, records, Path(sys.argv[0]).name)
+            say_final(self.book, records, sys.argv[0])
+        self._places.settle()
 
     def jobs(self) -> Iterator[tuple[Stage, Job]]:
         """All trials so far, each directory once."""
@@ -106,6 +108,7 @@ class Runner:
         if number or self.study.set_aside:
             _set_aside(stage, self.planner)
         self._reuse(stage)
+        self._place(stage, number)
         phase.status = "running"
         self.book.write()
         more = [f"study.isolate={str(self.study.isolate).lower()}"] if self.study.isolate else []
@@ -116,10 +119,11 @@ class Runner:
                 halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-        finally:
+            values = self._decide(stage) if phase.kind != TEST else []
+        finally:  # what there is, and with a star what was decided, if it came to that
             show_trials(phase, self.records(stage), self.book.directory)
         if phase.kind != TEST:
-            self._decide(stage)
+            say_decision(phase, values, self.book.directory)
         phase.status = "completed"
         self.book.write()
         if phase.name:
@@ -196,7 +200,17 @@ class Runner:
                 jobs[column] = chosen
                 stage.phase.candidates[row].trials[column].directory = chosen.subdir
 
-    def _decide(self, stage: Stage) -> None:
+    def _place(self, stage: Stage, number: int) -> None:
+        """Note what each trial is in this phase, for its record."""
+        for row, jobs in enumerate(stage.jobs):
+            place = Place(number + 1, stage.phase.name, role_of(stage.phase, row))
+            for job in jobs:
+                self._places.add(job.directory, place)
+        for jobs in stage.jobs:
+            jobs[:] = [replace(job, part=self._places.word(job.directory)) for job in jobs]
+
+    def _decide(self, stage: Stage) -> list[dict[int, float]]:
+        """Choose the winner; returns the objective of each candidate by seed."""
         phase = stage.phase
         values = [
             {
@@ -218,7 +232,7 @@ class Runner:
             )
         phase.winner, phase.verdict = decision.winner, decision.verdict
         phase.reason, phase.p_value = decision.reason, decision.p_value
-        say_decision(phase, values)
+        return values
 
     def _rerun(self, name: str, spec: Phase, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None

@@ -28,13 +28,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Job:
-    """A trial to be launched; ``name`` is for people, who see what differs."""
+    """A trial to be launched; ``name`` is for people, who see what differs.
+
+    ``part`` is the override that tells it its places in the study, see `studies.places`.
+    """
 
     name: str
     words: Words
     directory: Path
     subdir: str
     fingerprint: str
+    part: str = ""
 
     def launched_as(self, more: Sequence[str]) -> list[str]:
         """Its overrides, and those that put it into its directory and concern this launch only."""
@@ -42,6 +46,7 @@ class Job:
         study = str(self.directory).removesuffix(f"/{self.subdir}")
         place = {"hydra.sweep.dir": study, "hydra.sweep.subdir": self.subdir}
         quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
+        more = [*more, self.part] if self.part else more
         return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]
 
 

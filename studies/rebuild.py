@@ -5,21 +5,23 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from common.errors import Problem
+from common.runs.lifecycle import own_words
 from common.runs.record import FINAL, RECORD, RunRecord, read_record
 from studies.journal import JOURNAL, Candidate, Journal, Kind, Phase, Trial
 from studies.naming import parse_overrides, trial_name
+from studies.places import Place, Role, read_places
 from studies.results import objective_value, plain, settings_of
-from studies.saved import HYDRAS, look_up, saved_config
+from studies.saved import HYDRAS, Saved
 from studies.selection import select
 from studies.sound import ERRORS, unsound_record
 
@@ -43,8 +45,11 @@ class Run:
     """A run directory.
 
     Attributes:
-        phase: the folder that it lies in; empty if that is the study's own.
+        phase: its phase: the folder that it lies in, empty if that is the study's own, until
+            `_parts` has looked at ``places``.
         words: its overrides without the seed; ``None`` if they cannot be read.
+        study, places: its parts in a study, by its record or, without one, its config; records of
+            older versions tell none.
     """
 
     directory: Path
@@ -52,6 +57,10 @@ class Run:
     record: RunRecord | None
     words: list[str] | None
     seed: int
+    study: str = ""
+    places: list[Place] = field(default_factory=list)
+    number: int | None = None
+    role: Role | None = None
 
     @classmethod
     def read(cls, directory: Path, phase: str) -> Run:
@@ -68,7 +77,11 @@ class Run:
         seed = record.seed if record is not None else next(reversed(typed), None)
         kept = [str(o.input_line) for o in parsed if o.key_or_group != SEED]
         own = None if words is None else kept
-        return cls(directory, phase, record, own, seed if isinstance(seed, int) else 0)
+        part = record.study if record is not None else None
+        study, places = read_places(part or Saved(directory).get("study.trial"))
+        return cls(
+            directory, phase, record, own, seed if isinstance(seed, int) else 0, study, places
+        )
 
     @property
     def goal(self) -> Goal | None:
@@ -76,9 +89,8 @@ class Run:
         if self.record is not None:
             objective = self.record.objective
             return self.record.task, str(objective["metric"]), str(objective["mode"])
-        config = saved_config(self.directory)
         keys = ("task.name", "objective.metric", "objective.mode")
-        task, metric, mode = (look_up(config, key) for key in keys)
+        task, metric, mode = map(self.saved.get, keys)
         if isinstance(task, str) and isinstance(metric, str) and mode in ("max", "min"):
             return task, metric, mode
         return None
@@ -87,6 +99,18 @@ class Run:
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self.record is not None and self.record.status in FINAL
+
+    @cached_property
+    def saved(self) -> Saved:
+        """What Hydra wrote beside it."""
+        return Saved(self.directory)
+
+    def has(self, word: str) -> bool:
+        """Whether an override names what it ran with; that may be its config's default."""
+        if _canonical(word) in _identity(self.words or []):
+            return True
+        ((key, value),) = settings_of([word]).items()
+        return plain(self.saved.get(key)) == plain(value)
 
 
 def is_run(directory: Path) -> bool:
@@ -131,9 +155,11 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
     """The plan that runs of one task make; ``None`` if there is no usable run.
 
     Runs of another task, or of another objective than most of their folder, and those whose
-    overrides cannot be read become problems. Phases are in the order in which their runs were given
-    more and more overrides, then in order of time.
+    overrides cannot be read become problems. Phases, their order and the roles in them are what
+    the records say; of runs of older versions, which say nothing, phases are folders in the order
+    in which they were given more and more overrides, then in order of time.
     """
+    runs = [*_parts(runs)]
     task = _most([run.goal[0] for run in runs if run.goal is not None], "")
     folders: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -186,40 +212,52 @@ def _belongs(run: Run, goal: Goal, directory: Path, problems: list[Problem]) -> 
     return True
 
 
-def _rank(runs: Sequence[Run]) -> tuple[bool, int, float, str]:
+def _parts(runs: Sequence[Run]) -> Iterator[Run]:
+    """Each run once for every place that it has in the study."""
+    study = _most([run.study for run in runs if run.places], "")
+    for run in runs:
+        places = run.places if run.study == study else []
+        for one in places:
+            yield replace(run, phase=one.phase, number=one.number, role=one.role)
+        if not places:
+            yield run
+
+
+def _rank(runs: Sequence[Run]) -> tuple[bool, float, int, float, str]:
     phase = runs[0].phase
+    number = min([run.number for run in runs if run.number is not None], default=math.inf)
     times = [math.inf]
     for run in runs:
         with suppress(OSError):
             times.append((run.directory / RECORD).stat().st_mtime)
-    return phase == TEST, len(_shared([run.words or [] for run in runs])), min(times), phase
+    words = len(_shared([run.words or [] for run in runs]))
+    return phase == TEST, number, words, min(times), phase
 
 
 def _phase(
     runs: Sequence[Run], earlier: Sequence[Run], objective: dict[str, str], directory: Path
 ) -> Phase:
-    base = _shared([run.words or [] for run in runs])
-    groups: dict[frozenset[str], list[Run]] = {}
-    for run in runs:
-        groups.setdefault(_identity(run.words or []), []).append(run)
+    own = [run for run in runs if run.directory.parent.name == run.phase] or runs
+    shared = _shared([run.words or [] for run in own])
+    base = [word for word in shared if all(run.has(word) for run in runs)]
+    groups, incumbent = _grouped(runs, base, earlier)
+    spec = _spec(runs[0])
     wanted = _identity(base)
-    if wanted not in groups:  # what the phase started from may have run in an earlier one
-        before = {run.directory: run for run in earlier if _computes(run, base)}
-        if before:
-            groups[wanted] = [*before.values()]
     candidates, values = [], []
-    for group in groups.values():
+    for group in groups:
         group.sort(key=lambda run: run.seed)
-        own = [word for word in group[0].words or [] if _canonical(word) not in wanted]
-        candidates.append(Candidate(own, [_trial(run, directory) for run in group]))
+        words = [word for word in group[0].words or [] if _canonical(word) not in wanted]
+        trials = [_trial(run, directory) for run in group]
+        epochs = _stopped_after(group) if spec.get("halving") else None
+        candidates.append(Candidate(words, trials, epochs=epochs))
         values.append({r.seed: objective_value(r.record) for r in group if r.record is not None})
     seeds = sorted({run.seed for run in runs})
-    incumbent = list(groups).index(wanted) if wanted in groups and len(groups) > 1 else None
     declared = _declared(candidates)
-    done = all(run.is_final for run in runs)
+    halved = [one.epochs is not None for one in candidates]
+    done = all(h or all(r.is_final for r in g) for h, g in zip(halved, groups, strict=True))
     phase = Phase(
         name=runs[0].phase,
-        kind=_kind(runs[0].phase, candidates, declared),
+        kind="rerun" if spec.get("rerun") else _kind(runs[0].phase, candidates, declared),
         objective=objective,
         seeds=seeds,
         base=base,
@@ -229,20 +267,57 @@ def _phase(
         incumbent=incumbent,
     )
     if phase.kind != "test":
-        choice = select(values, incumbent, mode=objective["mode"], seeds=seeds)
+        choice = select(
+            values, incumbent, mode=objective["mode"], seeds=seeds, **_adopting(runs[0])
+        )
         phase.winner, phase.reason = choice.winner, choice.reason
-        phase.verdict = choice.verdict
+        phase.verdict, phase.p_value = choice.verdict, choice.p_value
     return phase
 
 
+def _spec(run: Run) -> Mapping[str, Any]:
+    """What the study's file says of a run's phase, if that is more than overrides."""
+    found = run.saved.get(f"study.phases.{run.phase}") if run.phase else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _adopting(run: Run) -> dict[str, Any]:
+    """How the study of a run decides, for `select`."""
+    alpha = run.saved.get("study.alpha")
+    if run.saved.get("study.adopt") != "significant" or not isinstance(alpha, float):
+        return {}
+    return {"significant": True, "alpha": alpha}
+
+
+def _grouped(
+    runs: Sequence[Run], base: Sequence[str], earlier: Sequence[Run]
+) -> tuple[list[list[Run]], int | None]:
+    """The runs of each configuration, and the index of the incumbent; the final one comes first."""
+    groups: dict[Hashable, list[Run]] = {}
+    for run in sorted(runs, key=lambda run: run.role == "start"):
+        of_one = run.role not in (None, "candidate")  # there is a single configuration in that role
+        groups.setdefault(run.role if of_one else _identity(run.words or []), []).append(run)
+    wanted: Hashable = "incumbent"
+    if not any(run.role for run in runs):
+        wanted = _identity(base)
+        if wanted not in groups:  # what the phase started from may have run in an earlier one
+            before = {run.directory: run for run in earlier if _computes(run, base)}
+            if before:
+                groups[wanted] = [*before.values()]
+    incumbent = list(groups).index(wanted) if wanted in groups and len(groups) > 1 else None
+    return list(groups.values()), incumbent
+
+
 def _computes(run: Run, base: Sequence[str]) -> bool:
-    """Whether a run has these settings; some may be its config's defaults."""
-    own = _identity(run.words or [])
-    if not own <= _identity(base):
-        return False
-    unnamed = settings_of([word for word in base if _canonical(word) not in own])
-    config = saved_config(run.directory) if unnamed else {}
-    return all(plain(look_up(config, key)) == plain(value) for key, value in unnamed.items())
+    """Whether a run has these settings and names no others."""
+    return _identity(run.words or []) <= _identity(base) and all(map(run.has, base))
+
+
+def _stopped_after(runs: Sequence[Run]) -> int | None:
+    """The epochs after which successive halving stopped a configuration."""
+    records = [run.record for run in runs if run.record is not None]
+    epochs = [r.cost.get("epochs") for r in records if r.status == "paused"]
+    return epochs[0] if len(epochs) == len(runs) else None
 
 
 def _kind(phase: str, candidates: Sequence[Candidate], declared: dict[str, list[str]]) -> Kind:
@@ -297,4 +372,5 @@ def _hydras_words(directory: Path) -> list[str] | None:
         words = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    return words if isinstance(words, list) and all(isinstance(w, str) for w in words) else None
+    read = isinstance(words, list) and all(isinstance(word, str) for word in words)
+    return own_words(words) if read else None

@@ -14,12 +14,13 @@ from common.runs.history import Row, read_history
 from common.runs.record import RunRecord, read_record
 from studies import journal
 from studies.naming import parse_overrides
+from studies.saved import Saved
 
 Setting = float | str
 """A value of a swept key: a number, or its text in Hydra's grammar."""
 
 UNSET = "(default)"
-"""The value of a key that neither a candidate nor what it started from sets."""
+"""The value of a key that no override and no saved config tells."""
 
 
 @dataclass
@@ -35,6 +36,11 @@ class TrialResult:
     def value(self) -> float:
         """The objective at its best epoch; NaN where the run has not completed, or has none."""
         return math.nan if self.record is None else objective_value(self.record)
+
+    @cached_property
+    def saved(self) -> Saved:
+        """What Hydra wrote beside it."""
+        return Saved(self.directory)
 
     def history(self) -> list[Row]:
         """``metrics.csv``: one row per epoch, read once; none if it cannot be read."""
@@ -58,6 +64,11 @@ class CandidateResult:
         """The values of the keys that the phase set, as Hydra parsed them."""
         return settings_of(self.plan.overrides)
 
+    def saved(self, key: str) -> Any:
+        """The value of a key in the config of one of its runs; `UNSET` where none has left one."""
+        found = (trial.saved.get(key, UNSET) for trial in self.trials)
+        return next((value for value in found if value is not UNSET), UNSET)
+
     @property
     def values(self) -> dict[int, float]:
         """The objective by seed, of the runs that have it."""
@@ -75,6 +86,7 @@ class PhaseResult:
 
     plan: journal.Phase
     candidates: list[CandidateResult]
+    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def base(self) -> dict[str, Any]:
@@ -88,9 +100,30 @@ class PhaseResult:
         return [key for key in keys if len({self.setting(one, key) for one in self.candidates}) > 1]
 
     def setting(self, candidate: CandidateResult, key: str) -> Setting:
-        """The value that a key has in one of the candidates."""
-        own = candidate.settings
-        return plain(own[key] if key in own else self.base.get(key, UNSET))
+        """The value that a key has in one of the candidates.
+
+        Where the candidate does not name it, the saved config of its runs tells; without one, what
+        all trials of the phase share, from their words or the config of another.
+        """
+        if key in candidate.settings:
+            return plain(candidate.settings[key])
+        if (found := candidate.saved(key)) is not UNSET:
+            return plain(found)
+        if key not in self._shared:
+            self._shared[key] = self._of_base(key)
+        return plain(self._shared[key])
+
+    def _of_base(self, key: str) -> Any:
+        """What a candidate has that sets nothing about a key."""
+        if key in self.base:
+            return self.base[key]
+        others = [
+            one
+            for one in self.candidates
+            if not any(f"{key}.".startswith(f"{name}.") for name in one.settings)
+        ]
+        found = (one.saved(key) for one in others)
+        return next((value for value in found if value is not UNSET), UNSET)
 
     def label(self, candidate: CandidateResult) -> str:
         """What tells it from the other candidates: ``optimizer.lr=0.001``."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
 from common.errors import say
 from common.runs.record import RunRecord
+from studies.commands import single_run
 from studies.journal import Candidate, Journal, Phase
+from studies.results import UNSET, plain
+from studies.saved import Saved
 from studies.table import best_row, format_table, sweep_table, write_csv
 
 TABLE = "sweep.csv"
@@ -20,39 +22,68 @@ log = logging.getLogger(__name__)
 
 
 def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None:
-    """Print the table of a phase and write it as CSV, if a trial left a record."""
+    """Print the table of a phase and write it as CSV, if a trial left a record.
+
+    The star marks all seeds of what the phase decided for; before that, the best run.
+    """
     if not any(record.fingerprint for record in records):
         return
     table = sweep_table(records)
     path = study / phase.name / TABLE
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, path)
-    mark = "" if best_row(table) is None else f"* best {table.attrs['objective']}; "
-    say(f"\n{format_table(table)}\n\n{mark}unrounded in {path}")
+    chosen = 0 if phase.kind == "test" else phase.winner
+    if chosen is None:
+        marked, meaning = None, "" if best_row(table) is None else "* the best run so far; "
+    else:
+        of_rows = [row for row, one in enumerate(phase.candidates) for _ in one.trials]
+        marked = [position for position, row in enumerate(of_rows) if row == chosen]
+        meaning = f"* {_meaning(phase)}; "
+    say(f"\n{format_table(table, marked=marked)}\n\n{meaning}unrounded in {path}")
 
 
-def say_decision(phase: Phase, values: Sequence[dict[int, float]]) -> None:
+def _meaning(phase: Phase) -> str:
+    """What the star of a decided phase's table says."""
+    runs = ", each of its seeds" if len(phase.seeds) > 1 else ""
+    if phase.kind == "test":
+        return f"the final configuration{runs}"
+    if not phase.name:
+        mean = " mean of" if len(phase.seeds) > 1 else ""
+        return f"the best{mean} {phase.objective['metric']}{runs}"
+    return f"{'adopted' if phase.verdict == 'adopted' else 'kept, the incumbent'}{runs}"
+
+
+def say_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
     """Who won and why; with several seeds the means before it."""
+    names = [label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1:
-        rows = zip(phase.candidates, values, strict=True)
-        say("\n".join(["", *(f"{label(phase, one)}: {_mean(found)}" for one, found in rows)]))
-    for candidate in phase.candidates:
+        rows = zip(names, values, strict=True)
+        say("\n".join(["", *(f"{name}: {_mean(found)}" for name, found in rows)]))
+    for name, candidate in zip(names, phase.candidates, strict=True):
         if candidate.refused:
-            say(f"{label(phase, candidate)} could not run: {candidate.refused}")
+            say(f"{name} could not run: {candidate.refused}")
     if phase.epochs_saved:
         say(f"{phase.epochs_saved} epochs saved by halving")
     if not phase.name:
         return
-    winner = "" if phase.winner is None else f"{label(phase, phase.candidates[phase.winner])} "
+    winner = "" if phase.winner is None else f"{names[phase.winner]} "
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
 
 
-def label(phase: Phase, candidate: Candidate) -> str:
-    """What a candidate changes; in a sweep, of all that was typed, what differs."""
+def label(phase: Phase, candidate: Candidate, study: Path) -> str:
+    """What a candidate changes; in a sweep, of all that was typed, what differs.
+
+    Of one that changes nothing, the values of the swept keys by its run in the study's directory.
+    """
     words = candidate.overrides
     if not phase.name:
         words = [word for word in words if word.partition("=")[0] in phase.declared] or words
-    return " ".join(words) or "the configuration before"
+    if words:
+        return " ".join(words)
+    saved = [Saved(study / trial.directory) for trial in candidate.trials[:1]]
+    known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
+    own = [f"{key}={plain(value)}" for key, value in known.items() if value is not UNSET]
+    return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
 
 
 def plan_text(book: Journal, done: int) -> str:
@@ -89,7 +120,7 @@ def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: st
     Args:
         book: the journal, whose last phase is the test.
         records: of each candidate of that phase, one per seed.
-        program: the entry script.
+        program: the entry script, as it was called.
     """
     phase = book.phases[-1]
     metric = "test/" + book.objective["metric"].partition("/")[2]
@@ -104,7 +135,8 @@ def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: st
     words = [*phase.base, *phase.candidates[0].overrides]
     changed = " ".join(phase.candidates[0].overrides) or "nothing"
     say(f"\nchanged from the start: {changed}")
-    say(f"as a single run: python {program} {shlex.join([*words, 'hydra.mode=RUN'])}")
+    place = book.directory / phase.candidates[0].trials[0].directory
+    say(f"as a single run: {single_run(place, words, program)}")
 
 
 def _number(value: float | None) -> float:

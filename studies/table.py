@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from hydra.core.override_parser.types import Override
 from common.runs.record import RunRecord, read_record
 from common.storage import write_whole
 from studies.naming import parse_overrides
+from studies.results import UNSET, plain
+from studies.saved import Saved
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,8 +115,10 @@ def best_row(table: pd.DataFrame) -> int | None:
     return best
 
 
-def format_table(table: pd.DataFrame, width: int | None = None) -> str:
-    """Plain text in which ``*`` marks the best trial.
+def format_table(
+    table: pd.DataFrame, width: int | None = None, marked: Collection[int] | None = None
+) -> str:
+    """Plain text in which ``*`` marks some trials.
 
     Of the metrics besides the objective as many are shown as fit; the CSV file has all, and the
     parts of a metric (``val/IoU/circle``, ``train/loss/detection``).
@@ -123,6 +127,7 @@ def format_table(table: pd.DataFrame, width: int | None = None) -> str:
         table: from `sweep_table`.
         width: characters of a line, the terminal's if ``None``; if not even the settings, the
             objective and the cost fit, they continue below, with the marks repeated.
+        marked: rows by position, the best one if ``None``.
     """
     metrics, width = table.attrs["metrics"], width or shutil.get_terminal_size().columns
     others = [key for key in metrics if key != table.attrs["objective"]]
@@ -133,8 +138,8 @@ def format_table(table: pd.DataFrame, width: int | None = None) -> str:
     for column in reversed([key for key in others if key in cells]):
         if _width(cells) > width:
             cells = cells.drop(columns=column)
-    best = best_row(table)
-    cells.index = ["*" if row == best else "" for row in range(len(cells))]
+    chosen = [best_row(table)] if marked is None else marked
+    cells.index = ["*" if row in chosen else "" for row in range(len(cells))]
     return cells.to_string(line_width=width)
 
 
@@ -167,12 +172,20 @@ def _cell(value: Any, form: str) -> str:
 
 
 def _swept(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """The values of the keys that differ between trials; of all keys if none does."""
+    """The values of the keys that differ between trials; of all keys if none does.
+
+    What a trial's overrides do not name is what Hydra saved beside it.
+    """
     rows = [
         {override.key_or_group: _value(override) for override in parse_overrides(record.overrides)}
         for record in records
     ]
     keys = dict.fromkeys(key for row in rows for key in row)
+    for row, record in zip(rows, records, strict=True):
+        if unnamed := [key for key in keys if key not in row]:
+            saved = Saved(record.directory)
+            values = {key: saved.get(key, UNSET) for key in unnamed}
+            row |= {key: plain(value) for key, value in values.items() if value is not UNSET}
     columns = {key: [row.get(key) for row in rows] for key in keys}
     varying = {key: column for key, column in columns.items() if len(set(map(repr, column))) > 1}
     return varying or columns

@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import re
-import shlex
 import shutil
 import signal
 import sys
@@ -27,7 +25,6 @@ from typing import NoReturn
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -35,6 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from common.cli.completion import completing
 from common.cli.elsewhere import run_elsewhere
+from common.cli.printed import path_override, quoted, shell_command, short
 from common.config.command_line import CommandLine, one_line
 from common.config.help import ADVICE, help_text, refusal
 from common.config.project import HYDRA_VERSION, ROOT
@@ -123,7 +121,7 @@ def main(run: str, config_name: str = "config") -> NoReturn:
             _exit(getattr(error, "exit_code", 2), str(error))
         if isinstance(error, HydraException | OmegaConfBaseException) and error is not job.error:
             _exit(1 if isinstance(error, InstantiationException) else 2, one_line(error))
-        log = f"\nsee {_short(job.log)}" if job.log and job.log.exists() else ""
+        log = f"\nsee {short(job.log)}" if job.log and job.log.exists() else ""
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
         _exit(1, f"{what}{error}{log}")
     sys.exit(0)
@@ -135,23 +133,11 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def _command(job: Job, words: Sequence[str]) -> str:
     """How an interrupted run or sweep continues: the same command, in the same place."""
-    command = ["python", sys.argv[0], *words]
     if job.place is not None:
         key, path = job.place
-        command = [word for word in command if not word.startswith(f"{key}=")]
-        command.append(f"{key}={_quoted(_short(path))}")
-    return shlex.join(command)
-
-
-def _quoted(path: str) -> str:
-    plain = re.fullmatch(r"[\w./+-]+", path, re.ASCII)
-    return path if plain else QuotedString(path, Quote.single).with_quotes()
-
-
-def _short(path: Path) -> str:
-    """As seen from here, unless that leads up and down again."""
-    near = path.absolute()
-    return str(near.relative_to(Path.cwd()) if near.is_relative_to(Path.cwd()) else near)
+        kept = [word for word in words if not word.startswith(f"{key}=")]
+        words = [*kept, path_override(key, path)]
+    return shell_command(sys.argv[0], words)
 
 
 def _exit(code: int, message: str) -> NoReturn:
@@ -215,7 +201,7 @@ def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str, job
     """
     extra = []
     if args.config_dir is not None:
-        extra = [f"hydra.searchpath=['file://{Path(args.config_dir).resolve()}']"]
+        extra = [f"hydra.searchpath=[{quoted(f'file://{Path(args.config_dir).resolve()}')}]"]
     stem = Path(sys.argv[0]).stem
     with hydra.initialize_config_dir(str(config_dir), stem, version_base=HYDRA_VERSION):
         line = CommandLine(args.overrides, config_dir, config_name, extra)
@@ -238,7 +224,7 @@ def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str, job
         if isinstance(raw, dict) and "${now:" in raw["dir"]:
             job.place = f"hydra.{kind}.dir", Path(directory)
             if sweep:  # the time of now, not that of Hydra's turn
-                launched = [*launched, f"hydra.sweep.dir={_quoted(directory)}"]
+                launched = [*launched, path_override("hydra.sweep.dir", Path(directory))]
     HydraConfig.instance().cfg = None
     return launched
 

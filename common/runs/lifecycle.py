@@ -6,11 +6,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from common.runs.fingerprint import fingerprint
 from common.runs.history import read_history
 from common.runs.record import RunRecord, environment
+
+AROUND = ("study.", "trainer.pause_after=")
+"""Overrides of a sweep that its trials are launched with and not made by."""
+
+
+def own_words(words: Sequence[str]) -> list[str]:
+    """Of the overrides that a run was launched with, those that make its config."""
+    return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
+
+
+def study_part(cfg: DictConfig) -> dict[str, Any]:
+    """What a trial's study says of it, for the record."""
+    part = OmegaConf.select(cfg, "study.trial")
+    plain: Any = OmegaConf.to_container(part) if OmegaConf.is_dict(part) else {}
+    return dict(plain)
 
 
 def start_record(
@@ -34,6 +49,7 @@ def start_record(
         environment=environment() | {"device": device},
         cost=cost,
         data=data,
+        study=study_part(cfg),
     )
 
 

@@ -67,6 +67,8 @@ class RunRecord:
         cost: seconds, memory, parameters and the like; of a running one, what its part before it
             was paused or interrupted has cost.
         data: counts, hash of the split, ``rejected`` and ``warnings``.
+        study: of a trial, the ``name`` of its study and its ``places`` there, each with ``phase``,
+            ``number`` (from 1) and ``role`` (candidate, incumbent, final, start).
     """
 
     directory: Path
@@ -84,6 +86,7 @@ class RunRecord:
     baselines: dict[str, Any] = field(default_factory=dict)
     cost: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    study: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_final(self) -> bool:
@@ -119,6 +122,7 @@ class RunRecord:
         environment: Mapping[str, Any] | None = None,
         cost: Mapping[str, Any] | None = None,
         data: Mapping[str, Any] | None = None,
+        study: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Write a record with status ``running``, replacing an earlier run's.
 
@@ -135,6 +139,7 @@ class RunRecord:
             environment=dict(environment or {}),
             cost=dict(cost or {}),
             data=dict(data or {}),
+            study=dict(study or {}),
         )
         record.write()
         return record
@@ -235,8 +240,9 @@ def _parse(directory: Path, content: Any) -> RunRecord:
         "seed": (int, type(None)),
         "test": (dict, type(None)),
         **dict.fromkeys(("objective", "best", "last"), (dict,)),
-        **dict.fromkeys(("baselines", "cost", "data", "environment"), (dict,)),
+        **dict.fromkeys(("baselines", "cost", "data", "environment", "study"), (dict,)),
     }
+    content = {"study": {}} | content  # which earlier versions did not write
     for key, kind in kinds.items():
         if key not in content:
             raise ValueError(f"{key} is missing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,7 +19,7 @@ from common.errors import OutOfMemoryError, RunFailedError
 from common.runs.apart import run_apart
 from common.runs.checkpoints import FOLDER, LAST
 from common.runs.job import Job, verdict
-from common.runs.lifecycle import is_done, lacks_test, start_record
+from common.runs.lifecycle import is_done, lacks_test, own_words, start_record
 from common.runs.lock import locked
 from common.runs.memory import LOWERED, batch_of, forget, free, give_back, with_batch
 from common.runs.previous import OLDER, previous_run
@@ -28,9 +29,6 @@ from common.runs.resources import device_name
 from common.runs.saving import take_up
 from common.runs.summary import summary_text
 from common.storage import FREE_MB, check_room, storage_error
-
-AROUND = ("study.", "trainer.pause_after=")
-"""Overrides of a sweep that its trials are launched with and not made by."""
 
 ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
 
@@ -48,7 +46,7 @@ def run(cfg: DictConfig) -> float | None:
     """
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
-    overrides = [word for word in settings.overrides.task if not word.startswith(AROUND)]
+    overrides = own_words(settings.overrides.task)
     trial = settings.mode == RunMode.MULTIRUN
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
         return run_apart(cfg, directory, overrides)
@@ -91,9 +89,8 @@ def train(
             if record is None:
                 record = _train(cfg, directory, overrides, trial=trial)
     if not trial:
-        log.info(
-            "\nrun directory  %s\ncurves         tensorboard --logdir %s", directory, directory
-        )
+        curves = shlex.join(["tensorboard", "--logdir", str(directory)])
+        log.info("\nrun directory  %s\ncurves         %s", directory, curves)
     return record.objective["value"]
 
 

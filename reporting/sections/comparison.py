@@ -142,10 +142,13 @@ def configurations(studies: Pair, names: Sequence[str]) -> Table:
     """Key by key; differences are marked."""
     caption = "What each study chose; keys that differ are marked."
     table = Table("configurations", caption, [Column("key"), *map(Column, names)])
-    both = [full_settings(study.final) if study.final else {} for study in studies]
-    for key in dict.fromkeys([*both[0], *both[1]]):
+    finals = [study.final for study in studies]
+    for key in dict.fromkeys(key for final in finals if final for key in full_settings(final)):
         if key not in NO_SETTINGS:
-            one, other = (plain(settings.get(key, UNSET)) for settings in both)
+            one, other = (
+                plain(final.phase.result.setting(final.result, key) if final else UNSET)
+                for final in finals
+            )
             mark: Mark = "worst" if one != other else ""
             table.add(key, one, other, mark=mark)
     return table

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from common.cli.printed import shell_command, short
+from common.config.project import ROOT
 from common.evaluation.bootstrap import intervals, over_runs
 from common.runs.record import RunRecord
 from reporting.content import Block, Column, Command, Figure, Picture, Section, Table, Text
@@ -179,9 +180,9 @@ def _runs(one: Candidate) -> list[Path]:
 
 
 def _evaluating(runs: list[Path], split: str) -> Command:
-    named = ",".join(map(str, runs))
+    named = ",".join(map(short, runs))  # the script takes paths as they are, commas and all
     checkpoint = f"checkpoint=[{named}]" if len(runs) > 1 else f"checkpoint={named}"
-    return Command(shlex.join(["python", "evaluate.py", checkpoint, f"split={split}"]))
+    return Command(shell_command(short(ROOT / "evaluate.py"), [checkpoint, f"split={split}"]))
 
 
 def _table(

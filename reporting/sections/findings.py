@@ -81,9 +81,11 @@ def _strongest(study: Study) -> Iterator[str]:
     effects = phase_effects(study.result)
     for row in effects.head(1).to_dict("records"):
         where = f" in phase {row['phase']}" if row["phase"] else ""
+        other = f"; the best configuration has {plain(row['in_best'])}"
+        other = other if row["in_best"] != row["best"] else ""
         yield (
             f"{row['key']} mattered most{where}: on average its best value, {plain(row['best'])}, "
-            f"scores {number(float(row['range']))} better than its worst."
+            f"scores {number(float(row['range']))} better than its worst{other}."
         )
 
 

@@ -11,7 +11,6 @@ from reporting.figures.scatter import ranking
 from reporting.figures.style import Colours
 from reporting.text import number, plain
 from reporting.view import Study
-from studies.results import settings_of
 from studies.statistics.effects import phase_effects
 from studies.statistics.frame import is_number
 from studies.statistics.hypotheses import Answer, answer_hypotheses
@@ -34,19 +33,23 @@ def importance_section(study: Study) -> Section | None:
         Column("key"),
         Column("phase"),
         Column("values", "number"),
-        Column("best value"),
+        Column("best on average"),
+        Column("in the best configuration"),
         Column("range of means", "number"),
         Column("gain over incumbent", "signed"),
     ]
     caption = (
         "Keys by the range of their mean scores (best less worst value) within their phase. "
+        "Best on average is the value with the best mean over all settings of the other keys; "
+        "where the best configuration has another one, it is better at the best settings of these. "
         "The gain is the phase's: its best mean less the incumbent's."
     )
     table = Table("impact", caption, columns)
     for rank, row in enumerate(effects.to_dict("records"), 1):
         numbers = float(row["range"]), float(row["gain"])
         phase = row["phase"] or "sweep"
-        table.add(rank, row["key"], phase, int(row["values"]), row["best"], *numbers)
+        values = int(row["values"]), row["best"], row["in_best"]
+        table.add(rank, row["key"], phase, *values, *numbers)
     section.blocks.append(table)
     found = importance(study.result)
     if found.table is None:
@@ -102,7 +105,7 @@ def losses_section(study: Study, colours: Colours) -> Section | None:
         "and without smoothing. dice: (1 - p) / (1 + p); tversky: b (1 - p) / (p + b (1 - p)), "
         "b = fn_weight; focal: -a (1 - p)^g log p, a = pos_alpha, g = gamma; bce: -log p; "
         "combined and dice_bce: dice_weight times dice, the rest times focal or bce. "
-        "Settings that no override names are the defaults: "
+        "Settings that are not named are the defaults: "
         f"{', '.join(f'{name} {getattr(Loss, name):g}' for name in LOSS_SETTINGS)}."
     )
     figure = Figure("losses", caption, partial(behaviour, losses))
@@ -115,14 +118,16 @@ def swept_losses(study: Study, colours: Colours) -> list[Loss]:
     for phase in study.phases:
         varied = {*LOSS_KEYS, *(f"loss.{name}" for name in LOSS_SETTINGS)}.intersection(phase.keys)
         for one in phase.candidates if varied else []:
-            settings = settings_of([*phase.plan.base, *one.result.plan.overrides])
-            key = next((key for key in LOSS_KEYS if settings.get(key) in FORMULAE), None)
+            setting = partial(phase.result.setting, one.result)
+            key = next((key for key in LOSS_KEYS if setting(key) in FORMULAE), None)
             if key is None:
                 continue
-            numbers = {name: settings.get(f"loss.{name}") for name in LOSS_SETTINGS}
-            own = {name: float(v) for name, v in numbers.items() if v is not None and is_number(v)}
-            label = " ".join([plain(settings[key]), *(f"{n} {number(v)}" for n, v in own.items())])
+            numbers = {name: setting(f"loss.{name}") for name in LOSS_SETTINGS}
+            own = {name: float(v) for name, v in numbers.items() if is_number(v)}
+            named = phase.result.base.keys() | one.result.settings.keys() | set(phase.keys)
+            told = [f"{name} {number(v)}" for name, v in own.items() if f"loss.{name}" in named]
+            label = " ".join([plain(setting(key)), *told])
             lead = key if key in phase.keys else min(varied)
             colour = colours.of(lead, one.settings[lead])
-            found.setdefault(label, Loss(settings[key], label, colour, **own))
+            found.setdefault(label, Loss(str(setting(key)), label, colour, **own))
     return list(found.values())[:MOST_LOSSES]

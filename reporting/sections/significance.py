@@ -8,7 +8,7 @@ import pandas as pd
 
 from reporting.content import Block, Column, Section, Table, Text
 from reporting.view import Phase
-from studies.statistics.effects import anova
+from studies.statistics.effects import BLOCK, anova
 from studies.statistics.intervals import Analysis, compare_with
 
 ALPHA = 0.05
@@ -45,7 +45,7 @@ def anova_blocks(phase: Phase, frame: pd.DataFrame) -> list[Block]:
     for term, row in found.table.iterrows():
         values = [float(row[name]) for name in names]
         values[1] = int(values[1])
-        table.add(str(term), *values, mark="best" if row["p"] < ALPHA else "")
+        table.add(str(term), *values, mark="best" if row["p"] < ALPHA and term != BLOCK else "")
     return [table]
 
 

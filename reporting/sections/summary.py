@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from reporting.content import Bullets, Column, Command, Mark, Section, Table, Text
@@ -10,10 +10,10 @@ from reporting.sections.audit import counted
 from reporting.sections.final import START, compared, final_blocks
 from reporting.sections.findings import top_findings
 from reporting.text import duration
-from reporting.view import STOPPED, Candidate, Study, command, status_of
+from reporting.view import STOPPED, Candidate, Study, status_of
 from studies.audit import Finding
+from studies.commands import single_run
 from studies.results import UNSET, Setting, plain, settings_of
-from studies.saved import look_up, saved_config
 from studies.statistics.frame import is_number
 
 NO_SETTINGS = ("study", "budget", "seed", "test")
@@ -62,7 +62,8 @@ def summary(study: Study, audit: list[Finding]) -> Section:
     section.blocks += [*final_blocks(study), configuration(study, final)]
     record = next((r for r in final.records if r.status == "completed"), None)
     if record is not None:
-        section.blocks += [Text("This command trains it again:"), Command(command(record))]
+        again = single_run(record.directory, record.overrides)
+        section.blocks += [Text("This command trains it again:"), Command(again)]
     return section
 
 
@@ -93,10 +94,9 @@ def configuration(study: Study, final: Candidate) -> Table:
 
 
 def start_settings(study: Study, keys: Sequence[str]) -> dict[str, Setting]:
-    """What the starting configuration had; defaults from the config that Hydra saved."""
-    base = settings_of(study.plan.base)
+    """What the starting configuration had."""
     start = compared(study).get(START)
-    saved = saved_config(start.result.trials[0].directory) if start else {}
-    found = {key: base.get(key, look_up(saved, key, UNSET)) for key in keys}
-    # a group, such as optimizer, is a mapping there
-    return {key: UNSET if isinstance(v, Mapping) else plain(v) for key, v in found.items()}
+    if start is None:
+        base = settings_of(study.plan.base)
+        return {key: plain(base.get(key, UNSET)) for key in keys}
+    return {key: start.phase.result.setting(start.result, key) for key in keys}

@@ -7,7 +7,6 @@ from typing import Any
 
 from studies.audit.case import Case, Finding, compares, mean, of_phase, sign_of
 from studies.results import UNSET, CandidateResult, PhaseResult, plain
-from studies.saved import look_up, saved_config
 from studies.statistics.frame import is_number, typed
 from studies.statistics.intervals import compare_with
 
@@ -139,23 +138,11 @@ def _departures(phase: PhaseResult, chosen: dict[str, tuple[Any, str]]) -> Itera
     for key, (value, origin) in chosen.items():
         if key in phase.keys or value == UNSET:
             continue
-        others = [found for found in _in_force(phase, key) if found != value]
+        in_force = dict.fromkeys(phase.setting(candidate, key) for candidate in phase.candidates)
+        others = [found for found in in_force if found != value]
         if others:
-            shown = " or ".join("not set" if found is None else str(found) for found in others)
+            shown = " or ".join("not set" if found == UNSET else str(found) for found in others)
             yield f"{key} is {shown}, while phase {origin} chose {value}"
-
-
-def _in_force(phase: PhaseResult, key: str) -> list[Any]:
-    """The values that the candidates of a phase have; ``None`` where nothing tells."""
-    if key in phase.base:
-        return [plain(phase.base[key])]
-    values: dict[Any, None] = {}
-    for candidate in phase.candidates:
-        found = candidate.settings.get(key)
-        for trial in candidate.trials[:1]:
-            found = look_up(saved_config(trial.directory), key, found)
-        values[None if found is None else plain(found)] = None
-    return list(values)
 
 
 def _final(case: Case, phase: PhaseResult, chosen: dict[str, tuple[Any, str]]) -> Iterator[Finding]:

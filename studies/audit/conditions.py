@@ -9,27 +9,23 @@ from typing import Any
 
 from studies.audit.case import Case, Finding, count, of_phase
 from studies.results import plain, settings_of
-from studies.saved import look_up, saved_config
+from studies.saved import look_up
 
 OVERLAP = re.compile(r"\bis in \w+ and \w+")
 """How `common.data.splits` words that a sample is in two splits."""
-
-IN_TWO_SPLITS = 10
-"""So many names stand as evidence; the records hold all."""
 
 
 def other_settings_than_named(case: Case) -> Iterator[Finding]:
     """A trial that ran with another value than the plan or its own overrides name."""
     lines: dict[str, None] = {}
     for one in (one for phase in case.study.phases for one in case.of(phase)):
-        config = saved_config(one.trial.directory)
         recorded = settings_of(one.record.overrides)
         for key, value in (recorded | one.settings).items():
             found = recorded.get(key, value)
             if plain(found) != plain(value):
                 named = f"{plain(value)} in the plan, ran {plain(found)}"
                 lines[f"{one.name}: {key} is {named}"] = None
-            elif (ran := _ran_with(config, key)) not in (None, plain(value)):
+            elif (ran := _ran_with(one.trial.saved.config, key)) not in (None, plain(value)):
                 lines[f"{one.name}: {key} is {plain(value)} by its name, ran with {ran}"] = None
     if lines:
         yield Finding(
@@ -111,14 +107,11 @@ def sample_in_two_splits(case: Case) -> Iterator[Finding]:
             if isinstance(remark, dict) and OVERLAP.search(str(remark.get("reason"))):
                 names.setdefault(str(remark.get("file")), str(remark["reason"]))
     if names:
-        lines = [f"{name} {reason}" for name, reason in names.items()]
-        rest = len(lines) - IN_TWO_SPLITS
-        more = [f"and {rest} more"] if rest > 0 else []
         yield Finding(
             "sample_in_two_splits",
             "error",
             f"{count(len(names), 'sample')} in two splits: scores on them are too good",
-            (*lines[:IN_TWO_SPLITS], *more),
+            tuple(f"{name} {reason}" for name, reason in names.items()),
             "take them out of one of the lists",
         )
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from studies.audit.case import Case, Finding, Ran, count, of_phase, sign_of
 from studies.results import CandidateResult, PhaseResult, Setting
-from studies.saved import look_up, saved_config
 
 LAST_DROP = 0.1
 """Share of its best value that a run may lose until its last epoch; the ordinary jitter of a
@@ -101,7 +100,7 @@ def not_the_best_epoch(case: Case) -> Iterator[Finding]:
 
 def _keeps_last(one: Ran) -> bool:
     """Whether the last epoch counts by intention."""
-    words = one.settings.get(KEEP) or look_up(saved_config(one.trial.directory), KEEP)
+    words = one.settings.get(KEEP) or one.trial.saved.get(KEEP)
     return words == "last" or f"{KEEP}=last" in one.record.overrides
 
 

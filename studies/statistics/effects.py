@@ -9,13 +9,17 @@ from typing import Any
 
 import pandas as pd
 
-from studies.results import PhaseResult, StudyResult
+from studies.results import CandidateResult, PhaseResult, StudyResult
+from studies.selection import select
 from studies.statistics.frame import in_order, trial_frame
 from studies.statistics.intervals import Analysis
 
 LEAST_RESIDUAL = 5
 """Degrees of freedom that an analysis of variance must leave to the error. With fewer, F must be
 beyond 6.6 even for a single contrast at the 5 % level, and a test finds hardly anything."""
+
+BLOCK = "seed (block)"
+"""The term of an analysis of variance that takes what seeds have in common out of the error."""
 
 
 def marginal_means(
@@ -42,18 +46,20 @@ def anova(frame: pd.DataFrame, keys: Sequence[str], measure: str = "value") -> A
     """Analysis of variance of a grid with type II sums of squares (statsmodels).
 
     Interactions of two keys are included if they leave `LEAST_RESIDUAL` degrees of freedom and all
-    their cells have results. Seeds are repeats. The table has a row per term (``a``, ``a x b``,
+    their cells have results. Seeds that the configurations share are blocks (a randomized block
+    design), as they are pairs in `studies.statistics.intervals.compare_with`: what a seed does to
+    all of them is the term `BLOCK` and no error. The table has a row per term (``a``, ``a x b``,
     ``Residual``) and the columns ``sum_sq``, ``df``, ``F``, ``p``, ``eta_sq_partial`` (SS / (SS +
     SS_residual)) and ``omega_sq`` ((SS - df MS_residual) / (SS_total + MS_residual), Hays 1963;
     it can be negative where an effect is smaller than noise).
 
     Args:
-        frame: rows of `trial_frame`, of one phase.
+        frame: rows of `trial_frame`, of one phase; without a column ``seed`` there are no blocks.
         keys: the swept keys, at least two.
         measure: a column.
     """
     method = "analysis of variance, type II"
-    data = frame[[*keys, measure]].dropna(subset=[measure])
+    data = frame.dropna(subset=[measure])
     varying = [key for key in keys if data[key].nunique() > 1]
     if len(varying) < 2:
         return Analysis(method, None, "fewer than two keys have two values with results")
@@ -62,16 +68,28 @@ def anova(frame: pd.DataFrame, keys: Sequence[str], measure: str = "value") -> A
     # names without dots and quotes, which a formula would read as code
     names = {key: f"k{number}" for number, key in enumerate(varying)}
     plain = data[varying].astype(str).rename(columns=names).assign(y=data[measure])
-    terms = list(names.values())
+    block = ""
+    if _are_blocks(data, varying):
+        method += ", seeds as blocks"
+        plain["block"], names[BLOCK], block = data["seed"].astype(str), "block", "block + "
+    terms = " + ".join(names[key] for key in varying)
     note = ""
-    model = _fit(plain, f"y ~ ({' + '.join(terms)}) ** 2")
+    model = _fit(plain, f"y ~ {block}({terms}) ** 2")
     if model is None:
         note = "without interactions: the trials do not suffice for them"
-        model = _fit(plain, f"y ~ {' + '.join(terms)}")
+        model = _fit(plain, f"y ~ {block}{terms}")
     if model is None:
         reason = f"fewer than {LEAST_RESIDUAL} degrees of freedom are left, or settings coincide"
         return Analysis(method, None, reason)
     return Analysis(method, _effect_sizes(model, {v: k for k, v in names.items()}), note)
+
+
+def _are_blocks(data: pd.DataFrame, keys: Sequence[str]) -> bool:
+    """Whether there are several seeds, each of which several configurations share."""
+    if "seed" not in data or data["seed"].nunique() < 2:
+        return False
+    cells = data[list(keys)].astype(str).agg(tuple, axis=1)
+    return bool(cells.groupby(data["seed"]).nunique().min() > 1)
 
 
 def _fit(data: pd.DataFrame, formula: str) -> Any:
@@ -107,9 +125,11 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
 
     Phases that follow each other never cross their keys, so a range is one at the winners of the
     phases before. Columns: ``phase`` (name), ``key``, ``values`` (with results), ``best`` (value
-    with the best marginal mean), ``range`` (best less worst marginal mean, always positive) and
-    ``gain`` (the phase's best mean less the incumbent's, signed so that positive is better; the
-    same for all keys of a phase; NaN without an incumbent).
+    with the best marginal mean, an average over the other keys), ``in_best`` (value in the best
+    configuration, at its best other settings: another one where keys interact), ``range`` (best
+    less worst marginal mean, always positive) and ``gain`` (the phase's best mean less the
+    incumbent's, signed so that positive is better; the same for all keys of a phase; NaN without an
+    incumbent).
     """
     frame = trial_frame(study)
     rows: list[dict[str, Any]] = []
@@ -118,16 +138,27 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
             continue
         mode = phase.plan.objective["mode"]
         own = frame[frame["phase"] == number]
+        top = _best_configuration(phase)
         for key in phase.keys:
             means = marginal_means(own, key, mode)["mean"].dropna()
             if len(means) > 1:
                 row = {"phase": phase.plan.name, "key": key, "values": len(means)}
                 best = means.idxmax() if mode == "max" else means.idxmin()
-                spread = {"best": best, "range": means.max() - means.min()}
-                rows.append(row | spread | {"gain": _gain(phase)})
-    columns = ["phase", "key", "values", "best", "range", "gain"]
+                chosen = best if top is None else phase.setting(top, key)
+                spread = {"in_best": chosen, "range": means.max() - means.min()}
+                rows.append(row | {"best": best} | spread | {"gain": _gain(phase)})
+    columns = ["phase", "key", "values", "best", "in_best", "range", "gain"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("range", ascending=False, ignore_index=True)
+
+
+def _best_configuration(phase: PhaseResult) -> CandidateResult | None:
+    """The one that is adopted, unless only significant gains are."""
+    plan = phase.plan
+    values = [candidate.values for candidate in phase.candidates]
+    mode = plan.objective["mode"]
+    row = select(values, plan.incumbent, mode=mode, seeds=plan.seeds).winner
+    return None if row is None else phase.candidates[row]
 
 
 def _gain(phase: PhaseResult) -> float:

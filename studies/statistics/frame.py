@@ -20,7 +20,6 @@ from studies.results import (
     plain,
     settings_of,
 )
-from studies.saved import look_up, saved_config
 
 EPOCHS_KEY = "trainer.max_epochs"
 COMPARING = ("grid", "combinations", "rerun")
@@ -35,8 +34,8 @@ def trial_frame(study: StudyResult) -> pd.DataFrame:
     Columns:
         - ``phase`` (its number from 0), ``candidate`` (index in the phase), ``trial`` (directory,
           relative to the study's), ``seed``;
-        - every key that some phase varies, with its value there (a number or text; from what the
-          phase started from, if it does not vary it; ``(default)`` where nothing sets it);
+        - every key that some phase varies, with its value there (a number or text; from the saved
+          config, if no override names it; ``(default)`` where there is none);
         - ``status``; ``missing`` where there is no record;
         - ``value``: the objective at its best epoch, NaN unless completed and defined; ``last``: at
           the last epoch; ``epochs_to_best``: the best one, counted from 1;
@@ -131,7 +130,7 @@ def _measures(trial: TrialResult, candidate: CandidateResult) -> dict[str, Any]:
         "epochs_to_best": best,
         "stability": stability(rows),
         "gap": overfitting_gap(record, rows),
-        "early_stopped": _early_stopped(record, candidate),
+        "early_stopped": _early_stopped(trial, record, candidate),
     }
     return found
 
@@ -152,7 +151,9 @@ def overfitting_gap(record: RunRecord, rows: Sequence[Row]) -> float:
     return math.nan if val is None or train is None else float(val) - float(train)
 
 
-def _early_stopped(record: RunRecord, candidate: CandidateResult) -> bool | None:
+def _early_stopped(
+    trial: TrialResult, record: RunRecord, candidate: CandidateResult
+) -> bool | None:
     done = record.cost.get("epochs")
     if candidate.plan.epochs is not None:  # successive halving stopped it
         return False
@@ -160,5 +161,5 @@ def _early_stopped(record: RunRecord, candidate: CandidateResult) -> bool | None
         return None
     planned = settings_of(record.overrides).get(EPOCHS_KEY)
     if planned is None:
-        planned = look_up(saved_config(record.directory), EPOCHS_KEY)
+        planned = trial.saved.get(EPOCHS_KEY)
     return bool(done < planned) if is_number(planned) else None

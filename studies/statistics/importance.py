@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from studies.results import UNSET, StudyResult
+from studies.results import StudyResult
 from studies.statistics.frame import COMPARING, all_keys, is_number, trial_frame
 from studies.statistics.intervals import Analysis
 
@@ -36,9 +36,8 @@ def importance(study: StudyResult) -> Analysis:
     hydra-optuna-sweeper demands, computes no functional ANOVA with today's NumPy; there the
     forest's mean decrease of impurity is used.
 
-    A key that an earlier phase did not set has there the value that the incumbent of the phase
-    which introduces it has. Phases with an objective of their own are left out. The table has a row
-    per key, the most important first, with the column ``importance``.
+    Phases with an objective of their own are left out. The table has a row per key, the most
+    important first, with the column ``importance``.
     """
     data, keys = _configurations(study)
     if len(data) < LEAST_CONFIGURATIONS or not keys:
@@ -56,9 +55,6 @@ def importance(study: StudyResult) -> Analysis:
 def _configurations(study: StudyResult) -> tuple[pd.DataFrame, list[str]]:
     """One row per configuration with its mean ``value``, and the keys that vary among them."""
     frame, keys = trial_frame(study), all_keys(study)
-    for key in keys:
-        default = _default_of(key, study)
-        frame[key] = frame[key].where(frame[key] != UNSET, default)
     same = [
         number
         for number, phase in enumerate(study.phases)
@@ -67,13 +63,6 @@ def _configurations(study: StudyResult) -> tuple[pd.DataFrame, list[str]]:
     kept = frame[frame["phase"].isin(same)].drop_duplicates("trial").dropna(subset=["value"])
     data = kept.groupby(keys, as_index=False, sort=False)["value"].mean() if keys else kept
     return data, [key for key in keys if data[key].nunique() > 1]
-
-
-def _default_of(key: str, study: StudyResult) -> Any:
-    for phase in study.phases:
-        if key in phase.keys and phase.plan.incumbent is not None:
-            return phase.setting(phase.candidates[phase.plan.incumbent], key)
-    return UNSET
 
 
 def _forest_shares(data: pd.DataFrame, keys: Sequence[str]) -> tuple[dict[str, float], str]:

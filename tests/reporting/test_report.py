@@ -21,7 +21,7 @@ from common.evaluation.settings import parse
 from common.runs.record import RunRecord
 from reporting import write_report
 from tests.studies.auditing import halved
-from tests.studies.synthetic import CLEAN, Row, Settings, Synthetic, clean_score
+from tests.studies.synthetic import CLEAN, Row, Settings, Synthetic, clean_score, noise
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -313,7 +313,8 @@ def test_numeric_keys_get_heat_maps_and_variance_is_analysed(tmp_path: Path) -> 
     def score(settings: Settings, seed: int) -> float:
         base = {0.1: 0.1, 0.2: 0.2, 0.3: 0.15}[settings["optimizer.lr"]]
         size = settings["data.batch_size"] / 100
-        return base + size + 0.02 * len(settings["model.norm"]) + 0.001 * seed
+        base += 0.02 * len(settings["model.norm"]) + 0.001 * noise(settings, seed)
+        return base + size + 0.01 * seed
 
     words = "optimizer.lr=0.1,0.2,0.3 data.batch_size=2,4,8 model.norm=batch,group"
     Synthetic({"grid": words}, score=score, seeds=[0, 1], defaults={}).write(tmp_path)
@@ -322,8 +323,10 @@ def test_numeric_keys_get_heat_maps_and_variance_is_analysed(tmp_path: Path) -> 
     terms = {row["term"]: row for row in table(tmp_path, "anova_1_grid")}
     assert {"optimizer.lr", "optimizer.lr x data.batch_size", "Residual"} <= terms.keys()
     assert float(terms["optimizer.lr"]["p"]) < 1e-6
-    assert float(terms["model.norm"]["p"]) > 0.99
-    assert "analysis of variance, type II" in text
+    assert float(terms["model.norm"]["p"]) > 0.05
+    assert "analysis of variance, type II, seeds as blocks" in text
+    assert terms["seed (block)"]["df"] == "1"
+    assert "in the best configuration" in table(tmp_path, "impact")[0]
 
 
 def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
@@ -365,3 +368,21 @@ def test_one_run_is_no_study(study: Path, tmp_path: Path) -> None:
     run = next(study.glob("lr/*/record.json")).parent
     with pytest.raises(UserError, match="is one run"):
         write_report(run, tmp_path)
+
+
+def test_of_much_evidence_the_first_lines_and_a_count(tmp_path: Path) -> None:
+    rates = ",".join(f"{lr}e-4" for lr in range(1, 13))
+    sweep = Synthetic(
+        {"": f"optimizer.lr={rates}"},
+        lambda s, i: 0.5 if s["optimizer.lr"] < 3e-4 else "failed",
+        {},
+        seeds=[0, 1],
+    )
+    sweep.write(tmp_path)
+    write_report(tmp_path)
+    audit = (tmp_path / "report.md").read_text().partition("## Audit")[2].partition("\n## ")[0]
+    (line,) = [line for line in audit.splitlines() if "and 15 more" in line]
+    assert "record.json" in line and "tables/runs.csv" in line
+    assert audit.count(": failed, the reason why") == 5
+    assert len(table(tmp_path, "runs")) == 24
+    assert "and 15 more" in text_of(tmp_path / "report.html")

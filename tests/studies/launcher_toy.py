@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from common.runs.fingerprint import fingerprint
+from common.runs.lifecycle import own_words, study_part
 from common.runs.lock import locked
 from common.runs.record import RunRecord, read_record
 
@@ -44,10 +45,11 @@ def _begin(cfg: DictConfig, directory: Path) -> None:
         directory,
         task=cfg.task.name,
         fingerprint=fingerprint(cfg),
-        overrides=list(HydraConfig.get().overrides.task),
+        overrides=own_words(HydraConfig.get().overrides.task),
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
+        study=study_part(cfg),
     )
     with (directory / "begun").open("a") as begun:
         begun.write("x")

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from common.runs.fingerprint import fingerprint
 from common.runs.history import History
+from common.runs.lifecycle import own_words, study_part
 from common.runs.record import RunRecord, read_record
 
 BONUS = {"native": 0.0, "relu": 0.0, "gelu": 0.05, "silu": 0.02, "elu": math.nan}
@@ -45,10 +46,11 @@ def run(cfg: DictConfig) -> float | None:
         directory,
         task=cfg.task.name,
         fingerprint=fingerprint(cfg),
-        overrides=list(settings.overrides.task),
+        overrides=own_words(settings.overrides.task),
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
+        study=study_part(cfg),
     )
     if cfg.optimizer.lr == 9:
         raise RuntimeError("broken on purpose")

@@ -45,7 +45,7 @@ def test_image_in_two_splits(tmp_path: Path) -> None:
         ]
 
     found = only(audited(tmp_path, Synthetic(edit=overlap)), "sample_in_two_splits")
-    assert found.text.startswith("12 samples in two splits") and found.evidence[-1] == "and 2 more"
+    assert found.text.startswith("12 samples in two splits") and len(found.evidence) == 12
     assert found.evidence[0] == "0.jpg is in train and val"
 
 

@@ -31,7 +31,7 @@ def test_frame_has_a_row_per_trial_and_phase(clean: StudyResult) -> None:
     assert set(rows["optimizer.lr"]) == {0.001}
     settings = {"optimizer.lr": 0.001, "model.activation": "gelu"}
     assert rows["value"].tolist() == [clean_score(settings, seed) for seed in (0, 1, 2)]
-    assert set(frame.loc[frame["phase"] == 0, "model.activation"]) == {"(default)"}
+    assert set(frame.loc[frame["phase"] == 0, "model.activation"]) == {"relu"}  # from its config
 
 
 def test_measures_against_the_history(clean: StudyResult) -> None:

@@ -194,6 +194,63 @@ def test_anova_of_a_published_example() -> None:
     assert table.loc["supp", "omega_sq"] == pytest.approx(0.05545, abs=5e-4)
 
 
+DETECTION = {
+    "low": [(90, 86), (96, 84), (100, 92), (92, 81)],
+    "medium": [(102, 87), (106, 90), (105, 97), (96, 80)],
+    "high": [(114, 93), (112, 91), (108, 95), (98, 83)],
+}
+"""Montgomery, Design and Analysis of Experiments, example 5.6: the intensity at which four
+operators (blocks) detect a target, by ground clutter, with two filters."""
+
+
+def test_anova_with_seeds_as_blocks_of_a_published_example() -> None:
+    rows = [
+        {"clutter": clutter, "filter": kind, "seed": operator, "value": value}
+        for clutter, pairs in DETECTION.items()
+        for operator, pair in enumerate(pairs)
+        for kind, value in enumerate(pair)
+    ]
+    frame = pd.DataFrame(rows)
+    found = anova(frame, ["clutter", "filter"])
+    table = found.table
+    assert table is not None and "seeds as blocks" in found.method
+    block = table.loc["seed (block)"]
+    assert (block["sum_sq"], block["df"]) == (pytest.approx(402.17, abs=0.005), 3)
+    terms = table.loc[["clutter", "filter", "clutter x filter", "Residual"]]
+    assert terms["sum_sq"].tolist() == pytest.approx([335.58, 1066.67, 77.08, 166.33], abs=0.005)
+    assert terms["df"].tolist() == [2, 1, 2, 15]
+    assert terms["F"].tolist()[:3] == pytest.approx([15.13, 96.19, 3.48], abs=0.005)
+    # what the operators have in common stays in the error where nobody tells who was who
+    alone = anova(frame.drop(columns="seed"), ["clutter", "filter"]).table
+    assert alone is not None
+    assert alone.loc["Residual", "sum_sq"] == pytest.approx(402.17 + 166.33, abs=0.01)
+
+
+def test_anova_without_shared_seeds_has_no_blocks() -> None:
+    frame = tooth_growth()
+    frame["seed"] = range(len(frame))
+    found = anova(frame, ["supp", "dose"])
+    assert found.table is not None and "blocks" not in found.method
+    assert found.table.loc["Residual", "df"] == 54
+
+
+def test_the_best_value_on_average_and_in_the_best_configuration(tmp_path: Path) -> None:
+    """Dropout is good on average, and bad where the batch is large."""
+
+    def score(settings: Settings, seed: int) -> float:
+        large, drops = settings["data.batch_size"] == 32, settings["model.dropout_rate"] > 0
+        return {(0, 0): 0.1, (0, 1): 0.4, (1, 0): 0.5, (1, 1): 0.45}[large, drops] + 0.001 * seed
+
+    words = {"": "data.batch_size=8,32 model.dropout_rate=0,0.5"}
+    study = read_grid(tmp_path, score, phases=words, seeds=[0, 1])
+    effects = phase_effects(study).set_index("key")
+    dropout = effects.loc["model.dropout_rate"]
+    assert (dropout["best"], dropout["in_best"]) == (0.5, 0)
+    assert tuple(effects.loc["data.batch_size", ["best", "in_best"]]) == (32, 32)
+    winner = study.phases[0].candidates[study.phases[0].plan.winner]
+    assert winner.settings["model.dropout_rate"] == dropout["in_best"]
+
+
 def test_anova_of_unbalanced_data_is_of_type_two() -> None:
     """Sums of squares as differences of nested least-squares fits."""
     data = tooth_growth().drop(index=[0, 1, 2, 11, 37, 55, 56])
@@ -242,7 +299,7 @@ def test_anova_leaves_interactions_out_where_trials_do_not_suffice(tmp_path: Pat
     more = frame.iloc[:-2]  # both seeds of a cell are missing
     found = anova(more, keys)
     assert found.table is not None and "without interactions" in found.note
-    assert found.table.index.tolist() == [*keys, "Residual"]
+    assert found.table.index.tolist() == ["seed (block)", *keys, "Residual"]
 
 
 def test_anova_says_why_it_does_not_apply(clean: StudyResult, tmp_path: Path) -> None:

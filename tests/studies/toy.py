@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from common.errors import DivergedError
 from common.runs.fingerprint import fingerprint
+from common.runs.lifecycle import own_words, study_part
 from common.runs.record import RunRecord
 
 
@@ -32,10 +33,11 @@ def run(cfg: DictConfig) -> float | None:
         directory,
         task=cfg.task.name,
         fingerprint=fingerprint(cfg),
-        overrides=list(settings.overrides.task),
+        overrides=own_words(settings.overrides.task),
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
+        study=study_part(cfg),
     )
     if lr == 4.0:
         logging.getLogger(__name__).warning("about to die")

@@ -351,3 +351,15 @@ def test_git_commit(tmp_path: Path) -> None:
     assert git_commit(tmp_path) == f"{full[:12]}-dirty"
     (tmp_path / "inner").mkdir()
     assert git_commit(tmp_path / "inner") is None
+
+
+def test_a_trials_part_in_a_study_and_records_of_before(tmp_path: Path) -> None:
+    part = {"name": "demo", "places": [{"phase": "lr", "number": 1, "role": "candidate"}]}
+    start(tmp_path, study=part)
+    record = read_record(tmp_path)
+    assert record is not None and record.study == part
+    content = json.loads((tmp_path / RECORD).read_text())
+    del content["study"]
+    (tmp_path / RECORD).write_text(json.dumps(content))
+    record = read_record(tmp_path)
+    assert record is not None and record.study == {}
