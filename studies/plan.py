@@ -238,8 +238,9 @@ class Planner:
         found: dict[str, dict[str, None]] = {}
         for candidate in stage.phase.candidates:
             for word in self.choices.lost(stage.phase.base, candidate.overrides):
-                chosen = dict.fromkeys(self.choices.groups(candidate.overrides))
-                found.setdefault(word, {}).update(chosen)
+                for chosen in self.choices.groups(candidate.overrides):
+                    if self.choices.section(chosen) in ("", self.choices.section(word)):
+                        found.setdefault(word, {})[chosen] = None
         if found:
             lost = "; ".join(f"{word} with {', '.join(chosen)}" for word, chosen in found.items())
             stage.notes.append(f"left out, for there is no such key: {lost}")

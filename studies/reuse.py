@@ -29,6 +29,7 @@ class RunIndex:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._runs: dict[str, list[RunRecord]] = {}
+        self._used: set[str] = set()  # by trials that lie elsewhere, so they stay where they are
         for root in (directory, directory / SUPERSEDED):
             for place, _ in run_folders(root, []):
                 record = read_record(place)
@@ -64,9 +65,10 @@ class RunIndex:
                 folder = found.subdir.rpartition("/")[0] if found is not job else SUPERSEDED
                 told[folder or found.subdir] += 1
         if told:
-            where = ", ".join(f"{count} of {folder}" for folder, count in told.items())
+            where = ", ".join(f"{count} in {folder}" for folder, count in told.items())
             lead = f"{stage.phase.name}: " if stage.phase.name else ""
-            log.info("\n%s%d trials are there already: %s", lead, told.total(), where)
+            total = sum(map(len, stage.jobs))
+            log.info("\n%s%d of %d computed before: %s", lead, told.total(), total, where)
 
     def _place_of(self, job: Job) -> Job | None:
         """The job where its result lies; itself if it was moved back, ``None`` to run it."""
@@ -76,13 +78,15 @@ class RunIndex:
         run = self.find(job.fingerprint)
         if run is None or not _still(run, job.fingerprint):
             return None
-        old = run.directory.relative_to(self.directory)
-        if old.parts[0] == SUPERSEDED and not job.directory.exists():
+        subdir = run.directory.relative_to(self.directory).as_posix()
+        home = subdir.removeprefix(f"{SUPERSEDED}/").rpartition("~")[0]
+        if home == job.subdir and subdir not in self._used and not job.directory.exists():
             job.directory.parent.mkdir(parents=True, exist_ok=True)
             os.rename(run.directory, job.directory)
             run.directory = job.directory
             return job
-        return replace(job, directory=run.directory, subdir=old.as_posix())
+        self._used.add(subdir)
+        return replace(job, directory=run.directory, subdir=subdir)
 
     def set_aside(self, stage: Stage) -> None:
         """Move away what an earlier call left of this phase when it started from another winner."""
@@ -99,7 +103,7 @@ class RunIndex:
         if moved:
             log.info(
                 "\n%s: %d trials of an earlier call started from another configuration; they are "
-                "kept in %s and run anew",
+                "kept in %s",
                 stage.phase.name,
                 len(moved),
                 self.directory / SUPERSEDED / stage.phase.name,
