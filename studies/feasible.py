@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,7 @@ class Choices:
         values = tuple(
             word
             for word in base
-            if word not in before and key_of(_parsed(word)) not in set_anew
+            if word not in before and _key(word) not in set_anew
             if not (_parsed(word).is_add() or _parsed(word).is_force_add())
         )
         case = (values, before, after)
@@ -119,8 +119,8 @@ class Rival:
 class Foresight:
     """What the choices of earlier phases do to the candidates of later ones.
 
-    Each earlier phase is looked at alone, and of its candidates only the words that concern a
-    section of the config which the later candidate sets too: no combinations of phases.
+    Each earlier phase is looked at alone, and section by section of the config: of two candidates
+    only the words for the same section meet. No combinations of phases are made.
 
     Attributes:
         possible: names of phases and indices of candidates that are refused from the starting
@@ -131,7 +131,7 @@ class Foresight:
         self.choices = choices
         self.base = base
         self.possible: set[tuple[str, int]] = set()
-        self._needs: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+        self._needs: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
         self._breaks: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
         self._seen: dict[Words, list[str]] = {}
 
@@ -143,62 +143,80 @@ class Foresight:
             breaks: whether candidates that can run from the starting configuration are looked at.
         """
         for place, later in enumerate(phases):
-            for index, words in enumerate(later.candidates):
-                if index in later.refused:
-                    self._look_for_help(later, index, phases[:place])
-                elif breaks:
-                    self._look_for_harm(later, words, phases[:place])
+            self._look_for_help(later, phases[:place])
+            for earlier in phases[:place] if breaks else ():
+                self._look_for_harm(later, earlier)
 
     def notes(self) -> list[str]:
         """What was found, at most ten lines."""
         lines = []
-        for (name, reason), found in self._needs.items():
-            after = " or ".join(dict.fromkeys(text for texts in found.values() for text in texts))
-            lines.append(f"{name}: {_some(found)} can run only after {after} (else {reason})")
-        for (before, choice, name, reason), rows in self._breaks.items():
-            lines.append(f"{name}: {_some(rows)} cannot run if {before} adopts {choice} ({reason})")
+        for (name, reason), (rows, helpers) in self._needs.items():
+            after = " or ".join(dict.fromkeys(helpers))
+            lines.append(f"{name}: {_some(rows)} can run only after {after} (else {reason})")
+        for (before, choice, name, reason), broken in self._breaks.items():
+            lines.append(
+                f"{name}: {_some(broken)} cannot run if {before} adopts {choice} ({reason})"
+            )
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         return [*lines[:SHOWN], *more]
 
-    def _look_for_help(self, later: Rival, index: int, earlier: Sequence[Rival]) -> None:
-        words = later.candidates[index]
-        for phase, choice, _ in self._related(words, earlier):
-            if not self._reasons(choice, words):
+    def _look_for_help(self, later: Rival, earlier: Sequence[Rival]) -> None:
+        """Choices after which candidates can run; one stands for all that are refused alike."""
+        helpers: dict[tuple[str, Words], list[str]] = {}
+        for index, reasons in later.refused.items():
+            words, reason = later.candidates[index], "; ".join(reasons)
+            case = reason, tuple(_key(word) for word in words)
+            if case not in helpers:
+                helpers[case] = [
+                    f"{phase.name}: {' '.join(choice)}"
+                    for phase in earlier
+                    for choice in self._choices_for(words, phase)
+                    if not self._reasons(choice, words)
+                ]
+            if helpers[case]:
                 self.possible.add((later.name, index))
-                found = self._needs.setdefault((later.name, "; ".join(later.refused[index])), {})
-                found.setdefault(" ".join(words), {})[f"{phase}: {' '.join(choice)}"] = None
+                rows, texts = self._needs.setdefault((later.name, reason), ([], []))
+                rows.append(" ".join(words))
+                texts += helpers[case]
 
-    def _look_for_harm(self, later: Rival, words: Sequence[str], earlier: Sequence[Rival]) -> None:
-        for phase, choice, part in self._related(words, earlier):
-            reasons = self._reasons(choice, part)
-            if reasons and not self._reasons(choice, ()):
-                case = (phase, " ".join(choice), later.name, "; ".join(reasons))
-                self._breaks[case][" ".join(part)] = None
+    def _choices_for(self, words: Sequence[str], phase: Rival) -> dict[Words, None]:
+        sections = {self.choices.section(word) for word in words}
+        return dict.fromkeys(choice for at in sections for choice in self._parts(phase, at))
 
-    def _related(
-        self, words: Sequence[str], earlier: Sequence[Rival]
-    ) -> Iterator[tuple[str, Words, Words]]:
-        """Earlier phases with words that meet ``words``, and the part of these that is met."""
-        for phase in earlier:
-            once = set()
-            for candidate in phase.candidates:
-                choice, part = self._meeting(candidate, words), self._meeting(words, candidate)
-                if choice and part and choice not in once:
-                    once.add(choice)
-                    yield phase.name, choice, part
+    def _look_for_harm(self, later: Rival, earlier: Rival) -> None:
+        able = [it for row, it in enumerate(later.candidates) if row not in later.refused]
+        rest = Rival(later.name, able)
+        sections = dict.fromkeys(self.choices.section(word) for words in able for word in words)
+        for at in sections:
+            parts = self._parts(rest, at)
+            for choice in self._parts(earlier, at) if parts else ():
+                keys = set(map(_key, choice))
+                for part in parts:
+                    if keys <= set(map(_key, part)):
+                        continue  # which sets them anew
+                    reasons = self._reasons(choice, part)
+                    if reasons and not self._reasons(choice, ()):
+                        case = (earlier.name, " ".join(choice), later.name, "; ".join(reasons))
+                        self._breaks[case][" ".join(part)] = None
 
-    def _meeting(self, words: Sequence[str], others: Sequence[str]) -> Words:
-        """Those of ``words`` that change a section which ``others`` change."""
-        theirs = {self.choices.section(word) for word in others}
-        if "" in theirs:
-            return tuple(words)
-        return tuple(word for word in words if self.choices.section(word) in ("", *theirs))
+    def _parts(self, phase: Rival, section: str) -> dict[Words, None]:
+        """What its candidates set in a section; all that they set where it may be any."""
+        everywhere = (section, "")
+        parts = (
+            tuple(w for w in words if not section or self.choices.section(w) in everywhere)
+            for words in phase.candidates
+        )
+        return dict.fromkeys(part for part in parts if part)
 
     def _reasons(self, choice: Sequence[str], words: Sequence[str]) -> list[str]:
         line = tuple(self.choices.join(self.choices.join(self.base, choice), words))
         if line not in self._seen:
             self._seen[line] = self.choices.reasons(line)
         return self._seen[line]
+
+
+def _key(word: str) -> str:
+    return key_of(_parsed(word))
 
 
 def _some(rows: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from common.errors import Problem
@@ -29,7 +30,8 @@ COMPARABLE = ("data.root",)
 def problems_of_words(spec: Phase) -> list[Problem]:
     """What is wrong with the words of a phase, word by word."""
     if spec.rerun is not None:
-        return [*_problems("rerun.overrides", spec.rerun.overrides)]
+        words, where = spec.rerun.overrides, "rerun.overrides"
+        return [*_problems(where, words), *_several(where, words)]
     found = [*_problems("overrides", spec.overrides)]
     for number, words in enumerate(spec.combinations or [], 1):
         own = [*_problems(f"combinations, line {number}", words)]
@@ -66,11 +68,23 @@ def _twice(where: str, words: Sequence[str]) -> Iterator[Problem]:
             yield Problem(key, f"{reason} ({where})")
 
 
+def _several(where: str, words: Sequence[str]) -> Iterator[Problem]:
+    for word in words:
+        override = _parsed(word)
+        if override is not None and override.is_sweep_override():
+            yield Problem(word, f"must be one value, for nothing is compared here ({where})")
+
+
 def _key(word: str) -> str:
+    override = _parsed(word)
+    return word if override is None else key_of(override)
+
+
+def _parsed(word: str) -> Override | None:
     try:
-        return key_of(OverridesParser.create().parse_overrides([word])[0])
+        return OverridesParser.create().parse_overrides([word])[0]
     except HydraException:  # told where it is expanded
-        return word
+        return None
 
 
 def _is_below(key: str, sections: Sequence[str]) -> bool:

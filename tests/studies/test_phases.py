@@ -99,13 +99,17 @@ def test_words_that_are_no_phases(app: Path, phase: Any, told: str) -> None:
 
 def test_words_that_are_no_reruns(app: Path) -> None:
     again = {
-        "rerun": {"top": 1, "overrides": "test=true trainer.max_epochs=5 trainer.max_epochs=6"}
+        "rerun": {
+            "top": 1,
+            "overrides": "test=true seed=1,2 trainer.max_epochs=5 trainer.max_epochs=6",
+        }
     }
     write_study(app, {"first": "seed=0,1", "mine": again})
     done = study(app)
     assert done.returncode == 2
     assert "study.phases.mine: test=true: concerns the whole study" in done.stderr
     assert "trainer.max_epochs: is given 2 times" in done.stderr
+    assert "seed=1,2: must be one value" in done.stderr
 
 
 def test_candidates_that_compute_the_same_are_one(app: Path) -> None:
