@@ -13,16 +13,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from common.config.project import JOURNAL
 from common.storage import write_whole
 
-JOURNAL = "study.json"
 SCHEMA = 1
 
 Kind = Literal["grid", "combinations", "rerun", "test"]
 Verdict = Literal["adopted", "kept", "within_noise", "undecided"]
 """``adopted``: a challenger won. ``kept``: the incumbent is best, or tied. ``within_noise``: a
 challenger has the better mean, but the study adopts significant gains only. ``undecided``: no
-candidate has a result."""
+candidate has a result, or none against which a gain could be tested."""
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -37,14 +38,20 @@ class Grid:
     repeated: int = 0
 
 
-def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader) -> Grid:
+def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) -> Grid:
     """All combinations of the values of each line, each cell once.
+
+    Args:
+        lines: words, of which several values make several cells.
+        loader: Hydra's, which knows what a ``glob()`` of config groups matches.
+        seed: of the order in which ``shuffle()`` puts values, the same in every call.
 
     Raises:
         UserError: if there is none.
         hydra.errors.HydraException: for a line that Hydra cannot read, or a continuous interval.
     """
-    combinations = [cell for line in lines for cell in _product(line, loader)]
+    with _seeded(seed):
+        combinations = [cell for line in lines for cell in _product(line, loader)]
     if not combinations:
         raise UserError("the sweep has no trial: one of its keys has no values")
     seeds: dict[int, None] = {}
@@ -74,10 +81,38 @@ def merge(*lists: Iterable[str]) -> list[str]:
     """One list in which the last word of each key counts, at its last place."""
     found: dict[str, str] = {}
     for word in (word for words in lists for word in words):
-        key = parse_overrides([word])[0].get_key_element().lstrip("+~")
+        key = key_of(parse_overrides([word])[0])
         found.pop(key, None)
         found[key] = word
     return list(found.values())
+
+
+def key_of(override: Override) -> str:
+    """The key, with its package, whether the override adds, sets or removes it."""
+    return override.get_key_element().lstrip("+~")
+
+
+def without(
+    declared: dict[str, list[str]], dropped: Sequence[Words], kept: Sequence[Words]
+) -> dict[str, list[str]]:
+    """``declared`` less the values that only cells which were dropped have."""
+    gone, there = _values(dropped), _values(kept)
+    left = {
+        key: [text for text in texts if text not in gone.get(key, ()) or text in there.get(key, ())]
+        for key, texts in declared.items()
+    }
+    return {key: texts for key, texts in left.items() if len(texts) > 1}
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Hydra shuffles with the generator of the whole process, which is left as it was."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def _seed(override: Override) -> int:
@@ -94,9 +129,14 @@ def _product(line: Sequence[str], loader: ConfigLoader) -> list[Words]:
 
 def _declared(cells: Sequence[Words]) -> dict[str, list[str]]:
     """The values that each key takes, of keys that do not have the same one everywhere."""
+    return {key: list(texts) for key, texts in _values(cells).items() if len(texts) > 1}
+
+
+def _values(cells: Sequence[Words]) -> dict[str, dict[str, None]]:
+    """The values of each key, as text, in the order of the cells."""
     values: dict[str, dict[str, None]] = {}
     for cell in cells:
         for override in parse_overrides(cell):
             text = override.get_value_element_as_str() if override.value_type else "(removed)"
             values.setdefault(override.key_or_group, {})[text] = None
-    return {key: list(texts) for key, texts in values.items() if len(texts) > 1}
+    return values

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,19 +12,22 @@ from statistics import fmean
 from common.errors import UserError
 from common.runs.record import RunRecord, read_record
 from studies import journal
+from studies.ending import why_it_ends
 from studies.halving import halve
 from studies.launching import Crew
-from studies.overrides import merge
+from studies.naming import trial_name
+from studies.overrides import SEED, merge
 from studies.places import Place, Places, role_of
-from studies.plan import REFIT, Job, Planner, Stage, foreign_runs
+from studies.plan import REFIT, Job, Planner, Stage
 from studies.progress import Progress
 from studies.reports import Reporter
 from studies.results import objective_value
+from studies.reuse import RunIndex
 from studies.schema import Phase, Study
 from studies.selection import JUDGED_APART, Decision, judged_apart, select
 from studies.show import say_decision, say_final, show_trials
+from studies.table import REFUSED, unfinished
 
-SUPERSEDED = "superseded"
 TEST = "test"
 
 log = logging.getLogger(__name__)
@@ -39,22 +41,33 @@ class Runner:
         study: the settings.
         planner: builds the stages again, from the winners.
         crew: runs the trials.
+        index: of what was computed before.
+        test: whether the test data are looked at in the end.
 
     Attributes:
         stages: what ran so far.
+        ended: why it ended with a phase that decided nothing.
     """
 
     def __init__(
-        self, book: journal.Journal, study: Study, planner: Planner, crew: Crew, *, test: bool
+        self,
+        book: journal.Journal,
+        study: Study,
+        planner: Planner,
+        crew: Crew,
+        index: RunIndex,
+        *,
+        test: bool,
     ) -> None:
         self.book = book
         self.study = study
         self.planner = planner
         self.crew = crew
+        self.index = index
         self.test = test
         self.stages: list[Stage] = []
+        self.ended: str | None = None
         self.reporter = Reporter(book.directory, study.report)
-        self._computed: dict[str, Job] = {}
         self._places = Places(book.name)
 
     def run(self, first: Stage) -> None:
@@ -70,16 +83,18 @@ class Runner:
             elif spec.rerun is not None:
                 stage = self._rerun(name, spec, base)
             else:
-                stage = self.planner.stage(name, spec, base, incumbent=True)
+                stage = self.planner.stage(name, spec, base)
             self._run_stage(stage, number)
             winner = stage.phase.winner
             if winner is not None:
-                base = merge(base, stage.phase.candidates[winner].overrides)
+                base = self.planner.choices.join(base, stage.phase.candidates[winner].overrides)
+            elif name:
+                self.ended = why_it_ends(stage.phase, self._needed(stage))
+                return
         if self.test:
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
-            records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
-            say_final(self.book, records, sys.argv[0])
+            self._say_final(stage)
         self._places.settle()
 
     def jobs(self) -> Iterator[tuple[Stage, Job]]:
@@ -95,19 +110,32 @@ class Runner:
         """The records of a stage's trials, each with the overrides that its phase gave it."""
         found = []
         for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-            for seed, job in zip(stage.phase.seeds, jobs, strict=True):
+            for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
                 extra = [f"seed={seed}"] if stage.phase.seeded else []
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
                 found.append(replace(self.crew.outcome(job), overrides=words))
+            if candidate.refused is not None:
+                place = self.book.directory / stage.phase.name / trial_name(candidate.overrides)
+                nothing = unfinished(place, candidate.overrides)
+                found.append(replace(nothing, status=REFUSED, error=candidate.refused))
         return found
+
+    def _needed(self, stage: Stage) -> list[RunRecord]:
+        """The results without which nothing can be decided: all, or the incumbent's alone."""
+        outcomes = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
+        row = stage.phase.incumbent
+        some = any(math.isfinite(objective_value(one)) for found in outcomes for one in found)
+        return outcomes[row] if some and row is not None else [one for it in outcomes for one in it]
 
     def _run_stage(self, stage: Stage, number: int) -> None:
         phase = stage.phase
         self.stages.append(stage)
         self.book.phases[number:] = [phase, *self.book.phases[number + 1 :]]
         if number or self.study.set_aside:
-            _set_aside(stage, self.planner)
-        self._reuse(stage)
+            self.index.set_aside(stage, self.planner.composer)
+        for note in stage.notes if number else ():  # the plan has told those of the first phase
+            log.info("\n%s: %s", phase.name, note)
+        self.index.reuse(stage)
         self._place(stage, number)
         phase.status = "running"
         self.book.write()
@@ -130,8 +158,8 @@ class Runner:
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
-            if record is not None and record.status == "completed":
-                self._computed.setdefault(job.fingerprint, job)
+            if record is not None:
+                self.index.add(record)
 
     def _launch(
         self, stage: Stage, jobs: Sequence[Job], more: Sequence[str], pause: int | None = None
@@ -187,19 +215,6 @@ class Runner:
         # the phase's status is the earlier call's: its data may have no test split
         return stage.phase.kind != TEST or record.test is not None
 
-    def _reuse(self, stage: Stage) -> None:
-        """Trials that an earlier phase, or an earlier candidate, computes are not run again."""
-        here: dict[str, Job] = {}
-        for row, jobs in enumerate(stage.jobs):
-            for column, job in enumerate(jobs):
-                chosen = job
-                if read_record(job.directory) is None:
-                    earlier = self._computed.get(job.fingerprint) or here.get(job.fingerprint)
-                    chosen = earlier or job
-                here.setdefault(job.fingerprint, chosen)
-                jobs[column] = chosen
-                stage.phase.candidates[row].trials[column].directory = chosen.subdir
-
     def _place(self, stage: Stage, number: int) -> None:
         """Note what each trial is in this phase, for its record."""
         for row, jobs in enumerate(stage.jobs):
@@ -251,7 +266,7 @@ class Runner:
             for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
                 values = [objective_value(self.crew.outcome(job)) for job in jobs]
                 if values and all(map(math.isfinite, values)):
-                    words = merge(stage.phase.base, candidate.overrides)
+                    words = self.planner.choices.join(stage.phase.base, candidate.overrides)
                     ranked.append((sign * fmean(values), words))
         identity = self.planner.composer.fingerprint  # words differ where one says a default
         found: dict[str, Sequence[str]] = {identity(base): base}
@@ -266,29 +281,17 @@ class Runner:
         start = self.book.base
         phase = journal.Phase(TEST, "test", self.book.objective, seeds, base=list(start))
         stage = Stage(phase, Phase(overrides=["test=true"]))
-        own = [word for word in base if word not in start]
-        self.planner.add(stage, merge(own, REFIT if self.study.refit else []))
-        if own:
-            self.planner.add(stage, [])
+        refit = list(REFIT) if self.study.refit else []
+        identity = self.planner.composer.fingerprint
+        if identity(base) != identity(start):  # words alone may say what the start is anyway
+            own = [word for word in base if word not in start]
+            self.planner.add(stage, merge(own, refit))
+        self.planner.add_once(stage, refit)
         return stage
 
-
-def _set_aside(stage: Stage, planner: Planner) -> None:
-    """Move away what an earlier call left of this phase with other settings or other data."""
-    study = planner.directory
-    there = foreign_runs(stage, planner.composer)
-    moved = sorted({subdir for names in there.values() for subdir in names})
-    for subdir in moved:
-        number = 1
-        while (target := study / SUPERSEDED / f"{subdir}~{number}").exists():
-            number += 1
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(study / subdir, target)
-    if moved:
-        log.info(
-            "\n%s%d trials of an earlier call had other settings or other data; they are kept "
-            "in %s and run anew",
-            f"{stage.phase.name}: " if stage.phase.name else "",
-            len(moved),
-            study / SUPERSEDED / stage.phase.name,
-        )
+    def _say_final(self, stage: Stage) -> None:
+        records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
+        own, start = stage.jobs[0][0].words, self.book.base
+        words = [word for word in own if word in start or not word.startswith(f"{SEED}=")]
+        changed = [word for word in stage.phase.candidates[0].overrides if word not in REFIT]
+        say_final(self.book, records, sys.argv[0], words, changed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,20 +9,21 @@ from pathlib import Path
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
+from common.config.help import refusal
 from common.data.identity import JUDGES
 from common.runs.previous import left_nothing, other_data, other_settings
 from common.runs.record import DATA_MARK, read_record
 from studies import journal
 from studies.compose import Composer, Known, Reasons
+from studies.feasible import Choices, Rival
 from studies.naming import trial_name
-from studies.overrides import SEED, Grid, Words, draw, expand, merge
+from studies.overrides import SEED, Grid, Words, draw, expand, merge, without
 from studies.schema import Phase
+from studies.show import label
+from studies.words import nothing_to_compare, problems_of_words
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
 """Training on training and validation data leaves nothing to choose an epoch by."""
-
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,21 @@ class Stage:
 
     Attributes:
         jobs: per candidate, one per seed.
-        problems: what is wrong with candidates.
+        refused: what is wrong with candidates, by index.
+        problems: what else is wrong.
         epochs: of each trial, where the phase halves.
+        notes: what was done to the words, told before anything runs.
+        once: candidates by the fingerprints of their trials.
     """
 
     phase: journal.Phase
     spec: Phase
     jobs: list[list[Job]] = field(default_factory=list)
+    refused: dict[int, Reasons] = field(default_factory=dict)
     problems: Reasons = field(default_factory=dict)
     epochs: int | None = None
+    notes: list[str] = field(default_factory=list)
+    once: dict[tuple[str, ...], int] = field(default_factory=dict)
 
 
 class Planner:
@@ -87,38 +93,40 @@ class Planner:
         default_seed: int,
     ) -> None:
         self.composer = composer
+        self.choices = Choices(composer)
         self.directory = directory
         self.objective = objective
         self.seeds = seeds
         self.default_seed = default_seed
 
-    def grid_of(self, spec: Phase) -> Grid:
-        """The configurations that a phase names.
+    def grid_of(self, spec: Phase, *, named: bool = True) -> Grid:
+        """The configurations that a phase names; the words of a plain sweep were judged as typed.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none; a word is not a phase's; there is nothing to compare.
             hydra.errors.HydraException: one cannot be read.
         """
+        problems = problems_of_words(spec) if named else []
+        if problems:
+            raise refusal(problems)
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
-        grid = expand(lines, self.composer.loader)
+        grid = expand(lines, self.composer.loader, spec.sample_seed)
+        problems = nothing_to_compare(grid.declared)
+        if problems:
+            raise refusal(problems)
         return draw(grid, spec.sample, spec.sample_seed) if spec.sample else grid
 
-    def stage(
-        self, name: str, spec: Phase, base: Sequence[str], *, incumbent: bool = False
-    ) -> Stage:
-        """A phase that starts from ``base``.
+    def stage(self, name: str, spec: Phase, base: Sequence[str]) -> Stage:
+        """A phase that starts from ``base``, which is a candidate too unless it is a plain sweep's.
 
         Args:
-            name: of the phase.
+            name: of the phase; empty for a plain sweep.
             spec: its settings.
             base: overrides that all its trials share.
-            incumbent: whether ``base`` itself is a candidate if no other is the same.
         """
-        grid = self.grid_of(spec)
-        if grid.repeated:
-            log.info("trials that repeat another one and are left out: %d", grid.repeated)
+        grid = self.grid_of(spec, named=bool(name))
         seeds = spec.seeds or grid.seeds or self.seeds
         phase = journal.Phase(
             name,
@@ -131,19 +139,24 @@ class Planner:
             sampled_from=grid.sampled_from,
         )
         stage = Stage(phase, spec)
+        if grid.repeated:
+            stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
         lead = list(grid.declared)
-        for cell in grid.cells:
-            self.add(stage, list(cell), lead)
+        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
+        if same:
+            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
+            phase.declared = without(phase.declared, same, kept)
         own = self._fingerprint_of_base(phase)
         prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
         if own is not None and own in prints:
             phase.incumbent = prints.index(own)
-        elif incumbent:
+        elif name:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
         self._refuse_other_judges(stage)
         if spec.halving is not None:
             self._find_epochs(stage)
+        self._note_lost(stage)
         return stage
 
     def _refuse_other_judges(self, stage: Stage) -> None:
@@ -175,8 +188,14 @@ class Planner:
             spec: its settings.
             start: overrides of the study's starting configuration.
             configurations: all overrides of each; the first is the incumbent.
+
+        Raises:
+            UserError: a word of ``spec.rerun`` is not a phase's.
         """
         assert spec.rerun is not None
+        problems = problems_of_words(spec)
+        if problems:
+            raise refusal(problems)
         phase = journal.Phase(
             name,
             "rerun",
@@ -186,9 +205,11 @@ class Planner:
             incumbent=0,
         )
         stage = Stage(phase, spec)
+        more = merge(spec.rerun.overrides, self.objective_words(spec))
         for words in configurations:
-            own = [word for word in words if word not in start]
-            self.add(stage, merge(own, spec.rerun.overrides, self.objective_words(spec)))
+            whole = self.choices.join(words, more)
+            self.add_once(stage, [word for word in whole if word not in start or word in more])
+        self._note_lost(stage)
         return stage
 
     def _find_epochs(self, stage: Stage) -> None:
@@ -200,7 +221,7 @@ class Planner:
         stage.epochs = min(epochs, default=None)
 
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:
-        """Append a candidate with its trials; what is wrong with it goes to ``stage.problems``."""
+        """Append a candidate with its trials; what is wrong with it goes to ``stage.refused``."""
         phase = stage.phase
         candidate = journal.Candidate(overrides)
         told = [word for word in overrides if word.partition("=")[0] in lead] or overrides
@@ -218,8 +239,7 @@ class Planner:
         if reasons:
             candidate.refused = "; ".join(reasons)
             jobs = []
-        for reason, names in reasons.items():
-            stage.problems.setdefault(reason, []).extend(names)
+            stage.refused[len(phase.candidates)] = reasons
         candidate.trials = [
             journal.Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
@@ -227,10 +247,34 @@ class Planner:
         phase.candidates.append(candidate)
         stage.jobs.append(jobs)
 
+    def add_once(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> bool:
+        """As `add`, unless another candidate computes the same; returns whether it was added."""
+        self.add(stage, overrides, lead)
+        candidates, jobs = stage.phase.candidates, stage.jobs[-1]
+        twin = stage.once.setdefault(tuple(job.fingerprint for job in jobs), len(candidates) - 1)
+        if not jobs or twin == len(candidates) - 1:
+            return True
+        one, other = (label(stage.phase, candidates[row], self.directory) for row in (-1, twin))
+        stage.notes.append(f"{one} computes the same as {other}: one candidate")
+        del candidates[-1], stage.jobs[-1]
+        return False
+
+    def _note_lost(self, stage: Stage) -> None:
+        """Tell which words do not go with the config groups that candidates choose."""
+        found: dict[str, dict[str, None]] = {}
+        for candidate in stage.phase.candidates:
+            for word in self.choices.lost(stage.phase.base, candidate.overrides):
+                for chosen in self.choices.groups(candidate.overrides):
+                    if self.choices.section(chosen) in ("", self.choices.section(word)):
+                        found.setdefault(word, {})[chosen] = None
+        if found:
+            lost = "; ".join(f"{word} with {', '.join(chosen)}" for word, chosen in found.items())
+            stage.notes.append(f"left out, for there is no such key: {lost}")
+
     def words(self, phase: journal.Phase, overrides: Sequence[str], seed: int) -> Words:
         """All overrides of a trial."""
         extra = [f"{SEED}={seed}"] if phase.seeded else []
-        return tuple(merge(phase.base, overrides, extra))
+        return tuple(merge(self.choices.join(phase.base, overrides), extra))
 
     def objective_of(self, spec: Phase) -> dict[str, str]:
         """What a phase is judged by."""
@@ -261,6 +305,12 @@ def remembered(old: journal.Journal) -> dict[Words, Known]:
             words = tuple(merge(phase.base, candidate.overrides, seed))
             known[words] = Known(fingerprint, trial.data)
     return known
+
+
+def rival_of(stage: Stage) -> Rival:
+    """What a phase has to do with the others' choices."""
+    words = [candidate.overrides for candidate in stage.phase.candidates]
+    return Rival(stage.phase.name, words, stage.refused)
 
 
 def foreign_runs(stage: Stage, composer: Composer) -> Reasons:

@@ -25,7 +25,7 @@ class Decision:
     """What was chosen.
 
     Attributes:
-        winner: index of a candidate; ``None`` if none has a result.
+        winner: index of a candidate; ``None`` if none has a result that can be compared.
         verdict, reason: see `studies.journal.Phase`.
         p_value: of the paired test, where one was made.
     """
@@ -68,7 +68,8 @@ def select(
         mode: ``max`` or ``min``.
         seeds: all that each candidate was to run with.
         significant: the incumbent stays unless `paired_p_value`, times the number of challengers
-            (Bonferroni), is at most ``alpha``.
+            (Bonferroni), is at most ``alpha``. Against one that lacks results no gain can be
+            tested, so it stays too; against one that has none at all nothing can be decided.
         alpha: largest p-value that counts as significant.
     """
     sign = 1.0 if mode == "max" else -1.0
@@ -82,7 +83,9 @@ def select(
     best = max(eligible, key=lambda row: sign * means[row])
     if incumbent is None or incumbent not in means:
         lost = "" if incumbent is None else "; the incumbent has no complete result"
-        return Decision(best, "adopted", f"best mean {means[best]:.4g}{short}{lost}")
+        chosen = Decision(best, "adopted", f"best mean {means[best]:.4g}{short}{lost}")
+        tested = significant and incumbent is not None
+        return _untested(incumbent or 0, results, seeds) if tested else chosen
     before = means[incumbent]
     if sign * means[best] <= sign * before:
         return Decision(incumbent, "kept", f"the incumbent's {before:.4g} is best{short}")
@@ -95,6 +98,20 @@ def select(
         return Decision(best, "adopted", f"{gain}, p = {p_value:.3g}", p_value)
     reason = f"{gain}, but p = {p_value:.3g} > {alpha:g}"
     return Decision(incumbent, "within_noise", reason, p_value)
+
+
+def _untested(incumbent: int, results: Sequence[Values], seeds: Sequence[int]) -> Decision:
+    """What a significance test leaves where the incumbent has not run with every seed."""
+    found = results[incumbent]
+    if not found:
+        return Decision(
+            None,
+            "undecided",
+            "the incumbent has no result, so that no gain can be tested (study.adopt=best "
+            "chooses without a test)",
+        )
+    lacks = f"the incumbent has {len(found)} of {len(seeds)} results"
+    return Decision(incumbent, "kept", f"{lacks}, so that no gain can be tested")
 
 
 def paired_p_value(challenger: Values, incumbent: Values, mode: str) -> float:

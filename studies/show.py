@@ -17,6 +17,7 @@ from studies.saved import Saved
 from studies.table import best_row, format_table, sweep_table, write_csv
 
 TABLE = "sweep.csv"
+RUN_LOG = "run.log"
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,12 @@ def label(phase: Phase, candidate: Candidate, study: Path) -> str:
     return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
 
 
+def log_of(record: RunRecord) -> str:
+    """Where the log of a trial is, if it wrote one."""
+    path = record.directory / RUN_LOG
+    return f"; see {path}" if path.exists() and path.stat().st_size else ""
+
+
 def plan_text(book: Journal, done: int) -> str:
     """Phases, trials and seeds before anything runs.
 
@@ -107,22 +114,29 @@ def plan_text(book: Journal, done: int) -> str:
             what = f"the best so far with {' '.join(phase.candidates[0].overrides)}"
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
         drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
-        lines.append(
-            f"  {number} {phase.name:<{width}}  {len(phase.candidates):>3}{drawn}{seeds}  {what}"
-        )
+        own = sum(bool(candidate.overrides) for candidate in phase.candidates)
+        start = " + incumbent" if own < len(phase.candidates) else ""
+        lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
     return "\n".join(lines)
 
 
-def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: str) -> None:
+def say_final(
+    book: Journal,
+    records: Sequence[Sequence[RunRecord]],
+    program: str,
+    words: Sequence[str],
+    changed: Sequence[str],
+) -> None:
     """The last words of a study: its configuration and what that scores on test data.
 
     Args:
         book: the journal, whose last phase is the test.
         records: of each candidate of that phase, one per seed.
         program: the entry script, as it was called.
+        words: all overrides of the final configuration.
+        changed: those that the phases have changed.
     """
-    phase = book.phases[-1]
     metric = "test/" + book.objective["metric"].partition("/")[2]
     say("")
     names = ["final configuration", "starting configuration"]
@@ -132,10 +146,8 @@ def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: st
     for name, scores in sorted(records[0][0].baselines.items() if records[0] else []):
         if metric in scores:
             say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
-    words = [*phase.base, *phase.candidates[0].overrides]
-    changed = " ".join(phase.candidates[0].overrides) or "nothing"
-    say(f"\nchanged from the start: {changed}")
-    place = book.directory / phase.candidates[0].trials[0].directory
+    say(f"\nchanged from the start: {' '.join(changed) or 'nothing'}")
+    place = book.directory / book.phases[-1].candidates[0].trials[0].directory
     say(f"as a single run: {single_run(place, words, program)}")
 
 

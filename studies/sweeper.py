@@ -26,18 +26,20 @@ from common.runs.record import DATA_MARK, RunRecord, environment, read_record
 from common.storage import remove_drafts, storage_error, write_whole
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
+from studies.feasible import Foresight
 from studies.journal import Journal, read_journal
 from studies.launching import Crew, settled
 from studies.naming import parse_overrides
 from studies.overrides import merge
-from studies.phases import SUPERSEDED, Runner
-from studies.plan import Planner, Stage, foreign_runs, remembered, swept
+from studies.owner import check_owner
+from studies.phases import Runner
+from studies.plan import Planner, Stage, foreign_runs, remembered, rival_of, swept
 from studies.reports import PAGE
+from studies.reuse import SUPERSEDED, RunIndex
 from studies.schema import Phase, Study, read_study
-from studies.show import plan_text
+from studies.show import log_of, plan_text
 from studies.table import trial_labels
 
-RUN_LOG = "run.log"
 HYDRAS_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
@@ -85,24 +87,24 @@ def sweep(
     crew = Crew(launcher, max_batch_size)
     study, scaled = read_study(config)
     directory = Path(str(config.hydra.sweep.dir))
-    composer = _composer(arguments, config, config_loader, read_journal(directory))
+    old, index = read_journal(directory), RunIndex(directory)
+    composer = _composer(arguments, config, config_loader, old)
+    composer.compares = index.knows_data
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
     tests = is_study(study) and config.test is not False
     composer.looks = False  # before what can be refused at once has been
-    book, first = _plan(arguments, config, study, scaled, planner)
+    book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
     composer.looks = True
     if composer.unlooked:
-        book, first = _plan(arguments, config, study, scaled, planner)
-    book.files, book.data = sorted(composer.files), composer.data
-    book.context = context(config, arguments, book.files)
-    _say_plan(book, first)
+        book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+    _say_plan(book, stages, index, notes)
     if study.dry_run:
         return []
     prepare(config)
-    runner = Runner(book, study, planner, crew, test=tests)
+    runner = Runner(book, study, planner, crew, index, test=tests)
     with _alone(directory):
         remove_drafts(directory / journal.JOURNAL, directory / "multirun.yaml")
-        _run(runner, first)
+        _run(runner, stages[0])
     return crew.returns
 
 
@@ -110,16 +112,10 @@ def _composer(
     arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, old: Journal | None
 ) -> Composer:
     """A composer that knows what an earlier call has found, if that still holds."""
-    if old is None:
+    if old is None or old.context != context(config, arguments, old.files):
         return Composer(config, loader)
-    if old.context == context(config, arguments, old.files):
-        composer = Composer(config, loader, remembered(old), old.data)
-        composer.files.update(old.files)
-    else:
-        composer = Composer(config, loader)
-    directories = (old.directory / trial.directory for _, _, trial in old.trials())
-    first = next((it for it in map(read_record, directories) if it is not None and it.data), None)
-    composer.compares = first is not None and "hash" in first.data
+    composer = Composer(config, loader, remembered(old), old.data)
+    composer.files.update(old.files)
     return composer
 
 
@@ -129,11 +125,11 @@ def _plan(
     study: Study,
     scaled: Sequence[str],
     planner: Planner,
-) -> tuple[Journal, Stage]:
+) -> tuple[Journal, list[Stage]]:
     """The journal with all phases as they would start from the starting configuration.
 
     Raises:
-        UserError: all that is wrong with any trial.
+        UserError: the command line mixes what does not go together.
     """
     words = swept(config, arguments)
     _refuse_mixtures(words, arguments, config, study)
@@ -142,15 +138,6 @@ def _plan(
     base = merge(chosen, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": Phase(overrides=words)}
     stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
-    reasons: Reasons = {}
-    for problems in (stage.problems for stage in stages):
-        for reason, names in problems.items():
-            reasons.setdefault(reason, []).extend(names)
-    if reasons:
-        sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
-        raise refusal(reasons, sum(sizes))
-    if not study.set_aside and (others_there := foreign_runs(stages[0], planner.composer)):
-        raise _other_runs(planner.directory, others_there)
     book = Journal(
         planner.directory,
         study.name or "sweep",
@@ -165,7 +152,65 @@ def _plan(
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
     )
-    return book, stages[0]
+    return book, stages
+
+
+def _judged(
+    arguments: Sequence[str],
+    config: DictConfig,
+    study: Study,
+    scaled: Sequence[str],
+    planner: Planner,
+    old: Journal | None,
+) -> tuple[Journal, list[Stage], list[str]]:
+    """A plan that can be run, and what is to be told of it.
+
+    Raises:
+        UserError: all that is wrong with any trial; the directory is another study's, or holds
+            runs of something else.
+    """
+    book, stages = _plan(arguments, config, study, scaled, planner)
+    composer = planner.composer
+    book.files, book.data = sorted(composer.files), composer.data
+    book.context = context(config, arguments, book.files)
+    told = check_owner(book, old)
+    foresight = Foresight(planner.choices, book.base)
+    foresight.look([rival_of(stage) for stage in stages], breaks=not _same_plan(book, old))
+    _refuse_problems(stages, foresight)
+    if not study.set_aside and (there := foreign_runs(stages[0], composer)):
+        raise _other_runs(planner.directory, there)
+    return book, stages, [*([told] if told else []), *foresight.notes()]
+
+
+def _same_plan(book: Journal, old: Journal | None) -> bool:
+    """Whether an earlier call planned these phases from these config files, and told of them."""
+    if old is None or old.context != book.context:
+        return False
+    plans = (
+        [(phase.name, phase.declared) for phase in journal.phases if phase.kind != "test"]
+        for journal in (book, old)
+    )
+    return next(plans) == next(plans)
+
+
+def _refuse_problems(stages: Sequence[Stage], foresight: Foresight) -> None:
+    """Refuse what can run after no choice.
+
+    Raises:
+        UserError: all that is wrong with any trial.
+    """
+    reasons: Reasons = {}
+    found = [stage.problems for stage in stages]
+    for stage in stages:
+        for row, problems in stage.refused.items():
+            if (stage.phase.name, row) not in foresight.possible:
+                found.append(problems)
+    for problems in found:
+        for reason, names in problems.items():
+            reasons.setdefault(reason, []).extend(names)
+    if reasons:
+        sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
+        raise refusal(reasons, sum(sizes))
 
 
 def is_study(study: Study) -> bool:
@@ -190,8 +235,11 @@ def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> S
     try:
         if spec.rerun is None:
             return planner.stage(name, spec, base)
+        stage = planner.rerun(name, spec, base, [base])
         # which ones is not known yet, only how many at most
-        return planner.rerun(name, spec, base, [base] * spec.rerun.top)
+        stage.phase.candidates *= spec.rerun.top
+        stage.jobs *= spec.rerun.top
+        return stage
     except (UserError, HydraException) as error:
         if not name:
             raise
@@ -234,16 +282,26 @@ def _objective(config: DictConfig) -> dict[str, str]:
     return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
 
 
-def _say_plan(book: Journal, first: Stage) -> None:
+def _say_plan(
+    book: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]
+) -> None:
     """What will run, and what was found of an earlier call."""
     found = {}
     for _, _, trial in book.trials():
         record = read_record(book.directory / trial.directory)
-        if record is not None and record.is_of(trial.fingerprint) and settled(record):
+        if record is None or not record.is_of(trial.fingerprint):
+            record = index.find(trial.fingerprint)
+        if record is not None and settled(record):
             found[trial.directory] = record
     say(plan_text(book, len(found)))
     for line in _notes_on_data(book, found.values()):
         say(line)
+    for stage in stages:
+        where = f"{stage.phase.name}: " if stage.phase.name else ""
+        for note in stage.notes:
+            say(f"note: {where}{note}")
+    for note in notes:
+        say(f"note: {note}")
     commits = {str(record.environment.get("git")) for record in found.values()}
     now = str(environment().get("git"))
     if found and commits != {now}:
@@ -329,10 +387,12 @@ def _run(runner: Runner, first: Stage) -> None:
             _ = job.return_value  # raises what the job raised
         return
     bad = _failed(runner, records)
-    book.status = "failed" if bad else "completed"
+    book.status = "failed" if bad or runner.ended else "completed"
     book.write()
     if runner.crew.returns or not (book.directory / PAGE).exists():
         runner.reporter.finish()
+    if runner.ended is not None:
+        raise SweepFailed(runner.ended)
     if bad:
         raise SweepFailed(_failures(book, bad, records))
 
@@ -370,9 +430,7 @@ def _failures(book: Journal, bad: dict[str, RunRecord], records: Sequence[RunRec
     problems = []
     for subdir, record in bad.items():
         reason = (record.error or "no reason recorded").strip().partition("\n")[0]
-        path = record.directory / RUN_LOG
-        see = f"; see {path}" if path.exists() and path.stat().st_size else ""
         label = subdir if book.phases[0].name else labels[record.directory]
-        problems.append(Problem(label, f"{record.status}: {reason}{see}"))
+        problems.append(Problem(label, f"{record.status}: {reason}{log_of(record)}"))
     what = f"of {len(records)} trials did not complete"
     return str(collect(what, problems, "the tables above hold all of them"))

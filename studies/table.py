@@ -25,6 +25,9 @@ SIGNIFICANT_DIGITS = 4
 UNFINISHED = "unfinished"
 """Shown as the status of a trial that left no record; no file holds it."""
 
+REFUSED = "refused"
+"""The same for a candidate that cannot run with what the phase started from."""
+
 
 def unfinished(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
     """What stands in a table for a trial that left no record."""

@@ -35,9 +35,10 @@ from common.cli.elsewhere import run_elsewhere
 from common.cli.printed import path_override, quoted, shell_command, short
 from common.config.command_line import CommandLine, one_line
 from common.config.help import ADVICE, help_text, refusal
-from common.config.project import HYDRA_VERSION, ROOT
+from common.config.project import HYDRA_VERSION, JOURNAL, ROOT
 from common.errors import Problem, RunFailedError, StorageError, UserError, say
 from common.runs.previous import previous_run
+from common.runs.record import RECORD
 from common.storage import FREE_MB, storage_error
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -217,6 +218,7 @@ def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str, job
         kind = "sweep" if sweep else "run"
         directory = str(cfg.hydra[kind].dir)
         check_directory(f"hydra.{kind}.dir", directory)
+        check_owner(f"hydra.{kind}.dir", Path(directory), sweep=sweep)
         if not sweep:
             previous_run(directory, cfg)  # Hydra would overwrite what it keeps of another run
         launched = line.launched() if sweep else line.words
@@ -233,6 +235,27 @@ def _check_values(cfg: DictConfig) -> None:
     from common.config.schema import check_config  # pydantic takes a while, and `--help` needs none
 
     check_config(cfg)
+
+
+def check_owner(key: str, directory: Path, *, sweep: bool) -> None:
+    """Refuses a run in a study's directory, a sweep in a run's, and either among a study's trials.
+
+    Whether a sweep may go on where another one is, its plan decides.
+
+    Raises:
+        UserError: whose directory it is.
+    """
+    owner = None
+    if sweep and (directory / RECORD).exists():
+        owner = "a single run"
+    elif (directory / JOURNAL).exists():
+        owner = None if sweep else "a study or sweep"
+    elif (directory.absolute().parent / JOURNAL).exists() and any(directory.glob(f"*/{RECORD}")):
+        owner = "a phase of a study"
+    if owner is not None:
+        raise UserError(
+            f"{key}={directory}: {owner} lies there; {key}=DIR chooses another place for this one"
+        )
 
 
 def check_directory(key: str, name: str) -> None:

@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 CONF = ROOT / "conf"
 
+JOURNAL = "study.json"
+"""Of a study or sweep, in its directory."""
+
 HYDRA_VERSION = "1.3"
 """Whose defaults Hydra is asked for."""
 

@@ -69,6 +69,16 @@ def test_gains_within_noise_are_not_adopted_where_asked() -> None:
     assert chosen(lower[:2], 0, significant=True, mode="min") == (0, "within_noise")
 
 
+def test_nothing_is_adopted_without_a_test_where_one_is_asked_for() -> None:
+    best = {0: 0.9, 1: 0.9, 2: 0.9}
+    short = select([{0: 0.1, 1: 0.1}, best], 0, mode="max", seeds=[0, 1, 2], significant=True)
+    assert (short.winner, short.verdict) == (0, "kept")
+    assert short.reason == "the incumbent has 2 of 3 results, so that no gain can be tested"
+    none = select([{}, best], 0, mode="max", seeds=[0, 1, 2], significant=True)
+    assert (none.winner, none.verdict) == (None, "undecided")
+    assert chosen([{0: 0.1, 1: 0.1}, best], 0) == (1, "adopted")
+
+
 def test_many_challengers_need_a_clearer_gain() -> None:
     incumbent, best = {0: 0.50, 1: 0.52, 2: 0.48}, {0: 0.56, 1: 0.55, 2: 0.53}
     p_value = stats.ttest_1samp([0.06, 0.03, 0.05], 0, alternative="greater").pvalue

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from common.runs.record import read_record
-from studies.journal import Journal, read_journal
-
-ROOT = Path(__file__).parents[2]
-APP = 'from common.cli.main import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
-OUT = "hydra.sweep.dir=out"
+from tests.studies.whole import (
+    calls,
+    journal,
+    make_app,
+    results,
+    runs,
+    study,
+    winners,
+    write_study,
+)
 
 PHASES: dict[str, Any] = {
     "rate": "optimizer.lr=1e-1,1e-2,1e-3",
@@ -29,58 +29,7 @@ PHASES: dict[str, Any] = {
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    shutil.copy(Path(__file__).with_name("study_toy.py"), tmp_path)
-    (tmp_path / "app.py").write_text(APP)
-    return tmp_path
-
-
-def write_study(app: Path, phases: dict[str, Any], **settings: Any) -> None:
-    folder = app / "extra" / "study"
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {
-        "defaults": [{"override /task": "multitask"}],
-        "trainer": {"max_epochs": 4},
-        "study": {"name": "toy", "phases": phases, **settings},
-        "hydra": {"mode": "MULTIRUN", "sweep": {"dir": "out"}},
-    }
-    (folder / "toy.yaml").write_text(
-        "# @package _global_\n" + yaml.safe_dump(content, sort_keys=False)
-    )
-
-
-def study(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "app.py", "--config-dir", "extra", "study=toy", *words]
-    command += [] if any("study.report" in word for word in words) else ["study.report=false"]
-    return subprocess.run(
-        command,
-        cwd=app,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
-def journal(app: Path) -> Journal:
-    found = read_journal(app / "out")
-    assert found is not None
-    return found
-
-
-def winners(app: Path) -> dict[str, list[str] | None]:
-    return {
-        phase.name: None if phase.winner is None else phase.candidates[phase.winner].overrides
-        for phase in journal(app).phases
-        if phase.kind != "test"
-    }
-
-
-def calls(app: Path) -> dict[str, str]:
-    return {
-        str(path.parent.relative_to(app / "out")): path.read_text()
-        for path in sorted(app.glob("out/**/calls"))
-    }
+    return make_app(tmp_path)
 
 
 def test_each_phase_starts_from_the_winner_of_the_one_before(app: Path) -> None:
@@ -142,18 +91,6 @@ def test_killed_anywhere_it_ends_the_same(app: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert results(app) == whole
     assert {path.read_text() for path in app.glob("out/**/finished")} == {"x"}
-
-
-def runs(app: Path) -> list[Path]:
-    return sorted(path.parent for path in (app / "out").rglob("record.json"))
-
-
-def results(app: Path) -> dict[str, str]:
-    """Everything that a reader of the study sees."""
-    out = app / "out"
-    files = [*out.rglob("metrics.csv"), *out.rglob("sweep.csv"), *out.rglob("record.json")]
-    found = {str(path.relative_to(out)): path.read_text() for path in files}
-    return found | {"study.json": (out / "study.json").read_text()}
 
 
 def test_a_winner_that_changes_sets_aside_what_followed(app: Path) -> None:
@@ -255,6 +192,7 @@ def test_combinations_samples_and_another_metric(app: Path) -> None:
     assert [c.overrides for c in pairs.candidates] == [
         ["model.activation=gelu"],
         ["optimizer=sgd", "optimizer.lr=0.01"],
+        [],  # the start
     ]
     assert drawn.sampled_from == 6
     assert len(drawn.candidates) in (3, 4)  # the incumbent may be among those drawn
@@ -311,7 +249,7 @@ def test_words_that_a_study_cannot_have(app: Path) -> None:
         assert told in done.stderr
     done = study(app, "budget=tiny", "study.dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert "6 trials" in done.stdout
+    assert "7 trials" in done.stdout  # relu, gelu and elu, and what they start from
     assert not (app / "out").exists()
 
 
