@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from common.errors import say
 from common.runs.record import RunRecord
 from studies.journal import Candidate, Journal, Phase
+from studies.overrides import merge
 from studies.table import best_row, format_table, sweep_table, write_csv
 
 TABLE = "sweep.csv"
@@ -101,7 +102,7 @@ def say_final(book: Journal, records: Sequence[Sequence[RunRecord]], program: st
     for name, scores in sorted(records[0][0].baselines.items() if records[0] else []):
         if metric in scores:
             say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
-    words = [*phase.base, *phase.candidates[0].overrides]
+    words = merge(phase.base, phase.candidates[0].overrides)
     changed = " ".join(phase.candidates[0].overrides) or "nothing"
     say(f"\nchanged from the start: {changed}")
     say(f"as a single run: python {program} {shlex.join([*words, 'hydra.mode=RUN'])}")

@@ -49,7 +49,8 @@ def write_study(app: Path, phases: dict[str, Any], **settings: Any) -> None:
 
 
 def study(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "app.py", "--config-dir", "extra", "study=toy", *words]
+    words = words if any(word.startswith("study=") for word in words) else ("study=toy", *words)
+    command = [sys.executable, "app.py", "--config-dir", "extra", *words]
     command += [] if any("study.report" in word for word in words) else ["study.report=false"]
     return subprocess.run(
         command,

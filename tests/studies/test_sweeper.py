@@ -25,7 +25,8 @@ def app(tmp_path: Path) -> Path:
 
 
 def sweep(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "app.py", "-m", "hydra.sweep.dir=out", *words]
+    command = [sys.executable, "app.py", "-m", *words]
+    command += [] if any("sweep.dir=" in word for word in words) else ["hydra.sweep.dir=out"]
     command += [] if any("study.report" in word for word in words) else ["study.report=false"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(
