@@ -197,7 +197,10 @@ class Study(Node):
         if first is not None and first.rerun is not None:
             key = f"study.phases.{next(iter(self.phases))}.rerun"
             found.append(Problem(key, "there is nothing before the first phase"))
-        lines = {f"study.budgets.{name}": line for name, line in self.budgets.items()}
+        lines = {  # without words for the study itself, whose values may be any text
+            f"study.budgets.{name}": [word for word in line if not word.startswith("study.")]
+            for name, line in self.budgets.items()
+        }
         for name, phase in self.phases.items():
             if phase.rerun is not None:
                 lines[f"study.phases.{name}.rerun.overrides"] = phase.rerun.overrides
