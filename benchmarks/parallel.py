@@ -21,6 +21,8 @@ from statistics import median
 import results
 from results import ROOT
 
+from studies.overrides import merge
+
 SMALL = (
     "task=localization",
     "trainer.max_epochs=3",
@@ -32,7 +34,8 @@ SMALL = (
 def _sweep(folder: Path, trials: int, jobs: int, overrides: list[str]) -> float:
     """Seconds that the command line takes for trials that nobody has trained before."""
     place = tempfile.mkdtemp(dir=folder)
-    words = [*SMALL, *overrides, f"data.cache_dir={folder / 'cache'}", f"hydra.sweep.dir={place}"]
+    places = [f"data.cache_dir={folder / 'cache'}", f"hydra.sweep.dir={place}"]
+    words = merge(SMALL, overrides, places)
     words.append("optimizer.lr=" + ",".join(f"{1 + number}e-4" for number in range(trials)))
     if jobs > 1:
         words += ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}"]

@@ -20,6 +20,8 @@ from statistics import median
 import results
 from results import ROOT
 
+from studies.overrides import merge
+
 LIMITS = {"--help": 1.0, "a refused override": 2.0, "first step of later trials": 0.5}
 
 TINY = """
@@ -69,11 +71,12 @@ def command_seconds(*words: str, code: int) -> float:
 def first_steps(overrides: list[str]) -> tuple[float, float]:
     """Seconds to the first step, from the shell and, as a median, from the trial before."""
     with tempfile.TemporaryDirectory() as place:
-        words = [*TINY.split(), f"hydra.sweep.dir={place}/out", f"data.cache_dir={place}/cache"]
+        words = [f"hydra.sweep.dir={place}/out", f"data.cache_dir={place}/cache"]
+        words = merge(TINY.split(), words, overrides)
         seeds = "seed=" + ",".join(map(str, range(TRIALS)))
         start = time.time()
         done = subprocess.run(
-            [sys.executable, "-c", WATCH, "-m", seeds, *words, *overrides],
+            [sys.executable, "-c", WATCH, "-m", seeds, *words],
             capture_output=True,
             text=True,
             check=False,

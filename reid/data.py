@@ -19,7 +19,14 @@ from common.errors import Problem, UserError
 from reid import bodies, paint, synthetic, vehicles
 from reid.readers import read_folder, read_market, read_veri
 from reid.sampling import IdentitySchedule
-from reid.splits import Listing, Sample, choose_queries, split_identities, valid_queries
+from reid.splits import (
+    Listing,
+    Sample,
+    choose_queries,
+    not_judged,
+    split_identities,
+    valid_queries,
+)
 
 UNKNOWN_CAMERA = -1
 """What stands in a store where a camera is not known; it is nobody's own camera."""
@@ -114,7 +121,7 @@ class ReidData(StoreDataModule):
         if self.validation != "test" and valid_queries(query, gallery):
             self._store(splits, "val", _rows(query, gallery))
         if "val" not in splits.listed and not splits.problems:
-            raise UserError(self._nothing_to_validate())
+            raise UserError(f"{self._place()}: {not_judged(found, self.validation == 'test')}")
         return splits
 
     def _validation(
@@ -136,15 +143,6 @@ class ReidData(StoreDataModule):
 
     def _place(self) -> str:
         return "the data" if self.root is None else f"data.root={self.root}"
-
-    def _nothing_to_validate(self) -> str:
-        if self.validation == "test":
-            who, advice = "query", "data.validation=identities"
-        else:
-            who = "validation identity"
-            advice = "a larger data.validation_fraction, or data.validation=test"
-        reason = f"no {who} can be found again by another camera (or, without cameras, in another"
-        return f"{self._place()}: {reason} image), so that val/mAP has no value; choose {advice}"
 
     def _store(self, splits: Splits, split: str, rows: Sequence[_Row]) -> None:
         if not rows:
@@ -272,28 +270,44 @@ class VehiclesData(ReidData):
         )
 
 
-class VeriData(ReidData):
+class FilesData(ReidData):
+    """Images in folders.
+
+    Args:
+        cameras: ``auto``, as their names have them, or ``ignore``: none is known. Then a query's
+            answers may be by its own camera.
+        settings: see `ReidData`.
+    """
+
+    def __init__(self, *, cameras: str = "auto", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.ignore_cameras = cameras == "ignore"
+
+
+class VeriData(FilesData):
     """A folder in VeRi-776 layout, see `reid.readers.read_veri`."""
 
     def listing(self) -> Listing:
         """All samples, their headers checked."""
         assert self.root is not None
-        return read_veri(self.root)
+        return read_veri(self.root, ignore_cameras=self.ignore_cameras)
 
 
-class MarketData(ReidData):
+class MarketData(FilesData):
     """A folder in Market-1501 layout, see `reid.readers.read_market`."""
 
     def listing(self) -> Listing:
         """All samples, their headers checked."""
         assert self.root is not None
-        return read_market(self.root)
+        return read_market(self.root, ignore_cameras=self.ignore_cameras)
 
 
-class FolderData(ReidData):
+class FolderData(FilesData):
     """One folder per identity, see `reid.readers.read_folder`."""
 
     def listing(self) -> Listing:
         """All samples, their headers checked."""
         assert self.root is not None
-        return read_folder(self.root, split_seed=self.split_seed)
+        return read_folder(
+            self.root, split_seed=self.split_seed, ignore_cameras=self.ignore_cameras
+        )

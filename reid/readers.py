@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from filecmp import cmp
 from pathlib import Path
 
 from common.data.images import IMAGE_SUFFIXES, image_size
@@ -57,7 +58,7 @@ _NAME = re.compile(r"(-?[0-9]{1,9})_c([0-9]{1,9})(?:s[0-9]+)?(?=[_.])", re.IGNOR
 _CAMERA = re.compile(r"(?:^|_)c([0-9]{1,9})(?:s[0-9]+)?(?=[_.])", re.IGNORECASE)
 
 
-def read_veri(root: Path | str) -> Listing:
+def read_veri(root: Path | str, *, ignore_cameras: bool = False) -> Listing:
     """List and check a data set in VeRi-776 layout.
 
     The gallery is ``image_test``. Where ``name_train.txt``, ``name_query.txt`` or
@@ -65,34 +66,37 @@ def read_veri(root: Path | str) -> Listing:
 
     Args:
         root: the folder that holds ``image_train``, or the one above it.
+        ignore_cameras: take all as unknown.
 
     Raises:
         UserError: no such layout, or an unreadable list.
     """
-    return _read_layout(Path(root), VERI)
+    return _read_layout(Path(root), VERI, ignore_cameras)
 
 
-def read_market(root: Path | str) -> Listing:
+def read_market(root: Path | str, *, ignore_cameras: bool = False) -> Listing:
     """List and check a data set in Market-1501 layout.
 
     Junk (-1) and distractors (0) stay in the gallery with these numbers and train nothing.
 
     Args:
         root: the folder that holds ``bounding_box_train``, or the one above it.
+        ignore_cameras: take all as unknown.
 
     Raises:
         UserError: no such layout.
     """
-    return _read_layout(Path(root), MARKET)
+    return _read_layout(Path(root), MARKET, ignore_cameras)
 
 
-def read_folder(root: Path | str, *, split_seed: int) -> Listing:
+def read_folder(root: Path | str, *, split_seed: int, ignore_cameras: bool = False) -> Listing:
     """List and check a data set with one folder per identity.
 
     Either ``train/ID``, ``query/ID`` and ``gallery/ID``; or just ``ID``: then the identities are
     split 70/30 by hash into train and test, and the test images by `choose_queries`. Identities
     are numbers if all folders are called by different ones, else the folders' places in sorted
-    order. Cameras are known if all file names hold one, as ``_c3`` or ``_c3s1``.
+    order. Cameras are known if all file names hold one, as ``_c3`` or ``_c3s1``, unless they are
+    ignored.
 
     Raises:
         UserError: no such layout, or fewer than two identities.
@@ -100,7 +104,7 @@ def read_folder(root: Path | str, *, split_seed: int) -> Listing:
     root = Path(root)
     check_folder(root, "one folder per identity")
     _check_not_published(root)
-    reader = _Reader(root)
+    reader = _Reader(root, ignore_cameras)
     present = [part for part in PARTS if (root / part).is_dir()]
     if present and len(present) < len(PARTS):
         missing = " and no ".join(part for part in PARTS if part not in present)
@@ -136,6 +140,7 @@ class _Reader:
     """What was found wrong so far."""
 
     root: Path
+    ignore_cameras: bool
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
@@ -185,7 +190,8 @@ class _Reader:
                 reason = f"no identity and camera in its name, expected {layout.example}"
                 self.problems.append(Problem(self.name(path), reason))
             else:
-                samples.append(Sample(self.name(path), path, int(match[1]), int(match[2])))
+                camera = None if self.ignore_cameras else int(match[2])
+                samples.append(Sample(self.name(path), path, int(match[1]), camera))
         return self.sound(samples)
 
     def listed(self, images: dict[str, Path], folder: Path, names: Path) -> dict[str, Path]:
@@ -233,6 +239,8 @@ class _Reader:
 
     def cameras(self, names: Iterable[str]) -> dict[str, int]:
         """Cameras by file name; none unless every name holds one."""
+        if self.ignore_cameras:
+            return {}
         found = {name: _CAMERA.search(name) for name in names}
         cameras = {name: int(match[1]) for name, match in found.items() if match}
         if 0 < len(cameras) < len(found):
@@ -241,6 +249,21 @@ class _Reader:
             self.warn("cameras", reason)
             return {}
         return cameras
+
+    def without_copies(
+        self, query: Sequence[Sample], gallery: Sequence[Sample], folder: str
+    ) -> list[Sample]:
+        """The gallery less the queries: only cameras tell that a query is not its own answer."""
+        asked = {(sample.identity, sample.path.name): sample.path for sample in query}
+        copies = set()
+        for sample in gallery:
+            path = asked.get((sample.identity, sample.path.name))
+            if path is not None and cmp(path, sample.path, shallow=False):
+                copies.add(sample.name)
+        if copies:
+            reason = f"{_are(sorted(copies))} queries too, and cameras are not known: not used"
+            self.warn(folder, reason)
+        return [sample for sample in gallery if sample.name not in copies]
 
     def listing(
         self,
@@ -251,6 +274,8 @@ class _Reader:
         """The result, after a look at how the parts fit together."""
         train, query, gallery = (parts[part] for part in PARTS)
         names = names or {}
+        if any(sample.camera is None for sample in query):
+            gallery = self.without_copies(query, gallery, folders["gallery"])
         tested = {sample.identity for sample in (*query, *gallery)}
         shared = sorted({sample.identity for sample in train} & tested)
         if shared:
@@ -268,9 +293,9 @@ class _Reader:
         return Listing(train, query, gallery, self.problems, self.warnings, names)
 
 
-def _read_layout(root: Path, layout: _Layout) -> Listing:
+def _read_layout(root: Path, layout: _Layout, ignore_cameras: bool) -> Listing:
     home = _home(root, layout)
-    reader = _Reader(root)
+    reader = _Reader(root, ignore_cameras)
     lists = [home / name if name else None for name in layout.lists]
     parts = {
         part: reader.named(home / folder, names, layout)

@@ -68,25 +68,29 @@ class VehiclesData(ReidData):
     draw_seed: Seed
 
 
-class VeriData(ReidData):
+class FilesData(ReidData):
+    """What those that read files have."""
+
+    root: Folder
+    cameras: Literal["auto", "ignore"] = "auto"  # what older records do not have
+
+
+class VeriData(FilesData):
     """``conf/data/veri.yaml``"""
 
     target: Literal["reid.data.VeriData"] = Field(alias="_target_")
-    root: Folder
 
 
-class MarketData(ReidData):
+class MarketData(FilesData):
     """``conf/data/market.yaml``"""
 
     target: Literal["reid.data.MarketData"] = Field(alias="_target_")
-    root: Folder
 
 
-class FolderData(ReidData):
+class FolderData(FilesData):
     """``conf/data/folder.yaml``"""
 
     target: Literal["reid.data.FolderData"] = Field(alias="_target_")
-    root: Folder
 
 
 TARGETS = {f"reid.data.{name.capitalize()}Data": name for name in ("vehicles", "veri")} | {

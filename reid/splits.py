@@ -104,3 +104,51 @@ def valid_queries(query: Sequence[Sample], gallery: Sequence[Sample]) -> list[Sa
         if (there := cameras.get(sample.identity))
         and (sample.camera is None or there - {sample.camera})
     ]
+
+
+def not_judged(found: Listing, by_test: bool) -> str:
+    """Why no query can be found again, and what helps: nothing that leads back here.
+
+    Args:
+        found: where ``val/mAP`` has no value.
+        by_test: whether the test split was to select; else some training identities.
+    """
+    judged = [*found.query, *found.gallery] if by_test else found.train
+    what, who = ("test", "query") if by_test else ("training", "validation identity")
+    seen: dict[int, set[int]] = {sample.identity: set() for sample in judged}
+    for sample in judged:
+        seen[sample.identity] |= set() if sample.camera is None else {sample.camera}
+    cameras = set().union(*seen.values())
+    if len(cameras) == 1:
+        reason = f"the names of all {len(judged)} {what} images say camera {min(cameras)}"
+    elif cameras and all(len(own) == 1 for own in seen.values()):
+        reason = f"by their names, one camera alone sees each of the {len(seen)} {what} identities"
+    elif cameras:
+        reason = f"no {who} is seen by another camera"
+    else:
+        reason = f"no {who} has another image to be found"
+    if cameras:
+        reason += ", and a query can only be found by another one"
+    ways = " or ".join(_ways_to_judge(found, by_test)) or "data with more images of an identity"
+    return f"{reason}, so that val/mAP has no value; choose {ways}"
+
+
+def _ways_to_judge(found: Listing, by_test: bool) -> list[str]:
+    """Settings with which some query can be found again."""
+    ways = []
+    if valid_queries(*choose_queries(found.train)):
+        ways.append(
+            "data.validation=identities" if by_test else "a larger data.validation_fraction"
+        )
+    if not by_test and valid_queries(found.query, found.gallery):
+        ways.append("data.validation=test")
+    if all(sample.camera is None for sample in found.train):
+        return ways
+    asked = {(sample.identity, sample.path.name) for sample in found.query}
+    others = {(s.identity, s.path.name) for s in found.gallery} - asked
+    if by_test and {identity for identity, _ in asked} & {identity for identity, _ in others}:
+        ways.append("data.cameras=ignore: any other image of its identity then counts")
+    elif len({sample.identity for sample in found.train}) < len(found.train):
+        also = " with data.validation=identities" if by_test else ""
+        ways.append(f"data.cameras=ignore{also}: any other image of its identity then counts")
+    return ways

@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from common.config.command_line import one_line
+from common.config.help import flatten, no_such_key, not_one_of, show
 from common.data.identity import DataIdentity, find_identity, known_identity, question
 from common.errors import Problem, UserError, collect
 from common.runs.fingerprint import (
@@ -109,14 +110,39 @@ class Composer:
             (groups if self._is_group[key] else values).append(override)
         lines = tuple(str(override.input_line) for override in groups)
         if lines not in self._bases:
-            composed = self.loader.load_sweep_config(self.config, list(lines))
+            composed = self._compose(groups)
             with open_dict(composed):
                 del composed["hydra"]
             OmegaConf.set_struct(composed, True)
             self._bases[lines] = composed
         config = deepcopy(self._bases[lines])
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        except HydraException as error:
+            if foreign := re.match(r"Could not override '(.+?)'", str(error)):
+                keys = flatten(OmegaConf.to_container(config, resolve=False))
+                raise UserError(str(no_such_key(foreign[1], keys))) from error
+            raise
         return config
+
+    def _compose(self, groups: Sequence[Override]) -> DictConfig:
+        """The config of choices of config groups.
+
+        Raises:
+            UserError: one does not exist; ``GROUP=null`` is none either.
+            hydra.errors.HydraException: they do not compose.
+        """
+        try:
+            lines = [str(override.input_line) for override in groups]
+            return self.loader.load_sweep_config(self.config, lines)
+        except (HydraException, ValueError) as error:
+            for override in groups:
+                key, value = override.key_or_group, override.value()
+                options = self.loader.get_group_options(key)
+                if not override.is_delete() and value not in options:
+                    problem = Problem(f"{key}={show(value)}", not_one_of(value, options))
+                    raise UserError(str(problem)) from error
+            raise
 
     def check(self, words: Sequence[str]) -> Known:
         """What a valid trial's config computes, and which data it reads.
@@ -214,15 +240,14 @@ def reasons_of(error: Exception) -> list[str]:
         lines = [line for line in str(error).splitlines() if line != ADVICE]
         problems = [line.strip() for line in lines if line.startswith("  ")]
         return problems or lines
-    foreign = re.match(r"Could not override '(.+?)'", str(error))
-    return [f"{foreign[1]}: no such key" if foreign else one_line(error)]
+    return [one_line(error)]
 
 
 def refusal(reasons: Reasons, total: int) -> UserError:
     """All that is wrong, each with the first trial that has it.
 
     Args:
-        reasons: what is wrong, and with which trials.
+        reasons: what is wrong, and with which trials; with none, it says where it is.
         total: how many trials there are.
     """
     from common.config.help import ADVICE
@@ -230,7 +255,7 @@ def refusal(reasons: Reasons, total: int) -> UserError:
     problems = []
     for reason, names in reasons.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        where = "" if len(names) == total else f" (trial {names[0]}{more})"
+        where = "" if len(names) in (0, total) else f" (trial {names[0]}{more})"
         key, colon, text = reason.partition(": ")
         problems.append(Problem(key, text + where) if colon else Problem("config", reason + where))
     return collect("settings cannot be used; no trial was run", problems, ADVICE)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from common.errors import UserError
+from common.config.slips import parse, slip, unreadable
+from common.errors import Problem, UserError
 from studies.naming import parse_overrides, trial_name
 
 SEED = "seed"
@@ -47,8 +49,7 @@ def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) 
         seed: of the order in which ``shuffle()`` puts values, the same in every call.
 
     Raises:
-        UserError: if there is none.
-        hydra.errors.HydraException: for a line that Hydra cannot read, or a continuous interval.
+        UserError: if there is none, or a line cannot be read.
     """
     with _seeded(seed):
         combinations = [cell for line in lines for cell in _product(line, loader)]
@@ -123,8 +124,58 @@ def _seed(override: Override) -> int:
 
 
 def _product(line: Sequence[str], loader: ConfigLoader) -> list[Words]:
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides(list(line))
+    overrides = [_exact(override) for override in parsed(line, loader)]
     return [tuple(cell) for cell in BasicSweeper.split_arguments(overrides, None)[0]]
+
+
+def parsed(line: Sequence[str], loader: ConfigLoader) -> list[Override]:
+    """The overrides of one line, each of one value or of some.
+
+    Raises:
+        UserError: all words that are none, and those of no value or of infinitely many.
+    """
+    overrides, errors = parse(line, loader)
+    if errors and (problem := slip(line, loader)):
+        raise UserError(str(problem))
+    problems = [Problem(word, unreadable(word, error)) for word, error in errors.items()]
+    for word, override in overrides.items():
+        if reason := _no_grid(override):
+            problems.append(Problem(word, reason))
+    if problems:
+        raise UserError("\n".join(map(str, problems)))
+    return [overrides[word] for word in line]
+
+
+def _no_grid(override: Override) -> str | None:
+    """Why there are no values to go through, if there are none."""
+    key, values = override.key_or_group, override.value()
+    if not key:
+        return "a key stands before the equals sign"
+    if isinstance(values, IntervalSweep):
+        evenly = f"{key}=range({values.start:g},{values.end:g},STEP)"
+        return f"an interval has no single values; write some, {key}=A,B,C, or a range, {evenly}"
+    if isinstance(values, RangeSweep) and values.step == 0:
+        return "the step of a range must not be 0"
+    if override.is_sweep_override() and not list(override.sweep_iterator()):
+        return "has no values"
+    return None
+
+
+def _exact(override: Override) -> Override:
+    """With a range that counts in decimals, as typed: Hydra's goes from 0.1 to 0.30000000000000004.
+
+    Fifteen significant digits are those that a float keeps.
+    """
+    values = override.value()
+    if not isinstance(values, RangeSweep):
+        return override
+    ends = {name: getattr(values, name) for name in ("start", "stop", "step")}
+    if all(isinstance(end, int) for end in ends.values()):
+        return override
+    exact = copy(values)
+    for name, end in ends.items():
+        setattr(exact, name, Decimal(f"{end:.15g}"))
+    return replace(override, _value=exact)
 
 
 def _declared(cells: Sequence[Words]) -> dict[str, list[str]]:

@@ -217,7 +217,7 @@ class Planner:
         epochs = {self.composer.config_of(job.words).trainer.max_epochs for job in jobs}
         if len(epochs) > 1:
             reason = "halving compares after equal shares of trainer.max_epochs, which varies here"
-            stage.problems[f"study.phases.{stage.phase.name}: {reason}"] = [stage.phase.name]
+            stage.problems[f"study.phases.{stage.phase.name}: {reason}"] = []
         stage.epochs = min(epochs, default=None)
 
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import shlex
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from common.config.fields import Count, Flag, Fraction, Node, Seed, Text, Whole, told, wrong
-from common.config.help import not_one_of, problems_of, refusal
+from common.config.help import did_you_mean, not_one_of, problems_of, refusal, show
+from common.config.slips import parse, slip, unreadable
 from common.errors import Problem
 
 FULL = "full"
@@ -28,11 +30,24 @@ def words(value: Any) -> list[str]:
     if isinstance(value, str):
         try:
             return shlex.split(value)
-        except ValueError as error:
-            raise wrong(f"cannot be read: {error}") from None
+        except ValueError:
+            raise wrong("a quote has no end, or a backslash nothing behind it") from None
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         return value
+    if isinstance(value, dict) and value:
+        raise wrong(f"must be a text, as after -m: {as_typed(value)}")
+    if isinstance(value, list):
+        raise wrong("each item must be a whole override, in quotes if it has a comma")
     raise wrong("must be overrides as after -m, e.g. model.activation=relu,gelu")
+
+
+def as_typed(values: Mapping[Any, Any]) -> str:
+    """What one types for keys that somebody wrote as YAML's."""
+    texts = {
+        key: ",".join(map(show, value)) if isinstance(value, list) else show(value)
+        for key, value in values.items()
+    }
+    return " ".join(f"{key}={text}" for key, text in texts.items())
 
 
 def distinct(values: list[Any]) -> list[Any]:
@@ -48,16 +63,44 @@ Seeds = Annotated[
 ]
 
 
-class Halving(Node):
+class Written(Node):
+    """A section that only a study's file has, so that no default says what its keys are."""
+
+    EXAMPLE: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_a_mapping(cls, value: Any) -> Any:
+        """Of keys that there are."""
+        if not isinstance(value, dict):
+            raise wrong(f"must be a mapping, e.g. {cls.EXAMPLE}")
+        return checked_keys(cls, value)
+
+
+def checked_keys(kind: type[Node], values: dict[Any, Any]) -> dict[Any, Any]:
+    """Says which keys a section has where one is unknown."""
+    for key, value in values.items():
+        if key not in kind.model_fields:
+            near = did_you_mean(key, kind.model_fields)
+            there = near or f"; it has {', '.join(kind.model_fields)}"
+            is_override = isinstance(key, str) and re.search("[./=]", key)
+            typed = f"; overrides are a text, as after -m: {as_typed({key: value})}"
+            raise wrong(f"no such key{typed if is_override else there}", key=str(key))
+    return values
+
+
+class Halving(Written):
     """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
 
+    EXAMPLE = "{epochs: 2, factor: 3}"
     epochs: Count
     factor: Annotated[float, Field(gt=1), told("must be a number > 1")] = 3.0
 
 
-class Rerun(Node):
+class Rerun(Written):
     """The best configurations so far, once more with other settings."""
 
+    EXAMPLE = "{top: 2, overrides: trainer.max_epochs=20}"
     top: Count
     overrides: Words
 
@@ -78,7 +121,9 @@ class Phase(Node):
     @classmethod
     def from_text(cls, value: Any) -> Any:
         """``activation: model.activation=relu,gelu``"""
-        return value if isinstance(value, dict) else {"overrides": value}
+        if not isinstance(value, dict):
+            return {"overrides": value}
+        return checked_keys(cls, value)
 
     @model_validator(mode="after")
     def fits_together(self) -> Phase:
@@ -93,17 +138,21 @@ class Phase(Node):
 
 def phase_name(name: str) -> str:
     """A folder's."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII) or name in RESERVED:
-        raise wrong(f"a phase's name has letters, digits, _ and -, and is not {RESERVED}")
+    if name in RESERVED:
+        raise wrong(f"choose another name: {name} is a folder of the study itself")
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII):
+        raise wrong("the name of a phase has letters and digits, then also _ and -, nothing else")
     return name
 
 
-class Hypothesis(Node):
+class Hypothesis(Written):
     """A claim about what a key does, which the report answers.
 
     ``best``: the best mean of ``measure`` is at one of these values. ``order``: its means rise
     from the first of these values to the last.
     """
+
+    EXAMPLE = "{claim: TEXT, key: optimizer.lr, best: [0.001]}"
 
     claim: Text
     key: Text
@@ -149,7 +198,34 @@ class Study(Node):
         if first is not None and first.rerun is not None:
             key = f"study.phases.{next(iter(self.phases))}.rerun"
             found.append(Problem(key, "there is nothing before the first phase"))
-        return found
+        lines = {  # without words for the study itself, whose values may be any text
+            f"study.budgets.{name}": [word for word in line if not word.startswith("study.")]
+            for name, line in self.budgets.items()
+        }
+        for name, phase in self.phases.items():
+            if phase.rerun is not None:
+                lines[f"study.phases.{name}.rerun.overrides"] = phase.rerun.overrides
+        for key, line in lines.items():
+            found += [Problem(key, reason) for reason in no_single_values(line)]
+        return [*found, *self._unanswerable()]
+
+    def _unanswerable(self) -> Iterator[Problem]:
+        """Hypotheses on what no phase does."""
+        varied: dict[str, set[str]] = {}
+        for name, phase in self.phases.items():
+            again = phase.rerun.overrides if phase.rerun else []
+            lines = [phase.overrides, *(phase.combinations or []), again]
+            varied[name] = {word.partition("=")[0].lstrip("+~") for line in lines for word in line}
+        for number, one in enumerate(self.hypotheses):
+            place = f"study.hypotheses.{number}"
+            if one.phase is not None and one.phase not in varied:
+                yield Problem(f"{place}.phase={one.phase}", not_one_of(one.phase, varied))
+                continue
+            keys = set().union(*varied.values()) if one.phase is None else varied[one.phase]
+            if keys and one.key not in keys:
+                where = "no phase" if one.phase is None else f"phase {one.phase} does not"
+                reason = f"{where} {'varies' if one.phase is None else 'vary'} it"
+                yield Problem(f"{place}.key={one.key}", reason + did_you_mean(one.key, keys))
 
 
 class _Root(Node):
@@ -168,30 +244,78 @@ def read_study(config: DictConfig) -> tuple[Study, list[str]]:
     # unresolved: what `${...}` in a phase means is for the trial's config to say
     data = OmegaConf.to_container(config.study, resolve=False)
     assert isinstance(data, dict)
-    budgets, name = data.get("budgets") or {}, config.budget
-    if name != FULL and name not in budgets:
-        raise refusal([Problem(f"budget={name}", not_one_of(name, [FULL, *budgets]))])
+    if "study" in data:
+        reason = "the study's file must begin with the line `# @package _global_`"
+        raise refusal([Problem("study.study", reason)])
+    data["phases"] = named_phases(data["phases"])
+    study, name = _validated(data), config.budget
+    chosen = OmegaConf.select(config, "hydra.runtime.choices.study")
+    if chosen and not study.phases:
+        reason = f"study={chosen} has none; each has a name, e.g. {{rate: optimizer.lr=1e-3,1e-2}}"
+        raise refusal([Problem("study.phases", reason)])
+    if name != FULL and name not in study.budgets:
+        raise refusal([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
     task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(task, list)
     typed = [str(word).partition("=")[0] for word in task]
     others: list[str] = []
     if name != FULL:
         section = OmegaConf.create({"study": data})
-        for word in words(budgets[name]):
+        for word in study.budgets[name]:
             key, _, value = word.partition("=")
             if not key.startswith("study."):
                 others.append(word)
             elif key not in typed:
                 OmegaConf.update(section, key, _plain(value), merge=False)
-        data = OmegaConf.to_container(section.study, resolve=False)
+        scaled = OmegaConf.to_container(section.study, resolve=False)
+        assert isinstance(scaled, dict)
+        study = _validated(scaled)
+    return study, others
+
+
+def named_phases(phases: Any) -> dict[str, Any]:
+    """The phases with the names that a person gave them; to YAML ``1`` is a number.
+
+    Raises:
+        UserError: they are no mapping, or a name cannot be told.
+    """
+    example = "each has a name, e.g. {rate: optimizer.lr=1e-3,1e-2}"
+    if not isinstance(phases, dict):
+        typed = "study.phases" if isinstance(phases, list) else f"study.phases={show(phases)}"
+        raise refusal([Problem(typed, f"must be a mapping: {example}")])
+    for name in phases:
+        if isinstance(name, bool):
+            reason = f"YAML takes the name of a phase for {show(name)}; write it in quotes"
+            raise refusal([Problem("study.phases", reason)])
+    found = {str(name): phase for name, phase in phases.items()}
+    if len(found) < len(phases):
+        raise refusal([Problem("study.phases", "two phases have the same name")])
+    return found
+
+
+def _validated(data: dict[Any, Any]) -> Study:
+    """The section, checked.
+
+    Raises:
+        UserError: everything that is wrong with it.
+    """
     try:
         study = _Root.model_validate({"study": data}).study
     except ValidationError as error:
         raise refusal(problems_of(error, {"study": data})) from error
-    problems = study.problems()
-    if problems:
+    if problems := study.problems():
         raise refusal(problems)
-    return study, others
+    return study
+
+
+def no_single_values(line: Sequence[str]) -> list[str]:
+    """What is wrong with words that must be overrides of one value each."""
+    overrides, errors = parse(line)
+    if errors and (problem := slip(line)):
+        return [str(problem)]
+    found = [f"{word}: {unreadable(word, error)}" for word, error in errors.items()]
+    several = [word for word, override in overrides.items() if override.is_sweep_override()]
+    return found + [f"{word}: has several values, and one is needed" for word in several]
 
 
 def _plain(text: str) -> Any:

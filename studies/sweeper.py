@@ -244,7 +244,7 @@ def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> S
         if not name:
             raise
         phase = journal.Phase(name, "grid", {}, [])
-        reasons = {f"study.phases.{name}: {reason}": [name] for reason in reasons_of(error)}
+        reasons: Reasons = {f"study.phases.{name}: {reason}": [] for reason in reasons_of(error)}
         return Stage(phase, spec, problems=reasons)
 
 

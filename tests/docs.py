@@ -143,7 +143,9 @@ def shrunk(words: list[str]) -> list[str]:
     ]
     if value(words, "preset") is not None:
         more.append("scheduler.warmup_epochs=0")  # else it is longer than the training
-    return [*words, *more, *(MINE if value(words, "study") == "mine" else ())]
+    more += MINE if value(words, "study") == "mine" else ()
+    set_anew = {word.partition("=")[0] for word in more}
+    return [*(word for word in words if word.partition("=")[0] not in set_anew), *more]
 
 
 def _run(clone: Path, command: Command) -> str:

@@ -296,7 +296,9 @@ def command(cache: Path, tmp_path: Path) -> Callable[..., Result]:
 
 def start(words: Sequence[str], cache: Path, folder: Path) -> subprocess.Popen[str]:
     # the number of images is a setting of the drawn shapes only
+    typed = {word.partition("=")[0] for word in words}
     tiny = [word for word in TINY if "data=voc" not in words or "_images=" not in word]
+    tiny = [word for word in tiny if word.partition("=")[0] not in typed]
     line = [sys.executable, "-u", str(ROOT / "train.py"), *tiny, f"data.cache_dir={cache}", *words]
     environment = {k: v for k, v in os.environ.items() if "HYDRA" not in k}
     pipe = subprocess.PIPE

@@ -12,6 +12,7 @@ import pytest
 
 from common.evaluation.command import run as evaluate
 from common.runs.history import read_history
+from studies.overrides import merge
 from tests.conftest import ROOT, TINY
 from tests.localization.conftest import TINY_ANIMALS
 from tests.reid.conftest import TINY_REID
@@ -36,7 +37,12 @@ def test_two_devices_share_the_work_also_where_a_shard_is_empty(
     tiny: Sequence[str], words: Sequence[str], metric: str, steps: int, tmp_path: Path
 ) -> None:
     devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
-    command = [sys.executable, "train.py", *tiny, *words, *devices, f"hydra.run.dir={tmp_path}"]
+    command = [
+        sys.executable,
+        "train.py",
+        *merge(tiny, words, devices),
+        f"hydra.run.dir={tmp_path}",
+    ]
     command += [f"data.cache_dir={tmp_path / 'cache'}"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
@@ -68,7 +74,7 @@ def assert_one_process_finds_the_same(run: Path, metric: str) -> None:
 
 def test_a_sweep_over_two_devices_exists_once(tmp_path: Path) -> None:
     devices = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
-    command = [sys.executable, "train.py", "-m", *TINY, *IMAGES, *devices, "seed=0,1"]
+    command = [sys.executable, "train.py", "-m", *merge(TINY, IMAGES, devices), "seed=0,1"]
     command += ["test=true"]
     command += [f"hydra.sweep.dir={tmp_path}", f"data.cache_dir={tmp_path / 'cache'}"]
     done = subprocess.run(

@@ -148,7 +148,7 @@ def test_the_fifth_task_trains_sweeps_and_is_evaluated(
     assert found["figures"]["test/accuracy"]["value"] == record.test["test/accuracy"]
 
     values = "model.dropout_rate=0.0,0.5"
-    call("train.py", "-m", *DRAWN, values, "figures.images=0", "hydra.sweep.dir=sweep")
+    call("train.py", "-m", *DRAWN, values, "hydra.sweep.dir=sweep")
     with (project / "sweep/sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(row["model.dropout_rate"] for row in rows) == ["0.0", "0.5"]
@@ -173,7 +173,6 @@ def test_the_reader_and_the_head_train(project: Path, call: Callable[..., str]) 
         "data.on_bad=skip",
         "model.head=max",
         *TINY,
-        "figures.images=0",
         "hydra.run.dir=boxes",
     )
     record = record_of(project / "boxes")

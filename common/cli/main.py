@@ -49,6 +49,10 @@ OURS = "PHASEWISE_SET_HYDRA_FULL_ERROR"
 """Set where FULL_ERROR is our doing, which child processes inherit, and not the person's wish."""
 
 
+OF_LIGHTNING = "hydra.job.name=train_ddp_process_"
+"""What Lightning's command for another device has, which repeats keys: its own words come last."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM: somebody else's Ctrl-C."""
 
@@ -153,6 +157,8 @@ def _run(job: Job, config_name: str) -> None:
     # Hydra's parser takes no override after a flag, and a relative path from elsewhere.
     flags = [word for word in sys.argv[1:] if word not in args.overrides]
     path = ["--config-path", str(config_dir)] if args.config_path else []
+    if any(word.startswith(OF_LIGHTNING) for word in args.overrides):
+        args.overrides = list({word.partition("=")[0]: word for word in args.overrides}.values())
     sys.argv[1:] = [*args.overrides, *flags, *path]
     if not (args.shell_completion or args.hydra_help or args.info or args.experimental_rerun):
         launched = _preflight(args, config_dir, name, job)

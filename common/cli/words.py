@@ -17,7 +17,7 @@ import yaml
 from pydantic import ValidationError
 
 from common.config.fields import Node
-from common.config.help import did_you_mean, no_such_key, problems_of, show
+from common.config.help import did_you_mean, given_twice, no_such_key, problems_of, show
 from common.errors import Problem, UserError, collect
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -50,7 +50,7 @@ def parse(
     """
     fields = kind.model_fields
     typed: dict[str, Any] = {}
-    others, problems = [], []
+    others, problems = [], given_twice(words)
     for word in words:
         key, equals, text = word.partition("=")
         if key.partition(".")[0] in sections:
@@ -59,8 +59,6 @@ def parse(
             problems.append(Problem(word, _no_setting(word, fields, next(iter(paths)))))
         elif key not in fields:
             problems.append(no_such_key(key, [*fields, *sections]))
-        elif key in typed:
-            problems.append(Problem(word, f"{key} is given twice"))
         else:
             typed[key] = _value(key, text, paths)
     if not problems:

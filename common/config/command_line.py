@@ -7,24 +7,25 @@ the allowed values and the nearest match.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from common.config.help import (
     file_entries,
     flatten,
+    given_twice,
     nearest,
     nearest_key,
     no_such_key,
@@ -32,6 +33,7 @@ from common.config.help import (
     refusal,
     show,
 )
+from common.config.slips import parse, slip, unreadable
 from common.errors import Problem, UserError
 
 ONE_AT_A_TIME = "study"
@@ -55,7 +57,21 @@ AROUND_RUNS = ("study.", "budget=")
 def one_line(error: Exception) -> str:
     """The first lines of an error of Hydra and of its cause; the others are for programmers."""
     errors = [error, *([error.__cause__] if error.__cause__ else [])]
-    return ": ".join(str(it).strip().partition("\n")[0].rstrip(".:") for it in errors)
+    lines = [str(it).strip().partition("\n")[0].rstrip(".:") for it in errors]
+    return ": ".join(line for line in lines if line)
+
+
+def not_yaml(error: MarkedYAMLError) -> str:
+    """What is wrong with a file, and where."""
+    mark, problem = error.problem_mark, str(error.problem)
+    place = "" if mark is None else f"{mark.name}, line {mark.line + 1}: "
+    if found := re.match("found duplicate key (.+)", problem):
+        return f"{place}the key {found[1]} stands there twice"
+    if "\\t" in problem:
+        return f"{place}a tab; YAML is indented with spaces"
+    if "mapping values" in problem:
+        return f"{place}a colon too many; a text that has one is put in quotes"
+    return f"{place}{problem}"
 
 
 class CommandLine:
@@ -80,16 +96,8 @@ class CommandLine:
         self.config_dir = config_dir
         self.config_name = config_name
         self.extra = list(extra)
-        self.overrides: dict[str, Override] = {}
-        self.unread: dict[str, Exception] = {}
         self.problems: dict[str, Problem] = {}
-        parser = OverridesParser.create(config_loader=self.loader)
-        for word in self.words:
-            try:
-                self.overrides[word] = parser.parse_rule(word, "override")
-                self.overrides[word].config_loader = self.loader
-            except HydraException as error:
-                self.unread[word] = error
+        self.overrides, self.unread = parse(self.words, self.loader)
 
     def compose(self, multirun: bool) -> tuple[DictConfig, bool]:
         """The composed config with its ``hydra`` node, and whether it is a sweep.
@@ -99,6 +107,10 @@ class CommandLine:
         Raises:
             UserError: everything that is wrong with the words.
         """
+        if twice := given_twice(self.words):
+            raise refusal(twice)
+        if self.unread and (problem := slip(self.words, self.loader)):
+            raise refusal([problem])
         options = {word: self._options(override) for word, override in self.overrides.items()}
         groups = {word: allowed for word, allowed in options.items() if allowed}
         choices = [self._choose(word, allowed) for word, allowed in groups.items()]
@@ -107,6 +119,11 @@ class CommandLine:
         asked = typed[-1].endswith("=MULTIRUN") if typed else base.hydra.mode == RunMode.MULTIRUN
         sweep = multirun or asked
         values = {word: it for word, it in self.overrides.items() if word not in groups}
+        study = base.hydra.runtime.choices.get(ONE_AT_A_TIME)
+        if study and not sweep and not typed:
+            reason = "its file has no `hydra: {mode: MULTIRUN}`, or not below `# @package _global_`"
+            self.problems["study"] = Problem(f"study={study}", f"{reason} as first line")
+            raise refusal([*self.problems.values()])
         if all(choices):  # else keys of a choice that is not known would be called unknown
             self._check_keys(values, base, groups)
         for word, override in self.overrides.items():
@@ -226,26 +243,10 @@ class CommandLine:
         return Problem(key, reason)
 
     def _unread(self, word: str, error: Exception, base: DictConfig) -> str:
-        """What is wrong with a word that is no override, and where."""
-        key, equals, value = word.partition("=")
-        if not equals:
+        """What is wrong with a word that is no override."""
+        if "=" not in word:
             return self._without_value(word, base)
-        cause = error.__cause__
-        column = getattr(cause, "startIndex", None)  # of the lexer
-        if column is None:
-            column = getattr(getattr(cause, "offendingToken", None), "column", None)
-        if column is None and (unexpected := re.search(r"input '(.+?)' expecting", str(error))):
-            column = word.rfind(unexpected[1])
-        column = len(word) if column is None else column
-        place = f"cannot be read from character {column + 1} on, {word[column:]!r}"
-        if column >= len(word):
-            place = "ends too early"
-        if column < len(key) + 1:
-            return f"{place}; a key has no spaces, dashes or brackets"
-        if value[:1] in ("[", "{"):
-            return f"{place}; brackets, braces and quotes must be closed"
-        text = QuotedString(value.strip("\"'"), Quote.double).with_quotes()
-        return f"{place}; quote such a text: {shlex.quote(f'{key}={text}')}"
+        return unreadable(word, error)
 
     def _without_value(self, word: str, base: DictConfig) -> str:
         groups = [group for group in self.loader.list_groups("") if word in self._choices(group)]
@@ -259,11 +260,43 @@ class CommandLine:
         near = nearest_key(word, flatten(data))
         return "an override is KEY=VALUE" + (f"; did you mean {near}=VALUE?" if near else "")
 
+    def _misshapen(self, error: Exception) -> str | None:
+        """Where a file has a list and the config a mapping, which Hydra does not say."""
+        if not (name := re.match(r"In '(.+?)': ConfigTypeError", str(error))):
+            return None
+        known = _content(self.config_dir / "config.yaml")
+        added = re.findall(r"file://([^',\]]+)", " ".join([*self.extra, *self.words]))
+        for folder in (self.config_dir, *map(Path, added)):
+            file = folder / f"{name[1]}.yaml"
+            if file.is_file() and (found := _other_shape(_content(file), known)):
+                return f"{file}: {found}"
+        return None
+
     def _compose(self, words: Sequence[str]) -> DictConfig:
         try:
             return hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"the config cannot be composed: {one_line(error)}") from error
+            reason = self._misshapen(error) or one_line(error)
+            raise UserError(f"the config cannot be composed: {reason}") from error
+        except MarkedYAMLError as error:
+            raise UserError(not_yaml(error)) from error
+
+
+def _content(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def _other_shape(node: Any, like: Any, prefix: str = "") -> str | None:
+    """The first key with a list where there should be a mapping, or the other way round."""
+    for key, value in node.items():
+        known = like.get(key)
+        if {type(value), type(known)} == {list, dict}:
+            return f"{prefix}{key} must be a {'list' if isinstance(known, list) else 'mapping'}"
+        if isinstance(value, dict) and isinstance(known, dict):
+            found = _other_shape(value, known, f"{prefix}{key}.")
+            if found:
+                return found
+    return None
 
 
 def _forgets_phases(cfg: DictConfig) -> bool:

@@ -96,7 +96,8 @@ def did_you_mean(word: Any, options: Iterable[str]) -> str:
 def not_one_of(value: Any, options: Iterable[str]) -> str:
     """``"not one of a, b, c; did you mean b?"``"""
     options = list(options)
-    return f"not one of {', '.join(options)}" + did_you_mean(show(value), options)
+    near = did_you_mean("none" if value in (None, "null") else show(value), options)
+    return f"not one of {', '.join(options)}{near}"
 
 
 def nearest_key(key: str, keys: Iterable[str]) -> str | None:
@@ -125,6 +126,21 @@ def no_such_key(key: str, keys: Iterable[str]) -> Problem:
     return Problem(
         key, "no such key" + (f"; {head[:-1]} has {', '.join(siblings)}" * bool(siblings))
     )
+
+
+def given_twice(words: Sequence[str]) -> list[Problem]:
+    """Keys that a command line has twice, of which Hydra silently takes the last."""
+    first: dict[str, str] = {}
+    problems = []
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        if key == word:
+            continue  # no override, which is told elsewhere
+        if key in first:
+            reason = f"{key} is given twice, first as {first[key]}; leave one of them out"
+            problems.append(Problem(word, reason))
+        first.setdefault(key, word)
+    return problems
 
 
 def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from studies.overrides import merge
 from tests.conftest import TINY
 from tests.studies.launched import ROOT, call, make_app, records, soon, start
 
@@ -19,7 +20,8 @@ Words = Sequence[str]
 
 TRIALS = 16
 EPOCHS = 40
-SWEEP = ("-m", "task=localization", *TINY, f"trainer.max_epochs={EPOCHS}", "optimizer.lr=1e-3,3e-3")
+LONG = merge(TINY, ["task=localization", f"trainer.max_epochs={EPOCHS}"])
+SWEEP = ("-m", *LONG, "optimizer.lr=1e-3,3e-3")
 TRAININGS = (*SWEEP, "seed=0,1", "study.report=false")
 ALONE = {"OMP_NUM_THREADS": "1"}  # sums in another order differ in their last bits
 

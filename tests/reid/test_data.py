@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,7 @@ def test_the_cache_knows_the_cameras(make: Make, tmp_path: Path) -> None:
     for part, identities in (("train", range(6)), ("query", [7]), ("gallery", [7])):
         for identity in identities:
             for camera in (1, 2):
-                put(root / part / str(identity) / f"a_c{camera}.jpg", identity, camera)
+                put(root / part / str(identity) / f"{part}_c{camera}.jpg", identity, camera)
     before = make(FolderData, root=str(root))
     before.setup()
     assert column(before, "test", "camera") == [1, 2, 1, 2]
@@ -381,13 +382,49 @@ def test_a_test_split_without_a_valid_query_is_left_out(make: Make, veri: Path) 
     data.setup()
     assert not data.has_test()
     assert data.summary().warnings[-1].file == "test"
-    with pytest.raises(UserError, match=r"no query can be found .*data\.validation=identities"):
+    with pytest.raises(UserError, match=r"camera 1, .*; choose data\.validation=identities"):
         make(VeriData, root=str(veri), validation="test").setup()
 
 
 def test_one_camera_cannot_validate(make: Make) -> None:
-    with pytest.raises(UserError, match=r"no validation identity can be found again by another"):
+    with pytest.raises(UserError, match="the names of all 20 training images say camera 0"):
         make(cameras=1).setup()
+
+
+@pytest.fixture
+def one_camera(veri: Path) -> Path:
+    """The same data with the same camera in every name, and another image of each identity."""
+    for path in sorted(veri.glob("image_*/*.png")):
+        path.rename(path.with_name(path.name.replace("_c002_", "_c001_1_")))
+    return veri
+
+
+def test_the_way_out_of_one_camera_leads_out(make: Make, one_camera: Path) -> None:
+    """Each advice led to the next, and the third to the first."""
+    with pytest.raises(UserError) as told:
+        make(VeriData, root=str(one_camera)).setup()
+    assert re.search(r"the names of all \d+ training images say camera 1, ", str(told.value))
+    assert str(told.value).count("data.") == 2  # data.root, and one way
+    assert "choose data.cameras=ignore" in str(told.value)
+    data = make(VeriData, root=str(one_camera), cameras="ignore")
+    data.setup()
+    assert set(column(data, "val", "camera")) == {-1}
+    asked = column(data, "val", "is_query")
+    assert 0 < sum(asked) < len(asked)
+
+
+def test_an_unknown_camera_makes_no_query_its_own_answer(make: Make, veri: Path) -> None:
+    """VeRi's queries lie in the gallery too, where only their camera leaves them out."""
+    data = make(VeriData, root=str(veri), cameras="ignore")
+    data.setup()
+    assert "test" not in data.splits.names  # each image of the gallery is one of the queries
+    put(veri / "image_test" / "0002_c001_00000009_0.png", 2, 1)
+    more = make(VeriData, root=str(veri), cameras="ignore")
+    more.setup()
+    assert [Path(name).name for name in more.splits.names["test"]] == [
+        *(f"000{who}_c00{camera}_00000000_0.png" for who in (2, 4) for camera in (1, 2)),
+        "0002_c001_00000009_0.png",
+    ]
 
 
 def test_one_identity_cannot_be_classified(make: Make) -> None:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 
 from common.runs.record import read_record
 from common.runs.run import train
+from studies.overrides import merge
 from tests.conftest import TINY
 from tests.studies.launched import ROOT, call, left, make_app, records, soon, start
 
@@ -143,7 +144,7 @@ class TestTheEndOfAStudyEndsItsWorkers:
 def test_a_training_is_the_same_beside_another(
     tmp_path: Path, cache: Path, make_config: Callable[..., DictConfig]
 ) -> None:
-    words = ("task=localization", *TINY, "trainer.max_epochs=2")
+    words = merge(TINY, ["task=localization", "trainer.max_epochs=2"])
     command = [sys.executable, "train.py", "-m", *words, "seed=0,1", *JOBLIB]
     out = (f"data.cache_dir={cache}", f"hydra.sweep.dir={tmp_path}", "study.report=false")
     threads = torch.get_num_threads()

@@ -221,10 +221,38 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
         ({"adopt": "significant"}, "needs study.seeds of at least 3"),
         ({"seeds": [1, 1]}, "must be a list of different seeds"),
         ({"adopt": "bst"}, "not one of best, significant; did you mean best?"),
-        ({"phases": {"test": "seed=1,2"}}, "a phase's name"),
+        ({"phases": {"test": "seed=1,2"}}, "choose another name: test is a folder"),
         ({"phases": {"a": {"sample": 3}}}, "overrides, combinations or rerun must be given"),
         ({"phases": {"a": {"rerun": {"top": 1, "overrides": "seed=1"}}}}, "nothing before"),
-        ({"phases": {"a": {"overides": "seed=1"}}}, "no such key"),
+        ({"phases": {"a": {"overides": "seed=1"}}}, "no such key; did you mean overrides?"),
+        ({"phases": {"a": {"optimizer.lr": [1, 2]}}}, "as after -m: optimizer.lr=1,2"),
+        ({"phases": {"a": {"overrides": {"seed": 1}}}}, "must be a text, as after -m: seed=1"),
+        ({"phases": {"a": ["seed=1", 2]}}, "each item must be a whole override"),
+        ({"phases": {"a": "optimizer.lr=1, 2"}}, "phases.a: optimizer.lr=1, 2: an override has no"),
+        ({"phases": {"a": "data.augment=[flip, vflip],[]"}}, "write data.augment=[flip,vflip],[]"),
+        ({"phases": {"a": "optimizer.lr:1,2"}}, "write optimizer.lr=1,2"),
+        ({"phases": {"a": "optimizer.lr=interval(1,2)"}}, "optimizer.lr=range(1,2,STEP)"),
+        ({"phases": {"a": "optimizer.lr=range(2,1)"}}, "optimizer.lr=range(2,1): has no values"),
+        ({"phases": {"a": "preset=null,reid_strong"}}, "did you mean none?"),
+        ({"phases": {"a": "optimizer.lrr=1,2"}}, "no such key; did you mean optimizer.lr?"),
+        ({"phases": {"a": {"rerun": 2}}}, "rerun=2: must be a mapping, e.g. {top: 2"),
+        ({"phases": None}, "study.phases=null: must be a mapping"),
+        ({"phases": "optimizer.lr=1,2"}, "study.phases=optimizer.lr=1,2: must be a mapping"),
+        ({"phases": ["optimizer.lr=1,2"]}, "study.phases must be a mapping"),
+        ({"phases": {}}, "study.phases: study=toy has none"),
+        ({"phases": {True: "optimizer.lr=1,2"}}, "YAML takes the name of a phase for true"),
+        (
+            {"budgets": {"a": "trainer.max_epochs=2, seed=1"}},
+            "study.budgets.a: trainer.max_epochs=2",
+        ),
+        (
+            {"hypotheses": [{"claim": "x", "key": "optimizer.lr", "best": [1], "phase": "rat"}]},
+            "phase=rat: not one of rate, activation; did you mean rate?",
+        ),
+        (
+            {"hypotheses": [{"claim": "x", "key": "optimizr.lr", "best": [1]}]},
+            "no phase varies it; did you mean optimizer.lr?",
+        ),
         ({"hypotheses": [{"claim": "x", "key": "seed"}]}, "best or order must be given"),
     ],
 )
@@ -235,6 +263,52 @@ def test_wrong_settings(app: Path, settings: dict[str, Any], told: str) -> None:
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not (app / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "study:\n  phases:\n    a: seed=1\n    a: seed=2\n",
+            "line 5: the key a stands there twice",
+        ),
+        ("study:\n\tname: a\n", "line 3: a tab; YAML is indented with spaces"),
+        ("study:\n  phases:\n    a: seed=[{b: 1}]\n", "line 4: a colon too many"),
+        ("study:\n  phases:\n    a: seed=1,2\n", "study=toy: its file has no `hydra: {mode: MUL"),
+    ],
+)
+def test_a_file_that_is_no_study(app: Path, text: str, told: str) -> None:
+    write_study(app, PHASES)
+    (app / "extra" / "study" / "toy.yaml").write_text(f"# @package _global_\n{text}")
+    done = study(app)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not (app / "outputs").exists()
+
+
+def test_phases_may_be_called_by_numbers(app: Path) -> None:
+    write_study(app, {1: "optimizer.lr=1e-1,1e-2", 2: "model.activation=relu,gelu"})
+    done = study(app, "model.dropout_rate=0.1")
+    assert done.returncode == 0, done.stderr
+    assert winners(app) == {"1": ["optimizer.lr=0.01"], "2": ["model.activation=gelu"]}
+
+
+def test_a_range_has_the_values_that_were_meant(app: Path) -> None:
+    write_study(
+        app, {"a": "model.dropout_rate=range(0.1,0.9,0.2) optimizer.lr=range(1e-10,1e-9,3e-10)"}
+    )
+    done = study(app, "study.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert "model.dropout_rate=0.1,0.3,0.5,0.7 optimizer.lr=1e-10,4e-10,7e-10" in done.stdout
+
+
+def test_the_printed_command_has_each_key_once(app: Path) -> None:
+    write_study(app, {"rate": "optimizer.lr=1e-2,1e-3"})
+    done = study(app, "optimizer.lr=1e-1")
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("as a single run: "))
+    assert line.count("optimizer.lr=") == 1
+    assert "optimizer.lr=0.01" in line
 
 
 def test_words_that_a_study_cannot_have(app: Path) -> None:

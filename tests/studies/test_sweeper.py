@@ -25,7 +25,8 @@ def app(tmp_path: Path) -> Path:
 
 
 def sweep(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "app.py", "-m", "hydra.sweep.dir=out", *words]
+    command = [sys.executable, "app.py", "-m", *words]
+    command += [] if any("sweep.dir=" in word for word in words) else ["hydra.sweep.dir=out"]
     command += [] if any("study.report" in word for word in words) else ["study.report=false"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
     return subprocess.run(
@@ -136,7 +137,7 @@ def test_a_key_of_one_choice_only_is_refused(app: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[:2] == [
         "app.py: 1 setting cannot be used; no trial was run:",
-        "  optimizer.momentum: no such key"
+        "  optimizer.momentum: no such key; optimizer has lr, weight_decay"
         " (trial optimizer=adam,optimizer.momentum=0.5 and 1 more)",
     ]
     assert not (app / "out").exists()

@@ -40,7 +40,8 @@ def write_study(app: Path, phases: dict[str, Any], **settings: Any) -> None:
 
 def study(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     report = [] if any("study.report" in word for word in words) else ["study.report=false"]
-    return call(app, "--config-dir", "extra", "study=toy", *words, *report, **environment)
+    name = () if any(word.startswith("study=") for word in words) else ("study=toy",)
+    return call(app, "--config-dir", "extra", *name, *words, *report, **environment)
 
 
 def call(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:

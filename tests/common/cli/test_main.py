@@ -208,10 +208,43 @@ def test_a_sweep_checks_the_values_of_each_job(folder: Path) -> None:
 
 def problems(*words: str, multirun: bool = False) -> str:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        line = CommandLine([BASIC, *words], CONF, "config")
+        ours = [] if any(word.startswith("hydra/sweeper") for word in words) else [BASIC]
+        line = CommandLine([*ours, *words], CONF, "config")
         with pytest.raises(UserError) as error:
             line.compose(multirun)
     return str(error.value)
+
+
+@pytest.mark.parametrize("multirun", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("optimizer.lr=1", "optimizer.lr=2"),
+        ("optimizer.lr=1", "++optimizer.lr=1"),
+        ("optimizer.lr=1,2", "optimizer.lr=3"),
+        ("data=voc", "data=coco"),
+        ("hydra.run.dir=a", "hydra.run.dir=b"),
+        ("study=demo", "study=reid"),
+    ],
+)
+def test_a_key_typed_twice_is_refused(first: str, second: str, multirun: bool) -> None:
+    key = first.partition("=")[0]
+    told = f"{second}: {key} is given twice, first as {first}; "
+    assert problems(first, "seed=1", second, multirun=multirun).startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("optimizer.lr=1e-3, 1e-2", "optimizer.lr=1e-3,1e-2"),
+        ("optimizer.lr = 1e-3,1e-2", "optimizer.lr=1e-3,1e-2"),
+        ("optimizer.lr: 1e-3", "optimizer.lr=1e-3"),
+        ("data.augment=[flip, vflip],[]", "data.augment=[flip,vflip],[]"),
+    ],
+)
+def test_spaces_within_an_override_are_told(words: str, meant: str) -> None:
+    told = problems(*words.split(), "seed=1", multirun=True)
+    assert told.startswith(f"{words}: an override has no spaces; write {meant}\n")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +252,10 @@ def problems(*words: str, multirun: bool = False) -> str:
     [
         ("optimizer=adamm", "optimizer=adamm: not one of adam, adamw, amsgrad, rmsprop, sgd; did"),
         ("optimizer=null", "optimizer=null: not one of adam"),
+        ("preset=null", "did you mean none?"),
+        ("optimizer.lr:1", "optimizer.lr:1: an override is KEY=VALUE; write optimizer.lr=1"),
+        ("optimizer.lr=1,", "a value is missing beside a comma"),
+        ("optimizer.lr=1;2", "several values have commas between them"),
         ("optimizer=[adam]", "optimizer=[adam]: not one of adam"),
         ("hydra/sweeper=basc", "hydra/sweeper=basc: not one of"),
         ("trainer.max_epoch=3", "no such key; did you mean trainer.max_epochs?"),

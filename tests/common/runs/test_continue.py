@@ -24,6 +24,7 @@ from common.runs.history import read_history
 from common.runs.run import train
 from common.storage import storage_error
 from multitask.module import MultitaskModule
+from studies.overrides import merge
 from tests.common.runs.directory import assert_same_run, record_of, weights
 from tests.conftest import ROOT, TINY
 
@@ -97,7 +98,7 @@ def test_a_run_killed_by_the_system_ends_as_if_it_had_not_been(
 ) -> None:
     words = ["trainer.max_epochs=5", "data.train_images=24", "data.augment=[flip,erase]"]
     cfg = config(*words)
-    command = [sys.executable, "train.py", *TINY, *words, f"data.cache_dir={cache}"]
+    command = [sys.executable, "train.py", *merge(TINY, words), f"data.cache_dir={cache}"]
     command += [f"hydra.run.dir={tmp_path / 'killed'}"]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(

@@ -21,6 +21,7 @@ from common.runs.fingerprint import fingerprint
 from common.runs.lock import locked, wait_until_free
 from common.runs.record import RunRecord
 from common.runs.run import train
+from studies.overrides import merge
 from tests.common.runs.directory import record_of
 from tests.conftest import ROOT, TINY
 
@@ -108,7 +109,7 @@ def test_a_real_run_holds_its_directory_and_a_killed_one_holds_nothing(
     make_config: Make, tmp_path: Path, cache: Path
 ) -> None:
     words = ["trainer.max_epochs=40"]
-    command = [sys.executable, "train.py", *TINY, *words, f"data.cache_dir={cache}"]
+    command = [sys.executable, "train.py", *merge(TINY, words), f"data.cache_dir={cache}"]
     command += [f"hydra.run.dir={tmp_path}"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:

@@ -23,6 +23,7 @@ from common.runs.logs import build_loggers, close_loggers
 from common.runs.memory import forget
 from common.runs.record import read_record
 from common.runs.trackers import start_trackers
+from studies.overrides import merge
 from tests.conftest import ROOT, TINY
 
 NEEDS = {
@@ -34,10 +35,11 @@ BLOCK = 2**15
 
 
 def train(out: Path, name: str, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    wanted = ("task=localization", *TINY, "trainer.max_epochs=2", "figures.images=1")
+    wanted = ("task=localization", "trainer.max_epochs=2", "figures.images=1")
+    place = (f"logger={name}", f"hydra.run.dir={out}")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("WANDB_", "MLFLOW_"))}
     return subprocess.run(
-        [sys.executable, "train.py", *wanted, f"logger={name}", f"hydra.run.dir={out}", *words],
+        [sys.executable, "train.py", *merge(TINY, wanted, place, words)],
         cwd=ROOT,
         env=clean | {"HOME": str(out.parent)} | settings,  # no key of a person's
         stdin=subprocess.DEVNULL,
