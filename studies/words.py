@@ -30,8 +30,7 @@ COMPARABLE = ("data.root",)
 def problems_of_words(spec: Phase) -> list[Problem]:
     """What is wrong with the words of a phase, word by word."""
     if spec.rerun is not None:
-        words, where = spec.rerun.overrides, "rerun.overrides"
-        return [*_problems(where, words), *_several(where, words)]
+        return [*_problems("rerun.overrides", spec.rerun.overrides)]
     found = [*_problems("overrides", spec.overrides)]
     for number, words in enumerate(spec.combinations or [], 1):
         own = [*_problems(f"combinations, line {number}", words)]
@@ -66,13 +65,6 @@ def _twice(where: str, words: Sequence[str]) -> Iterator[Problem]:
             given = " and ".join(word for word in words if _key(word) == key)
             reason = f"is given {count} times ({given}); one word has all its values: {key}=A,B"
             yield Problem(key, f"{reason} ({where})")
-
-
-def _several(where: str, words: Sequence[str]) -> Iterator[Problem]:
-    for word in words:
-        override = _parsed(word)
-        if override is not None and override.is_sweep_override():
-            yield Problem(word, f"must be one value, for nothing is compared here ({where})")
 
 
 def _key(word: str) -> str:

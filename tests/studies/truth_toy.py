@@ -20,9 +20,8 @@ from omegaconf import DictConfig
 from common.data.identity import remember
 from common.runs.fingerprint import plain_config
 from common.runs.history import History
-from common.runs.lifecycle import is_done, lacks_test, start_record, wants_test
+from common.runs.lifecycle import is_done, lacks_test, own_words, start_record, wants_test
 from common.runs.previous import previous_run
-from common.runs.run import AROUND
 
 SPLITS = ("train", "val", "test")
 
@@ -53,7 +52,7 @@ def run(cfg: DictConfig) -> float | None:
     or the disk is full.
     """
     directory = Path(HydraConfig.get().runtime.output_dir)
-    words = [w for w in HydraConfig.get().overrides.task if not w.lstrip("+").startswith(AROUND)]
+    words = own_words(HydraConfig.get().overrides.task)
     record = previous_run(directory, cfg)
     if record is not None and is_done(record, cfg, trial=True):
         return record.objective["value"]
