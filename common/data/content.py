@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from common.errors import BadSample, UserError
+from common.errors import BadSample, StorageError, UserError
+from common.storage import write_whole
 
 FOLDER = "contents"
 """Of ``data.cache_dir``: a file for each root, with what is known of the files below it."""
@@ -126,11 +127,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file in one step; what is only remembered may as well not be."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with suppress(OSError):
+    with suppress(OSError, StorageError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            draft.write_text(json.dumps(content), encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_whole(path, json.dumps(content))

@@ -58,15 +58,12 @@ def warnings(studies: Pair) -> list[Block]:
     if one.plan.objective != other.plan.objective:
         goals = [f"{s.plan.objective['metric']} ({s.plan.objective['mode']})" for s in studies]
         found.append(f"The objectives differ: {goals[0]} and {goals[1]}; scores do not compare.")
-    hashes = [_splits(study) for study in studies]
+    known = [[trial.record for _, _, trial in study.trials() if trial.record] for study in studies]
+    key = "hash" if all("hash" in it.data for side in known for it in side) else "split_hash"
+    hashes = [{str(it.data[key]) for it in side if key in it.data} for side in known]
     if all(hashes) and hashes[0] != hashes[1]:
         found.append("The two were trained and validated on different images.")
     return [Text(text, "warning") for text in found]
-
-
-def _splits(study: Study) -> set[str]:
-    records = (trial.record for _, _, trial in study.trials())
-    return {str(r.data["split_hash"]) for r in records if r is not None and "split_hash" in r.data}
 
 
 def side_by_side(studies: Pair, names: Sequence[str]) -> list[Block]:
