@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ class RunIndex:
         self.directory = directory
         self.knows_data = False
         self._runs: dict[str, list[RunRecord]] = {}
-        self._used: set[str] = set()  # by trials that lie elsewhere, so they stay where they are
+        self._used: set[Path] = set()  # by phases of this study so far
         for root in (directory, directory / SUPERSEDED):
             for place, _ in run_folders(root, []):
                 record = read_record(place)
@@ -59,54 +58,52 @@ class RunIndex:
         return next((run for run in runs if run.identity == identity), next(iter(runs), None))
 
     def reuse(self, stage: Stage) -> None:
-        """Point the trials of a phase to the runs that are there, and tell which."""
+        """Bring the runs that are there to the trials of a phase, and tell where they were.
+
+        A run of an earlier phase stays, and the trial points to it; any other is moved to where
+        the trial would have run, so that what a phase uses lies in its folder, or before it.
+        """
         told: Counter[str] = Counter()
         for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
             for column, job in enumerate(jobs):
-                found = self._place_of(job)
-                if found is None:
-                    continue
-                jobs[column] = found
-                candidate.trials[column].directory = found.subdir
-                folder = found.subdir.rpartition("/")[0] if found is not job else SUPERSEDED
-                told[folder or found.subdir] += 1
+                run = self._elsewhere(job)
+                if run is not None:
+                    there = run.directory.relative_to(self.directory).as_posix()
+                    told[there.rpartition("/")[0] or there] += 1
+                    if run.directory not in self._used:
+                        self._bring(run, job)
+                    subdir = run.directory.relative_to(self.directory).as_posix()
+                    jobs[column] = replace(job, directory=run.directory, subdir=subdir)
+                    candidate.trials[column].directory = subdir
+                self._used.add(jobs[column].directory)
         if told:
             where = ", ".join(f"{count} in {folder}" for folder, count in told.items())
             lead = f"{stage.phase.name}: " if stage.phase.name else ""
             total = sum(map(len, stage.jobs))
             log.info("\n%s%d of %d computed before: %s", lead, told.total(), total, where)
 
-    def _place_of(self, job: Job) -> Job | None:
-        """The job where its result lies; itself if it was moved back, ``None`` to run it."""
+    def _elsewhere(self, job: Job) -> RunRecord | None:
+        """A run that has computed what a trial is to compute, if the trial's own has not."""
         there = read_record(job.directory)
         if there is not None and there.is_of(job.fingerprint) and there.status == "completed":
             return None
         run = self.find(job.fingerprint)
-        if run is None or not _still(run, job.fingerprint):
-            return None
-        subdir = run.directory.relative_to(self.directory).as_posix()
-        home = subdir.removeprefix(f"{SUPERSEDED}/").rpartition("~")[0]
-        if home == job.subdir and subdir not in self._used and not job.directory.exists():
-            job.directory.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(run.directory, job.directory)
-            run.directory = job.directory
-            return job
-        self._used.add(subdir)
-        return replace(job, directory=run.directory, subdir=subdir)
+        return run if run is not None and _still(run, job.fingerprint) else None
+
+    def _bring(self, run: RunRecord, job: Job) -> None:
+        """Move a run to where a trial would have run; what lies there has not come as far."""
+        if job.directory.exists():
+            self._move_away(job.subdir)
+        job.directory.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(run.directory, job.directory)
+        run.directory = job.directory
 
     def set_aside(self, stage: Stage, composer: Composer) -> None:
         """Move away what an earlier call left of this phase with other settings or other data."""
         there = foreign_runs(stage, composer)
         moved = sorted({subdir for names in there.values() for subdir in names})
         for subdir in moved:
-            number = 1
-            while (target := self.directory / SUPERSEDED / f"{subdir}~{number}").exists():
-                number += 1
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(self.directory / subdir, target)
-            for run in (run for runs in self._runs.values() for run in runs):
-                if run.directory == self.directory / subdir:
-                    run.directory = target
+            self._move_away(subdir)
         if moved:
             log.info(
                 "\n%s%d trials of an earlier call had other settings or other data; they are kept "
@@ -115,6 +112,16 @@ class RunIndex:
                 len(moved),
                 self.directory / SUPERSEDED / stage.phase.name,
             )
+
+    def _move_away(self, subdir: str) -> None:
+        number = 1
+        while (target := self.directory / SUPERSEDED / f"{subdir}~{number}").exists():
+            number += 1
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.rename(self.directory / subdir, target)
+        for run in (run for runs in self._runs.values() for run in runs):
+            if run.directory == self.directory / subdir:
+                run.directory = target
 
 
 def _still(run: RunRecord, identity: str) -> bool:

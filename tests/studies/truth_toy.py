@@ -80,7 +80,7 @@ def run(cfg: DictConfig) -> float | None:
             cost={"epochs": cfg.trainer.max_epochs, "seconds": 1.0},
         )
         with Path(os.environ["TOY_LOG"]).open("a") as log:
-            log.write(f"{value!r}\n")
+            log.write(f"{value!r} {data['test']}\n")
     if wants_test(cfg, trial=True):
         record.test = {"test/mIoU": score(facts, data, "test", weights)}
         record.write()
