@@ -72,7 +72,7 @@ class FilesData(ReidData):
     """What those that read files have."""
 
     root: Folder
-    cameras: Literal["auto", "ignore"] = "auto"  # what older records do not have
+    cameras: Literal["auto", "ignore"]
 
 
 class VeriData(FilesData):

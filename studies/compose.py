@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from common.config.command_line import one_line
-from common.config.help import flatten, nearest_key, no_such_key, not_one_of, show
+from common.config.help import flatten, no_such_key, not_one_of, show
 from common.data.identity import DataIdentity, find_identity, known_identity, question
 from common.errors import Problem, UserError, collect
 from common.runs.fingerprint import (
@@ -128,13 +128,13 @@ class Composer:
         """What to say of a key that a trial's config does not have; a group's keys are its own."""
         plain = OmegaConf.to_container(config, resolve=False)
         assert isinstance(plain, dict)
-        keys = flatten({name: it for name, it in plain.items() if name != "study"})
         group = key.partition(".")[0]
         chosen = {one.key_or_group: one.value() for one in groups}
         choice = chosen.get(group, self.config.hydra.runtime.choices.get(group))
-        if choice is None or str(nearest_key(key, keys)).startswith(f"{group}."):
-            return no_such_key(key, keys)
-        return Problem(key, f"no such key with {group}={choice}")
+        if choice is None:
+            return no_such_key(key, flatten({k: it for k, it in plain.items() if k != "study"}))
+        reason = no_such_key(key, flatten({group: plain[group]})).reason
+        return Problem(key, reason.replace("no such key", f"no such key with {group}={choice}", 1))
 
     def _compose(self, groups: Sequence[Override]) -> DictConfig:
         """The config of choices of config groups.

@@ -279,7 +279,7 @@ def test_a_whole_study(tmp_path: Path, cache: Path) -> None:
         record = read_record(tmp_path / "out" / trial.directory)
         assert record is not None
         assert record.status == "completed"
-        assert record.fingerprint == trial.fingerprint
+        assert record.is_of(trial.fingerprint)
         assert (record.test is not None) or phase.kind != "test"
         values.setdefault(phase.name, set()).add(record.last["train/loss"])
     assert {name: len(found) for name, found in values.items() if name != "test"} == ROWS["demo"]

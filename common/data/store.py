@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -267,7 +268,8 @@ def _blaming(cache_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
+        exists = isinstance(error, FileExistsError)  # what should be a folder is a file
+        reason = os.strerror(errno.ENOTDIR) if exists else error.strerror or str(error)
         full = error.errno in FAULTS
         raise (StorageError if full else UserError)(
             f"data.cache_dir={cache_dir} cannot be written: {reason}; {ADVICE}"

@@ -64,8 +64,7 @@ def mixed_conditions(case: Case) -> Iterator[Finding]:
 
 
 def different_data(case: Case) -> Iterator[Finding]:
-    """Trials of one phase and seed that were judged by, or without a key to say so trained on,
-    different samples."""
+    """Trials of one phase and seed that had other samples, without a swept key that says so."""
     for phase in case.study.phases:
         asks = any(key == "data" or key.startswith("data.") for key in phase.keys)
         groups: dict[tuple[str, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

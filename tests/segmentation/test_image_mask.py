@@ -272,7 +272,7 @@ def test_links_are_followed(folder, tmp_path):
     listing = folder.read()
     assert names_of(listing)["train"] == ["a", "b"]
     sample = listing.samples["train"][0]
-    assert sample.key(folder.root)[0][0][0] == "images/a.png"
+    assert sample.image == folder.root / "images" / "a.png"
 
 
 def test_what_is_missing_is_named_with_what_is_there(folder, tmp_path):

@@ -18,7 +18,7 @@ from common.cli.printed import path_override, shell_command, short
 from common.runs.record import read_record
 from reporting.report import write_report
 from studies.commands import single_run
-from tests.studies.test_study import APP, ROOT, write_study
+from tests.studies.whole import APP, ROOT, write_study
 
 ODD = "it's [x], c=1 & $HOME"
 

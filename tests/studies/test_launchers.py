@@ -55,7 +55,7 @@ def test_a_study_is_the_same_wherever_it_runs(app: Path, launcher: tuple[str, ..
     assert there.stderr == ""
     assert "by a trial" in here.stdout
     assert "by a trial" not in there.stdout
-    assert "[rate 2/2 done]" in there.stdout
+    assert "[rate 3/3 done]" in there.stdout
     assert records(app / "out") == records(app / "here")
     assert len(records(app / "out")) == runs
     journals = [json.loads((app / name / "study.json").read_text()) for name in ("out", "here")]
@@ -146,12 +146,18 @@ def test_a_training_is_the_same_beside_another(
 ) -> None:
     words = merge(TINY, ["task=localization", "trainer.max_epochs=2"])
     command = [sys.executable, "train.py", "-m", *words, "seed=0,1", *JOBLIB]
-    out = (f"data.cache_dir={cache}", f"hydra.sweep.dir={tmp_path}", "study.report=false")
+    out = (
+        f"data.cache_dir={cache}",
+        f"hydra.sweep.dir={tmp_path / 'beside'}",
+        "study.report=false",
+    )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sums in another order differ in their last bits
     try:
         for seed in (0, 1):
-            train(make_config(*words, f"seed={seed}"), tmp_path / f"here{seed}", trial=True)
+            train(
+                make_config(*words, f"seed={seed}"), tmp_path / "alone" / f"here{seed}", trial=True
+            )
     finally:
         torch.set_num_threads(threads)
     subprocess.run(
@@ -162,12 +168,12 @@ def test_a_training_is_the_same_beside_another(
         check=True,
         timeout=200,
     )
-    found = records(tmp_path)
-    assert len(found) == 4
+    found = records(tmp_path / "beside")
+    assert len(found) == 2
     for name, record in found.items():
-        figures = _figures(tmp_path / name)
+        figures = _figures(tmp_path / "beside" / name)
         assert len(figures) == 2
-        assert figures == _figures(tmp_path / f"here{record['seed']}")
+        assert figures == _figures(tmp_path / "alone" / f"here{record['seed']}")
 
 
 def _figures(run: Path) -> list[dict[str, str]]:

@@ -191,15 +191,15 @@ def test_a_choice_that_makes_later_candidates_impossible(app: Path) -> None:
     assert plan.returncode == 0, plan.stderr
     assert (
         "note: patience: scheduler.patience=2 and 1 more can run only after schedule: "
-        "scheduler=plateau (else scheduler.patience: no such key with scheduler=onecycle)"
+        "scheduler=plateau (else scheduler.patience: no such key with scheduler=onecycle;"
     ) in plan.stdout
     done = study(app)  # both score the same, so the start, none, stays
     assert done.returncode == 0, done.stderr
     patience = journal(app).phases[1]
-    assert [candidate.refused for candidate in patience.candidates] == [
-        *["scheduler.patience: no such key with scheduler=onecycle"] * 2,
-        None,
-    ]
+    first, second, start = (str(candidate.refused) for candidate in patience.candidates)
+    assert first == second
+    assert first.startswith("scheduler.patience: no such key with scheduler=onecycle; ")
+    assert start == "None"
     assert [len(candidate.trials) for candidate in patience.candidates] == [0, 0, 1]
     assert patience.winner == patience.incumbent == 2
     with (app / "out/patience/sweep.csv").open(newline="") as file:
@@ -218,12 +218,14 @@ def test_a_choice_that_can_make_candidates_impossible_is_told(app: Path) -> None
     assert plan.returncode == 0, plan.stderr
     assert (
         "note: patience: scheduler.patience=2 and 1 more cannot run if schedule adopts "
-        "scheduler=cosine (scheduler.patience: no such key with scheduler=cosine)"
+        "scheduler=cosine (scheduler.patience: no such key with scheduler=cosine;"
     ) in plan.stdout
     write_study(app, {"schedule": "scheduler=none,cosine", "patience": PATIENCE})
     plan = study(app, "study.dry_run=true")
     assert plan.returncode == 2
-    assert "scheduler.patience: no such key with scheduler=onecycle (trial patience/" in plan.stderr
+    assert (
+        "scheduler.patience: no such key with scheduler=onecycle; scheduler has name" in plan.stderr
+    )
 
 
 def test_keys_of_a_choice_go_with_it(app: Path) -> None:

@@ -18,7 +18,8 @@ from reporting.view import Study
 from studies.journal import JOURNAL
 from studies.read import read_study
 from studies.results import StudyResult
-from tests.studies.test_study import ROOT, app, calls, study, write_study
+from tests.studies.test_study import app
+from tests.studies.whole import ROOT, calls, study, write_study
 
 __all__ = ["app"]
 

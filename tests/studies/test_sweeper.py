@@ -137,7 +137,7 @@ def test_a_key_of_one_choice_only_is_refused(app: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[:2] == [
         "app.py: 1 setting cannot be used; no trial was run:",
-        "  optimizer.momentum: no such key; optimizer has lr, weight_decay"
+        "  optimizer.momentum: no such key with optimizer=adam; optimizer has lr, weight_decay"
         " (trial optimizer=adam,optimizer.momentum=0.5 and 1 more)",
     ]
     assert not (app / "out").exists()

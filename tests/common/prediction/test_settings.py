@@ -58,7 +58,10 @@ def test_a_file_with_brackets_is_one_checkpoint(
         ("pictures=jpeg", "pictures=jpeg: not one of jpg, png, none; did you mean jpg?"),
         ("accelerator=xyz", "accelerator=xyz: not one of auto, cpu, gpu, mps"),
         ("batchsize=2", "batchsize: no such key; did you mean batch_size?"),
-        ("checkpoint=c", "checkpoint=c: checkpoint is given twice"),
+        (
+            "checkpoint=c",
+            "checkpoint=c: checkpoint is given twice, first as checkpoint=a; leave one of them out",
+        ),
         ("--flip", "--flip: no such flag; settings are KEY=VALUE, without dashes"),
         ("flip", "flip: a setting is KEY=VALUE; did you mean flip?"),
         ("output=", "output='': must be a text"),
