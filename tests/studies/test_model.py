@@ -17,13 +17,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, note, settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
@@ -146,7 +146,7 @@ class Studies(RuleBasedStateMachine):
     def _study(self, *words: str, **environment: str) -> Done:
         before = tree(self.place / "out")
         done = self._call(*words, **environment)
-        note(f"{environment} {words}: {done.returncode}\n{done.stdout}\n{done.stderr}")
+        print(environment, words, done.returncode, done.stdout, done.stderr, sep="\n")
         if done.returncode == REFUSED:
             assert tree(self.place / "out") == before
             assert "study.set_aside=true" in done.stderr
@@ -239,7 +239,7 @@ def test_no_sequence_of_events_makes_a_study_lie(forks: Forks) -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Studies,
         settings=settings(
-            max_examples=int(SEQUENCES or 12),
+            max_examples=int(SEQUENCES or 8),
             stateful_step_count=10,
             derandomize=SEQUENCES is None,
             database=None,
@@ -247,3 +247,33 @@ def test_no_sequence_of_events_makes_a_study_lie(forks: Forks) -> None:
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+EVENTS: dict[str, Callable[[Studies], None]] = {
+    "training data": lambda it: it.folder.annotate("train-0", xmin=3),
+    "validation data": lambda it: it.folder.annotate("val-1", xmin=3),
+    "test data": lambda it: it.folder.annotate("test-0", xmin=3),
+    "a mask": lambda it: it.folder.mask("val-0").write_bytes(
+        it.folder.mask("val-0").read_bytes() + b"0"
+    ),
+    "a list": lambda it: it.folder.list("val", ["val-1"]),
+    "weights": lambda it: it.swap_the_weights(b"1"),
+    "a moved folder": lambda it: it.move_the_data(),
+    "no cache": lambda it: shutil.rmtree(it.place / "outputs"),
+    "another seed": lambda it: setattr(it, "seeds", [0, 1]),
+    "a phase before": lambda it: it.phases.insert(0, ("more", "model.activation", ("relu",))),
+    "a phase renamed": lambda it: it.phases.__setitem__(0, ("more", *it.phases[0][1:])),
+    "another value": lambda it: it.phases.__setitem__(
+        0, ("rate", "optimizer.lr", ("0.03", "0.01"))
+    ),
+}
+
+
+@pytest.mark.parametrize("first", [{}, {"KILL_AT": "3"}], ids=["whole", "killed"])
+@pytest.mark.parametrize("event", EVENTS)
+def test_one_event_between_two_calls(forks: Forks, event: str, first: dict[str, str]) -> None:
+    Studies.forks = forks
+    studies = Studies()
+    studies._study(**first)
+    EVENTS[event](studies)
+    studies.teardown()
