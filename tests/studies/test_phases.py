@@ -182,6 +182,15 @@ def test_what_was_set_aside_comes_back(app: Path) -> None:
     assert set(calls(app).values()) == {"x"}
 
 
+def test_candidates_have_the_same_exam_with_each_seed(app: Path) -> None:
+    write_study(app, {"data": "data.draw_seed=0,${seed}"}, seeds=[0, 1])
+    done = study(app, "data.val_images=4")
+    assert done.returncode == 2
+    assert "study.phases.data: data.draw_seed would be judged by different val" in done.stderr
+    write_study(app, {"rate": RATE}, seeds=[0, 1])  # an exam for each seed, the same for all
+    assert study(app, "data.draw_seed=${seed}", "study.dry_run=true").returncode == 0
+
+
 SCHEDULE, PATIENCE = "scheduler=none,plateau", "scheduler.patience=2,4"
 
 
