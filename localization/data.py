@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,10 @@ class CsvData(FilesData):
         super().__init__(**settings)
         self.file = file
 
+    def beside_root(self) -> list[Path]:
+        """The table."""
+        return [self.root / self.file] if self.root is not None else []
+
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_csv`."""
         return read_csv(root, file=self.file, split_seed=self.split_seed)
@@ -192,6 +197,13 @@ class CocoData(FilesData):
         super().__init__(**settings)
         self.annotations = annotations
         self.pick = object
+
+    def beside_root(self) -> list[Path]:
+        """The annotations; of a pattern, the folder that it begins with."""
+        if self.root is None:
+            return []
+        plain = takewhile(lambda part: not set("*?[") & set(part), Path(self.annotations).parts)
+        return [self.root.joinpath(*plain)]
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_coco`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -160,15 +161,13 @@ class Planner:
         return stage
 
     def _refuse_other_judges(self, stage: Stage) -> None:
-        """Candidates that are judged by different samples cannot be compared."""
+        """Candidates that are judged by different samples, with any seed, cannot be compared."""
         phase = stage.phase
-        jobs = [jobs[0] for jobs in stage.jobs if jobs]
-        data = {job: found for job in jobs if (found := self.composer.data_of(job.words))}
-        for split in JUDGES:
-            hashes = {job: one.hashes.get(split) for job, one in data.items()}
-            if len(set(hashes.values())) > 1:
+        for jobs, split in product(zip(*filter(None, stage.jobs), strict=True), JUDGES):
+            data = [found for job in jobs if (found := self.composer.data_of(job.words))]
+            if len({one.hashes.get(split) for one in data}) > 1:
                 keys = [key for key in phase.declared if key.split(".")[0] == "data"]
-                counts = [str(one.counts.get(split, 0)) for one in data.values()]
+                counts = [str(one.counts.get(split, 0)) for one in data]
                 reason = (
                     f"{' and '.join(keys) or 'candidates'} would be judged by different {split} "
                     f"samples ({', '.join(dict.fromkeys(counts))} of them), so that their figures "
@@ -318,12 +317,10 @@ def foreign_runs(stage: Stage, composer: Composer) -> Reasons:
     reasons: Reasons = {}
     for job in (job for jobs in stage.jobs for job in jobs):
         record = read_record(job.directory)
-        if record is None or record.is_of(job.fingerprint):
+        if record is None or record.is_of(job.fingerprint) or left_nothing(record):
             continue
         if record.fingerprint == job.fingerprint.partition(DATA_MARK)[0]:
             what = other_data(record, composer.config_of(job.words), composer.data_of(job.words))
-        elif left_nothing(record):
-            continue
         else:
             there = other_settings(record, composer.config_of(job.words))
             what = f"holds a run of other settings ({there})"

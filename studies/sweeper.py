@@ -318,9 +318,16 @@ def _notes_on_data(book: Journal, found: Collection[RunRecord]) -> Iterator[str]
     """What is done, and its data moved meanwhile, or are not known by their content."""
     if any(record.data and "hash" not in record.data for record in found):
         yield OLDER
-    now = {str(data.get("root")) for data in book.data.values()}
     old = read_journal(book.directory) if found else None
-    before = {str(data.get("root")) for data in old.data.values()} if old is not None else now
+    if old is None:
+        return
+    same = {trial.fingerprint for _, _, trial in book.trials()}
+    now = {str(data.get("root")) for data in book.data.values()}
+    before = {
+        str(old.data[trial.data].get("root"))
+        for _, _, trial in old.trials()
+        if trial.fingerprint in same and trial.data in old.data
+    }
     if moved := before - now:
         yield f"note: data.root={', '.join(now)} holds the same data as {', '.join(moved)} did"
 

@@ -58,7 +58,7 @@ def test_the_figures_of_the_record(
     assert found["figures"].keys() == expected.keys()
     for name, value in expected.items():
         assert found["figures"][name]["value"] == pytest.approx(value, rel=1e-6, abs=1e-6), name
-    assert "equal to the run's record to 1e-06" in out
+    assert "equal to the run's record to 1e-06" in out and "note:" not in out
     assert found["difference_from_record"] <= 1e-6
     for name, scores in found["baselines"].items():
         known = {key: value for key, value in record.baselines[name].items() if split in key}
@@ -157,6 +157,7 @@ def test_other_data(tiny_run: Run, tmp_path: Path, call: Call) -> None:
     ]
     assert index(tmp_path / "out")["difference_from_record"] is None
     assert "record" not in out
+    assert "note: these are not the test data of the run" in out
     (tmp_path / "data" / "boxes.csv").write_text("\n".join(lines).replace(",test", ",train"))
     code, _, err = call(f"checkpoint={tiny_run('localization')}", *other)
     assert (code, err) == (2, "evaluate.py: split=test: the data have none; val is there\n")

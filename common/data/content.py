@@ -56,7 +56,8 @@ class Contents:
         self.root = root
         place = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
         self._file = cache_dir / FOLDER / f"{place}.json"
-        self._known: dict[str, list[Any]] = read_json(self._file) or {}
+        found = read_json(self._file) or {}  # whatever is damaged is not known
+        self._known = {name: known for name, known in found.items() if isinstance(known, list)}
         self._fresh: dict[str, list[Any]] = {}
         self._seen: dict[str, Mark] = {}
 

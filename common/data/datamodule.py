@@ -176,6 +176,10 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def read(self) -> Splits:
         """List and check the samples of all splits; problems are collected, not raised."""
 
+    def beside_root(self) -> list[Path]:
+        """Files and folders that `read` looks at and that may lie elsewhere than ``root``."""
+        return []
+
     def store_split(
         self,
         splits: Splits,
@@ -209,7 +213,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         if self._read is None:
             with ExitStack() as stack:
                 if self.root is not None and self.root.is_dir():
-                    self.trace = stack.enter_context(traced(self.root))
+                    self.trace = stack.enter_context(traced(self.root, self.beside_root()))
                 self._read = self.read()
             if self.root is not None:
                 self.contents.save()

@@ -87,12 +87,14 @@ def known_identity(data: Mapping[str, Any]) -> DataIdentity | None:
     if answer is None or answer.get("code") != _code(data["_target_"]):
         return None
     root = _root(data)
-    if (
-        root is not None
-        and _looked_at(root, data, answer["files"], answer["folders"]) != (answer["looked_at"])
-    ):
+    try:
+        if root is not None:
+            now = _looked_at(root, data, answer["files"], answer["folders"])
+            if now != answer["looked_at"]:
+                return None
+        return DataIdentity(answer["hashes"], answer["counts"], answer["rejected"])
+    except (KeyError, TypeError):  # damaged
         return None
-    return DataIdentity(answer["hashes"], answer["counts"], answer["rejected"])
 
 
 def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
@@ -151,8 +153,8 @@ def remember(data: Mapping[str, Any], module: StoreDataModule) -> None:
 
 
 def _written_since(trace: Trace) -> bool:
-    """Whether something may have been written while it was read."""
-    for name in trace.files:
+    """Whether something may have been written, added or removed while it was read."""
+    for name in (*trace.files, *trace.folders()):
         with suppress(OSError):
             if mark(trace.root / name)[2] / 1e9 > trace.start - UNSURE_SECONDS:
                 return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -86,9 +87,11 @@ def read_lists(root: Path, folders: Sequence[str], resolve: Callable[[str], str]
     """
     lists = Lists()
     for folder in folders:
+        # asked of the folder, not of each list: a list that appears there is new data
+        there = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
         for key in LISTS:
             file = (PurePosixPath(folder) / f"{key}.txt").as_posix()
-            if not (root / file).is_file():
+            if f"{key}.txt" not in there or not (root / file).is_file():
                 continue
             entries, duplicates = read_list(root / file, file)
             counts = Counter(map(resolve, entries))

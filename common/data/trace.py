@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,23 +20,26 @@ class Trace:
     """What was looked at; paths relative to ``root``, with slashes, the root itself as ``.``.
 
     Attributes:
+        beside: files and folders elsewhere that count as well.
         files: opened for reading.
         listed: folders whose entries were listed.
         start: when it began, in seconds since the epoch.
     """
 
     root: Path
+    beside: Sequence[Path] = ()
     files: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
     start: float = field(default_factory=time.time)
 
     def __post_init__(self) -> None:
         self._base = os.path.abspath(self.root)
+        self._bases = [self._base, *map(os.path.abspath, self.beside)]
 
     def note(self, event: str, path: str) -> None:
         """Take down an event of Python's audit hooks."""
         full = os.path.abspath(path)
-        if full == self._base or full.startswith(self._base + os.sep):
+        if any(full == base or full.startswith(base + os.sep) for base in self._bases):
             name = Path(os.path.relpath(full, self._base)).as_posix()
             (self.listed if event in LISTED else self.files).add(name)
 
@@ -44,7 +47,8 @@ class Trace:
         """Those whose entries decide what is read: the ones above files that were read, the ones
         beside these (a list that is not there would be in one of them) and those that were listed.
         """
-        above = {str(parent) for name in self.files for parent in Path(name).parents} | {"."}
+        inside = [name for name in self.files if not name.startswith("../")]
+        above = {str(parent) for name in inside for parent in Path(name).parents} | {"."}
         beside = {
             Path(name, entry.name).as_posix()
             for name in above
@@ -58,11 +62,11 @@ _open: list[Trace] = []
 
 
 @contextmanager
-def traced(root: Path) -> Iterator[Trace]:
-    """Take down what is read below ``root``, in any thread, by anything that opens its files
-    through Python."""
+def traced(root: Path, beside: Sequence[Path] = ()) -> Iterator[Trace]:
+    """Take down what is read below ``root``, and of what lies ``beside`` it, in any thread, by
+    anything that opens its files through Python."""
     _listen()
-    trace = Trace(root)
+    trace = Trace(root, beside)
     _open.append(trace)
     try:
         yield trace

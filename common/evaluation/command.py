@@ -104,6 +104,8 @@ def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) 
     output.index(_content(settings, data_words, trained, data, found, bounds, record))
     say(_heading(settings, trained, data, found))
     say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
+    if is_other_data(trained, data, settings.split):
+        say(f"\nnote: these are not the {settings.split} data of the run, nor comparable with it")
     for line in _footing(settings, found, record, folder):
         say(line)
     return _Evaluated(found.figures, samples, module.headline, data.identity().hash)
@@ -150,9 +152,7 @@ def recorded(
     record, summary = trained.record, data.summary()
     if record is None or record.data.get("split_hash") != summary.split_hash:
         return None
-    if record.data.get("hashes", summary.identity.hashes).get(split) != (
-        summary.identity.hashes.get(split)
-    ):
+    if is_other_data(trained, data, split):
         return None
     from common.evaluation.data import OF_THE_MACHINE
 
@@ -165,6 +165,12 @@ def recorded(
     if split == "test":
         return record.test
     return record.last if trained.checkpoint.stem == "last" else record.best
+
+
+def is_other_data(trained: Restored, data: StoreDataModule, split: str) -> bool:
+    """Whether the samples of a split are not those of the run, where its record knows them."""
+    known = {} if trained.record is None else trained.record.data.get("hashes", {})
+    return bool(known) and known.get(split) != data.identity().hashes.get(split)
 
 
 def _difference(figures: Scores, record: Scores) -> tuple[float, str]:

@@ -39,6 +39,9 @@ NOT_FILES = ("data", "hydra", "study", "task")
 """Sections whose texts name no file that a run reads, or one that counts by its content elsewhere.
 """
 
+ALWAYS_FILES = ("init_from", "pretrained")
+"""Keys whose texts name a file or a folder also where they do not look like a path."""
+
 
 def fingerprint(cfg: Mapping[Any, Any]) -> str:
     """16 hexadecimal digits of SHA-256 over what the config makes a run compute.
@@ -80,10 +83,16 @@ def file_names(plain: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str
             continue
         if isinstance(value, Mapping):
             yield from file_names(value, f"{prefix}{key}.")
+        elif key in ALWAYS_FILES and value is not None and not isinstance(value, bool):
+            yield f"{prefix}{key}", str(value)
         elif isinstance(value, str) and not str(key).startswith("_") and _like_a_path(value):
             yield f"{prefix}{key}", value
-        elif key == "init_from" and value is not None:  # the name of a folder here will do
-            yield f"{prefix}{key}", str(value)
+
+
+def named_files(plain: Mapping[Any, Any]) -> dict[str, str]:
+    """The files that a config names, as ``KEY=PATH``, each with its hash."""
+    found = {f"{key}={path}": file_hash(path) for key, path in file_names(plain)}
+    return {name: held for name, held in found.items() if held is not None}
 
 
 def _like_a_path(text: str) -> bool:

@@ -27,6 +27,7 @@ from common.figures import curves, written
 from common.module import Scores, TaskModule
 from common.runs.callbacks import EpochLog, is_paused
 from common.runs.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
+from common.runs.fingerprint import named_files
 from common.runs.history import History
 from common.runs.lifecycle import wants_test
 from common.runs.logs import (
@@ -84,6 +85,7 @@ class Job:
         self.trial = trial
         self.parts = parts
         self.done = done
+        self.named = named_files(self.config)
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: TaskModule | None = None
@@ -138,6 +140,7 @@ class Job:
                 raise UserError(f"{checkpoint} is gone: without it this run cannot be tested")
             data = self._begin()
             data.setup()
+            self._check_same(data, self.record.data.get("hash"))
             module = self._build(data)
             module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
             with only_our_words():
@@ -190,6 +193,7 @@ class Job:
         self.module = self._build(data)
         self._say_network(self.module)
         self._start_from()
+        self._check_files()
         check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
         self._score_baselines(data, "val")
         with only_our_words():
@@ -247,6 +251,13 @@ class Job:
         if origin is not None and self.module is not None:
             start_from(self.module.network, origin, self.config["model"])
             log.info("         starting from the weights of %s", origin)
+
+    def _check_files(self) -> None:
+        """Weights that were read are those that the record's fingerprint is of."""
+        now = named_files(self.config)
+        if changed := [name for name, held in self.named.items() if now.get(name) != held]:
+            what = "changed while it was read; try again when nothing writes there"
+            raise UserError(f"{' and '.join(changed)}: {what}")
 
     def _score_baselines(self, data: StoreDataModule, split: str) -> None:
         assert self.trainer is not None

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from common.config.help import flatten, show
 from common.data.identity import DataIdentity, differences, find_identity
 from common.errors import UserError
-from common.runs.fingerprint import computed, fingerprint, plain_config
+from common.runs.fingerprint import computed, fingerprint, named_files, plain_config
 from common.runs.record import RunRecord, read_record
 
 SHOWN = 4
@@ -28,7 +28,8 @@ OLDER = (
 def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | None:
     """The record of an earlier run of this config and these data; ``None`` where there is none.
 
-    A run of another config is no obstacle if it ended before its first epoch: it left nothing.
+    A run that ended before its first epoch is no obstacle, whatever its config and data: it left
+    nothing. Its data may have been mended since.
 
     Raises:
         UserError: the directory holds a run of another config, or of other data.
@@ -38,13 +39,13 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
         return None
     directory = Path(directory)
     if record.fingerprint != fingerprint(cfg):
-        if left_nothing(record):
-            return None
         what = f"holds a run of other settings ({other_settings(record, cfg)})"
     else:
         what = other_data(record, cfg)
         if not what:
             return record
+    if left_nothing(record):
+        return None
     away = shlex.join(["mv", str(directory), f"{directory}.before"])
     raise UserError(
         f"{directory}: {what}\n"
@@ -89,7 +90,7 @@ def other_settings(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     here = flatten(computed(cfg))
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
     if not keys:
-        return "the files that they name have changed since"
+        return f"what {' or '.join(named_files(computed(cfg)))} holds has changed since"
     rest = f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return "; ".join(_both(key, there, here) for key in keys[:SHOWN]) + rest
 

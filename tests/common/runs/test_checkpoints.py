@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -49,6 +50,23 @@ def test_another_network_is_refused_with_what_differs(tmp_path: Path) -> None:
     assert "model.width=4 there, 3 here" in str(error.value)
     assert "depth" not in str(error.value)
     assert here.weight.equal(before)
+
+
+def test_weights_that_change_while_a_run_begins_end_it(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(make_config(*TINY), tmp_path / "one")
+    train(make_config(*TINY, "seed=1"), tmp_path / "other")
+    one, other = (checkpoint_file(tmp_path / name) for name in ("one", "other"))
+    cfg = make_config(*TINY, f"init_from={tmp_path / 'one'}")
+
+    def late(*args: Any) -> None:
+        shutil.copy(other, one)
+        start_from(*args)
+
+    monkeypatch.setattr("common.runs.job.start_from", late)
+    with pytest.raises(UserError, match=r"init_from=.* changed while it was read"):
+        train(cfg, tmp_path / "run")
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])

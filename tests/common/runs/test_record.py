@@ -278,6 +278,17 @@ def test_weights_count_by_content(tmp_path: Path) -> None:
     assert absent[0] != absent[1]
 
 
+def test_a_file_of_weights_counts_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    marks = []
+    for content in (b"weights", b"other weights"):
+        Path("weights").write_bytes(content)
+        marks.append(changed(model__pretrained="weights"))
+    assert marks[0] != marks[1]
+
+
 def test_weights_are_read_again_only_when_they_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

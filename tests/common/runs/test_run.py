@@ -30,6 +30,7 @@ from common.runs.run import train
 from multitask.module import MultitaskModule
 from tests.common.runs.directory import assert_same_run, record_of, weights
 from tests.conftest import ROOT, TINY
+from tests.voc_folder import VocFolder
 
 Make = Callable[..., DictConfig]
 pytestmark = pytest.mark.usefixtures("interrupts")
@@ -293,6 +294,23 @@ def test_a_run_that_never_trained_does_not_keep_its_directory(
     monkeypatch.undo()
     train(config("seed=1"), tmp_path)
     assert (record_of(tmp_path).status, record_of(tmp_path).seed) == ("completed", 1)
+
+
+def test_data_that_were_mended_find_their_directory_free(make_config: Make, tmp_path: Path) -> None:
+    voc = VocFolder(tmp_path / "voc")
+    words = ("data=voc", f"data.root={voc.root}", "data.image_size=32", "data.batch_size=4")
+    tiny = [word for word in TINY if not word.startswith("data.")]
+    cfg = make_config(*tiny, *words, f"data.cache_dir={tmp_path / 'cache'}")
+    whole = voc.image("val-0").read_bytes()
+    voc.image("val-0").write_bytes(whole[:-200])
+    with pytest.raises(UserError, match=r"val-0.* cannot be decoded"):
+        train(cfg, tmp_path / "run")
+    voc.image("val-0").write_bytes(whole)
+    train(cfg, tmp_path / "run")
+    assert record_of(tmp_path / "run").status == "completed"
+    voc.annotate("val-1", xmin=5)
+    with pytest.raises(UserError, match=r"other data \(val: 2 samples there, 2 now"):
+        train(cfg, tmp_path / "run")
 
 
 # How a run ends early
