@@ -57,6 +57,18 @@ def test_what_a_start_says_anyway_is_no_change(app: Path) -> None:
     assert "changed from the start: nothing" in done.stdout
 
 
+def test_a_value_that_was_kept_is_no_change(app: Path) -> None:
+    phases = {"activation": "model.activation=native,elu", "rate": "optimizer.lr=1e-2,1e-1"}
+    write_study(app, phases)
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    assert winners(app) == {
+        "activation": ["model.activation=native"],
+        "rate": ["optimizer.lr=0.01"],
+    }
+    assert "changed from the start: optimizer.lr=0.01\n" in done.stdout
+
+
 def test_refit_trains_both_on_the_same_samples(app: Path) -> None:
     write_study(app, {"rate": "optimizer.lr=1e-2,1e-1"})
     done = study(app, "study.refit=true")

@@ -226,6 +226,7 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
         ({"phases": {"a": {"rerun": {"top": 1, "overrides": "seed=1"}}}}, "nothing before"),
         ({"phases": {"a": {"overides": "seed=1"}}}, "no such key; did you mean overrides?"),
         ({"phases": {"a": {"optimizer.lr": [1, 2]}}}, "as after -m: optimizer.lr=1,2"),
+        ({"phases": {"a": {"overrides": "seed=1", "2": None}}}, "with a comma stands in quotes"),
         ({"phases": {"a": {"overrides": {"seed": 1}}}}, "must be a text, as after -m: seed=1"),
         ({"phases": {"a": ["seed=1", 2]}}, "each item must be a whole override"),
         ({"phases": {"a": "optimizer.lr=1, 2"}}, "phases.a: optimizer.lr=1, 2: an override has no"),
@@ -238,7 +239,6 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
         ({"phases": {"a": {"rerun": 2}}}, "rerun=2: must be a mapping, e.g. {top: 2"),
         ({"phases": None}, "study.phases=null: must be a mapping"),
         ({"phases": "optimizer.lr=1,2"}, "study.phases=optimizer.lr=1,2: must be a mapping"),
-        ({"phases": ["optimizer.lr=1,2"]}, "study.phases must be a mapping"),
         ({"phases": {}}, "study.phases: study=toy has none"),
         ({"phases": {True: "optimizer.lr=1,2"}}, "YAML takes the name of a phase for true"),
         (
@@ -263,6 +263,16 @@ def test_wrong_settings(app: Path, settings: dict[str, Any], told: str) -> None:
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not (app / "out").exists()
+
+
+def test_a_list_of_phases_in_an_odd_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "it's, an [odd]=1 folder"
+    folder.mkdir()
+    app = make_app(folder)
+    write_study(app, ["optimizer.lr=1,2"])  # type: ignore[arg-type]
+    done = study(app)
+    assert done.returncode == 2
+    assert "toy.yaml: study.phases must be a mapping" in done.stderr
 
 
 @pytest.mark.parametrize(
