@@ -217,6 +217,8 @@ def test_a_choice_that_makes_later_candidates_impossible(app: Path) -> None:
     with (app / "out/patience/sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["refused", "refused", "completed"]
+    starred = [line for line in done.stdout.splitlines() if line.startswith("*")]
+    assert [line for line in starred if "refused" in line] == []
     assert "scheduler.patience=2 could not run: scheduler.patience: no such key" in done.stdout
     assert winners(app)["activation"] == ["model.activation=gelu"]
     again = study(app)
