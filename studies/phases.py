@@ -155,7 +155,7 @@ class Runner:
             say_decision(phase, values, self.book.directory)
         phase.status = "completed"
         self.book.write()
-        if phase.name:
+        if phase.name and self.crew.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)

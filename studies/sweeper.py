@@ -104,7 +104,7 @@ def sweep(
     runner = Runner(book, study, planner, crew, index, test=tests)
     with _alone(directory):
         remove_drafts(directory / journal.JOURNAL, directory / "multirun.yaml")
-        _run(runner, stages[0])
+        _run(runner, stages[0], old)
     return crew.returns
 
 
@@ -361,8 +361,8 @@ def _alone(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run(runner: Runner, first: Stage) -> None:
-    """Run all phases; the journal says how that ended.
+def _run(runner: Runner, first: Stage, old: Journal | None) -> None:
+    """Run all phases; the journal says how that ended, unless ``old`` did so already.
 
     Raises:
         SweepFailed: a trial did not complete.
@@ -388,9 +388,12 @@ def _run(runner: Runner, first: Stage) -> None:
         return
     bad = _failed(runner, records)
     book.status = "failed" if bad or runner.ended else "completed"
+    book.reported = old is not None and old.reported
     book.write()
-    if runner.crew.returns or not (book.directory / PAGE).exists():
-        runner.reporter.finish()
+    same = book == old and not runner.crew.returns
+    if not (same and book.reported and (book.directory / PAGE).exists()):
+        book.reported = runner.reporter.finish()
+        book.write()
     if runner.ended is not None:
         raise SweepFailed(runner.ended)
     if bad:

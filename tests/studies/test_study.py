@@ -72,6 +72,20 @@ def test_a_finished_study_runs_nothing_again(app: Path) -> None:
     assert (app / "out/study.json").read_text() == before
 
 
+def test_a_report_shows_what_the_last_call_decided(app: Path) -> None:
+    """Also where that call ran nothing, and no process goes on writing an earlier state."""
+    write_study(app, {"rate": "optimizer.lr=1e-2,1e-1"})
+    assert study(app, "study.report=true").returncode == 0
+    write_study(app, {"renamed": "optimizer.lr=1e-2,1e-1"})
+    done = study(app, "study.report=true")
+    assert "report  " in done.stdout
+    assert "Phase 1: renamed" in (app / "out/report.md").read_text()
+    assert set(calls(app).values()) == {"x"}
+    again = study(app, "study.report=true")
+    assert again.returncode == 0, again.stderr
+    assert "report  " not in again.stdout
+
+
 def test_killed_anywhere_it_ends_the_same(app: Path) -> None:
     phases = PHASES | {
         "halved": {"overrides": "model.dropout_rate=0,.2,.4", "halving": {"epochs": 1}},
