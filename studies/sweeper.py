@@ -36,6 +36,7 @@ from studies.phases import Runner
 from studies.plan import Planner, Stage, foreign_runs, remembered, rival_of, swept
 from studies.reports import PAGE
 from studies.reuse import SUPERSEDED, RunIndex
+from studies.saved import MULTIRUN
 from studies.schema import Phase, Study, read_study
 from studies.show import log_of, plan_text
 from studies.table import trial_labels
@@ -103,7 +104,7 @@ def sweep(
     prepare(config)
     runner = Runner(book, study, planner, crew, index, test=tests)
     with _alone(directory):
-        remove_drafts(directory / journal.JOURNAL, directory / "multirun.yaml")
+        remove_drafts(directory / journal.JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)
     return crew.returns
 
@@ -334,7 +335,7 @@ def prepare(config: DictConfig) -> Path:
     sweep_dir = Path(str(config.hydra.sweep.dir))
     try:
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(sweep_dir / "multirun.yaml", OmegaConf.to_yaml(config))
+        write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
     except OSError as error:
         raise unwritable(sweep_dir, error) from error
     return sweep_dir
