@@ -7,7 +7,7 @@ the runs, so that the same command continues a study that was stopped anywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,17 +19,17 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from common.config.help import refusal as refuse
-from common.errors import Problem, StorageError, UserError, collect, say, unwritable
+from common.errors import Problem, StorageError, UserError, collect, unwritable
 from common.runs.lock import LOCK
-from common.runs.previous import OLDER
-from common.runs.record import DATA_MARK, RunRecord, environment, read_record
+from common.runs.record import DATA_MARK, RunRecord, read_record
 from common.storage import remove_drafts, storage_error, write_whole
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
 from studies.feasible import Foresight
 from studies.journal import Journal, read_journal
-from studies.launching import Crew, settled
+from studies.launching import Crew
 from studies.naming import parse_overrides
+from studies.opening import say_plan
 from studies.overrides import merge
 from studies.owner import check_owner
 from studies.phases import Runner
@@ -38,7 +38,7 @@ from studies.reports import PAGE
 from studies.reuse import SUPERSEDED, RunIndex
 from studies.saved import MULTIRUN
 from studies.schema import Phase, Study, read_study
-from studies.show import log_of, plan_text
+from studies.show import log_of
 from studies.table import trial_labels
 
 HYDRAS_SUBDIR = "${hydra.job.num}"
@@ -98,7 +98,7 @@ def sweep(
     composer.looks = True
     if composer.unlooked:
         book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
-    _say_plan(book, stages, index, notes)
+    say_plan(book, stages, index, notes)
     if study.dry_run:
         return []
     prepare(config)
@@ -281,49 +281,6 @@ def _refuse_mixtures(
 
 def _objective(config: DictConfig) -> dict[str, str]:
     return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
-
-
-def _say_plan(
-    book: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]
-) -> None:
-    """What will run, and what was found of an earlier call."""
-    found = {}
-    for _, _, trial in book.trials():
-        record = read_record(book.directory / trial.directory)
-        if record is None or not record.is_of(trial.fingerprint):
-            record = index.find(trial.fingerprint)
-        if record is not None and settled(record):
-            found[trial.directory] = record
-    say(plan_text(book, len(found)))
-    for line in _notes_on_data(book, found.values()):
-        say(line)
-    for stage in stages:
-        where = f"{stage.phase.name}: " if stage.phase.name else ""
-        for note in stage.notes:
-            say(f"note: {where}{note}")
-    for note in notes:
-        say(f"note: {note}")
-    commits = {str(record.environment.get("git")) for record in found.values()}
-    now = str(environment().get("git"))
-    if found and commits != {now}:
-        say(
-            f"note: the code has changed: {', '.join(sorted(commits))} computed what is done, "
-            f"now it is {now}; hydra.sweep.dir=DIR begins anew elsewhere"
-        )
-    failed = sum(record.status not in ("completed", "paused") for record in found.values())
-    if failed:
-        say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
-
-
-def _notes_on_data(book: Journal, found: Collection[RunRecord]) -> Iterator[str]:
-    """What is done, and its data moved meanwhile, or are not known by their content."""
-    if any(record.data and "hash" not in record.data for record in found):
-        yield OLDER
-    now = {str(data.get("root")) for data in book.data.values()}
-    old = read_journal(book.directory) if found else None
-    before = {str(data.get("root")) for data in old.data.values()} if old is not None else now
-    if moved := before - now:
-        yield f"note: data.root={', '.join(now)} holds the same data as {', '.join(moved)} did"
 
 
 def prepare(config: DictConfig) -> Path:
