@@ -108,6 +108,7 @@ class Journal:
             ``base``. The last one may be of kind ``test``: the final (index 0) and, if it is
             another one, the starting configuration on test data.
         hypotheses: as stated in the study's file.
+        reported: whether the report shows all of this.
     """
 
     directory: Path
@@ -126,6 +127,7 @@ class Journal:
     files: list[str] = field(default_factory=list)
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
     hypotheses: list[dict[str, Any]] = field(default_factory=list)
+    reported: bool = False
 
     def write(self) -> None:
         """Replace the file in one step.

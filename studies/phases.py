@@ -15,7 +15,7 @@ from studies import journal
 from studies.ending import why_it_ends
 from studies.halving import halve
 from studies.launching import Crew
-from studies.naming import trial_name
+from studies.naming import parse_overrides, trial_name
 from studies.overrides import SEED, merge
 from studies.places import Place, Places, role_of
 from studies.plan import REFIT, Job, Planner, Stage
@@ -23,6 +23,7 @@ from studies.progress import Progress
 from studies.reports import Reporter
 from studies.results import objective_value
 from studies.reuse import RunIndex
+from studies.saved import Saved
 from studies.schema import Phase, Study
 from studies.selection import JUDGED_APART, Decision, judged_apart, select
 from studies.show import say_decision, say_final, show_trials
@@ -154,7 +155,7 @@ class Runner:
             say_decision(phase, values, self.book.directory)
         phase.status = "completed"
         self.book.write()
-        if phase.name:
+        if phase.name and self.crew.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
@@ -293,5 +294,12 @@ class Runner:
         records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
         own, start = stage.jobs[0][0].words, self.book.base
         words = [word for word in own if word in start or not word.startswith(f"{SEED}=")]
-        changed = [word for word in stage.phase.candidates[0].overrides if word not in REFIT]
+        final, before = (Saved(jobs[0].directory) for jobs in (stage.jobs[0], stage.jobs[-1]))
+        overrides = stage.phase.candidates[0].overrides
+        keys = {word: parse_overrides([word])[0].key_or_group for word in overrides}
+        changed = [
+            word
+            for word, key in keys.items()
+            if word not in REFIT and final.get(key) != before.get(key)
+        ]
         say_final(self.book, records, sys.argv[0], words, changed)

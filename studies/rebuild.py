@@ -21,7 +21,7 @@ from studies.journal import JOURNAL, Candidate, Journal, Kind, Phase, Trial
 from studies.naming import parse_overrides, trial_name
 from studies.places import Place, Role, read_places
 from studies.results import objective_value, plain, settings_of
-from studies.saved import HYDRAS, Saved
+from studies.saved import HYDRAS, MULTIRUN, Saved, look_up, read_yaml
 from studies.selection import select
 from studies.sound import ERRORS, unsound_record
 
@@ -174,16 +174,18 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
     if not groups:
         return None
     groups.sort(key=lambda pair: _rank(pair[0]))
+    typed = read_yaml(directory / MULTIRUN)
     phases: list[Phase] = []
     everything: list[Run] = []
     for group, (_, metric, mode) in groups:
-        phases.append(_phase(group, everything, {"metric": metric, "mode": mode}, directory))
+        objective = {"metric": metric, "mode": mode}
+        phases.append(_phase(group, everything, objective, directory, typed))
         everything += group
     done = all(phase.status == "completed" for phase in phases)
     _, metric, mode = _most([run.goal for run in everything if run.goal is not None], groups[0][1])
     return Journal(
         directory=directory,
-        name=directory.resolve().name,
+        name=_study(runs) or directory.resolve().name,
         task=task,
         command=[],
         objective={"metric": metric, "mode": mode},
@@ -191,7 +193,15 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
         base=_shared([run.words or [] for run in everything]),
         phases=phases,
         status="completed" if done else "interrupted",
+        budget=str(look_up(typed, "budget", "full")),
+        adopt=str(look_up(typed, "study.adopt", "best")),
+        refit=look_up(typed, "study.refit") is True,
     )
+
+
+def _study(runs: Sequence[Run]) -> str:
+    """The name that most records say; empty if they say none."""
+    return _most([run.study for run in runs if run.places], "")
 
 
 def _most(values: Sequence[T], default: T) -> T:
@@ -214,7 +224,7 @@ def _belongs(run: Run, goal: Goal, directory: Path, problems: list[Problem]) -> 
 
 def _parts(runs: Sequence[Run]) -> Iterator[Run]:
     """Each run once for every place that it has in the study."""
-    study = _most([run.study for run in runs if run.places], "")
+    study = _study(runs)
     for run in runs:
         places = run.places if run.study == study else []
         for one in places:
@@ -235,7 +245,11 @@ def _rank(runs: Sequence[Run]) -> tuple[bool, float, int, float, str]:
 
 
 def _phase(
-    runs: Sequence[Run], earlier: Sequence[Run], objective: dict[str, str], directory: Path
+    runs: Sequence[Run],
+    earlier: Sequence[Run],
+    objective: dict[str, str],
+    directory: Path,
+    typed: Mapping[str, Any],
 ) -> Phase:
     own = [run for run in runs if run.directory.parent.name == run.phase] or runs
     shared = _shared([run.words or [] for run in own])
@@ -267,9 +281,8 @@ def _phase(
         incumbent=incumbent,
     )
     if phase.kind != "test":
-        choice = select(
-            values, incumbent, mode=objective["mode"], seeds=seeds, **_adopting(runs[0])
-        )
+        rule = _adopting(typed or runs[0].saved.config)
+        choice = select(values, incumbent, mode=objective["mode"], seeds=seeds, **rule)
         phase.winner, phase.reason = choice.winner, choice.reason
         phase.verdict, phase.p_value = choice.verdict, choice.p_value
     return phase
@@ -281,10 +294,10 @@ def _spec(run: Run) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _adopting(run: Run) -> dict[str, Any]:
-    """How the study of a run decides, for `select`."""
-    alpha = run.saved.get("study.alpha")
-    if run.saved.get("study.adopt") != "significant" or not isinstance(alpha, float):
+def _adopting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How a study decides, for `select`."""
+    alpha = look_up(config, "study.alpha")
+    if look_up(config, "study.adopt") != "significant" or not isinstance(alpha, float):
         return {}
     return {"significant": True, "alpha": alpha}
 
@@ -304,7 +317,8 @@ def _grouped(
             before = {run.directory: run for run in earlier if _computes(run, base)}
             if before:
                 groups[wanted] = [*before.values()]
-    incumbent = list(groups).index(wanted) if wanted in groups and len(groups) > 1 else None
+    alone = len(groups) == 1 and wanted != "incumbent"  # of all runs with the same words
+    incumbent = list(groups).index(wanted) if wanted in groups and not alone else None
     return list(groups.values()), incumbent
 
 

@@ -35,10 +35,14 @@ class Reporter:
         if self.wanted and (self._process is None or self._process.poll() is not None):
             self._process = self._start()
 
-    def finish(self) -> None:
-        """Write it once more, when nothing changes any longer, and say where it is."""
+    def finish(self) -> bool:
+        """Write it once more, when nothing changes any longer, and say where it is.
+
+        Returns:
+            Whether it was written.
+        """
         if not self.wanted:
-            return
+            return False
         self.stop()
         process = self._process = self._start()
         try:
@@ -50,6 +54,7 @@ class Reporter:
         else:
             log.warning("the report was not written: %s", errors.strip())
         self.stop()
+        return process.returncode == 0
 
     def stop(self) -> None:
         """End what is running; report.py replaces its files one by one, so none is left half."""

@@ -19,7 +19,7 @@ from studies.saved import Saved
 Setting = float | str
 """A value of a swept key: a number, or its text in Hydra's grammar."""
 
-UNSET = "(default)"
+UNSET = "(not set)"
 """The value of a key that no override and no saved config tells."""
 
 

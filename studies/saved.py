@@ -11,6 +11,9 @@ from typing import Any
 import yaml
 
 HYDRAS = ".hydra"
+MULTIRUN = "multirun.yaml"
+"""In the directory of a study or sweep: the config of the last call as a whole, as typed."""
+
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # thirty times as quick, where it exists
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _MOST_REFERENCES = 8
@@ -26,7 +29,7 @@ class Saved:
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """``config.yaml``, as composed, with interpolations; empty if it cannot be read."""
-        return _read(self.directory, "config.yaml")
+        return read_yaml(self.directory / HYDRAS / "config.yaml")
 
     @cached_property
     def choices(self) -> Mapping[str, Any]:
@@ -58,12 +61,13 @@ class Saved:
 
     @cached_property
     def _hydra(self) -> Mapping[str, Any]:
-        return _read(self.directory, "hydra.yaml")
+        return read_yaml(self.directory / HYDRAS / "hydra.yaml")
 
 
-def _read(directory: Path, name: str) -> Mapping[str, Any]:
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """What a file holds; nothing if it cannot be read, or is no mapping."""
     try:
-        text = (directory / HYDRAS / name).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
         content = yaml.load(text, _LOADER)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}

@@ -83,6 +83,9 @@ def checked_keys(kind: type[Node], values: dict[Any, Any]) -> dict[Any, Any]:
         if key not in kind.model_fields:
             near = did_you_mean(key, kind.model_fields)
             there = near or f"; it has {', '.join(kind.model_fields)}"
+            if value is None and not near:  # {overrides: a=1,2} has a key 2
+                text = "no such key; within braces, a text with a comma stands in quotes"
+                raise wrong(text, key=str(key))
             is_override = isinstance(key, str) and re.search("[./=]", key)
             typed = f"; overrides are a text, as after -m: {as_typed({key: value})}"
             raise wrong(f"no such key{typed if is_override else there}", key=str(key))

@@ -37,7 +37,8 @@ def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None
     if chosen is None:
         marked, meaning = None, "" if best_row(table) is None else "* the best run so far; "
     else:
-        of_rows = [row for row, one in enumerate(phase.candidates) for _ in one.trials]
+        rows = [max(len(one.trials), 1) for one in phase.candidates]  # one if it was refused
+        of_rows = [row for row, count in enumerate(rows) for _ in range(count)]
         marked = [position for position, row in enumerate(of_rows) if row == chosen]
         meaning = f"* {_meaning(phase)}; "
     say(f"\n{format_table(table, marked=marked)}\n\n{meaning}unrounded in {path}")

@@ -7,7 +7,7 @@ the runs, so that the same command continues a study that was stopped anywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,25 +19,26 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from common.config.help import refusal as refuse
-from common.errors import Problem, StorageError, UserError, collect, say, unwritable
+from common.errors import Problem, StorageError, UserError, collect, unwritable
 from common.runs.lock import LOCK
-from common.runs.previous import OLDER
-from common.runs.record import DATA_MARK, RunRecord, environment, read_record
+from common.runs.record import DATA_MARK, RunRecord, read_record
 from common.storage import remove_drafts, storage_error, write_whole
 from studies import journal
 from studies.compose import Composer, Reasons, context, reasons_of, refusal
 from studies.feasible import Foresight
 from studies.journal import Journal, read_journal
-from studies.launching import Crew, settled
+from studies.launching import Crew
 from studies.naming import parse_overrides
+from studies.opening import say_plan
 from studies.overrides import merge
 from studies.owner import check_owner
 from studies.phases import Runner
 from studies.plan import Planner, Stage, foreign_runs, remembered, rival_of, swept
 from studies.reports import PAGE
 from studies.reuse import SUPERSEDED, RunIndex
+from studies.saved import MULTIRUN
 from studies.schema import Phase, Study, read_study
-from studies.show import log_of, plan_text
+from studies.show import log_of
 from studies.table import trial_labels
 
 HYDRAS_SUBDIR = "${hydra.job.num}"
@@ -97,14 +98,14 @@ def sweep(
     composer.looks = True
     if composer.unlooked:
         book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
-    _say_plan(book, stages, index, notes)
+    say_plan(book, stages, index, notes)
     if study.dry_run:
         return []
     prepare(config)
     runner = Runner(book, study, planner, crew, index, test=tests)
     with _alone(directory):
-        remove_drafts(directory / journal.JOURNAL, directory / "multirun.yaml")
-        _run(runner, stages[0])
+        remove_drafts(directory / journal.JOURNAL, directory / MULTIRUN)
+        _run(runner, stages[0], old)
     return crew.returns
 
 
@@ -282,56 +283,6 @@ def _objective(config: DictConfig) -> dict[str, str]:
     return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
 
 
-def _say_plan(
-    book: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]
-) -> None:
-    """What will run, and what was found of an earlier call."""
-    found = {}
-    for _, _, trial in book.trials():
-        record = read_record(book.directory / trial.directory)
-        if record is None or not record.is_of(trial.fingerprint):
-            record = index.find(trial.fingerprint)
-        if record is not None and settled(record):
-            found[trial.directory] = record
-    say(plan_text(book, len(found)))
-    for line in _notes_on_data(book, found.values()):
-        say(line)
-    for stage in stages:
-        where = f"{stage.phase.name}: " if stage.phase.name else ""
-        for note in stage.notes:
-            say(f"note: {where}{note}")
-    for note in notes:
-        say(f"note: {note}")
-    commits = {str(record.environment.get("git")) for record in found.values()}
-    now = str(environment().get("git"))
-    if found and commits != {now}:
-        say(
-            f"note: the code has changed: {', '.join(sorted(commits))} computed what is done, "
-            f"now it is {now}; hydra.sweep.dir=DIR begins anew elsewhere"
-        )
-    failed = sum(record.status not in ("completed", "paused") for record in found.values())
-    if failed:
-        say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
-
-
-def _notes_on_data(book: Journal, found: Collection[RunRecord]) -> Iterator[str]:
-    """What is done, and its data moved meanwhile, or are not known by their content."""
-    if any(record.data and "hash" not in record.data for record in found):
-        yield OLDER
-    old = read_journal(book.directory) if found else None
-    if old is None:
-        return
-    same = {trial.fingerprint for _, _, trial in book.trials()}
-    now = {str(data.get("root")) for data in book.data.values()}
-    before = {
-        str(old.data[trial.data].get("root"))
-        for _, _, trial in old.trials()
-        if trial.fingerprint in same and trial.data in old.data
-    }
-    if moved := before - now:
-        yield f"note: data.root={', '.join(now)} holds the same data as {', '.join(moved)} did"
-
-
 def prepare(config: DictConfig) -> Path:
     """Make the sweep's directory and leave its config in it, as Hydra's sweeper does.
 
@@ -341,7 +292,7 @@ def prepare(config: DictConfig) -> Path:
     sweep_dir = Path(str(config.hydra.sweep.dir))
     try:
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(sweep_dir / "multirun.yaml", OmegaConf.to_yaml(config))
+        write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
     except OSError as error:
         raise unwritable(sweep_dir, error) from error
     return sweep_dir
@@ -368,8 +319,8 @@ def _alone(directory: Path) -> Iterator[None]:
         lock.release()
 
 
-def _run(runner: Runner, first: Stage) -> None:
-    """Run all phases; the journal says how that ended.
+def _run(runner: Runner, first: Stage, old: Journal | None) -> None:
+    """Run all phases; the journal says how that ended, unless ``old`` did so already.
 
     Raises:
         SweepFailed: a trial did not complete.
@@ -395,9 +346,12 @@ def _run(runner: Runner, first: Stage) -> None:
         return
     bad = _failed(runner, records)
     book.status = "failed" if bad or runner.ended else "completed"
+    book.reported = old is not None and old.reported
     book.write()
-    if runner.crew.returns or not (book.directory / PAGE).exists():
-        runner.reporter.finish()
+    same = book == old and not runner.crew.returns
+    if not (same and book.reported and (book.directory / PAGE).exists()):
+        book.reported = runner.reporter.finish()
+        book.write()
     if runner.ended is not None:
         raise SweepFailed(runner.ended)
     if bad:

@@ -49,6 +49,7 @@ EXTRAS = {
 """What pip installs with the project so that Hydra has these choices."""
 
 SWEEPER = "hydra/sweeper"
+SEARCHPATH = "hydra.searchpath"
 
 AROUND_RUNS = ("study.", "budget=")
 """How words begin that say something of a sweep or study and nothing of a single run."""
@@ -265,8 +266,10 @@ class CommandLine:
         if not (name := re.match(r"In '(.+?)': ConfigTypeError", str(error))):
             return None
         known = _content(self.config_dir / "config.yaml")
-        added = re.findall(r"file://([^',\]]+)", " ".join([*self.extra, *self.words]))
-        for folder in (self.config_dir, *map(Path, added)):
+        typed = [*parse(self.extra)[0].values(), *self.overrides.values()]
+        lists = [one.value() for one in typed if one.key_or_group == SEARCHPATH]
+        added = [str(path) for paths in lists if isinstance(paths, list) for path in paths]
+        for folder in (self.config_dir, *(Path(path.removeprefix("file://")) for path in added)):
             file = folder / f"{name[1]}.yaml"
             if file.is_file() and (found := _other_shape(_content(file), known)):
                 return f"{file}: {found}"

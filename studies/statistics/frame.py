@@ -35,7 +35,7 @@ def trial_frame(study: StudyResult) -> pd.DataFrame:
         - ``phase`` (its number from 0), ``candidate`` (index in the phase), ``trial`` (directory,
           relative to the study's), ``seed``;
         - every key that some phase varies, with its value there (a number or text; from the saved
-          config, if no override names it; ``(default)`` where there is none);
+          config, if no override names it; ``(not set)`` where there is none);
         - ``status``; ``missing`` where there is no record;
         - ``value``: the objective at its best epoch, NaN unless completed and defined; ``last``: at
           the last epoch; ``epochs_to_best``: the best one, counted from 1;

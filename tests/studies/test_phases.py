@@ -58,6 +58,18 @@ def test_what_a_start_says_anyway_is_no_change(app: Path) -> None:
     assert "changed from the start: nothing" in done.stdout
 
 
+def test_a_value_that_was_kept_is_no_change(app: Path) -> None:
+    phases = {"activation": "model.activation=native,elu", "rate": "optimizer.lr=1e-2,1e-1"}
+    write_study(app, phases)
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    assert winners(app) == {
+        "activation": ["model.activation=native"],
+        "rate": ["optimizer.lr=0.01"],
+    }
+    assert "changed from the start: optimizer.lr=0.01\n" in done.stdout
+
+
 def test_refit_trains_both_on_the_same_samples(app: Path) -> None:
     write_study(app, {"rate": "optimizer.lr=1e-2,1e-1"})
     done = study(app, "study.refit=true")
@@ -232,6 +244,8 @@ def test_a_choice_that_makes_later_candidates_impossible(app: Path) -> None:
     with (app / "out/patience/sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["status"] for row in rows] == ["refused", "refused", "completed"]
+    starred = [line for line in done.stdout.splitlines() if line.startswith("*")]
+    assert [line for line in starred if "refused" in line] == []
     assert "scheduler.patience=2 could not run: scheduler.patience: no such key" in done.stdout
     assert winners(app)["activation"] == ["model.activation=gelu"]
     again = study(app)

@@ -64,7 +64,7 @@ def test_without_a_config_the_others_of_the_phase_tell(phase: PhaseResult) -> No
         (trial.directory / ".hydra" / "config.yaml").unlink()
     assert phase.setting(incumbent, "trainer.max_epochs") == 12
     assert phase.setting(incumbent, LR) == 0.001  # a word of the base
-    assert phase.setting(incumbent, NORM) == UNSET  # all others set it
+    assert phase.setting(incumbent, NORM) == UNSET == "(not set)"  # all others set it
 
 
 def test_choices_of_groups_and_references(tmp_path: Path) -> None:

@@ -72,6 +72,20 @@ def test_a_finished_study_runs_nothing_again(app: Path) -> None:
     assert (app / "out/study.json").read_text() == before
 
 
+def test_a_report_shows_what_the_last_call_decided(app: Path) -> None:
+    """Also where that call ran nothing, and no process goes on writing an earlier state."""
+    write_study(app, {"rate": "optimizer.lr=1e-2,1e-1"})
+    assert study(app, "study.report=true").returncode == 0
+    write_study(app, {"renamed": "optimizer.lr=1e-2,1e-1"})
+    done = study(app, "study.report=true")
+    assert "report  " in done.stdout
+    assert "Phase 1: renamed" in (app / "out/report.md").read_text()
+    assert set(calls(app).values()) == {"x"}
+    again = study(app, "study.report=true")
+    assert again.returncode == 0, again.stderr
+    assert "report  " not in again.stdout
+
+
 def test_killed_anywhere_it_ends_the_same(app: Path) -> None:
     phases = PHASES | {
         "halved": {"overrides": "model.dropout_rate=0,.2,.4", "halving": {"epochs": 1}},
@@ -226,6 +240,7 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
         ({"phases": {"a": {"rerun": {"top": 1, "overrides": "seed=1"}}}}, "nothing before"),
         ({"phases": {"a": {"overides": "seed=1"}}}, "no such key; did you mean overrides?"),
         ({"phases": {"a": {"optimizer.lr": [1, 2]}}}, "as after -m: optimizer.lr=1,2"),
+        ({"phases": {"a": {"overrides": "seed=1", "2": None}}}, "with a comma stands in quotes"),
         ({"phases": {"a": {"overrides": {"seed": 1}}}}, "must be a text, as after -m: seed=1"),
         ({"phases": {"a": ["seed=1", 2]}}, "each item must be a whole override"),
         ({"phases": {"a": "optimizer.lr=1, 2"}}, "phases.a: optimizer.lr=1, 2: an override has no"),
@@ -238,7 +253,6 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
         ({"phases": {"a": {"rerun": 2}}}, "rerun=2: must be a mapping, e.g. {top: 2"),
         ({"phases": None}, "study.phases=null: must be a mapping"),
         ({"phases": "optimizer.lr=1,2"}, "study.phases=optimizer.lr=1,2: must be a mapping"),
-        ({"phases": ["optimizer.lr=1,2"]}, "study.phases must be a mapping"),
         ({"phases": {}}, "study.phases: study=toy has none"),
         ({"phases": {True: "optimizer.lr=1,2"}}, "YAML takes the name of a phase for true"),
         (
@@ -263,6 +277,16 @@ def test_wrong_settings(app: Path, settings: dict[str, Any], told: str) -> None:
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not (app / "out").exists()
+
+
+def test_a_list_of_phases_in_an_odd_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "it's, an [odd]=1 folder"
+    folder.mkdir()
+    app = make_app(folder)
+    write_study(app, ["optimizer.lr=1,2"])  # type: ignore[arg-type]
+    done = study(app)
+    assert done.returncode == 2
+    assert "toy.yaml: study.phases must be a mapping" in done.stderr
 
 
 @pytest.mark.parametrize(
