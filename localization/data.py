@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from common.data.datamodule import SPLITS, Splits, StoreDataModule
+from common.data.datamodule import SPLITS, StoreDataModule
 from common.data.images import Resize, read_image
+from common.data.listed import Splits
 from common.data.store import Arrays, code_key
 from localization import animals, paint, synthetic
 from localization.readers import (

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import VOCSegmentation
 
-from common.data.datamodule import SPLITS, Splits, StoreDataModule
+from common.data.datamodule import SPLITS, StoreDataModule
 from common.data.images import Resize, read_image, read_mask
+from common.data.listed import Splits
 from common.data.store import Arrays, code_key
 from common.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
 from common.errors import UserError

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from common.data.datamodule import SEEN, Splits, StoreDataModule
+from common.data.datamodule import SEEN, StoreDataModule
 from common.data.images import Resize, read_image
+from common.data.listed import Splits
 from common.data.sampling import BatchSchedule
 from common.data.store import Arrays, code_key
 from common.errors import Problem, UserError

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from common.data.datamodule import SPLITS, Splits, StoreDataModule
+from common.data.datamodule import SPLITS, StoreDataModule
 from common.data.images import Resize
+from common.data.listed import Splits
 from common.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Sample, load, read_image_mask, tile

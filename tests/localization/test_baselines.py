@@ -8,7 +8,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from common.data.datamodule import Splits
+from common.data.listed import Splits
 from common.data.store import Store
 from localization.baselines import baselines, random_boxes
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.datamodule import Splits
+from common.data.listed import Splits
 from common.data.store import Store
 from multitask import baselines
 from multitask.baselines import majority_class, mean_boxes
