@@ -14,6 +14,7 @@ from studies.commands import single_run
 from studies.journal import Candidate, Journal, Phase
 from studies.results import UNSET, plain
 from studies.saved import Saved
+from studies.selection import judged_apart
 from studies.table import best_row, format_table, sweep_table, write_csv
 
 TABLE = "sweep.csv"
@@ -34,7 +35,10 @@ def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, path)
     chosen = 0 if phase.kind == "test" else phase.winner
-    if chosen is None:
+    marked: list[int] | None
+    if chosen is None and judged_apart(records):
+        marked, meaning = [], "no star, for different validation samples judged; "
+    elif chosen is None:
         marked, meaning = None, "" if best_row(table) is None else "* the best run so far; "
     else:
         rows = [max(len(one.trials), 1) for one in phase.candidates]  # one if it was refused

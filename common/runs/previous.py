@@ -14,6 +14,7 @@ from common.config.help import flatten, show
 from common.data.identity import DataIdentity, differences, find_identity
 from common.errors import UserError
 from common.runs.fingerprint import computed, fingerprint, named_files, plain_config
+from common.runs.history import read_history
 from common.runs.record import RunRecord, read_record
 
 SHOWN = 4
@@ -54,8 +55,11 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
 
 
 def left_nothing(record: RunRecord) -> bool:
-    """Whether a run ended before its first epoch."""
-    return record.status not in ("completed", "running") and not record.cost.get("epochs")
+    """Whether a run ended before its first epoch; one that is said to be running may have been
+    killed in it."""
+    if record.status == "running":
+        return not read_history(record.directory)
+    return record.status != "completed" and not record.cost.get("epochs")
 
 
 def other_data(record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | None = None) -> str:

@@ -17,7 +17,11 @@ VALUES = {"relu": (0.1, 0.9), "gelu": (0.6, 0.6)}
 
 
 def shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], values: Any = VALUES, **phase: Any
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    values: Any = VALUES,
+    judges: str | None = "same",
+    **phase: Any,
 ) -> tuple[list[str], str]:
     """The rows with a star, and the line below the table."""
     records, candidates = [], []
@@ -34,6 +38,7 @@ def shown(
                 seed=seed,
                 objective={"metric": "val/x", "mode": "max", "value": value, "epoch": 1},
                 status="completed",
+                data={"hashes": {"val": judges or name}},
             )
             records.append(record)
     goal = {"metric": "val/x", "mode": "max"}
@@ -90,3 +95,11 @@ def test_the_configuration_before_is_told_by_its_values(tmp_path: Path) -> None:
     write_config(tmp_path / "b", {"model.norm": "batch"})
     told = "the configuration before (model.norm=batch)"
     assert label(phase, candidates[1], tmp_path) == told
+
+
+def test_no_star_among_runs_that_different_samples_judged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shown(tmp_path, capsys)[0] == ["relu 1"]
+    found = shown(tmp_path, capsys, judges=None)
+    assert found == ([], "no star, for different validation samples judged")
