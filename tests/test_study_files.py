@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from common.config.schema import check_config, metrics_of
 from common.runs.record import read_record
-from studies import sweeper
+from studies import opening, sweeper
 from studies.journal import Journal, read_journal
 from studies.schema import read_study
 from studies.statistics.frame import MEASURES, typed
@@ -106,7 +106,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
         line = [*words, "study.dry_run=true", f"hydra.sweep.dir={place}"]
         with composed(*line) as config, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sweeper, "plan_text", keep)
+            patch.setattr(opening, "plan_text", keep)
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             loader = hydra.config_loader

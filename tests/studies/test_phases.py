@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from common.runs.record import RunRecord, read_record
-from studies.journal import Candidate, Journal, Phase, Trial
-from studies.sweeper import _notes_on_data
+from common.runs.record import read_record
+from studies.journal import Phase
 from tests.studies.whole import calls, journal, make_app, study, winners, write_study
 
 
@@ -202,23 +201,6 @@ def test_candidates_have_the_same_exam_with_each_seed(app: Path) -> None:
     assert "study.phases.data: data.draw_seed would be judged by different val" in done.stderr
     write_study(app, {"rate": RATE}, seeds=[0, 1])  # an exam for each seed, the same for all
     assert study(app, "data.draw_seed=${seed}", "study.dry_run=true").returncode == 0
-
-
-def test_a_place_is_said_to_hold_the_same_data_only_where_it_does(app: Path) -> None:
-    def book(root: str, fingerprint: str) -> Journal:
-        trial = Trial(0, "lr=1,seed=0", fingerprint, "key")
-        phase = Phase("a", "grid", {}, [0], candidates=[Candidate([], [trial])])
-        return Journal(app, "toy", "t", [], {}, [0], phases=[phase], data={"key": {"root": root}})
-
-    book("before", "config+data").write()
-    found = [
-        RunRecord.start(
-            app, task="t", fingerprint="config", overrides=[], seed=0, metric="m", mode="max"
-        )
-    ]
-    same = "note: data.root=now holds the same data as before did"
-    assert list(_notes_on_data(book("now", "config+data"), found)) == [same]
-    assert list(_notes_on_data(book("now", "config+other"), found)) == []
 
 
 SCHEDULE, PATIENCE = "scheduler=none,plateau", "scheduler.patience=2,4"

@@ -249,7 +249,10 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
         ({"phases": {"a": "optimizer.lr=interval(1,2)"}}, "optimizer.lr=range(1,2,STEP)"),
         ({"phases": {"a": "optimizer.lr=range(2,1)"}}, "optimizer.lr=range(2,1): has no values"),
         ({"phases": {"a": "preset=null,reid_strong"}}, "did you mean none?"),
-        ({"phases": {"a": "optimizer.lrr=1,2"}}, "no such key; did you mean optimizer.lr?"),
+        (
+            {"phases": {"a": "optimizer.lrr=1,2"}},
+            "no such key with optimizer=adamw; did you mean optimizer.lr?",
+        ),
         ({"phases": {"a": {"rerun": 2}}}, "rerun=2: must be a mapping, e.g. {top: 2"),
         ({"phases": None}, "study.phases=null: must be a mapping"),
         ({"phases": "optimizer.lr=1,2"}, "study.phases=optimizer.lr=1,2: must be a mapping"),
