@@ -90,7 +90,7 @@ class Composer:
         self.looks = True
         self.unlooked = False
         self.compares = False
-        self._identities: dict[str, DataIdentity] = {}
+        self._identities: dict[str, DataIdentity | None] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._is_group: dict[str, bool] = {}
 
@@ -201,16 +201,14 @@ class Composer:
         return self._data_identity(self.check(words).data)
 
     def _data_identity(self, asked: str) -> DataIdentity | None:
+        data = self.data[asked]
         if asked not in self._identities:
-            found = known_identity(self.data[asked])
-            if found is None:
-                matter = self.data[asked].get("root") or self.compares or len(self.data) > 1
-                self.unlooked = self.unlooked or bool(matter and not self.looks)
-                if matter and self.looks:
-                    found = find_identity(self.data[asked], self.config.seed)
-            if found is None:
-                return None
-            self._identities[asked] = found
+            self._identities[asked] = known_identity(data)
+        if self._identities[asked] is None:
+            matter = bool(data.get("root")) or self.compares or len(self.data) > 1
+            self.unlooked = self.unlooked or (matter and not self.looks)
+            if matter and self.looks:
+                self._identities[asked] = find_identity(data, self.config.seed)
         return self._identities[asked]
 
 

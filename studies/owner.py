@@ -6,6 +6,9 @@ from common.errors import UserError
 from common.runs.record import RECORD, read_record
 from studies.journal import Journal
 
+SHOWN = 120
+"""So many characters of a sweep's words are named."""
+
 
 def check_owner(book: Journal, old: Journal | None) -> str | None:
     """Refuse a directory that belongs to another study or sweep.
@@ -59,5 +62,6 @@ def _refusal(book: Journal, old: Journal) -> UserError:
 def _called(book: Journal) -> str:
     if is_sweep(book):
         words = [word for word in book.command if not word.startswith("study.")]
-        return f"the sweep -m {' '.join(words)}"
+        text = " ".join(words)
+        return f"the sweep -m {text[:SHOWN]}{' ...' * (len(text) > SHOWN)}"
     return f"the study {book.name} with budget={book.budget}"

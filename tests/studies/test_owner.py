@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import UserError
+from studies.journal import Candidate, Journal, Phase, Trial
+from studies.owner import check_owner
 from tests.studies.whole import call, calls, make_app, study, write_study
 
 RATE = {"rate": "optimizer.lr=1e-2,1e-1"}
@@ -81,3 +84,16 @@ def test_nothing_goes_into_a_single_run(app: Path) -> None:
         assert "hydra.sweep.dir=out: a single run lies there" in told
     assert files(app) == before
     assert call(app, "optimizer.lr=1", "hydra.run.dir=out").returncode == 0  # its own goes on
+
+
+def test_a_long_sweep_is_named_by_its_beginning(tmp_path: Path) -> None:
+    def book(word: str, place: str) -> Journal:
+        candidates = [Candidate([], [Trial(0, place, place)])]
+        phase = Phase("", "grid", {}, [0], candidates=candidates)
+        return Journal(tmp_path, "sweep", "t", [word], {}, [0], phases=[phase])
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "record.json").write_text("{}")
+    old = book(f"optimizer.lr={','.join(map(str, range(1000)))}", "run")
+    with pytest.raises(UserError, match=r"the sweep -m optimizer.lr=0,1,.* \.\.\., and this is"):
+        check_owner(book("seed=1,2", "seed=1"), old)
