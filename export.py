@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.exporting.command import main
-from studies.winner import winning_run
+from phasewise.inference.exporting.command import main
+from phasewise.study.winner import winning_run
 
 if __name__ == "__main__":
     main(winning_run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reporting.command import main
+from phasewise.report.command import main
 
 if __name__ == "__main__":
     main()

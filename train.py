@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.cli.main import main
+from phasewise.cli.main import main
 
 if __name__ == "__main__":
-    main("common.runs.run:run")
+    main("phasewise.training.run:run")

@@ -21,7 +21,7 @@ from statistics import median
 import results
 from results import ROOT
 
-from studies.overrides import merge
+from phasewise.study.overrides import merge
 
 SMALL = (
     "task=localization",

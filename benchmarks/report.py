@@ -31,7 +31,7 @@ BATCHES, DROPOUTS = (8, 16, 32), (0.0, 0.2, 0.5)
 
 def write_sweep(directory: Path, trials: int) -> None:
     """A sweep over learning rate, batch size and dropout with so many trials."""
-    from tests.studies.synthetic import Settings, Synthetic, noise
+    from tests.phasewise.study.synthetic import Settings, Synthetic, noise
 
     # of 1,000 trials 10 x 10 x 10; else one more learning rate for every nine
     sizes = range(4, 44, 4) if trials == 1000 else BATCHES

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 def machine() -> dict[str, Any]:
     """Versions, commit, kind of machine and number of cores."""
-    from common.runs.record import environment
+    from phasewise.records.record import environment
 
     return environment() | {"cores": os.cpu_count()}
 

@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, "{ROOT}")
 import hydra
-from common.runs.run import train
+from phasewise.training.run import train
 words = sys.argv[2:]
 with hydra.initialize_config_dir("{ROOT / "conf"}", "train", version_base="1.3"):
     train(hydra.compose("config", words), Path(sys.argv[1]), overrides=words)
@@ -56,7 +56,7 @@ def measure(images: int, folder: Path) -> dict[str, float]:
             raise SystemExit(done.stderr)
     found = [line.split() for line in done.stdout.splitlines() if line.startswith("RSS")]
     memory = {words[1]: int(words[2]) / 1024 for words in found}
-    from common.runs.history import read_history
+    from phasewise.records.history import read_history
 
     seconds = median(row["seconds"] for row in read_history(run)[1:])
     size = sum(file.stat().st_size for file in (folder / "cache").rglob("*") if file.is_file())

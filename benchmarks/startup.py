@@ -20,7 +20,7 @@ from statistics import median
 import results
 from results import ROOT
 
-from studies.overrides import merge
+from phasewise.study.overrides import merge
 
 LIMITS = {"--help": 1.0, "a refused override": 2.0, "first step of later trials": 0.5}
 
@@ -33,17 +33,17 @@ TRIALS = 3
 WATCH = f'''
 import sys, time
 sys.path.insert(0, "{ROOT}")
-import common.runs.trainer, common.runs.run
+import phasewise.training.trainer, phasewise.training.run
 import lightning as L
-from common.cli.main import main
+from phasewise.cli.main import main
 
 class First(L.Callback):
     def on_train_batch_start(self, trainer, module, batch, batch_idx):
         if trainer.global_step == 0:
             print("WATCH step", time.time(), flush=True)
 
-build, train = common.runs.trainer.build_callbacks, common.runs.run.train
-common.runs.trainer.build_callbacks = lambda *a: [First(), *build(*a)]
+build, train = phasewise.training.trainer.build_callbacks, phasewise.training.run.train
+phasewise.training.trainer.build_callbacks = lambda *a: [First(), *build(*a)]
 
 def timed(*args, **kwargs):
     try:
@@ -51,9 +51,9 @@ def timed(*args, **kwargs):
     finally:
         print("WATCH end", time.time(), flush=True)
 
-common.runs.run.train = timed
+phasewise.training.run.train = timed
 sys.argv[0] = "{ROOT / "train.py"}"
-main("common.runs.run:run")
+main("phasewise.training.run:run")
 '''
 
 

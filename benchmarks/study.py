@@ -2,9 +2,9 @@
 
     python benchmarks/study.py [--trials 50] [--finished 1000] [--repeats 3] [--json FILE]
 
-The trials run a job that trains nothing (``tests/studies/study_toy.py``), one after the other in
-one process, so that all of the time is overhead. A sweep of one trial is subtracted: start-up is
-paid once. The finished sweep is made of records that are written here.
+The trials run a job that trains nothing (``tests/phasewise/study/study_toy.py``), one after the
+other in one process, so that all of the time is overhead. A sweep of one trial is subtracted:
+start-up is paid once. The finished sweep is made of records that are written here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from statistics import median
 import results
 from results import ROOT
 
-APP = 'from common.cli.main import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
+APP = (
+    'from phasewise.cli.main import main\n\nif __name__ == "__main__":\n    main("study_toy:run")\n'
+)
 
 
 def _sweep(folder: Path, out: str, trials: int) -> float:
@@ -46,11 +48,11 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    from common.runs.record import RunRecord
-    from studies.compose import Composer
-    from studies.journal import read_journal
-    from studies.plan import Planner
-    from studies.schema import Phase
+    from phasewise.records.record import RunRecord
+    from phasewise.study.compose import Composer
+    from phasewise.study.journal import read_journal
+    from phasewise.study.plan import Planner
+    from phasewise.study.schema import Phase
 
     _sweep(folder, "finished", 1)
     values = "optimizer.lr=" + ",".join(str(number) for number in range(10, 10 + trials))
@@ -90,7 +92,7 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copy(ROOT / "tests" / "studies" / "study_toy.py", folder)
+        shutil.copy(ROOT / "tests" / "phasewise" / "study" / "study_toy.py", folder)
         (folder / "app.py").write_text(APP)
         per_trial = []
         for number in range(args.repeats):

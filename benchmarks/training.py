@@ -40,11 +40,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.io import write_jpeg
 
-import common.runs.trainer
-from common.optim import build_optimizer
-from common.runs.record import read_record
-from common.runs.resources import device_name
-from common.runs.run import train
+import phasewise.training.trainer
+from phasewise.data.resources import device_name
+from phasewise.records.record import read_record
+from phasewise.training.optim import build_optimizer
+from phasewise.training.run import train
 
 TASKS = ("multitask", "segmentation", "reid", "localization")
 STORED = 375
@@ -219,12 +219,12 @@ def measure(task: str, epochs: int, overrides: list[str]) -> dict[str, Any]:
             except HydraException as error:  # which cannot be sent to another process
                 raise SystemExit(f"training.py: {error}") from None
         watch = Stopwatch(cfg, Path(name) / "jpeg")
-        build = common.runs.trainer.build_callbacks
-        common.runs.trainer.build_callbacks = lambda *a: [watch, *build(*a)]  # type: ignore[assignment]
+        build = phasewise.training.trainer.build_callbacks
+        phasewise.training.trainer.build_callbacks = lambda *a: [watch, *build(*a)]  # type: ignore[assignment]
         try:
             train(cfg, Path(name) / "run", overrides=words)
         finally:
-            common.runs.trainer.build_callbacks = build
+            phasewise.training.trainer.build_callbacks = build
         record = read_record(Path(name) / "run")
     assert record is not None
     rows = watch.rows[1:]

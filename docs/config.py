@@ -16,12 +16,12 @@ from typing import Any
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
-from common.augment.names import AUGMENTATIONS, Parameter
-from common.config.defaults import composed
-from common.config.help import MISSING, config_groups, file_entries, flatten, problems_of, show
-from common.config.project import CONF, project_class
-from common.config.schema import NOT_OF_A_RUN, RunConfig
-from studies.schema import Study
+from phasewise.config.augment import AUGMENTATIONS, Parameter
+from phasewise.config.defaults import composed
+from phasewise.config.help import MISSING, config_groups, file_entries, flatten, problems_of, show
+from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
+from phasewise.project import CONF, project_class
+from phasewise.study.schema import Study
 
 HEAD = """\
 # All keys

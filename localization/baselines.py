@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.data.datamodule import StoreDataModule
-from common.module import Scores
-from common.seeding import derive
 from localization.metrics import BoxIoU
+from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.seeding import derive
+from phasewise.training.module import Scores
 
 
 def baselines(data: StoreDataModule, split: str) -> dict[str, Scores]:

@@ -11,10 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from common.data.datamodule import SPLITS, StoreDataModule
-from common.data.images import Resize, read_image
-from common.data.listed import Splits
-from common.data.store import Arrays, code_key
 from localization import animals, paint, synthetic
 from localization.readers import (
     fetch_pets,
@@ -25,6 +21,10 @@ from localization.readers import (
     read_voc_boxes,
 )
 from localization.samples import Listing, Sample
+from phasewise.data.datamodule import SPLITS, StoreDataModule
+from phasewise.data.images import Resize, read_image
+from phasewise.data.listed import Splits
+from phasewise.data.store import Arrays, code_key
 
 
 class LocalizationData(StoreDataModule):

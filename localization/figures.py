@@ -16,9 +16,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from common.augment.color import denormalize
-from common.figures import TRAIN, VAL, panels, show
 from localization.metrics import paired_iou
+from phasewise.augment.color import denormalize
+from phasewise.figures import TRAIN, VAL, panels, show
 
 Array = npt.NDArray[np.floating]
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.box_losses import ciou_loss, giou_loss
+from phasewise.training.box_losses import ciou_loss, giou_loss
 
 TERMS: dict[str, tuple[str, ...]] = {
     "smooth_l1": ("smooth_l1",),

@@ -9,14 +9,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.data.datamodule import Batch, StoreDataModule
-from common.items import Items, mean
-from common.module import Scores, TaskModule, defined
 from localization.baselines import baselines
 from localization.figures import examples_figure, iou_by_size, iou_histogram, make_example
 from localization.losses import TERMS, LocalizationLoss
 from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
+from phasewise.analysis.items import Items, mean
+from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.training.module import Scores, TaskModule, defined
 
 if TYPE_CHECKING:
     from localization.predict import LocalizationPredictor

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.networks.backbones import build_backbone
-from common.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
+from phasewise.errors import UserError
+from phasewise.networks.backbones import build_backbone
+from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 
 STRIDES = (1, 2, 4, 8, 16, 32)
 """Of the backbone's maps."""
@@ -160,12 +160,12 @@ class LocalizationNetwork(nn.Module):
 
     Args:
         image_size: side of the images in pixels, a multiple of 32.
-        backbone, pretrained: see `common.networks.backbones.build_backbone`.
+        backbone, pretrained: see `phasewise.networks.backbones.build_backbone`.
         stride: of the backbone's map that the head looks at: 8, 16 or 32 pixels.
         head: ``linear`` (see `LinearHead`), ``spatial`` (see `SpatialHead`) or ``points`` (see
             `PointsHead`).
         hidden: channels of the spatial head and of the one of points.
-        activation, norm, init_scheme: see `common.networks.layers`. With pretrained weights, the
+        activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the head is changed and drawn anew. The last
             layer's weights are scaled down, so that the first boxes are near the middle half of the
             image.

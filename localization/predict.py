@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.data.images import UINT8
-from common.prediction.boxes import mirrored
-from common.prediction.drawing import frame
-from common.prediction.predictor import ImagePredictor, Row
+from phasewise.data.images import UINT8
+from phasewise.inference.prediction.boxes import mirrored
+from phasewise.inference.prediction.drawing import frame
+from phasewise.inference.prediction.predictor import ImagePredictor, Row
 
 Box = NDArray[np.float64]
 

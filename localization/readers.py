@@ -19,12 +19,6 @@ from typing import Any
 
 from torchvision.datasets import OxfordIIITPet
 
-from common.data.images import IMAGE_SUFFIXES, image_size
-from common.data.listing import by, check_folder, files_in
-from common.data.splits import SPLITS
-from common.data.voc import ANNOTATIONS, LABELS, MASKS, read_voc
-from common.data.voc_xml import parse_annotation
-from common.errors import BadSample, Problem, UserError
 from localization.samples import (
     EVERYTHING,
     OBJECT,
@@ -34,6 +28,12 @@ from localization.samples import (
     number,
     sound,
 )
+from phasewise.data.images import IMAGE_SUFFIXES, image_size
+from phasewise.data.listing import by, check_folder, files_in
+from phasewise.data.splits import SPLITS
+from phasewise.data.voc import ANNOTATIONS, LABELS, MASKS, read_voc
+from phasewise.data.voc_xml import parse_annotation
+from phasewise.errors import BadSample, Problem, UserError
 
 COLUMNS = ("file", "xmin", "ymin", "xmax", "ymax")
 EDGES = COLUMNS[1:]
@@ -48,7 +48,7 @@ PETS_IMAGES, PETS_BOXES = "images", "annotations/xmls"
 
 
 def read_voc_boxes(root: Path | str, *, pick: str, split_seed: int) -> Listing:
-    """List and check a data set in PASCAL VOC layout, see `common.data.voc.read_voc`.
+    """List and check a data set in PASCAL VOC layout, see `phasewise.data.voc.read_voc`.
 
     Masks are not needed; one that does not fit its image is a problem all the same.
 
@@ -59,7 +59,7 @@ def read_voc_boxes(root: Path | str, *, pick: str, split_seed: int) -> Listing:
         split_seed: of the split by hashed name, where lists are missing.
 
     Raises:
-        UserError: see `common.data.voc.read_voc`.
+        UserError: see `phasewise.data.voc.read_voc`.
     """
     found = read_voc(root, split_seed=split_seed)
     # What is said there of missing masks and annotations is about other tasks.
@@ -246,7 +246,8 @@ def read_coco(root: Path | str, *, annotations: str, pick: str, split_seed: int)
     """List and check the images that one or several COCO files describe.
 
     One file is split 70/15/15 by hashed name. Several are a split each, by the last of the words
-    train, val, test or trainval in their path; without val, as `common.data.splits.resolve_splits`.
+    train, val, test or trainval in their path; without val, as
+    `phasewise.data.splits.resolve_splits`.
     Images lie below the root or, there, in ``images``, beside their JSON, or in a folder (also of
     ``images``) called as the split or as FOLDER in ``instances_FOLDER.json``. Crowds do not count.
 

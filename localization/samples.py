@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.data.splits import SPLITS, inside, resolve_splits
-from common.data.voc_xml import BACKGROUND
-from common.errors import BadSample, Problem
+from phasewise.data.splits import SPLITS, inside, resolve_splits
+from phasewise.data.voc_xml import BACKGROUND
+from phasewise.errors import BadSample, Problem
 
 OBJECT = "object"
 """The class of boxes without one."""
@@ -131,7 +131,7 @@ class Collector:
         self.samples[name] = Sample(name, image, box, size, class_name)
 
     def split(self, lists: Mapping[str, Sequence[str]], seed: int) -> dict[str, list[str]]:
-        """Names by split, from lists called as in `common.data.splits` or all in `EVERYTHING`."""
+        """Names by split, from lists called as in `phasewise.data.splits` or in `EVERYTHING`."""
         listed = {key: names for key, names in lists.items() if key != EVERYTHING}
         splits, overlaps = resolve_splits(listed, lists.get(EVERYTHING, ()), seed)
         self.warnings += overlaps

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area, box_iou
 
-from common.items import Floats
+from phasewise.analysis.items import Floats
 
 IOUS = torch.linspace(0.5, 0.95, 10).double().numpy()
 RECALLS = torch.linspace(0, 1, 101).double().numpy()

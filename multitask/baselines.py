@@ -8,8 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from common.data.datamodule import Batch, StoreDataModule
-from common.module import Scores
 from multitask.metrics import (
     VOID,
     BoxScores,
@@ -18,6 +16,8 @@ from multitask.metrics import (
     make_metrics,
     update_boxes,
 )
+from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.training.module import Scores
 
 CHUNK = 256
 """Images looked at together."""

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from torchvision.datasets import VOCSegmentation
 
-from common.data.datamodule import SPLITS, StoreDataModule
-from common.data.images import Resize, read_image, read_mask
-from common.data.listed import Splits
-from common.data.store import Arrays, code_key
-from common.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
-from common.errors import UserError
 from multitask import synthetic
 from multitask.metrics import VOID
+from phasewise.data.datamodule import SPLITS, StoreDataModule
+from phasewise.data.images import Resize, read_image, read_mask
+from phasewise.data.listed import Splits
+from phasewise.data.store import Arrays, code_key
+from phasewise.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
+from phasewise.errors import UserError
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -75,7 +75,7 @@ class ShapesData(StoreDataModule):
 
 
 class VocData(StoreDataModule):
-    """A folder in PASCAL VOC layout, see `common.data.voc.read_voc`.
+    """A folder in PASCAL VOC layout, see `phasewise.data.voc.read_voc`.
 
     Args:
         split_seed: of the split by hashed name, where there are no lists.

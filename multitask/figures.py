@@ -14,10 +14,10 @@ from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from common.augment.color import denormalize
-from common.data.datamodule import Batch
-from common.figures import painted, panels, show
 from multitask.metrics import VOID, SegmentationScores
+from phasewise.augment.color import denormalize
+from phasewise.data.datamodule import Batch
+from phasewise.figures import painted, panels, show
 
 SHOWN_SCORE = 0.3
 """Detections below this confidence are not drawn, and not counted in the score of an image."""

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.datamodule import Batch
-from common.items import Figures, Floats, Items, ratio
 from multitask.average_precision import Matched, average_precisions, match_image
 from multitask.figures import SHOWN_SCORE, box_f1
 from multitask.metrics import VOID, Detections
+from phasewise.analysis.items import Figures, Floats, Items, ratio
+from phasewise.data.datamodule import Batch
 
 
 class Seen(NamedTuple):
@@ -67,7 +67,7 @@ def count_pixels(mask: Tensor, truth: Tensor, classes: int) -> Tensor:
 
 
 def make_items(observed: Sequence[Seen], class_names: Sequence[str]) -> Items:
-    """Images are items; see `common.items.Items`.
+    """Images are items; see `phasewise.analysis.items.Items`.
 
     Figures have the names of `multitask.metrics.compute_scores`. Average precision is recomputed
     from the matches of each image, which do not depend on the other images.

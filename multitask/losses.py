@@ -12,7 +12,7 @@ from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
-from common.box_losses import giou_loss
+from phasewise.training.box_losses import giou_loss
 
 VOID = 255
 """Value of mask pixels that are not labelled."""

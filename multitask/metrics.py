@@ -13,8 +13,8 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
-from common.data.datamodule import Batch
-from common.module import Scores, defined
+from phasewise.data.datamodule import Batch
+from phasewise.training.module import Scores, defined
 
 VOID = 255
 """Mask value of pixels that count for nothing (PASCAL VOC's border)."""

@@ -11,9 +11,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
-from common.data.datamodule import Batch, StoreDataModule
-from common.items import Items
-from common.module import Scores, TaskModule
 from multitask.balance import make_balance
 from multitask.baselines import majority_class, mean_boxes
 from multitask.figures import examples_figure, image_score, make_example
@@ -28,6 +25,9 @@ from multitask.metrics import (
     update_boxes,
 )
 from multitask.networks import MultitaskNetwork, Points
+from phasewise.analysis.items import Items
+from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.training.module import Scores, TaskModule
 
 if TYPE_CHECKING:
     from multitask.predict import MultitaskPredictor

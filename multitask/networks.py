@@ -17,8 +17,8 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSRegres
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import FeaturePyramidNetwork
 
-from common.networks.backbones import build_backbone
-from common.networks.layers import init_weights, swap_activation, swap_norm
+from phasewise.networks.backbones import build_backbone
+from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 
 UNET_WIDTHS = (256, 128, 64, 32, 16)
 DEEPLAB_WIDTH = 256
@@ -175,10 +175,10 @@ class MultitaskNetwork(nn.Module):
     Args:
         num_classes: with background as class 0.
         image_size: side of the images in pixels, a multiple of 32.
-        backbone, pretrained: see `common.networks.backbones.build_backbone`.
+        backbone, pretrained: see `phasewise.networks.backbones.build_backbone`.
         segmentation_head: ``unet``, ``fcn``, ``deeplabv3plus`` or ``none``.
         detection_head: ``fpn`` or ``none``.
-        activation, norm, init_scheme: see `common.networks.layers`. With pretrained weights, the
+        activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the heads are changed and drawn anew.
         dropout_rate: of both heads.
         head_channels, head_depth: width and depth of the detection head.

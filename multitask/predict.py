@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from common.data.images import UINT8, Resize
-from common.prediction.boxes import Boxes, fuse, mirrored
-from common.prediction.drawing import eight_bits, frame, tint
-from common.prediction.maps import most_likely, resampled
-from common.prediction.predictor import ImagePredictor, Row
-from common.runs.restore import Restored
 from multitask.figures import class_colour
 from multitask.module import MultitaskModule
+from phasewise.data.images import UINT8, Resize
+from phasewise.inference.prediction.boxes import Boxes, fuse, mirrored
+from phasewise.inference.prediction.drawing import eight_bits, frame, tint
+from phasewise.inference.prediction.maps import most_likely, resampled
+from phasewise.inference.prediction.predictor import ImagePredictor, Row
+from phasewise.inference.restore import Restored
 
 CORNERS = ("x1", "y1", "x2", "y2")
 

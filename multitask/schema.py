@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, Tag
 
-from common.config.fields import (
+from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
@@ -25,8 +25,8 @@ from common.config.fields import (
     tagged,
     told,
 )
-from common.config.schema import DataConfig, Module, RunConfig, Task
-from common.errors import Problem
+from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.errors import Problem
 
 HEAD_METRICS = {
     "segmentation_head": ("val/mIoU", "val/pixel_acc"),

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from common.networks.backbone_names import timm_names
+from phasewise.config.backbone_names import timm_names
 
 _TORCHVISION_NAME = re.compile(r"^@register_model\(.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
 

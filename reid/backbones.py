@@ -22,9 +22,9 @@ from torchvision.models import VisionTransformer
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from common.errors import UserError
-from common.networks.backbone_names import timm_names
-from common.networks.backbones import HUB_TIMEOUT, building, fetch, fit_weights, read_weights
+from phasewise.config.backbone_names import timm_names
+from phasewise.errors import UserError
+from phasewise.networks.backbones import HUB_TIMEOUT, building, fetch, fit_weights, read_weights
 from reid.attention import ADDED, NonLocal, SEBasicBlock, SEBottleneck
 from reid.backbone_names import NAMED, Variant
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from common.data.datamodule import Batch
-from common.seeding import derive
+from phasewise.data.datamodule import Batch
+from phasewise.data.seeding import derive
 
 
 def random_features(batch: Batch) -> Tensor:

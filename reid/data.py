@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from common.data.datamodule import SEEN, StoreDataModule
-from common.data.images import Resize, read_image
-from common.data.listed import Splits
-from common.data.sampling import BatchSchedule
-from common.data.store import Arrays, code_key
-from common.errors import Problem, UserError
+from phasewise.data.datamodule import SEEN, StoreDataModule
+from phasewise.data.images import Resize, read_image
+from phasewise.data.listed import Splits
+from phasewise.data.sampling import BatchSchedule
+from phasewise.data.store import Arrays, code_key
+from phasewise.errors import Problem, UserError
 from reid import bodies, paint, synthetic, vehicles
 from reid.readers import read_folder, read_market, read_veri
 from reid.sampling import IdentitySchedule

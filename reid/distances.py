@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import DivergedError
+from phasewise.errors import DivergedError
 from reid.ranking import (
     AveragePrecision,
     Ints,

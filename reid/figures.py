@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common.figures import panels, show
+from phasewise.figures import panels, show
 from reid.ranked import Ranked
 
 RIGHT, WRONG, QUERY = "#009E73", "#D55E00", "0.3"

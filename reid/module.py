@@ -10,9 +10,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.data.datamodule import Batch, StoreDataModule
-from common.items import Items, mean
-from common.module import Embedding, Scores, TaskModule
+from phasewise.analysis.items import Items, mean
+from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.training.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features
 from reid.figures import cmc_figure, ranked_figure
 from reid.losses import ReidLoss, positive_share

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from common.networks.layers import init_weights, swap_activation, swap_norm
+from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 from reid.attention import ADDED
 from reid.backbone_names import NAMED, Variant
 from reid.backbones import build_backbone
@@ -61,7 +61,7 @@ class ReidNetwork(nn.Module):
         pooling: ``avg``, ``max`` or ``gem`` of the last map (of a transformer, its patches'
             tokens), or ``native``, what the backbone's own classifier takes: the average, or a
             class token.
-        activation, norm, init_scheme: see `common.networks.layers`. With pretrained weights, the
+        activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only what is added to it is changed and drawn
             anew. The norms of vectors stay batch norms.
         dropout_rate: between the feature and the classifier. Neither the metric loss nor retrieval

@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from common.data.images import UINT8
-from common.errors import Problem, UserError
-from common.prediction.drawing import gallery_strip
-from common.prediction.output import Output, output_folder, results_in
-from common.prediction.predictor import Predictor, Reader, Row, progress
-from common.prediction.sources import Item, list_images
+from phasewise.data.images import UINT8
+from phasewise.errors import Problem, UserError
+from phasewise.inference.prediction.drawing import gallery_strip
+from phasewise.inference.prediction.output import Output, output_folder, results_in
+from phasewise.inference.prediction.predictor import Predictor, Reader, Row, progress
+from phasewise.inference.prediction.sources import Item, list_images
 from reid.distances import Distance, Space
 from reid.module import ReidModule
 from reid.reranking import ReRanking, reranked_rows

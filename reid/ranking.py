@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import UserError
+from phasewise.errors import UserError
 
 AveragePrecision = Literal["hits", "trapezoid"]
 OnEmpty = Literal["error", "nan"]

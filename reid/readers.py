@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
 
-from common.data.images import IMAGE_SUFFIXES, image_size
-from common.data.listing import check_folder, files_in, folder_names, is_text
-from common.data.splits import hashed_split, inside, read_list
-from common.errors import BadSample, Problem, UserError
+from phasewise.data.images import IMAGE_SUFFIXES, image_size
+from phasewise.data.listing import check_folder, files_in, folder_names, is_text
+from phasewise.data.splits import hashed_split, inside, read_list
+from phasewise.errors import BadSample, Problem, UserError
 from reid.splits import Listing, Sample, choose_queries, valid_queries
 
 PARTS = ("train", "query", "gallery")

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from common.data.sampling import BatchSchedule, IndexBatch
-from common.errors import UserError
-from common.seeding import derive
+from phasewise.data.sampling import BatchSchedule, IndexBatch
+from phasewise.data.seeding import derive
+from phasewise.errors import UserError
 
 
 class IdentitySchedule(BatchSchedule):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
-from common.config.fields import (
+from phasewise.config.fields import (
     Activation,
     BelowOne,
     Count,
@@ -25,9 +25,9 @@ from common.config.fields import (
     tagged,
     wrong,
 )
-from common.config.help import did_you_mean
-from common.config.schema import DataConfig, Module, RunConfig, Task
-from common.errors import Problem
+from phasewise.config.help import did_you_mean
+from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.errors import Problem
 from reid.backbone_names import NAMED, is_backbone
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.data.splits import hashed_split
-from common.errors import Problem
+from phasewise.data.splits import hashed_split
+from phasewise.errors import Problem
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from common.data.datamodule import Batch, StoreDataModule
-from common.module import Scores
+from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.training.module import Scores
 from segmentation.metrics import VOID, PixelScores, SegmentationScores, jaccard_by_threshold, level
 
 CHUNK = 64

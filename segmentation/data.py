@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from common.data.datamodule import SPLITS, StoreDataModule
-from common.data.images import Resize
-from common.data.listed import Splits
-from common.data.store import Arrays, code_key
+from phasewise.data.datamodule import SPLITS, StoreDataModule
+from phasewise.data.images import Resize
+from phasewise.data.listed import Splits
+from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Sample, load, read_image_mask, tile
 
@@ -27,7 +27,7 @@ class SegmentationData(StoreDataModule):
         settings: see `StoreDataModule`.
 
     Attributes:
-        grey_bits: of 16-bit grey images, see `common.data.images.read_image`.
+        grey_bits: of 16-bit grey images, see `phasewise.data.images.read_image`.
     """
 
     grey_bits = 16

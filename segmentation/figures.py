@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from common.augment.color import denormalize
-from common.figures import painted, panels, show
+from phasewise.augment.color import denormalize
+from phasewise.figures import painted, panels, show
 from segmentation.metrics import LEVELS, VOID, jaccard_by_threshold, pr_curve
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.

@@ -12,16 +12,16 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from common.data.images import (
+from phasewise.data.images import (
     IMAGE_SUFFIXES,
     image_size,
     label_map_size,
     largest_grey,
     stored_bits,
 )
-from common.data.listing import by, check_filled, check_folder, files_by_name, folder_names
-from common.data.splits import SPLITS, inside, read_lists, resolve_splits
-from common.errors import BadSample, Problem, UserError
+from phasewise.data.listing import by, check_filled, check_folder, files_by_name, folder_names
+from phasewise.data.splits import SPLITS, inside, read_lists, resolve_splits
+from phasewise.errors import BadSample, Problem, UserError
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
 __all__ = [

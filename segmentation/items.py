@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.data.datamodule import Batch
-from common.items import Floats, Items, mean, ratio
+from phasewise.analysis.items import Floats, Items, mean, ratio
+from phasewise.data.datamodule import Batch
 from segmentation.metrics import VOID, SegmentationScores, image_histograms, level, quantise
 from segmentation.objects import Matches
 
@@ -51,7 +51,7 @@ def _counts(match: Matches) -> list[float]:
 
 
 def make_items(observed: Sequence[Seen], threshold: float) -> Items:
-    """Images with labelled pixels are items; see `common.items.Items`.
+    """Images with labelled pixels are items; see `phasewise.analysis.items.Items`.
 
     Figures have the names of `SegmentationScores.compute`, whose docstring defines them.
     """

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from common.module import Scores
+from phasewise.training.module import Scores
 from segmentation.objects import Matches, match_objects, split_objects
 
 VOID = 255

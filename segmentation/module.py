@@ -9,9 +9,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from common.data.datamodule import Batch, StoreDataModule
-from common.items import Items
-from common.module import Scores, TaskModule
+from phasewise.analysis.items import Items
+from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
 from segmentation.data import SegmentationData
 from segmentation.figures import (

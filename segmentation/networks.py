@@ -11,9 +11,15 @@ import torch
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.networks.backbones import DEEPEST, building, fetch, load_backbone_weights, smp_encoder
-from common.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
+from phasewise.errors import UserError
+from phasewise.networks.backbones import (
+    DEEPEST,
+    building,
+    fetch,
+    load_backbone_weights,
+    smp_encoder,
+)
+from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from segmentation.unet import UNETS, UNet, keras_norm, make_dropout
 
 UNET_DEPTH, SMP_DEPTH = 4, 5
@@ -68,7 +74,7 @@ class SegmentationNetwork(nn.Module):
         width: ours: channels at full resolution, doubled at every pooling. SMP's: the decoder's
             channels, its own at 16; ``fpn`` takes multiples of 4.
         depth: ours: poolings (None: 4). SMP's: stages of the backbone, 3 to 5 (None: 5).
-        activation, norm, init_scheme: see `common.networks.layers`. With pretrained weights, the
+        activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights. ``native`` weights of ours are Glorot's, as in
             Keras. The decoder of ``fpn`` always has group norm: ``norm`` is of its backbone.
         norm_momentum: of all batch norms, in torch's sense: the weight of the newest batch.

@@ -14,14 +14,14 @@ from scipy import ndimage
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
-from common.data.images import UINT8, Resize
-from common.errors import UserError
-from common.module import TaskModule
-from common.prediction.drawing import eight_bits, label, line_width, tint
-from common.prediction.maps import mean_map, resampled
-from common.prediction.predictor import ImagePredictor, Row
-from common.prediction.tiling import Tiles
-from common.runs.restore import Restored
+from phasewise.data.images import UINT8, Resize
+from phasewise.errors import UserError
+from phasewise.inference.prediction.drawing import eight_bits, label, line_width, tint
+from phasewise.inference.prediction.maps import mean_map, resampled
+from phasewise.inference.prediction.predictor import ImagePredictor, Row
+from phasewise.inference.prediction.tiling import Tiles
+from phasewise.inference.restore import Restored
+from phasewise.training.module import TaskModule
 from segmentation.figures import HIT
 from segmentation.module import SegmentationModule
 from segmentation.objects import split_objects

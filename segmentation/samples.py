@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.data.content import mark
-from common.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
-from common.errors import BadSample, UserError
+from phasewise.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
+from phasewise.errors import BadSample, UserError
+from phasewise.records.content import mark
 
 KINDS = ("auto", "binary", "instances")
 """What ``data.mask_values`` may be."""
@@ -43,7 +43,7 @@ class Sample:
             the whole image.
         seen: columns from the left and rows from the top of the tile that earlier ones cover; they
             are void, so that each pixel counts once.
-        grey_bits: see `common.data.images.read_image`.
+        grey_bits: see `phasewise.data.images.read_image`.
     """
 
     name: str
@@ -82,7 +82,7 @@ def read_binary_mask(path: Path, name: str, kind: str) -> tuple[UINT8, Instances
         numbered from 1 in the order of their values; None where the mask does not tell.
 
     Raises:
-        BadSample: as `common.data.images.read_label_map`; soft edges; too many objects.
+        BadSample: as `phasewise.data.images.read_label_map`; soft edges; too many objects.
         UserError: another ``kind``.
     """
     if kind not in KINDS:

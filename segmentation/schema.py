@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag
 
-from common.config.fields import (
+from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
@@ -27,8 +27,8 @@ from common.config.fields import (
     told,
     wrong,
 )
-from common.config.schema import DataConfig, Module, RunConfig, Task
-from common.errors import Problem
+from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.errors import Problem
 
 UNETS = ("unet", "attention_unet", "attention_resunet")
 """The networks built here; the others are SMP's, around a backbone."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth, drop_block2d
 
-from common.networks.layers import init_weights
+from phasewise.networks.layers import init_weights
 
 BLOCK = 7
 """Side of the squares that DropBlock clears, as in its paper."""

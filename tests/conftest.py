@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
-from studies.compose import Composer
-from studies.winner import winning_run
+from phasewise.study.compose import Composer
+from phasewise.study.winner import winning_run
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core has a thread each
@@ -58,7 +58,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def make_config(cache: Path) -> Callable[..., DictConfig]:
     """Compose and check a config from overrides, as a sweep would of a trial's words."""
-    from common.config.schema import check_config
+    from phasewise.config.schema import check_config
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         whole = compose("config", [f"data.cache_dir={cache}"], return_hydra_config=True)
@@ -77,7 +77,7 @@ def tiny_run(
     make_config: Callable[..., DictConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
     """The directory of a tiny run of a task, trained once; write nothing into it."""
-    from common.runs.run import train
+    from phasewise.training.run import train
 
     known: dict[str, Path] = {}
 

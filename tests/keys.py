@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from common.config.schema import NOT_OF_A_RUN
-from common.runs.history import Row, read_history
-from common.runs.run import train
+from phasewise.config.schema import NOT_OF_A_RUN
+from phasewise.records.history import Row, read_history
+from phasewise.training.run import train
 
 CHOSEN = {
     "task.name",

@@ -13,12 +13,12 @@ from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
-from common.augment.color import denormalize
-from common.data.images import UINT8
-from common.prediction.predictor import Predictor
-from common.prediction.settings import parse
-from common.runs.fingerprint import plain_config
-from common.runs.restore import Restored
+from phasewise.augment.color import denormalize
+from phasewise.config.fingerprint import plain_config
+from phasewise.data.images import UINT8
+from phasewise.inference.prediction.predictor import Predictor
+from phasewise.inference.prediction.settings import parse
+from phasewise.inference.restore import Restored
 
 RED, GROUND = (255, 0, 0), (40, 90, 60)
 SIZES = [(300, 200), (120, 333), (128, 128), (57, 31)]

@@ -18,9 +18,9 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from common.errors import UserError
-from common.runs.record import read_record
-from common.runs.run import train
+from phasewise.errors import UserError
+from phasewise.records.record import read_record
+from phasewise.training.run import train
 from tests.conftest import ROOT, TINY
 from tests.voc_folder import SIZE, VocFolder
 

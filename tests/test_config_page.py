@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
-from common.config.defaults import composed
 from docs.config import page
+from phasewise.config.defaults import composed
 from tests.conftest import ROOT
 from tests.keys import CHOSEN
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.evaluation.command import run as evaluate
-from common.runs.history import read_history
-from studies.overrides import merge
+from phasewise.inference.evaluation.command import run as evaluate
+from phasewise.records.history import read_history
+from phasewise.study.overrides import merge
 from tests.conftest import ROOT, TINY
 from tests.localization.conftest import TINY_ANIMALS
 from tests.reid.conftest import TINY_REID

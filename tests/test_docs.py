@@ -22,12 +22,12 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
-from common.cli import main as cli
-from common.config.defaults import composed
-from common.evaluation import settings as evaluation
-from common.exporting import settings as exporting
-from common.prediction import settings as prediction
-from reporting import command as reporting
+from phasewise.cli import main as cli
+from phasewise.config.defaults import composed
+from phasewise.inference.evaluation import settings as evaluation
+from phasewise.inference.exporting import settings as exporting
+from phasewise.inference.prediction import settings as prediction
+from phasewise.report import command as report
 from tests.conftest import ROOT
 from tests.documented import Command, commands, example, place_files, value
 
@@ -141,7 +141,7 @@ def test_predict(command: Command) -> None:
 
 @pytest.mark.parametrize("command", OF_SCRIPT["report.py"], ids=str)
 def test_report(command: Command) -> None:
-    reporting._parser().parse_args(command.arguments)
+    report._parser().parse_args(command.arguments)
 
 
 @pytest.mark.parametrize("command", OF_SCRIPT["make"], ids=str)

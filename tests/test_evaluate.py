@@ -15,11 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from common.evaluation.command import main
-from common.evaluation.data import open_data, with_data
-from common.evaluation.score import score
-from common.runs.record import read_record
-from common.runs.restore import restore
+from phasewise.inference.evaluation.command import main
+from phasewise.inference.evaluation.data import open_data, with_data
+from phasewise.inference.evaluation.score import score
+from phasewise.inference.restore import restore
+from phasewise.records.record import read_record
 from tests.conftest import ROOT, TINY_RUNS, called
 
 Run = Callable[[str], Path]

@@ -19,15 +19,15 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 
-from common.errors import RunFailedError, UserError
-from common.exporting.check import batches, compare, drawn_images
-from common.exporting.command import main
-from common.exporting.formats import FORMATS, METADATA, Deployed, exporting
-from common.prediction.command import main as predict
-from common.runs.restore import restore
+from phasewise.errors import RunFailedError, UserError
+from phasewise.inference.exporting.check import batches, compare, drawn_images
+from phasewise.inference.exporting.command import main
+from phasewise.inference.exporting.formats import FORMATS, METADATA, Deployed, exporting
+from phasewise.inference.prediction.command import main as predict
+from phasewise.inference.restore import restore
+from phasewise.study.winner import winning_run
 from reid.attention import NonLocal
 from reid.backbones import build_backbone
-from studies.winner import winning_run
 from tests.conftest import ROOT, TINY_RUNS, called
 from tests.predictors import untrained
 

@@ -18,20 +18,20 @@ import torch
 from hydra import initialize_config_dir
 from PIL import Image
 
-from common.config.command_line import CommandLine
-from tests.common.runs.directory import record_of
+from phasewise.config.command_line import CommandLine
+from tests.phasewise.training.directory import record_of
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your-own.md"
 BLOCK = re.compile(r"^`([\w./]+)`\n\n```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PLACE = re.compile(r"`([\w/]+\.(?:py|yaml)):(\w+)`")
 
-SHARED = ("common", "conf", "hydra_plugins", "reporting", "studies")
+SHARED = ("phasewise", "conf", "hydra_plugins")
 SCRIPTS = ("train.py", "evaluate.py", "report.py")
 END = "exit code"
 COMMANDS = f"""
 import os, runpy, sys
-import common.runs.trainer, common.runs.restore
+import phasewise.training.trainer, phasewise.inference.restore
 for words in map(str.split, sys.stdin):
     if not (child := os.fork()):
         sys.argv = words

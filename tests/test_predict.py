@@ -18,10 +18,10 @@ import torch
 from omegaconf import DictConfig
 from PIL import Image
 
-from common.prediction.command import main
-from common.runs.run import train
-from tests.common.runs.directory import record_of
+from phasewise.inference.prediction.command import main
+from phasewise.training.run import train
 from tests.conftest import ROOT, called
+from tests.phasewise.training.directory import record_of
 from tests.predictors import turned
 
 SIZE = (90, 60)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from common.runs.history import read_history
+from phasewise.records.history import read_history
 from tests.conftest import ROOT, TINY_RUNS
 from tests.pretended.device import NAME
 

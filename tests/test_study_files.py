@@ -19,12 +19,12 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from common.config.schema import check_config, metrics_of
-from common.runs.record import read_record
-from studies import opening, sweeper
-from studies.journal import Journal, read_journal
-from studies.schema import read_study
-from studies.statistics.frame import MEASURES, typed
+from phasewise.analysis.statistics.frame import MEASURES, typed
+from phasewise.config.schema import check_config, metrics_of
+from phasewise.records.record import read_record
+from phasewise.study import opening, sweeper
+from phasewise.study.journal import Journal, read_journal
+from phasewise.study.schema import read_study
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""Registers the sweeper with Hydra; the logic is in `studies.sweeper`.
+"""Registers the sweeper with Hydra; the logic is in `phasewise.study.sweeper`.
 
 Hydra imports this in every application that it starts and finds the sweeper by the class's module,
 so the class is defined here, and nothing heavy is imported. No ``from __future__ import
@@ -34,8 +34,8 @@ class PhasewiseSweeper(BasicSweeper):
     """
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the trials of an ``-m`` line; see `studies.sweeper.sweep`."""
-        from studies.sweeper import is_phasewise, sweep
+        """Run the trials of an ``-m`` line; see `phasewise.study.sweeper.sweep`."""
+        from phasewise.study.sweeper import is_phasewise, sweep
 
         assert self.config is not None
         assert self.hydra_context is not None

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from studies.overrides import merge
+from phasewise.study.overrides import merge
 from tests.conftest import TINY
-from tests.studies.launched import ROOT, call, make_app, records, soon, start
+from tests.phasewise.study.launched import ROOT, call, make_app, records, soon, start
 
 Words = Sequence[str]
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tests.cluster import checks
 from tests.cluster.slurm_node import running, why_not
-from tests.studies.launched import call, make_app, records, soon, start
+from tests.phasewise.study.launched import call, make_app, records, soon, start
 
 SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=main")
 LAUNCHER = (*SLURM, "hydra.launcher.cpus_per_task=1", "hydra.launcher.timeout_min=10")

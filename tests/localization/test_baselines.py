@@ -8,9 +8,9 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
-from common.data.listed import Splits
-from common.data.store import Store
 from localization.baselines import baselines, random_boxes
+from phasewise.data.listed import Splits
+from phasewise.data.store import Store
 
 SIZE = 40
 

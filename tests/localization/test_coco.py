@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from common.data.splits import hashed_split
-from common.errors import UserError
 from localization.readers import read_coco
-from tests.common.data.folders import names_of, problems_of, warnings_of
+from phasewise.data.splits import hashed_split
+from phasewise.errors import UserError
 from tests.localization.listings import HEIGHT, WIDTH, everything, put
+from tests.phasewise.data.folders import names_of, problems_of, warnings_of
 
 
 def coco(images: dict[int, str], boxes: list[tuple[int, list[Any]]], **more: Any) -> dict[str, Any]:

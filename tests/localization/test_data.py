@@ -13,10 +13,6 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 import localization.data
-from common.augment.geometry import GEOMETRY
-from common.augment.names import AUGMENTATIONS
-from common.augment.pipeline import Augment
-from common.errors import UserError
 from localization.data import (
     AnimalsData,
     CocoData,
@@ -26,6 +22,10 @@ from localization.data import (
     VocBoxesData,
 )
 from localization.synthetic import draw_image
+from phasewise.augment.geometry import GEOMETRY
+from phasewise.augment.pipeline import Augment
+from phasewise.config.augment import AUGMENTATIONS
+from phasewise.errors import UserError
 from tests.voc_folder import BOX, SIZE, VocFolder
 
 CPU = torch.device("cpu")

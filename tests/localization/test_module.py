@@ -11,10 +11,10 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from common.errors import UserError
-from common.runs.record import read_record
-from common.runs.run import train
 from localization.module import LocalizationModule
+from phasewise.errors import UserError
+from phasewise.records.record import read_record
+from phasewise.training.run import train
 from tests.localization.conftest import TINY_ANIMALS
 
 Make = Callable[..., DictConfig]

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from common.errors import UserError
-from common.networks.backbones import build_backbone
 from localization.networks import LocalizationNetwork, PointsHead, boxes_from_logits
+from phasewise.errors import UserError
+from phasewise.networks.backbones import build_backbone
 
 SIZE = 64
 TINY = "test_resnet"  # timm's smallest

@@ -9,10 +9,10 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from common.errors import UserError
-from common.prediction.predictor import Reader
-from common.prediction.sources import list_images
-from common.runs.restore import Restored
+from phasewise.errors import UserError
+from phasewise.inference.prediction.predictor import Reader
+from phasewise.inference.prediction.sources import list_images
+from phasewise.inference.restore import Restored
 from tests.predictors import (
     SIZES,
     Network,

@@ -7,8 +7,6 @@ import pytest
 from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
-from common.data.splits import hashed_split
-from common.errors import UserError
 from localization import readers
 from localization.readers import (
     fetch_pets,
@@ -18,8 +16,10 @@ from localization.readers import (
     read_voc_boxes,
 )
 from localization.samples import Listing, Sample
-from tests.common.data.folders import names_of, problems_of, warnings_of
+from phasewise.data.splits import hashed_split
+from phasewise.errors import UserError
 from tests.localization.listings import HEIGHT, WIDTH, everything, put
+from tests.phasewise.data.folders import names_of, problems_of, warnings_of
 from tests.voc_folder import BOX, SIZE, VocFolder
 
 HEADER = "file,xmin,ymin,xmax,ymax"

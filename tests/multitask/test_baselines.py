@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.data.listed import Splits
-from common.data.store import Store
 from multitask import baselines
 from multitask.baselines import majority_class, mean_boxes
+from phasewise.data.listed import Splits
+from phasewise.data.store import Store
 from tests.multitask.reference import COCO_IOUS, Image, iou_per_class, mean_ap
 
 NAMES = ["background", "cat", "dog", "cow"]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import clip_boxes_to_image
 
-from common.networks.backbones import build_backbone
 from multitask.losses import decode_boxes
 from multitask.networks import SEGMENTATION_HEADS, FpnDetector, MultitaskNetwork
+from phasewise.networks.backbones import build_backbone
 
 SIZE = 64
 CLASSES = 5

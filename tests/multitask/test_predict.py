@@ -11,9 +11,9 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from common.augment.color import normalize
-from common.errors import UserError
-from common.runs.restore import Restored
+from phasewise.augment.color import normalize
+from phasewise.errors import UserError
+from phasewise.inference.restore import Restored
 from tests.predictors import SIZES, Network, drawn, hulls, predictor, some_box, untrained
 
 Make = Callable[..., DictConfig]

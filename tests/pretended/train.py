@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from lightning.pytorch.accelerators import Accelerator, AcceleratorRegistry
 from lightning.pytorch.strategies import SingleDeviceStrategy, StrategyRegistry
 
-import common.data.datamodule
-import common.runs.trainer
-from common.runs.run import train
+from phasewise.data import datamodule
+from phasewise.training import trainer as training
+from phasewise.training.run import train
 from tests.conftest import ROOT, TINY_RUNS
 from tests.pretended import device
 
@@ -90,17 +90,20 @@ def main(folder: Path) -> None:
     strategy = partial(SingleDeviceStrategy, device=device.DEVICE)
     StrategyRegistry.register(device.NAME, strategy)
     trainer = partial(L.Trainer, inference_mode=False)  # which knows no tensors but torch's own
-    common.runs.trainer.L.Trainer = trainer  # type: ignore[assignment, misc]
-    common.runs.trainer.check_devices = lambda *_: None  # type: ignore[assignment]
-    common.runs.trainer.find_device = lambda _: device.DEVICE  # type: ignore[assignment]
-    callbacks = common.runs.trainer.build_callbacks
+    training.L.Trainer = trainer  # type: ignore[assignment, misc]
+    training.check_devices = lambda *_: None  # type: ignore[assignment]
+    training.find_device = lambda _: device.DEVICE  # type: ignore[assignment]
+    callbacks = training.build_callbacks
     found = {}
     for task, tiny in TINY_RUNS.items():
         stages = _Stages()
         room = 0 if task == "segmentation" else 2**40  # one task's data do not fit
-        common.data.datamodule.free_memory = lambda where, it=room: it * (where.type != "cpu")  # type: ignore
+        datamodule.free_memory = lambda where, it=room: it * (where.type != "cpu")  # type: ignore
         words = (*tiny, *STEPS, *RICH[task], f"task={task}", f"data.cache_dir={folder}/cache")
-        common.runs.trainer.build_callbacks = lambda *args, it=stages: [*callbacks(*args), it]  # type: ignore
+        training.build_callbacks = lambda *args, it=stages: [
+            *callbacks(*args),
+            it,
+        ]  # type: ignore
         for place in ("cpu", device.NAME):
             with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
                 cfg = compose("config", list(words))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 
-from common.errors import UserError
+from phasewise.errors import UserError
 from reid.networks import ReidNetwork
 
 SIZE = 64

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import reid.data
-from common.data.images import Resize, read_image
-from common.errors import UserError
+from phasewise.data.images import Resize, read_image
+from phasewise.errors import UserError
 from reid.data import FolderData, MarketData, ReidData, VehiclesData, VeriData
 from reid.splits import choose_queries, split_identities
 from reid.synthetic import draw_image

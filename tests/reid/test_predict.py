@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 from PIL import Image
 from torch.nn.functional import cosine_similarity
 
-from common.augment.color import normalize
-from common.data.images import Resize, read_image
-from common.errors import UserError
-from common.prediction.output import Output
-from common.prediction.predictor import Reader
-from common.prediction.sources import list_images
-from common.runs.restore import Restored
+from phasewise.augment.color import normalize
+from phasewise.data.images import Resize, read_image
+from phasewise.errors import UserError
+from phasewise.inference.prediction.output import Output
+from phasewise.inference.prediction.predictor import Reader
+from phasewise.inference.prediction.sources import list_images
+from phasewise.inference.restore import Restored
 from tests.predictors import predictor, untrained
 
 Make = Callable[..., DictConfig]

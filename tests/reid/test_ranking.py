@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import UserError
+from phasewise.errors import UserError
 from reid.distances import NotFiniteError, first_equal, rank_from_features
 from reid.ranking import NoValidQueryError, count_before, rank_from_distances
 from tests.reid.retrieval_reference import Scores, distance_matrix, evaluate

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from common.errors import UserError
+from phasewise.errors import UserError
 from reid.readers import read_folder, read_market, read_veri
 from reid.splits import Listing, Sample, valid_queries
 

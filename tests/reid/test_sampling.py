@@ -6,8 +6,8 @@ from itertools import chain
 import pytest
 import torch
 
-from common.data.sampling import BatchSchedule, IndexLoader
-from common.errors import UserError
+from phasewise.data.sampling import BatchSchedule, IndexLoader
+from phasewise.errors import UserError
 from reid.sampling import IdentitySchedule
 
 SIZES = {

@@ -11,8 +11,8 @@ from PIL import Image
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from common.data.listed import Splits
-from common.data.store import Store
+from phasewise.data.listed import Splits
+from phasewise.data.store import Store
 from segmentation import baselines as module
 from segmentation.baselines import all_background, all_foreground, baselines, otsu, otsu_mask
 from segmentation.metrics import VOID, SegmentationScores

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.errors import UserError
+from phasewise.errors import UserError
 from segmentation.image_mask import find_layouts, read_image_mask
-from tests.common.data.folders import names_of, problems_of, warnings_of, write
+from tests.phasewise.data.folders import names_of, problems_of, warnings_of, write
 
 
 class Folder:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from common.errors import UserError
-from common.runs.checkpoints import read_checkpoint
-from common.runs.history import read_history
-from common.runs.record import read_record
-from common.runs.run import train
+from phasewise.errors import UserError
+from phasewise.records.checkpoints import read_checkpoint
+from phasewise.records.history import read_history
+from phasewise.records.record import read_record
+from phasewise.training.run import train
 from tests.segmentation.conftest import TINY_BEADS
 
 Make = Callable[..., DictConfig]

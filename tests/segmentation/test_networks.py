@@ -10,9 +10,9 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.networks import backbones
-from common.networks.backbones import build_backbone
+from phasewise.errors import UserError
+from phasewise.networks import backbones
+from phasewise.networks.backbones import build_backbone
 from segmentation.networks import SMP, SegmentationNetwork
 from segmentation.unet import UNETS, DropBlock
 from tests.conftest import SHARED

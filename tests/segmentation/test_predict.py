@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from common.augment.color import denormalize, normalize
-from common.errors import UserError
-from common.prediction.predictor import Reader
-from common.prediction.sources import list_images
-from common.runs.fingerprint import plain_config
-from common.runs.restore import Restored
+from phasewise.augment.color import denormalize, normalize
+from phasewise.config.fingerprint import plain_config
+from phasewise.errors import UserError
+from phasewise.inference.prediction.predictor import Reader
+from phasewise.inference.prediction.sources import list_images
+from phasewise.inference.restore import Restored
 from segmentation import synthetic
 from segmentation.metrics import SegmentationScores
 from tests.predictors import SIZES, Network, drawn, predictor, some_box, untrained

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from skimage.measure import label
 
-from common.data.images import PADDING_COLOUR, VOID, Resize
-from common.errors import BadSample, UserError
+from phasewise.data.images import PADDING_COLOUR, VOID, Resize
+from phasewise.errors import BadSample, UserError
 from segmentation import samples
 from segmentation.image_mask import read_image_mask
 from segmentation.samples import Sample, load, read_binary_mask, tile

@@ -1,1 +1,0 @@
-"""What the tasks share. Importing this package imports nothing heavy."""

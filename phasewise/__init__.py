@@ -1,0 +1,1 @@
+"""Sequential hyper-parameter tuning that can be trusted. Importing this imports nothing heavy."""

@@ -1,0 +1,150 @@
+"""The augmentation of a batch: AutoAugment's colours, one colour map, one warp, blur, erasing,
+mixup."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from phasewise.augment import auto
+from phasewise.augment.blur import blur
+from phasewise.augment.color import COLOR, normalize, recolor
+from phasewise.augment.draws import Draws
+from phasewise.augment.erase import ERASE, fill
+from phasewise.augment.geometry import GEOMETRY, Warp
+from phasewise.augment.transfer import send
+from phasewise.config.augment import settings
+
+
+@dataclass
+class _Plan:
+    """What was drawn for one batch, on the CPU."""
+
+    homography: Tensor | None = None  # (B, 3, 3), source -> output
+    recipe: list[auto.Step] = field(default_factory=list)  # colours of sub-policies
+    color: Tensor | None = None  # (B, 7, 7)
+    sigma: Tensor | None = None  # (B,), 0 = not blurred
+    holes: list[Tensor] = field(default_factory=list)  # (B, K, 4) each
+    mix: tuple[Tensor, float] | None = None  # (B,) partners, weight of the image itself
+
+
+class Augment:
+    """Random transforms of a batch, drawn per image; a pure function of the batch and the seed.
+
+    The order of ``names`` is the order in which geometry is composed with geometry and colour with
+    colour. Whatever the order, colour comes first (AutoAugment's before the others), then ONE warp
+    of image, mask and boxes, then blur, erasing and mixup.
+
+    Args:
+        names: each a name of ``phasewise.config.augment.AUGMENTATIONS`` or
+            ``{name: {parameter: value}}``. An empty list only normalises.
+
+    Raises:
+        UserError: an unknown name or parameter, or a value outside its range.
+    """
+
+    def __init__(self, names: Sequence[str | Mapping[str, Mapping[str, float]]]) -> None:
+        self._steps = settings(names)
+
+    def __call__(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """Augments and normalises a batch.
+
+        Args:
+            batch: ``image`` uint8 (B, 3, H, W); if there, ``mask`` (B, H, W) of class indices and
+                ``boxes`` float (B, M, 4) in pixels with ``labels`` (B, M), -1 = padding. Other keys
+                pass through.
+            seed: the draws depend on it and on the size of the batch only, not on the device.
+
+        Returns:
+            A new dict. ``image`` is float32 and normalised, the mean colour outside the source;
+            ``mask`` is 255 there; ``boxes`` are the clipped hulls of the warped ones, those that
+            left the image are padding. ``mixup`` adds ``mix_index`` (B,) int64 and ``mix_lambda``
+            (scalar): the image is lambda x own + (1 - lambda) x that of mix_index, and the loss is
+            to be mixed likewise.
+
+        Raises:
+            ValueError: the image is not uint8 (B, 3, H, W).
+        """
+        image = batch["image"]
+        if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
+            raise ValueError(f"expected uint8 (B, 3, H, W), got {image.dtype} {tuple(image.shape)}")
+        plan = self._draw(Draws(len(image), image.shape[2], image.shape[3], seed))
+        out = dict(batch)
+        warp = None
+        if plan.homography is not None:
+            warp = Warp(plan.homography, image.shape[2], image.shape[3], image.device)
+            _warp_targets(out, warp)
+        if plan.recipe:
+            image = auto.apply(image, plan.recipe)
+        if warp is not None and warp.only_flips:
+            image, warp = warp.flip(image), None
+        image = normalize(image) if plan.color is None else recolor(image, plan.color)
+        if warp is not None:
+            image = warp.image(image)
+        if plan.sigma is not None:
+            image = blur(image, plan.sigma)
+        if plan.holes:
+            image = fill(image, torch.cat(plan.holes, 1))
+        out["image"] = image
+        if plan.mix is not None:
+            _mix(out, *plan.mix)
+        return out
+
+    def _draw(self, draws: Draws) -> _Plan:
+        """All random numbers, in the order of the list: an entry moves no draw of those before."""
+        plan = _Plan()
+        for name, values in self._steps:
+            if name == "mixup":
+                plan.mix = _draw_mix(draws, values["alpha"])
+                continue
+            chosen = draws.chosen(values["p"])
+            if name in GEOMETRY:
+                plan.homography = _then(plan.homography, GEOMETRY[name](draws, values), chosen)
+            elif name in COLOR:
+                plan.color = _then(plan.color, COLOR[name](draws, values), chosen)
+            elif name == "autoaugment":
+                homography, plan.recipe = auto.draw(draws, chosen)
+                plan.homography = _then(plan.homography, homography, chosen)
+            elif name in ERASE:
+                plan.holes.append(ERASE[name](draws, values) * chosen[:, None, None])
+            else:
+                plan.sigma = draws.uniform(values["sigma_min"], values["sigma_max"]) * chosen
+        return plan
+
+
+def _then(before: Tensor | None, matrix: Tensor, chosen: Tensor) -> Tensor:
+    """``matrix`` (B, N, N) after ``before``, in the images that are ``chosen`` (B,)."""
+    matrix = matrix.where(chosen[:, None, None], _identity(matrix.shape[-1]))
+    return matrix if before is None else matrix @ before
+
+
+@cache  # nobody writes into it
+def _identity(size: int) -> Tensor:
+    return torch.eye(size, dtype=torch.float64)
+
+
+def _warp_targets(batch: dict[str, Tensor], warp: Warp) -> None:
+    if "mask" in batch:
+        batch["mask"] = (warp.flip if warp.only_flips else warp.mask)(batch["mask"])
+    if "boxes" in batch:
+        batch["boxes"], batch["labels"] = warp.boxes(batch["boxes"], batch["labels"])
+
+
+def _draw_mix(draws: Draws, alpha: float) -> tuple[Tensor, float]:
+    """Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018): one weight per batch."""
+    partners = torch.randperm(draws.batch, generator=draws.generator)
+    seed = int(torch.randint(2**62, (), generator=draws.generator))
+    return partners, random.Random(seed).betavariate(alpha, alpha)
+
+
+def _mix(batch: dict[str, Tensor], partners: Tensor, weight: float) -> None:
+    image = batch["image"]
+    partners = send(partners, image.device)
+    batch["mix_index"] = partners
+    batch["mix_lambda"] = send(torch.tensor(weight), image.device)
+    batch["image"] = torch.lerp(image.index_select(0, partners), image, weight)

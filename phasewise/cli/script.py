@@ -1,0 +1,82 @@
+"""The frame of a script: exit codes, and one clear message for whatever ends it early.
+
+Exit codes: 0 done, 1 failed, 2 refused, 130 interrupted by Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from phasewise.errors import RunFailedError, UserError, say
+from phasewise.project import ROOT
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+"""Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
+
+
+def run_script(
+    name: str,
+    run: Callable[[Sequence[str]], None],
+    help_text: Callable[[], str],
+    argv: Sequence[str] | None = None,
+) -> NoReturn:
+    """Run a script with the words of the command line, and exit.
+
+    Args:
+        name: of the script, for messages.
+        run: does it.
+        help_text: what ``--help`` prints.
+        argv: the words; None takes them from ``sys.argv``.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if {"-h", "--help"} & set(words):
+        say(help_text())
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
+    logging.raiseExceptions = False  # where nobody reads on (`| head`), it goes on in silence
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # see phasewise.cli.main
+    try:
+        run(words)
+    except UserError as error:
+        _exit(name, 2, str(error))
+    except KeyboardInterrupt:
+        _exit(name, 130, "interrupted")
+    except Exception as error:
+        if os.environ.get(FULL_ERROR) == "1":
+            traceback.print_exc()
+        if _out_of_memory(error):
+            _exit(name, 1, "out of memory: a smaller batch size needs less")
+        what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
+        hint = "" if isinstance(error, RunFailedError) else f"\n{_place(error)}"
+        _exit(name, 1, f"{what}{error}{hint}")
+    sys.exit(0)
+
+
+def _place(error: Exception) -> str:
+    """Where an error that nobody foresaw came up: one that does not come back is known by that."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [it for it in frames if Path(it.filename).is_relative_to(ROOT)]
+    ours = [it for it in ours if "site-packages" not in it.filename]
+    places = [ours[-1], frames[-1]] if ours else [frames[-1]]
+    lines = dict.fromkeys(f"{it.filename}, line {it.lineno}, in {it.name}" for it in places)
+    hint = f"{FULL_ERROR}=1 shows all of the way there"
+    return "\n".join([*(f"at {line}" for line in lines), hint])
+
+
+def _exit(name: str, code: int, message: str) -> NoReturn:
+    print(f"{name}: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or "can't allocate memory" in str(error)

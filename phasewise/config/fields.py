@@ -1,0 +1,169 @@
+"""Building blocks of the schemas: checked types of config keys, in words that a person understands.
+
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic_core import PydanticCustomError
+
+from phasewise.config.backbone_names import is_backbone, smp_names
+from phasewise.config.help import choice_and_task, did_you_mean
+from phasewise.project import CONF
+from phasewise.records.checkpoints import checkpoint_file
+
+
+def told(text: str) -> WrapValidator:
+    """Whatever is wrong with a value of this type, say ``text``."""
+
+    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:
+            raise wrong(text) from None
+
+    return WrapValidator(validate)
+
+
+def wrong(text: str, key: str = "") -> PydanticCustomError:
+    """An error of a validator, about ``key`` below the field."""
+    return PydanticCustomError("told", "{text}", {"text": text, "key": key})
+
+
+def ascending(values: list[int]) -> list[int]:
+    """Strictly ascending, at least one."""
+    if not values or any(b <= a for a, b in pairwise(values)):
+        raise ValueError
+    return values
+
+
+def batches(value: Any) -> int | float:
+    """Lightning's ``limit_*_batches``: a number of batches (int) or a fraction (float)."""
+    whole = type(value) is int and value >= 1
+    if not whole and not (type(value) is float and 0 < value <= 1):
+        raise wrong("must be a whole number >= 1 or a fraction in (0, 1], e.g. 10 or 0.5")
+    assert isinstance(value, int | float)
+    return value
+
+
+def backbone(name: str) -> str:
+    """A name that SMP or timm knows."""
+    if not is_backbone(name):
+        near = did_you_mean(name, smp_names())
+        raise wrong(f"neither an SMP encoder nor a timm architecture{near}")
+    return name
+
+
+def weights(value: Any) -> bool | str:
+    """``model.pretrained``: a switch or an existing file."""
+    if isinstance(value, bool) or (isinstance(value, str) and Path(value).is_file()):
+        return value
+    raise wrong("must be true, false or an existing weights file")
+
+
+def folder(value: str) -> str:
+    """An existing folder: a data set of one's own has no place by default."""
+    if not Path(value).expanduser().is_dir():
+        raise wrong("no such folder")
+    return value
+
+
+def checkpoint(value: str | None) -> str | None:
+    """A checkpoint, or the directory of a run that has left one."""
+    if value is not None and not checkpoint_file(value).is_file():
+        raise wrong("neither a checkpoint nor the directory of a run with checkpoints/best.ckpt")
+    return value
+
+
+Flag = Annotated[bool, told("must be true or false")]
+Text = Annotated[str, Field(min_length=1), told("must be a text")]
+
+
+def _several(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
+        return [text]
+    parts, found = text[1:-1].split(","), []
+    while parts:
+        names = [",".join(parts[:end]).strip() for end in range(len(parts), 0, -1)]
+        name = next((name for name in names if name and Path(name).exists()), names[-1])
+        found.append(name)
+        del parts[: name.count(",") + 1]
+    return found
+
+
+Paths = Annotated[list[Text], Field(min_length=1), BeforeValidator(_several)]
+"""A path, or ``[a,b,c]`` where that is no file's name; those of trials have commas themselves."""
+
+Whole = Annotated[int, Field(ge=0), told("must be a whole number >= 0")]
+Count = Annotated[int, Field(ge=1), told("must be a whole number >= 1")]
+CountOrNull = Annotated[int | None, Field(ge=1), told("must be a whole number >= 1 or null")]
+Seed = Annotated[int, Field(ge=0, lt=2**32), told("must be a whole number in [0, 2**32)")]
+Pixels = Annotated[
+    int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
+]
+NonNegative = Annotated[float, Field(ge=0), told("must be a number >= 0")]
+Positive = Annotated[float, Field(gt=0), told("must be a number > 0")]
+PositiveOrNull = Annotated[float | None, Field(gt=0), told("must be a number > 0 or null")]
+Fraction = Annotated[float, Field(gt=0, lt=1), told("must be a number in (0, 1)")]
+BelowOne = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
+Batches = Annotated[int | float, BeforeValidator(batches)]
+BackboneName = Annotated[Text, AfterValidator(backbone)]
+Pretrained = Annotated[bool | str, BeforeValidator(weights)]
+# What `phasewise.networks.layers` can do, which imports torch.
+Activation = Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mish"]
+InitScheme = Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
+Norm = Literal["batch", "group"]
+Folder = Annotated[Text, AfterValidator(folder)]
+CheckpointOrNull = Annotated[str | None, told("must be a path or null"), AfterValidator(checkpoint)]
+Milestones = Annotated[
+    list[Count],
+    AfterValidator(ascending),
+    told("must be a list of ascending whole numbers >= 1, e.g. [10,15]"),
+]
+
+
+class Node(BaseModel):
+    """A section of the config: nothing is converted, nothing unknown is accepted."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
+    """Chooses the class of a section by the value of one key; says ``text`` about unknown ones."""
+
+    def tag(node: Any) -> str | None:
+        return tags.get(str(node.get(key))) if isinstance(node, dict) else None
+
+    return Discriminator(tag, "told", "{text}", {"text": text, "key": key})
+
+
+def by_choice(value: Any, handler: Callable[[Any], Any]) -> Any:
+    """Says of another task's data set what a person typed, ``data=NAME``, and not its class."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        context = error.errors(include_url=False)[0].get("ctx", {})
+        wrong_class = context.get("key") == "_target_" and isinstance(value, dict)
+        owner = choice_and_task(str(value.get("_target_")), CONF) if wrong_class else None
+        if owner is None:
+            raise
+        choice, task = owner
+        text = f"data={choice}: belongs to task={task}; {context['text']}"
+        raise PydanticCustomError("lines", "{texts}", {"texts": text}) from None

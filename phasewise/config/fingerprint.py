@@ -1,0 +1,127 @@
+"""What a config makes a run compute, as a short hash. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from phasewise.records.checkpoints import checkpoint_file
+from phasewise.records.content import Mark, mark
+
+NOT_COMPUTATION = (
+    "hydra",
+    "study",
+    "budget",
+    "logger",
+    "figures",
+    "test",
+    "data.root",
+    "data.cache_dir",
+    "data.ram_limit_mb",
+    "data.download",
+    "task.schema",
+    "trainer.pause_after",
+    "trainer.auto_accumulate",
+    "trainer.enable_progress_bar",
+)
+"""Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial. Of
+the data themselves their content counts, see `phasewise.config.identity`."""
+
+NOT_FILES = ("data", "hydra", "study", "task")
+"""Sections whose texts name no file that a run reads, or one that counts by its content elsewhere.
+"""
+
+ALWAYS_FILES = ("init_from", "pretrained")
+"""Keys whose texts name a file or a folder also where they do not look like a path."""
+
+
+def fingerprint(cfg: Mapping[Any, Any]) -> str:
+    """16 hexadecimal digits of SHA-256 over what the config makes a run compute.
+
+    Interpolations are resolved, the order of keys does not count, `NOT_COMPUTATION` is left out.
+    Numbers count by value and type: ``1e-3`` is ``0.001``, but ``1`` is not ``1.0``, which
+    ``trainer.limit_train_batches`` (one batch, all batches) tells apart. A text that names a file
+    (``init_from``, ``model.pretrained``) counts by the file's content.
+    """
+    plain = computed(cfg)
+    for key, path in file_names(plain):
+        if (found := file_hash(path)) is not None:
+            *parents, last = key.split(".")
+            node: Any = plain
+            for parent in parents:
+                node = node[parent]
+            node[last] = {"sha256": found}
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The resolved config without `NOT_COMPUTATION`."""
+    plain = plain_config(cfg)
+    for key in NOT_COMPUTATION:
+        *parents, last = key.split(".")
+        node: Any = plain
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    return plain
+
+
+def file_names(plain: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted keys and texts that may name a file, whether or not there is one."""
+    for key, value in plain.items():
+        if prefix == "" and key in NOT_FILES:
+            continue
+        if isinstance(value, Mapping):
+            yield from file_names(value, f"{prefix}{key}.")
+        elif key in ALWAYS_FILES and value is not None and not isinstance(value, bool):
+            yield f"{prefix}{key}", str(value)
+        elif isinstance(value, str) and not str(key).startswith("_") and _like_a_path(value):
+            yield f"{prefix}{key}", value
+
+
+def named_files(plain: Mapping[Any, Any]) -> dict[str, str]:
+    """The files that a config names, as ``KEY=PATH``, each with its hash."""
+    found = {f"{key}={path}": file_hash(path) for key, path in file_names(plain)}
+    return {name: held for name, held in found.items() if held is not None}
+
+
+def _like_a_path(text: str) -> bool:
+    return "." in text or os.sep in text
+
+
+def file_hash(path: str) -> str | None:
+    """The hash of a file, or of the best checkpoint in a run's directory; ``None`` if there is
+    none."""
+    try:
+        file = checkpoint_file(path)
+        return _hash(file.resolve(), mark(file)) if file.is_file() else None
+    except (OSError, ValueError):  # a text that is no path, or too long for one
+        return None
+
+
+@lru_cache
+def _hash(path: Path, state: Mark) -> str:
+    """Read once while nothing touches the file: a study asks a thousand times."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def plain_config(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The resolved config as plain containers, without Hydra's own node."""
+    if not OmegaConf.is_dict(cfg):
+        return deepcopy({key: item for key, item in cfg.items() if key != "hydra"})
+    # Hydra's node goes first: before a job has its number, it cannot be resolved
+    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # type: ignore[arg-type]
+    container = OmegaConf.to_container(kept, resolve=True)
+    assert isinstance(container, dict)
+    return container

@@ -1,0 +1,225 @@
+"""Which data a config reads, by their content; known without torch while nothing has changed.
+
+The data themselves say it when they are listed (`StoreDataModule.identity`). What they looked at is
+remembered in ``data.cache_dir`` beside the answer, so that the next question needs no more than to
+see whether these files and folders still hold the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from phasewise.records.content import UNSURE_SECONDS, Contents, digest, mark, read_json, write_json
+from phasewise.records.trace import Trace
+
+if TYPE_CHECKING:
+    from phasewise.data.datamodule import StoreDataModule
+
+FOLDER = "identities"
+"""Of ``data.cache_dir``."""
+
+MANIFESTS = "samples"
+"""Of ``data.cache_dir``: the samples of each split that was seen, by its hash."""
+
+NOT_CONTENT = (
+    "image_size",
+    "image_size_schedule",
+    "resize",
+    "batch_size",
+    "augment",
+    "on_bad",
+    "cache_dir",
+    "ram_limit_mb",
+    "download",
+)
+"""Keys of ``data`` that decide how samples are used, not which they are; they need no new look."""
+
+JUDGES = ("val", "test")
+"""Splits by which configurations are compared."""
+
+SHOWN = 3
+"""So many samples a message names."""
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """The samples of each split.
+
+    Attributes:
+        hashes: of names, bytes and labels, by split.
+        counts: of samples, by split.
+        rejected: whether samples were left out that cannot be used.
+    """
+
+    hashes: Mapping[str, str]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    rejected: bool = False
+
+    @property
+    def hash(self) -> str:
+        """Of all splits."""
+        return digest(dict(self.hashes))[:12]
+
+
+def question(data: Mapping[str, Any]) -> str:
+    """The same for sections ``data`` that ask for the same samples."""
+    asked = {key: value for key, value in data.items() if key not in NOT_CONTENT}
+    if asked.get("root"):
+        asked["root"] = os.path.realpath(Path(asked["root"]).expanduser())
+    return digest(asked)
+
+
+def known_identity(data: Mapping[str, Any]) -> DataIdentity | None:
+    """The answer of an earlier call, if all that it rests on is as it was; no torch.
+
+    Args:
+        data: the resolved section ``data`` of a config.
+    """
+    answer = read_json(_place(data))
+    if answer is None or answer.get("code") != _code(data["_target_"]):
+        return None
+    root = _root(data)
+    try:
+        if root is not None:
+            now = _looked_at(root, data, answer["files"], answer["folders"])
+            if now != answer["looked_at"]:
+                return None
+        return DataIdentity(answer["hashes"], answer["counts"], answer["rejected"])
+    except (KeyError, TypeError):  # damaged
+        return None
+
+
+def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
+    """`known_identity`, or else from the data themselves, whose samples are listed for it.
+
+    Args:
+        data: as above.
+        seed: the config's.
+
+    Returns:
+        ``None`` where it cannot be known yet: the data are still to be downloaded.
+
+    Raises:
+        UserError: the data cannot be used.
+    """
+    found = known_identity(data)
+    if found is not None and not (found.rejected and data["on_bad"] == "error"):
+        return found
+    root = _root(data)
+    if data.get("download") and root is not None and not root.is_dir():
+        return None
+    from hydra.utils import instantiate  # the data's own module brings torch
+
+    module: StoreDataModule = instantiate(dict(data), seed=seed)
+    module.check_listed()
+    identity = module.identity()
+    remember(data, module)
+    return identity
+
+
+def remember(data: Mapping[str, Any], module: StoreDataModule) -> None:
+    """Keep the answer of data that have been listed, with what it rests on.
+
+    Args:
+        data: as above.
+        module: made from it.
+    """
+    found, trace = module.identity(), module.trace
+    for split, samples in module.manifest().items():
+        place = _cache(data) / MANIFESTS / f"{found.hashes[split]}.json"
+        if not place.exists():
+            write_json(place, samples)
+    if trace is not None and _written_since(trace):
+        return
+    answer: dict[str, Any] = {
+        "hashes": dict(found.hashes),
+        "counts": dict(found.counts),
+        "rejected": found.rejected,
+        "code": _code(data["_target_"]),
+    }
+    if trace is not None:
+        files, folders = sorted(trace.files), trace.folders()
+        looked_at = _looked_at(trace.root, data, files, folders)
+        answer |= {"files": files, "folders": folders, "looked_at": looked_at}
+    write_json(_place(data), answer)
+
+
+def _written_since(trace: Trace) -> bool:
+    """Whether something may have been written, added or removed while it was read."""
+    for name in (*trace.files, *trace.folders()):
+        with suppress(OSError):
+            if mark(trace.root / name)[2] / 1e9 > trace.start - UNSURE_SECONDS:
+                return True
+    return False
+
+
+def _place(data: Mapping[str, Any]) -> Path:
+    return _cache(data) / FOLDER / f"{question(data)}.json"
+
+
+def _cache(data: Mapping[str, Any]) -> Path:
+    return Path(data["cache_dir"]).expanduser()
+
+
+def _root(data: Mapping[str, Any]) -> Path | None:
+    return Path(data["root"]).expanduser() if data.get("root") else None
+
+
+def _looked_at(root: Path, data: Mapping[str, Any], files: list[str], folders: list[str]) -> str:
+    """A hash of the bytes of files and the entries of folders; of what is gone, that it is."""
+    contents = Contents(root, _cache(data))
+    found = hashlib.sha256()
+    for name in files:
+        try:
+            held = contents.of(name)
+        except OSError:
+            held = "-"
+        found.update(f"{name}\0{held}\n".encode(errors="surrogateescape"))
+    contents.save()
+    for name in folders:
+        try:
+            entries = sorted(os.listdir(os.path.join(root, name)))
+        except OSError:
+            entries = ["-"]
+        found.update("\0".join([name, *entries, "\n"]).encode(errors="surrogateescape"))
+    return found.hexdigest()[:32]
+
+
+@cache
+def _code(target: str) -> str:
+    """What tells one state of the code that reads or draws the data from another."""
+    found = []
+    for package in dict.fromkeys((target.partition(".")[0], "phasewise")):
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+            place = Path(folder) / "data" if package == "phasewise" else Path(folder)
+            files = sorted(place.rglob("*.py"))
+            found += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    return digest(found)
+
+
+def differences(before: DataIdentity, now: DataIdentity, cache_dir: Path) -> str:
+    """Which splits differ, and in which samples if ``cache_dir`` remembers both."""
+    told = []
+    for split in dict.fromkeys([*before.hashes, *now.hashes]):
+        hashes = [one.hashes.get(split, "none") for one in (before, now)]
+        if hashes[0] == hashes[1]:
+            continue
+        there, here = (one.counts.get(split, 0) for one in (before, now))
+        text = f"{split}: {there} samples there, {here} now"
+        old, new = (read_json(cache_dir / MANIFESTS / f"{name}.json") for name in hashes)
+        if old is not None and new is not None:
+            names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+            which = ", ".join(names[:SHOWN]) + more if names else "their order"
+            text += f" (what differs: {which})"
+        told.append(text)
+    return "; ".join(told)

@@ -1,0 +1,81 @@
+"""How a run's record begins, what the run still has to do, and how it ends if its process died."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from phasewise.config.fingerprint import fingerprint
+from phasewise.records.history import read_history
+from phasewise.records.record import RunRecord, environment
+
+AROUND = ("study.", "trainer.pause_after=")
+"""Overrides of a sweep that its trials are launched with and not made by."""
+
+
+def own_words(words: Sequence[str]) -> list[str]:
+    """Of the overrides that a run was launched with, those that make its config."""
+    return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
+
+
+def study_part(cfg: DictConfig) -> dict[str, Any]:
+    """What a trial's study says of it, for the record."""
+    part = OmegaConf.select(cfg, "study.trial")
+    plain: Any = OmegaConf.to_container(part) if OmegaConf.is_dict(part) else {}
+    return dict(plain)
+
+
+def start_record(
+    cfg: DictConfig,
+    directory: Path,
+    overrides: Sequence[str],
+    *,
+    device: str | None = None,
+    cost: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+) -> RunRecord:
+    """Write the record of a run of ``cfg`` that begins; see `RunRecord.start`."""
+    return RunRecord.start(
+        directory,
+        task=cfg.task.name,
+        fingerprint=fingerprint(cfg),
+        overrides=overrides,
+        seed=cfg.seed,
+        metric=cfg.objective.metric,
+        mode=cfg.objective.mode,
+        environment=environment() | {"device": device},
+        cost=cost,
+        data=data,
+        study=study_part(cfg),
+    )
+
+
+def bury(record: RunRecord, error: str) -> None:
+    """Finish the record of a run whose process died, as failed; its epochs are in `metrics.csv`."""
+    rows = read_history(record.directory)
+    last = {key: value for key, value in rows[-1].items() if "/" in key} if rows else {}
+    cost = record.cost | {"epochs": len(rows)}
+    record.finish("failed", error=error, last=last, baselines=record.baselines, cost=cost)
+
+
+def is_done(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
+    """Whether ``cfg`` asks for nothing that the run of ``record``, of the same config, lacks."""
+    if record.status == "paused":
+        pause = cfg.trainer.pause_after
+        return pause is not None and record.cost.get("epochs", 0) >= pause
+    return record.status == "completed" and not lacks_test(record, cfg, trial=trial)
+
+
+def lacks_test(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
+    """Whether a run has completed without the look at its test split that ``cfg`` asks for."""
+    there = record.data.get("counts", {}).get("test", 0)
+    wanted = there and wants_test(cfg, trial=trial)
+    return bool(record.status == "completed" and record.test is None and wanted)
+
+
+def wants_test(cfg: DictConfig, *, trial: bool) -> bool:
+    """Whether a run ends with a look at its test split; ``trial`` if it is part of a sweep."""
+    return not trial if cfg.test == "auto" else cfg.test

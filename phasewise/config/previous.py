@@ -1,0 +1,104 @@
+"""What an earlier run has left in a directory, and whether it is the same run. Imports no torch."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from phasewise.config.fingerprint import computed, fingerprint, named_files, plain_config
+from phasewise.config.help import flatten, show
+from phasewise.config.identity import DataIdentity, differences, find_identity
+from phasewise.errors import UserError
+from phasewise.records.history import read_history
+from phasewise.records.record import RunRecord, read_record
+
+SHOWN = 4
+"""So many keys that differ are named."""
+
+OLDER = (
+    "note: an older version has not recorded the content of its data; whether they are the same "
+    "as now cannot be told"
+)
+
+
+def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | None:
+    """The record of an earlier run of this config and these data; ``None`` where there is none.
+
+    A run that ended before its first epoch is no obstacle, whatever its config and data: it left
+    nothing. Its data may have been mended since.
+
+    Raises:
+        UserError: the directory holds a run of another config, or of other data.
+    """
+    record = read_record(directory)
+    if record is None:
+        return None
+    directory = Path(directory)
+    if record.fingerprint != fingerprint(cfg):
+        what = f"holds a run of other settings ({other_settings(record, cfg)})"
+    else:
+        what = other_data(record, cfg)
+        if not what:
+            return record
+    if left_nothing(record):
+        return None
+    away = shlex.join(["mv", str(directory), f"{directory}.before"])
+    raise UserError(
+        f"{directory}: {what}\n"
+        f"hydra.run.dir=DIR chooses another place; or begin anew here after `{away}`"
+    )
+
+
+def left_nothing(record: RunRecord) -> bool:
+    """Whether a run ended before its first epoch; one that is said to be running may have been
+    killed in it."""
+    if record.status == "running":
+        return not read_history(record.directory)
+    return record.status != "completed" and not record.cost.get("epochs")
+
+
+def other_data(record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | None = None) -> str:
+    """What a run's data and those of a config differ in; empty if they do not, or nobody knows.
+
+    Args:
+        record: of the run.
+        cfg: composed.
+        found: the identity of the config's data, if it is known already.
+
+    Raises:
+        UserError: the config's data cannot be used.
+    """
+    if record.data.get("hash") is None:
+        return ""
+    data = plain_config(cfg)["data"]
+    found = found or find_identity(data, cfg["seed"])
+    if found is None or found.hash == record.data["hash"]:
+        return ""
+    before = DataIdentity(record.data["hashes"], record.data["counts"])
+    cache_dir = Path(data["cache_dir"]).expanduser()
+    return f"holds a run of other data ({differences(before, found, cache_dir)})"
+
+
+def other_settings(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
+    """Which keys of a run's saved config and of another config differ, with both values."""
+    try:
+        saved = OmegaConf.load(record.directory / ".hydra" / "config.yaml")
+        there = flatten(computed(saved))  # type: ignore[arg-type]
+    except (OSError, ValueError, OmegaConfBaseException):  # none, or one that was edited
+        return " ".join(record.overrides) or "the defaults"
+    here = flatten(computed(cfg))
+    keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
+    if not keys:
+        return f"what {' or '.join(named_files(computed(cfg)))} holds has changed since"
+    rest = f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return "; ".join(_both(key, there, here) for key in keys[:SHOWN]) + rest
+
+
+def _both(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    values = (show(side[key]) if key in side else "not set" for side in (there, here))
+    return f"{key}={next(values)} there, {next(values)} now"

@@ -1,0 +1,287 @@
+"""Types, bounds and allowed values of the configuration that all tasks share.
+
+What a key means stands beside it in ``conf/``; here stands what it may be. No field has a
+default: the YAML files must give every key, and no other key is accepted, so that files and
+schema cannot drift apart. Imports no torch: a wrong value is refused before anything slow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import (
+    Field,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from phasewise.config.augment import check_augment
+from phasewise.config.fields import (
+    Batches,
+    CheckpointOrNull,
+    Count,
+    CountOrNull,
+    Flag,
+    Node,
+    NonNegative,
+    Pixels,
+    PositiveOrNull,
+    Seed,
+    Text,
+    Whole,
+    by_choice,
+    told,
+    wrong,
+)
+from phasewise.config.help import (
+    MISSING,
+    did_you_mean,
+    flatten,
+    must_be_given,
+    not_one_of,
+    problems_of,
+    refusal,
+    show,
+)
+from phasewise.config.optim_schema import SGD, Mode, Optimizer, Plateau, Scheduler
+from phasewise.errors import Problem
+from phasewise.project import project_class
+
+NOT_OF_A_RUN = ("hydra", "study", "budget")
+"""Sections and keys that concern Hydra, or the sweep or study around a run."""
+
+
+class DataConfig(Node):
+    """What every data set has; a task's schema adds a class for each of its data choices."""
+
+    image_size: Pixels
+    resize: Literal["stretch", "letterbox"]
+    batch_size: Count
+    augment: list[Any]
+    on_bad: Literal["error", "skip"]
+    refit: Flag
+    cache_dir: Text
+    ram_limit_mb: Whole
+
+    @field_validator("augment", mode="wrap")
+    @classmethod
+    def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
+        """Names and settings, as the augmentation itself declares them."""
+        problems = check_augment(value)
+        if problems:
+            raise PydanticCustomError("lines", "{texts}", {"texts": "\n".join(problems)})
+        return handler(value)
+
+
+class Objective(Node):
+    """What the best checkpoint, early stopping and selection go by."""
+
+    metric: Text
+    mode: Mode
+    keep: Literal["best", "last"]
+
+
+class EarlyStopping(Node):
+    """When a run ends before its last epoch."""
+
+    patience: CountOrNull
+    min_delta: NonNegative
+
+
+class Trainer(Node):
+    """Lightning's trainer."""
+
+    max_epochs: Count
+    pause_after: CountOrNull
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: Count
+    strategy: Literal[
+        "auto",
+        "ddp",
+        "ddp_find_unused_parameters_true",
+        "ddp_find_unused_parameters_false",
+    ]
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+    gradient_clip_val: PositiveOrNull
+    gradient_clip_algorithm: Literal["norm", "value"]
+    accumulate_grad_batches: Count
+    auto_accumulate: Flag
+    limit_train_batches: Batches
+    limit_val_batches: Batches
+    check_val_every_n_epoch: Count
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
+    deterministic: Flag
+    enable_progress_bar: Flag
+
+
+class Figures(Node):
+    """Pictures of predictions."""
+
+    images: Whole
+
+
+class Module(Node):
+    """The LightningModule; a task's schema narrows it to its own."""
+
+    target: str = Field(alias="_target_")
+
+
+class Task(Node):
+    """What conf/task/*.yaml says about the task itself."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), told("must be a short name, a-z")]
+    schema_: str = Field(alias="schema")
+    module: Module
+
+
+class RunConfig(Node):
+    """The whole config but ``hydra``; a task's schema adds ``data``, ``model`` and ``loss``."""
+
+    METRICS: ClassVar[Mapping[str, str]] = {}
+    """Validation metrics of the task, each with the mode in which it is better."""
+
+    seed: Seed
+    init_from: CheckpointOrNull
+    test: Literal["auto", True, False]
+    logger: Literal["none", "wandb", "mlflow"]
+    task: Task
+    objective: Objective
+    early_stopping: EarlyStopping
+    trainer: Trainer
+    figures: Figures
+    optimizer: Optimizer
+    scheduler: Scheduler
+
+    @field_validator("objective")
+    @classmethod
+    def selects_on_validation(cls, objective: Objective) -> Objective:
+        """A metric of the task, of the validation split, in the right direction."""
+        metric = objective.metric
+        if metric.startswith("test/"):
+            raise wrong(
+                "selection uses validation data only; the test split is for the final figures"
+                + did_you_mean(metric.replace("test/", "val/", 1), cls.METRICS),
+                key="metric",
+            )
+        if metric not in cls.METRICS:
+            raise wrong(not_one_of(metric, cls.METRICS), key="metric")
+        if objective.mode != cls.METRICS[metric]:
+            raise wrong(_wrong_mode(metric, cls.METRICS[metric]), key="mode")
+        return objective
+
+    @field_validator("data", mode="wrap", check_fields=False)
+    @classmethod
+    def is_of_this_task(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
+        """One of the data sets that the task's schema names."""
+        return by_choice(value, handler)
+
+    def watched(self) -> dict[str, str]:
+        """The metrics that a run goes by, under the keys that name them."""
+        keys = {"objective.metric": self.objective.metric}
+        if isinstance(self.scheduler, Plateau) and self.scheduler.monitor is not None:
+            keys["scheduler.monitor"] = self.scheduler.monitor
+        return keys
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Values that are fine alone but not together."""
+        epochs, scheduler, lr = self.trainer.max_epochs, self.scheduler, self.optimizer.lr
+        every = self.trainer.check_val_every_n_epoch
+        if every > epochs:
+            key = f"trainer.check_val_every_n_epoch={every}"
+            yield Problem(key, f"with trainer.max_epochs={epochs} nothing is ever validated")
+        if self.trainer.auto_accumulate and self.trainer.devices > 1:
+            reason = "works on one device only: the others do not see that one ran out of memory"
+            yield Problem("trainer.auto_accumulate=true", reason)
+        data = getattr(self, "data", None)  # a task's own class
+        if isinstance(data, DataConfig) and data.refit:
+            reason = "on samples that train, the best epoch is chance"
+            if self.objective.keep == "best":
+                yield Problem("data.refit=true", f"needs objective.keep=last: {reason}")
+            if self.early_stopping.patience is not None:
+                yield Problem("data.refit=true", f"needs early_stopping.patience=null: {reason}")
+        sgd = self.optimizer
+        if isinstance(sgd, SGD) and sgd.nesterov and sgd.momentum == 0:
+            yield Problem("optimizer.nesterov=true", "needs optimizer.momentum > 0")
+        warmup = getattr(scheduler, "warmup_epochs", 0)
+        if warmup >= epochs:
+            reason = f"must be less than trainer.max_epochs={epochs}"
+            yield Problem(f"scheduler.warmup_epochs={warmup}", reason)
+        first = min(getattr(scheduler, "milestones", [epochs]))
+        if first <= warmup < epochs:
+            reason = f"the first must come after scheduler.warmup_epochs={warmup}"
+            yield Problem(f"scheduler.milestones[0]={first}", reason)
+        floor = getattr(scheduler, "min_lr", 0.0)
+        if floor >= lr:
+            yield Problem(f"scheduler.min_lr={show(floor)}", f"must be below optimizer.lr={lr}")
+        if isinstance(scheduler, Plateau):
+            yield from self._plateau_conflicts(scheduler)
+
+    def _plateau_conflicts(self, scheduler: Plateau) -> Iterator[Problem]:
+        metric = scheduler.monitor or self.objective.metric
+        mode = scheduler.mode or self.objective.mode
+        if metric not in self.METRICS:
+            yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))
+        elif mode != self.METRICS[metric]:
+            key = f"scheduler.mode={show(scheduler.mode)}"
+            yield Problem(key, _wrong_mode(metric, self.METRICS[metric]))
+
+
+def _wrong_mode(metric: str, mode: str) -> str:
+    return f"{metric} is better when {'higher' if mode == 'max' else 'lower'}; must be {mode}"
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Validates a composed config by the schema that ``task.schema`` names.
+
+    Args:
+        cfg: the composed config, with or without its ``hydra`` node.
+
+    Raises:
+        UserError: everything that is wrong, in one message.
+    """
+    data = _resolved(cfg)
+    schema = _schema(data.get("task"))
+    missing = [key for key, value in flatten(data).items() if value == MISSING]
+    problems = [must_be_given(key) for key in missing]
+    try:
+        config = schema.model_validate(data)
+    except ValidationError as error:
+        found = problems_of(error, data)
+        problems += [it for it in found if it.file.split("=")[0] not in missing]
+    else:
+        problems += config.conflicts()
+    if problems:
+        raise refusal(problems)
+
+
+def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
+    """The validation metrics of a config's task, each with the mode in which it is better."""
+    return _schema(OmegaConf.to_container(cfg.task, resolve=True)).METRICS
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The plain container of what concerns a run; interpolations still see the whole config."""
+    data: dict[str, Any] = {}
+    for name in (str(name) for name in cfg if name not in NOT_OF_A_RUN):
+        try:
+            value = MISSING if OmegaConf.is_missing(cfg, name) else cfg[name]
+            container = OmegaConf.is_config(value)
+            data[name] = OmegaConf.to_container(value, resolve=True) if container else value
+        except OmegaConfBaseException as error:
+            key = error.full_key or name
+            raise refusal([Problem(key, str(error).splitlines()[0])]) from error
+    return data
+
+
+def _schema(task: Any) -> type[RunConfig]:
+    """The class that ``task.schema`` names."""
+    name = task.get("schema") if isinstance(task, dict) else None
+    schema = project_class(name, RunConfig)
+    if schema is None:
+        reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
+        raise refusal([Problem(f"task.schema={show(name)}", reason)])
+    return schema

@@ -1,0 +1,84 @@
+"""The samples of a data set's splits: listed, and then decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from phasewise.config.identity import DataIdentity
+from phasewise.data.store import Arrays, Fields, Store
+from phasewise.errors import Problem
+from phasewise.records.content import digest
+
+
+@dataclass
+class DataSummary:
+    """What a run's record says of its data."""
+
+    counts: dict[str, int]
+    split_hash: str
+    identity: DataIdentity
+    rejected: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The form in which ``record.json`` keeps it."""
+        return {
+            "counts": self.counts,
+            "split_hash": self.split_hash,
+            "hash": self.identity.hash,
+            "hashes": dict(self.identity.hashes),
+            "rejected": [problem.as_dict() for problem in self.rejected],
+            "warnings": [problem.as_dict() for problem in self.warnings],
+        }
+
+
+@dataclass
+class Listed:
+    """The samples of a split, not yet decoded; see `StoreDataModule.store_split`."""
+
+    samples: Sequence[Any]
+    load: Callable[[Any], Arrays]
+    fields: Fields
+    content: Sequence[Any]
+    meaning: Any
+    key: Mapping[str, Any]
+    names: Sequence[str]
+
+    @property
+    def hash(self) -> str:
+        """Of what the samples are: names, bytes and labels, in their order, pieces of one only
+        once."""
+        return digest([self.meaning, list(dict.fromkeys(self.digests))])
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """A hash of each sample."""
+        return [digest(one) for one in self.content]
+
+    @property
+    def manifest(self) -> dict[str, str]:
+        """A short hash by name; one name may stand for several samples, as a query in a gallery."""
+        found: dict[str, str] = {}
+        for name, one in zip(self.names, self.digests, strict=True):
+            found[name] = found.get(name, "") + one[:8]
+        return found
+
+
+@dataclass
+class Splits:
+    """What `StoreDataModule.read` returns.
+
+    ``listed``: the samples of each split, ``test`` may be missing. ``stores``: the same, decoded,
+    and ``names`` of their rows, for messages and figures; both are filled by `setup`.
+    ``class_names``: index to name.
+    """
+
+    class_names: list[str]
+    problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
+    listed: dict[str, Listed] = field(default_factory=dict)
+    stores: dict[str, Store] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)

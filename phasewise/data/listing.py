@@ -1,0 +1,105 @@
+"""What the readers of folders have in common: how they check a folder, and how they speak of it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from phasewise.errors import Problem, UserError, collect
+
+SHOWN = 10
+"""How many folders a message names."""
+
+
+def check_folder(root: Path | str, needed: str) -> Path:
+    """``data.root``.
+
+    Raises:
+        UserError: it is no folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"data.root={root} {what}; it must be a folder with {needed}")
+    return root
+
+
+def check_filled(
+    root: Path,
+    samples: Mapping[str, Collection[object]],
+    lists: Sequence[str],
+    problems: Sequence[Problem],
+) -> None:
+    """Nothing can be trained without train, nor selected without val.
+
+    Args:
+        root: ``data.root``.
+        samples: the usable ones by split.
+        lists: the split lists that were read, as messages call them; none = hashed split.
+        problems: samples left out, and why.
+
+    Raises:
+        UserError: train or val is empty; says what was wrong with its samples, if that is why.
+    """
+    empty = " and ".join(split for split in ("train", "val") if not samples[split])
+    if not empty:
+        return
+    source = f"Lists read: {', '.join(lists)}" if lists else "No lists; split by hashed name"
+    if problems:
+        what = f"samples in data.root={root} cannot be used, which leaves {empty} empty"
+        raise collect(what, problems, f"mend them. {source}")
+    advice = "List names there, one a line; without any list, images are split by hashed name."
+    raise UserError(f"data.root={root} has no sample for {empty}. {source}.\n{advice}")
+
+
+def folder_names(path: Path) -> str:
+    """The names of the folders in ``path`` as a message lists them, or ``none``."""
+    names = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "none"
+
+
+def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder with one of the suffixes (lower case, with their dot), sorted."""
+    # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+
+
+def files_by_name(
+    root: Path, folder: str, suffixes: Collection[str], warnings: list[Problem]
+) -> dict[str, list[Path]]:
+    """The files of a folder by their name without extension, in NFC as in the lists.
+
+    Args:
+        root: ``data.root``.
+        folder: in it; one that is absent has no files.
+        suffixes: see `files_in`.
+        warnings: where names are noted that are not UTF-8.
+    """
+    found: dict[str, list[Path]] = {}
+    directory = root / folder
+    for path in files_in(directory, suffixes) if directory.is_dir() else ():
+        if is_text(path.name):
+            found.setdefault(unicodedata.normalize("NFC", path.stem), []).append(path)
+        else:
+            file = ascii(f"{folder}/{path.name}")
+            warnings.append(Problem(file, "ignored: its name is not UTF-8"))
+    return found
+
+
+def by(size: tuple[int, int]) -> str:
+    """Width and height in pixels as a message has them, ``640x480``."""
+    return f"{size[0]}x{size[1]}"
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is UTF-8: one that is not cannot be written into lists and records."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,207 @@
+"""Which sample belongs to which split: lists on disk, or a split by hashed name."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import NamedTuple
+
+from phasewise.errors import BadSample, Problem, UserError
+
+SPLITS = ("train", "val", "test")
+LISTS = (*SPLITS, "trainval")
+"""The lists that are looked for; ``resolve_splits`` turns them into ``SPLITS``."""
+
+
+class NameList(NamedTuple):
+    """The distinct names of a list in their order, and those that it holds more than once."""
+
+    names: list[str]
+    duplicates: list[str]
+
+
+def read_list(path: Path, name: str | None = None) -> NameList:
+    """One name per line, whole (spaces inside stay), in NFC.
+
+    A byte order mark, Windows line ends, blank lines and space around a name do not matter. NFC,
+    because macOS stores ``ü`` as two characters and most editors write it as one.
+
+    Args:
+        path: a text file in UTF-8 (or UTF-16 with its mark, as PowerShell writes it).
+        name: how messages call it; the path if not given.
+
+    Raises:
+        UserError: it cannot be read or is not text.
+    """
+    try:
+        raw = Path(path).read_bytes()
+        marked = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = raw.decode("utf-16" if marked else "utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{name or path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{name or path} is not text in UTF-8; save it as UTF-8") from None
+    # Not splitlines(), which also cuts at characters that a name may hold.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    counts: dict[str, int] = {}
+    for line in lines:
+        entry = unicodedata.normalize("NFC", line.strip())
+        if entry:
+            counts[entry] = counts.get(entry, 0) + 1
+    return NameList(list(counts), [entry for entry, count in counts.items() if count > 1])
+
+
+@dataclass
+class Lists:
+    """The split lists of a data set.
+
+    Attributes:
+        names: of each of `LISTS` that is there, the union of its files.
+        files: that were read, relative to the root.
+        listed_in: the first of them that holds a name.
+        warnings: names that a file holds more than once.
+    """
+
+    names: dict[str, list[str]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    listed_in: dict[str, str] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
+
+
+def read_lists(root: Path, folders: Sequence[str], resolve: Callable[[str], str] = str) -> Lists:
+    """Read whatever lists a data set has.
+
+    Args:
+        root: ``data.root``.
+        folders: where lists may be, relative to it.
+        resolve: gives the name that a line of a list means.
+
+    Raises:
+        UserError: see `read_list`.
+    """
+    lists = Lists()
+    for folder in folders:
+        # asked of the folder, not of each list: a list that appears there is new data
+        there = set(os.listdir(root / folder)) if (root / folder).is_dir() else set()
+        for key in LISTS:
+            file = (PurePosixPath(folder) / f"{key}.txt").as_posix()
+            if f"{key}.txt" not in there or not (root / file).is_file():
+                continue
+            entries, duplicates = read_list(root / file, file)
+            counts = Counter(map(resolve, entries))
+            duplicates += [name for name, count in counts.items() if count > 1]
+            lists.files.append(file)
+            lists.names[key] = list(dict.fromkeys([*lists.names.get(key, ()), *counts]))
+            for name in counts:
+                lists.listed_in.setdefault(name, file)
+            lists.warnings += [
+                Problem(file, f"lists {name!r} more than once")
+                for name in dict.fromkeys(duplicates)
+            ]
+    return lists
+
+
+def inside(root: Path, relative: str) -> Path:
+    """``root / relative``, which must not lead out of ``root``.
+
+    Links on the way are followed, since people make them on purpose.
+
+    Raises:
+        BadSample: ``relative`` is empty or absolute (on any system) or has a ``..`` in it.
+    """
+    windows = PureWindowsPath(relative)  # splits at both kinds of slash
+    if not relative or "\0" in relative:
+        raise BadSample(repr(relative), "not a file name")
+    if windows.drive or windows.root or PurePosixPath(relative).is_absolute():
+        raise BadSample(relative, "an absolute path; it must be relative to data.root")
+    if ".." in windows.parts:
+        raise BadSample(relative, "leads out of data.root by '..'")
+    return root / relative
+
+
+def hashed_split(
+    names: Iterable[str], seed: int, fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+) -> dict[str, list[str]]:
+    """Split by the order of sha256(seed, name), so the order of ``names`` does not matter.
+
+    Train is never empty; val gets at least one of two or more names; test may be empty.
+
+    Args:
+        names: repeated names count once.
+        seed: another seed gives another split.
+        fractions: of train, val and test; their sum is 1.
+
+    Returns:
+        The names of each of ``SPLITS``, sorted.
+    """
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"fractions {fractions} are not shares of 1")
+
+    def digest(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+
+    order = sorted(set(names), key=digest)
+    count = len(order)
+    val = min(max(1, _rounded(count * fractions[1])), max(count - 1, 0))
+    test = min(_rounded(count * fractions[2]), max(count - 1 - val, 0))
+    parts = (order[val + test :], order[:val], order[val : val + test])
+    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def _rounded(value: float) -> int:
+    return int(value + 0.5)
+
+
+def resolve_splits(
+    lists: Mapping[str, Sequence[str]], everything: Iterable[str], seed: int
+) -> tuple[dict[str, list[str]], list[Problem]]:
+    """The final splits from whichever lists exist.
+
+    Train and val lists are used as they are, and so is a test list. A missing val (or train) is
+    what trainval holds beyond the other; else val is 15 % of train or trainval by hashed name.
+    Without any list, everything is split 70/15/15 by hashed name.
+
+    Args:
+        lists: names by list, keys out of ``LISTS``.
+        everything: all names there are, used where ``lists`` is empty.
+        seed: of the hashed split.
+
+    Returns:
+        The names of each of ``SPLITS`` (train is empty where only val or test is listed), and
+        a warning for each name in two of them.
+    """
+    if not lists:
+        return hashed_split(everything, seed), []
+    train, val, both = (list(lists.get(key, ())) for key in ("train", "val", "trainval"))
+    if "train" in lists and "val" not in lists:
+        val = _beyond(both, train)
+    elif "train" not in lists:
+        train = _beyond(both, val)
+    if "val" not in lists and not val:
+        split = hashed_split(train, seed, (0.85, 0.15, 0.0))
+        train, val = split["train"], split["val"]
+    final = {"train": train, "val": val, "test": list(lists.get("test", ()))}
+    return final, _overlaps(final)
+
+
+def _beyond(names: Sequence[str], known: Sequence[str]) -> list[str]:
+    excluded = set(known)
+    return [name for name in names if name not in excluded]
+
+
+def _overlaps(splits: Mapping[str, Sequence[str]]) -> list[Problem]:
+    homes: dict[str, list[str]] = {}
+    for split, names in splits.items():
+        for name in names:
+            homes.setdefault(name, []).append(split)
+    return [
+        Problem(name, f"is in {' and '.join(found)}")
+        for name, found in homes.items()
+        if len(found) > 1
+    ]

@@ -1,0 +1,1 @@
+"""From a run back to its network: restore, predict, evaluate, export."""

@@ -1,0 +1,250 @@
+"""``evaluate.py``: from a checkpoint to the figures of a split."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from phasewise.cli.script import run_script
+from phasewise.errors import UserError, say
+from phasewise.inference.evaluation.settings import SCRIPT, Settings, help_text, parse
+
+if TYPE_CHECKING:
+    from phasewise.analysis.items import Floats
+    from phasewise.data.datamodule import StoreDataModule
+    from phasewise.inference.evaluation.score import Scored
+    from phasewise.inference.restore import Restored, RunOf
+    from phasewise.training.module import Scores
+
+FOLDER = "evaluation"
+SAME = 1e-6
+"""Largest difference to a record that counts as none."""
+
+
+class _Evaluated(NamedTuple):
+    """Of one checkpoint: its figures, the same in each resample, the names that come first, and
+    the hash of the data."""
+
+    figures: Scores
+    samples: Mapping[str, Floats]
+    first: Sequence[str]
+    data: str
+
+
+def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
+    """Parse, check, evaluate, exit.
+
+    Args:
+        run_of: finds the run of a study, see `phasewise.inference.restore.find_checkpoint`.
+        argv: the words of the command line; None takes them from ``sys.argv``.
+    """
+    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
+
+
+def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
+    """Evaluate what the words of a command line say.
+
+    Raises:
+        UserError: something is wrong with them, or with what they name; nothing is written then.
+    """
+    settings, data_words = parse(words)
+    evaluate(settings, data_words, run_of)
+
+
+def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) -> None:
+    """Compute all figures of a split and write them, for one checkpoint after the other.
+
+    Raises:
+        UserError: no such checkpoint, split or data, or the output cannot be written.
+    """
+    from phasewise.inference.restore import restore_all
+
+    members = restore_all(settings.checkpoint, run_of=run_of)
+    runs = [_evaluate(settings, data_words, trained) for trained in members]
+    if len(runs) > 1:
+        say(_over_runs(settings, runs))
+
+
+def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) -> _Evaluated:
+    from phasewise.analysis.bootstrap import intervals, resampled
+    from phasewise.cli.main import check_directory
+    from phasewise.data.resources import find_device
+    from phasewise.inference.evaluation.data import open_data, with_data
+    from phasewise.inference.evaluation.output import Output, table
+    from phasewise.inference.evaluation.score import run_precision, score
+    from phasewise.training.memory import keep_freed
+
+    keep_freed()
+    config = with_data(trained.config, data_words)
+    device = find_device(settings.accelerator)
+    folder = _folder(settings, trained)
+    check_directory("output", str(folder))
+    data = open_data(config)
+    _set_up(data, settings.split)
+    module = trained.rebuilt(config).to(device)
+    module.accept(data)
+    found = score(module, data, settings.split, run_precision(config, device))
+    samples: dict[str, Floats] = {}
+    if found.items is not None and settings.resamples:
+        drawn = resampled(found.items, resamples=settings.resamples, seed=settings.seed)
+        named = {f"{settings.split}/{name}": values for name, values in drawn.items()}
+        samples = {name: values for name, values in named.items() if name in found.figures}
+    bounds = intervals(samples, settings.confidence)
+    output = Output(folder)
+    if found.items is not None:
+        output.items(found.items, data.splits.names[settings.split])
+    if samples:
+        output.resamples(samples)
+    if settings.figures:
+        output.figures(module.draw(data, settings.split, settings.figures))
+    record = recorded(trained, config, data, settings.split)
+    output.index(_content(settings, data_words, trained, data, found, bounds, record))
+    say(_heading(settings, trained, data, found))
+    say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
+    if is_other_data(trained, data, settings.split):
+        say(f"\nnote: these are not the {settings.split} data of the run, nor comparable with it")
+    for line in _footing(settings, found, record, folder):
+        say(line)
+    return _Evaluated(found.figures, samples, module.headline, data.identity().hash)
+
+
+def _over_runs(settings: Settings, runs: Sequence[_Evaluated]) -> str:
+    """The mean of several runs, say seeds, as it would be with other runs and other items."""
+    from phasewise.analysis.bootstrap import intervals, over_runs
+    from phasewise.inference.evaluation.output import table
+
+    means = {
+        name: sum(run.figures[name] for run in runs) / len(runs)
+        for name in runs[0].figures
+        if all(name in run.figures for run in runs)
+    }
+    bounds = {}
+    if len({run.data for run in runs}) == 1 and all(run.samples for run in runs):
+        drawn = over_runs([run.samples for run in runs], settings.seed)
+        bounds = intervals(drawn, settings.confidence)
+    what = "; intervals over runs and items together" if bounds else ""
+    rows = table(means, bounds, {}, runs[0].first, settings.confidence)
+    return f"\nmean of {len(runs)} runs{what}\n\n{rows}"
+
+
+def _set_up(data: StoreDataModule, split: str) -> None:
+    data.setup()
+    if not len(data.splits.stores.get(split, ())):
+        others = [name for name in ("test", "val") if len(data.splits.stores.get(name, ()))]
+        raise UserError(f"split={split}: the data have none; {' or '.join(others)} is there")
+
+
+def _folder(settings: Settings, trained: Restored) -> Path:
+    if settings.output is not None:
+        return Path(settings.output).expanduser()
+    file = trained.checkpoint
+    name = settings.split if file.stem == "best" else f"{settings.split}_{file.stem}"
+    return (trained.run or file.parent) / FOLDER / name
+
+
+def recorded(
+    trained: Restored, config: Mapping[str, Any], data: StoreDataModule, split: str
+) -> Scores | None:
+    """What the run's record says of this split at this epoch; None where it was of other data."""
+    record, summary = trained.record, data.summary()
+    if record is None or record.data.get("split_hash") != summary.split_hash:
+        return None
+    if is_other_data(trained, data, split):
+        return None
+    from phasewise.inference.evaluation.data import OF_THE_MACHINE
+
+    passive = {*OF_THE_MACHINE, "root", "batch_size", "on_bad"}
+    before, now = (
+        {k: v for k, v in it["data"].items() if k not in passive} for it in (trained.config, config)
+    )
+    if before != now:
+        return None
+    if split == "test":
+        return record.test
+    return record.last if trained.checkpoint.stem == "last" else record.best
+
+
+def is_other_data(trained: Restored, data: StoreDataModule, split: str) -> bool:
+    """Whether the samples of a split are not those of the run, where its record knows them."""
+    known = {} if trained.record is None else trained.record.data.get("hashes", {})
+    return bool(known) and known.get(split) != data.identity().hashes.get(split)
+
+
+def _difference(figures: Scores, record: Scores) -> tuple[float, str]:
+    """The largest one and whose it is; a figure that one of them lacks is infinitely far."""
+    worst = (0.0, "")
+    for name in figures.keys() & record.keys():
+        value, other = figures[name], record[name]
+        if other is None or math.isnan(value):
+            distance = 0.0 if other is None and math.isnan(value) else math.inf
+        else:
+            distance = abs(value - other) / max(1.0, abs(other))  # records are float32
+        worst = max(worst, (distance, name))
+    return worst
+
+
+def _content(
+    settings: Settings,
+    words: Sequence[str],
+    trained: Restored,
+    data: StoreDataModule,
+    found: Scored,
+    bounds: Mapping[str, Any],
+    record: Scores | None,
+) -> dict[str, Any]:
+    from phasewise.data.resources import device_name
+    from phasewise.records.record import environment
+
+    figures = {
+        name: {"value": value}
+        | ({"low": bounds[name].low, "high": bounds[name].high} if name in bounds else {})
+        for name, value in found.figures.items()
+    }
+    items = found.items
+    bootstrap = None
+    if items is not None and settings.resamples:
+        bootstrap = {"method": "percentile", "resampled": items.unit, "items": len(items.rows)}
+        bootstrap |= settings.model_dump(include={"resamples", "confidence", "seed"})
+    return {
+        "schema": 1,
+        "checkpoint": str(trained.checkpoint),
+        "task": trained.task,
+        "split": settings.split,
+        "words": list(words),
+        "figures": figures,
+        "bootstrap": bootstrap,
+        "baselines": found.baselines,
+        "difference_from_record": None if record is None else _difference(found.figures, record)[0],
+        "data": data.summary().as_dict(),
+        "seconds": found.seconds,
+        "environment": environment() | {"device": device_name(settings.accelerator)},
+    }
+
+
+def _heading(settings: Settings, trained: Restored, data: StoreDataModule, found: Scored) -> str:
+    count = data.summary().counts[settings.split]
+    text = f"\n{trained.checkpoint}\ntask={trained.task}, {settings.split} split, {count} images"
+    if found.items is not None and settings.resamples:
+        text += (
+            f"; intervals by {settings.resamples} bootstrap resamples of "
+            f"{len(found.items.rows)} {found.items.unit}, seed {settings.seed}"
+        )
+    return text + "\n"
+
+
+def _footing(settings: Settings, found: Scored, record: Scores | None, folder: Path) -> list[str]:
+    from phasewise.inference.evaluation.output import FIGURES, INDEX, ITEMS, RESAMPLES
+
+    lines = []
+    if record is not None:
+        distance, name = _difference(found.figures, record)
+        same = f"equal to the run's record to {SAME:g}"
+        other = f"differs from the run's record by up to {distance:.2g} ({name})"
+        lines.append(same if distance <= SAME else other)
+    written = [INDEX, *([ITEMS] if found.items is not None else [])]
+    written += [RESAMPLES] * bool(found.items is not None and settings.resamples)
+    written += [f"{FIGURES}/"] * bool(settings.figures)
+    return ["", *lines, f"{folder}: {', '.join(written)}"]

@@ -1,0 +1,78 @@
+"""One pass over a split: the figures of the task's own metrics, and the scores of single items."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from phasewise.analysis.items import Items
+from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.resources import best_precision
+from phasewise.training.module import Scores, TaskModule
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of it.
+
+    Attributes:
+        figures: by full name, ``test/mIoU``; undefined ones are NaN.
+        items: None for tasks that have none, or where no item counts.
+        baselines: figures of trivial predictors, by the predictor's name.
+        seconds: of the pass, without the baselines.
+    """
+
+    figures: Scores
+    items: Items | None
+    baselines: dict[str, Scores]
+    seconds: float
+
+
+@torch.no_grad()
+def score(module: TaskModule, data: StoreDataModule, split: str, precision: str) -> Scored:
+    """Evaluate a network as a training does.
+
+    Args:
+        module: in eval mode, on its device.
+        data: set up.
+        split: which has rows.
+        precision: Lightning's name, see `run_precision`.
+    """
+    start = time.perf_counter()
+    batches = torch.arange(len(data.splits.stores[split])).split(data.batch_size)
+    observed = []
+    with autocast(module.device, precision):
+        for index in tqdm(batches, desc=f"{split} batches", leave=False, delay=2):
+            batch = data.prepared(split, index, module.device)
+            observed.append(module.observe(module.evaluate(batch), batch))
+        items = module.items(observed)
+        # A look at validation data is none to choose by: that is what training does.
+        figures = module.results("test", prefix=split)
+    seconds = time.perf_counter() - start
+    baselines = {
+        name: {f"{split}/{key}": value for key, value in scores.items()}
+        for name, scores in module.baselines(data, split).items()
+    }
+    if items is not None and not len(items.rows):
+        items = None
+    return Scored(figures, items, baselines, seconds)
+
+
+def run_precision(config: Mapping[str, Any], device: torch.device) -> str:
+    """The precision that a run of this config has on a device."""
+    chosen: str = config["trainer"]["precision"]
+    return best_precision(device.type) if chosen == "auto" else chosen
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """As Lightning computes under ``32-true``, ``bf16-mixed`` and ``16-mixed``."""
+    if precision == "32-true":
+        return nullcontext()
+    dtype = torch.bfloat16 if precision == "bf16-mixed" else torch.float16
+    return torch.autocast(device.type, dtype)

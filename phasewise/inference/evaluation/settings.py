@@ -1,0 +1,72 @@
+"""The settings of ``evaluate.py``: what may be typed and what it means. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from phasewise.cli import words
+from phasewise.config.fields import Fraction, Node, Paths, Seed, Text, Whole, wrong
+
+SCRIPT = "evaluate.py"
+PATHS = ("checkpoint", "output")
+ABOUT = (
+    "Computes all figures of a trained network on a split, with bootstrap confidence intervals and "
+    "what trivial predictors score; writes evaluation.json, items.csv (a line per image or query) "
+    "and figures."
+)
+EXAMPLES = {
+    "checkpoint=outputs/localization/RUN": "the test split of a run's own data",
+    "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
+    "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
+    "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
+    "checkpoint=a.ckpt data.root=PATH output=DIR": "a checkpoint from elsewhere",
+}
+MORE = (
+    "data=NAME and data.KEY=VALUE change the data, see `python train.py task=TASK data=NAME "
+    "--help`; all else is as the checkpoint was trained."
+)
+
+
+class Settings(Node):
+    """What ``evaluate.py`` is told."""
+
+    checkpoint: Paths = Field(
+        description="a checkpoint, or the directory of a run (its best) or of a study or sweep "
+        "(its winner); [a,b,c] = one after the other, and their mean over runs and items"
+    )
+    split: Literal["test", "val"] = Field(default="test", description="test, val")
+    output: Text | None = Field(
+        default=None,
+        description="folder of the results; null = evaluation/ and the split's name, in the run's "
+        "directory",
+    )
+    resamples: Whole = Field(
+        default=1000, description="of the bootstrap; 0 = no confidence intervals"
+    )
+    confidence: Fraction = Field(default=0.95, description="of the intervals, 0 < value < 1")
+    seed: Seed = Field(default=0, description="of the resamples")
+    figures: Whole = Field(
+        default=4, description="how many of the best and of the worst images are drawn; 0 = none"
+    )
+    accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
+        default="auto", description="where the network runs: auto, cpu, gpu, mps"
+    )
+
+    @model_validator(mode="after")
+    def _output_of_one(self) -> Self:
+        if self.output is not None and len(self.checkpoint) > 1:
+            raise wrong("is for one checkpoint; the results of several lie in their runs", "output")
+        return self
+
+
+def parse(typed: Sequence[str]) -> tuple[Settings, list[str]]:
+    """The settings, and the words about data."""
+    return words.parse(Settings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
+
+
+def help_text() -> str:
+    """The whole of ``--help``."""
+    return words.help_text(Settings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE)

@@ -1,0 +1,51 @@
+"""A finished run in a few lines: its figures beside what trivial predictors score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from phasewise.records.record import RunRecord
+
+
+def summary_text(record: RunRecord) -> str:
+    """The main metrics as a table: best epoch, last epoch, test, and each trivial predictor."""
+    columns: dict[str, Mapping[str, Any]] = {
+        _best_title(record): record.best,
+        "last epoch": record.last,
+        **({"test": _as_val(record.test)} if record.test is not None else {}),
+        **record.baselines,
+    }
+    rows = [key for key in record.best or record.last if key.startswith("val/")]
+    rows = [key for key in rows if key.count("/") == 1]
+    rows.sort(key=lambda key: (key != record.objective["metric"], key == "val/loss", key))
+    titles = ["", *columns]
+    lines = [titles]
+    for row in rows:
+        name = row + (" (objective)" if row == record.objective["metric"] else "")
+        lines.append([name, *(_number(values.get(row)) for values in columns.values())])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    table = [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    cost = record.cost
+    table.append(f"{cost['epochs']} epochs in {cost['seconds']:.0f} s")
+    return "\n" + "\n".join(table)
+
+
+def _best_title(record: RunRecord) -> str:
+    epoch = record.objective["epoch"]
+    return "best epoch" if epoch is None else f"best epoch ({epoch})"
+
+
+def _as_val(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.replace("test/", "val/", 1): value for key, value in scores.items()}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

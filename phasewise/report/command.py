@@ -1,0 +1,70 @@
+"""The command line of ``report.py``. Exit codes: 0 written, 2 refused, 130 interrupted by
+Ctrl-C, 143 by SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from phasewise.errors import UserError, say
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Parse, write, exit."""
+    args = _parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
+    logging.basicConfig(format="%(message)s", level=logging.ERROR)  # the page tells what is wrong
+    try:
+        _run(args)
+    except UserError as error:
+        print(f"report.py: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="report.py",
+        description="Writes report.html, report.md, tables/ and figures/ of a study or sweep.",
+        epilog="With a second directory, compares the two studies.",
+    )
+    parser.add_argument("study", type=Path, help="directory of a study or sweep, in any state")
+    parser.add_argument("other", type=Path, nargs="?", help="a second one to compare it with")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where the report goes (default: into the study's directory; a comparison into "
+        "STUDY/compare_OTHER)",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="write it again whenever something has changed"
+    )
+    return parser
+
+
+def _run(args: argparse.Namespace) -> None:
+    from phasewise.report.report import write_comparison, write_report
+    from phasewise.report.watch import REFRESH, watch
+
+    refresh = REFRESH if args.watch else None
+
+    def write() -> None:
+        if args.other is None:
+            page = write_report(args.study, args.output, refresh=refresh)
+        else:
+            page = write_comparison(args.study, args.other, args.output, refresh=refresh)
+        say(str(page))
+
+    if args.watch:
+        watch([args.study, *([args.other] if args.other else [])], write)
+    else:
+        write()

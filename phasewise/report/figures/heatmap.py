@@ -1,0 +1,105 @@
+"""A measure over two numeric keys, a panel per level of a third."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from phasewise.report.figures.style import FAINT, WIDTH, canvas
+from phasewise.report.text import shortened
+
+COLOURS = "cividis"
+MANY = 12
+MOST_NUMBERS = 150
+"""Cells beyond which they are not written into, for they could not be read."""
+
+End = Literal["highest", "lowest", ""]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row of panels.
+
+    Attributes:
+        title: with its unit.
+        grids: (Y, X) each, NaN where nothing is known; one per level.
+        best: whether the ``highest`` or the ``lowest`` cell is framed.
+    """
+
+    title: str
+    grids: Sequence[np.ndarray]
+    best: End
+
+
+def heatmaps(
+    measures: Sequence[Measure],
+    levels: Sequence[str],
+    x: tuple[str, Sequence[str]],
+    y: tuple[str, Sequence[str]],
+) -> Figure:
+    """Rows of panels share their colours, so that levels can be compared.
+
+    Args:
+        measures: the rows.
+        levels: titles of the columns.
+        x: key and values of the horizontal axis; ``y`` of the vertical one.
+    """
+    columns = len(levels)
+    width = min(WIDTH, 1.6 + 0.6 * len(x[1]) * columns + 0.4 * columns)
+    height = 0.75 + min(0.36 * len(y[1]), 3.0)
+    figure, axes = canvas(len(measures), columns, height=height, width=max(3.6, width))
+    count = sum(grid.size for measure in measures for grid in measure.grids)
+    for row, measure in enumerate(measures):
+        known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
+        scale = Normalize(known.min(), known.max()) if known.size else Normalize(0, 1)
+        mine = axes[row * columns : (row + 1) * columns]
+        for ax, grid, level in zip(mine, measure.grids, levels, strict=True):
+            _panel(ax, grid, scale)
+            _frame(ax, grid, measure, known)
+            if count <= MOST_NUMBERS:
+                _write(ax, grid, scale)
+            turn: dict[str, Any] = {"rotation": 60} if len(x[1]) * columns > MANY else {}
+            ax.set_xticks(range(len(x[1])), [shortened(v, 12) for v in x[1]], **turn)
+            ax.set_yticks(range(len(y[1])), [shortened(v, 12) for v in y[1]])
+            ax.set(title=shortened(level, 22) if row == 0 else "", xlabel=x[0])
+            ax.label_outer()
+        mine[0].set_ylabel(y[0])
+        colours = mpl.cm.ScalarMappable(scale, COLOURS)
+        figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02)
+    return figure
+
+
+def _panel(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
+    ax.imshow(grid, cmap=COLOURS, norm=scale, origin="lower", aspect="auto")
+    ax.grid(visible=False)
+    ax.spines[:].set_visible(False)
+
+
+def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
+    for (i, j), value in np.ndenumerate(grid):
+        text, tone = "-", FAINT
+        if np.isfinite(value):
+            text, tone = _short(value), "#000000" if scale(value) > 0.55 else "#ffffff"
+        ax.text(j, i, text, ha="center", va="center", color=tone, fontsize=6)
+
+
+def _short(value: float) -> str:
+    """What fits into a cell: at most six characters where three digits do."""
+    text = f"{value:.4g}"
+    return text if len(text) <= 6 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+
+
+def _frame(ax: Axes, grid: np.ndarray, measure: Measure, known: np.ndarray) -> None:
+    best = {"highest": known.max, "lowest": known.min}.get(measure.best)
+    for i, j in np.argwhere(grid == best()) if best is not None and known.size else []:
+        frame = Rectangle((j - 0.47, i - 0.45), 0.94, 0.9)
+        frame.set(fill=False, edgecolor="#D55E00", linewidth=2)
+        ax.add_patch(frame)

@@ -1,0 +1,112 @@
+"""Trials as points and as ranked bars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from phasewise.report.figures.style import INK, PLAIN, WIDTH, canvas
+from phasewise.report.text import number, shortened
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial: where it lies, and its colour and marker."""
+
+    x: float
+    y: float
+    colour: str
+    marker: str = "o"
+
+
+def scatter(
+    points: Sequence[Point],
+    x: str,
+    y: str,
+    legend: Sequence[Line2D],
+    *,
+    whole: bool = False,
+    star: int | None = None,
+) -> Figure:
+    """Points with their axes' titles.
+
+    Args:
+        points: the trials.
+        x: title of the horizontal axis with its unit; ``y`` of the vertical one.
+        legend: what colours and markers stand for.
+        whole: whether the horizontal axis counts.
+        star: index of the point that is marked as the best.
+    """
+    figure, (ax,) = canvas(height=3.0, width=WIDTH * 0.8)
+    groups: dict[tuple[str, str], list[Point]] = {}
+    for point in points:
+        groups.setdefault((point.colour, point.marker), []).append(point)
+    size = 36 if len(points) < 200 else 12
+    for (colour, marker), group in groups.items():
+        places = [p.x for p in group], [p.y for p in group]
+        ax.scatter(*places, color=colour, marker=marker, s=size, alpha=0.8, linewidths=0)
+    if star is not None:
+        where: dict[str, Any] = {
+            "facecolor": "none",
+            "edgecolor": INK,
+            "linewidth": 1.1,
+            "zorder": 5,
+        }
+        ax.scatter(points[star].x, points[star].y, marker="*", s=190, **where)
+    ax.set(xlabel=x, ylabel=y)
+    if whole:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")
+    entries = [*legend, *([best] if star is not None else [])]
+    if entries:
+        figure.legend(handles=entries, loc="outside right upper")
+    return figure
+
+
+def ranking(
+    names: Sequence[str],
+    values: Sequence[float],
+    title: str,
+    colours: Sequence[str] | None = None,
+    what: str = "",
+) -> Figure:
+    """Horizontal bars, the first on top, each with its value; ``what`` says what the names are."""
+    figure, (ax,) = canvas(height=0.7 + 0.24 * len(names))
+    places = np.arange(len(names))
+    ax.barh(places, values, color=colours or PLAIN, height=0.65)
+    for place, value in zip(places, values, strict=True):
+        ax.annotate(number(value), (value, place), (3, 0), textcoords="offset points", va="center")
+    ax.set_yticks(places, [shortened(name, 44) for name in names])
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    ax.set(xlabel=title, ylabel=shortened(what, 44))
+    ax.grid(visible=False, axis="y")
+    return figure
+
+
+def intervals(
+    names: Sequence[str],
+    middles: Sequence[float],
+    ends: Sequence[tuple[float, float] | None],
+    title: str,
+    colours: Sequence[str],
+) -> Figure:
+    """Scores with their confidence intervals, one below the other."""
+    figure, (ax,) = canvas(height=0.8 + 0.3 * len(names))
+    for place, (middle, pair, colour) in enumerate(zip(middles, ends, colours, strict=True)):
+        if pair is not None:
+            ax.plot(pair, (place, place), color=colour, lw=2.5, solid_capstyle="butt")
+        ax.plot(middle, place, "o", color=colour, ms=7)
+        text = number(middle)
+        ax.annotate(text, (middle, place), (0, 7), textcoords="offset points", ha="center")
+    ax.set_yticks(range(len(names)), [shortened(name, 30) for name in names])
+    ax.set_ylim(len(names) - 0.4, -0.7)
+    ax.set_xlabel(title)
+    ax.grid(visible=False, axis="y")
+    return figure

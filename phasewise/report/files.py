@@ -1,0 +1,158 @@
+"""The files of a report: tables as CSV and LaTeX, figures as PNG, all replaced in one step."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from PIL import Image as Pillow
+
+from phasewise.errors import UserError
+from phasewise.figures import to_png
+from phasewise.report import text
+from phasewise.report.content import Column, Figure, Picture, Table
+from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
+
+LONG = 40
+"""Rows beyond which a LaTeX table may break over pages."""
+
+PICTURE_WIDTH = 1000
+"""Of a run's pictures in the report, in pixels; the run keeps the original."""
+
+LARGEST_PICTURE = 50_000_000
+"""Pixels beyond which an image is not decoded."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a page shows: data URIs for light and dark pages, the file below the report's folder."""
+
+    light: str
+    dark: str
+    path: str
+    width: int
+    height: int
+
+
+class Folder:
+    """Where a report is written."""
+
+    def __init__(self, path: Path) -> None:
+        """Makes it.
+
+        Raises:
+            UserError: if it cannot be made.
+        """
+        self.path = path
+        try:
+            for part in ("tables", "figures"):
+                (path / part).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(path, error) from error
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Replace a file in one step.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        target = self.path / name
+        draft = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            try:
+                draft.write_bytes(content.encode() if isinstance(content, str) else content)
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(target, error) from error
+        return target
+
+    def table(self, table: Table) -> None:
+        """As CSV, unrounded, and as LaTeX with booktabs' rules."""
+        self.write(f"tables/{table.name}.csv", to_csv(table))
+        self.write(f"tables/{table.name}.tex", to_latex(table))
+
+    def figure(self, figure: Figure) -> Image:
+        """As PNG for print; the page gets vectors."""
+        with styled():
+            drawing = figure.draw()
+            path = f"figures/{figure.name}.png"
+            self.write(path, to_png(drawing, DPI))
+            light, dark = to_svg(drawing)
+        width, height = drawing.get_size_inches() * 96
+        return Image(light, dark, path, round(width), round(height))
+
+    def picture(self, picture: Picture) -> Image | None:
+        """A smaller copy; ``None`` if the file is no image that can be shown."""
+        try:
+            with Pillow.open(picture.source) as image:
+                if image.width * image.height > LARGEST_PICTURE:
+                    raise ValueError("too large")
+                image.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH * 4))
+                small = image.convert("RGB")
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow's, of a broken PNG
+            log.warning("%s cannot be shown (%s)", picture.source, error)
+            return None
+        file = io.BytesIO()
+        small.save(file, "JPEG", quality=85)
+        path = f"figures/{picture.name}.jpg"
+        self.write(path, file.getvalue())
+        uri = data_uri(file.getvalue(), "image/jpeg")
+        return Image(uri, uri, path, *small.size)
+
+
+def to_csv(table: Table) -> str:
+    """Unrounded; a ``spread`` or ``interval`` takes two columns."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([title for column in table.columns for title in _csv_titles(column)])
+    for row in table.rows:
+        cells = zip(row, table.columns, strict=True)
+        writer.writerow([part for cell, column in cells for part in _csv_cells(cell, column)])
+    return file.getvalue()
+
+
+def _csv_titles(column: Column) -> list[str]:
+    ends = {"spread": (" mean", " std"), "interval": (" low", " high"), "duration": (" [s]",)}
+    return [column.title + end for end in ends.get(column.kind, ("",))]
+
+
+def _csv_cells(cell: object, column: Column) -> list[object]:
+    if column.kind in ("spread", "interval"):
+        pair = cell if isinstance(cell, tuple) else (None, None)
+        return ["" if text.is_missing(part) else part for part in pair]
+    if text.is_missing(cell):
+        return [""]
+    return [text.plain(cell) if column.kind == "text" else cell]
+
+
+def to_latex(table: Table) -> str:
+    r"""Rounded, for ``\usepackage{booktabs}``; long tables for ``\usepackage{longtable}``."""
+    cells = [
+        [text.cell(c, column.kind) for c, column in zip(row, table.columns, strict=True)]
+        for row in table.rows
+    ]
+    frame = pd.DataFrame(cells, columns=[column.title for column in table.columns], dtype=object)
+    form = "".join("r" if column.is_numeric else "l" for column in table.columns)
+    latex = frame.to_latex(
+        index=False, escape=True, column_format=form, longtable=len(cells) > LONG
+    )
+    # in text, a minus is a hyphen and these two are other characters
+    for character, command in (("±", r"$\pm$"), ("<", "$<$"), (">", "$>$"), ("…", r"\dots{}")):
+        latex = latex.replace(character, command)
+    return latex
+
+
+def _unwritable(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} cannot be written: {error.strerror or error}\n"
+        "--output DIR chooses another place for the report"
+    )

@@ -1,0 +1,52 @@
+"""A report as Markdown and as one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from phasewise.report import text
+from phasewise.report.content import Block, Report, Section
+from phasewise.report.files import Image
+
+LONG = 60
+"""Rows beyond which a table is folded up on the page."""
+
+
+def html(report: Report, images: Mapping[str, Image], refresh: int | None = None) -> str:
+    """The page; ``refresh`` makes a browser load it anew after so many seconds."""
+    page = _templates().get_template("report.html.j2")
+    return page.render(_context(report, images), refresh=refresh, long=LONG)
+
+
+def markdown(report: Report, images: Mapping[str, Image]) -> str:
+    """The same in Markdown, whose images are the files of the folder."""
+    return _templates().get_template("report.md.j2").render(_context(report, images))
+
+
+def blocks(sections: list[Section]) -> Iterator[Block]:
+    """All of them, in order."""
+    for section in sections:
+        yield from section.blocks
+        yield from blocks(section.parts)
+
+
+def _context(report: Report, images: Mapping[str, Image]) -> dict[str, object]:
+    return {"report": report, "images": images, "rounding": text.ROUNDING}
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=lambda name: name is not None and ".html." in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {"cell": text.cell, "md": text.markdown}
+    return templates

@@ -1,0 +1,142 @@
+"""From the directory of a study to its report. What is heavy is imported only when called."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from phasewise.analysis.audit import Finding
+    from phasewise.report.content import Report, Section
+    from phasewise.report.view import Study
+
+PAGE = "report.html"
+TEXT = "report.md"
+
+log = logging.getLogger(__name__)
+
+
+def write_report(
+    directory: str | Path, output: str | Path | None = None, *, refresh: int | None = None
+) -> Path:
+    """Write ``report.html``, ``report.md``, ``tables/`` and ``figures/`` of a study.
+
+    Args:
+        directory: of a study or sweep, in any state.
+        output: where the report goes; the study's own directory if ``None``.
+        refresh: seconds after which a browser loads the page anew, while the study runs.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        UserError: the directory holds no run, or the report cannot be written.
+    """
+    from phasewise.report.view import Study
+    from phasewise.study.read import read_study
+
+    study = Study(read_study(directory))
+    return publish(build(study), Path(output or directory), refresh)
+
+
+def write_comparison(
+    directory: str | Path,
+    other: str | Path,
+    output: str | Path | None = None,
+    *,
+    refresh: int | None = None,
+) -> Path:
+    """Write the same files about two studies side by side.
+
+    Args:
+        directory: of the first study, ``other`` of the second one.
+        output: ``compare_OTHER`` in the first study's directory if ``None``.
+        refresh: as in `write_report`.
+
+    Returns:
+        The path of the HTML page.
+
+    Raises:
+        UserError: a directory holds no run, or the comparison cannot be written.
+    """
+    from phasewise.report.content import slug
+    from phasewise.report.sections.comparison import compare
+    from phasewise.report.view import Study
+    from phasewise.study.read import read_study
+
+    first, second = (Study(read_study(one)) for one in (directory, other))
+    place = Path(output or Path(directory) / f"compare_{slug(Path(other).resolve().name)}")
+    return publish(compare((first, second)), place, refresh)
+
+
+def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
+    """Write the files of a report; the pages come last, when all that they show is there."""
+    from phasewise.report import page
+    from phasewise.report.content import Figure, Picture, Table
+    from phasewise.report.files import Folder
+    from phasewise.report.render import render
+
+    folder = Folder(output)
+    blocks = list(page.blocks(report.sections))
+    images = render(folder, [one for one in blocks if isinstance(one, Figure | Picture)])
+    for block in blocks:
+        if isinstance(block, Table):
+            folder.table(block)
+    folder.write(TEXT, page.markdown(report, images))
+    return folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
+
+
+def build(study: Study) -> Report:
+    """The content of a study's report."""
+    from phasewise.analysis.audit import audit
+    from phasewise.report.content import Report
+    from phasewise.report.figures.style import Colours
+    from phasewise.report.sections.appendix import appendix
+    from phasewise.report.sections.audit import audit_section
+    from phasewise.report.sections.final import final_pictures
+    from phasewise.report.sections.glance import glance_section
+    from phasewise.report.sections.overall import (
+        hypotheses_section,
+        importance_section,
+        losses_section,
+    )
+    from phasewise.report.sections.phases import phase_section
+    from phasewise.report.sections.summary import facts, summary
+
+    colours = Colours(study.swept)
+    found: list[Finding] = []
+
+    def audited() -> Section:
+        found.extend(audit(study.result))
+        return audit_section(found)
+
+    audit_part = _made("Audit", audited)
+    parts: dict[str, Callable[[], Section | None]] = {
+        "Summary": lambda: summary(study, found),
+        "Audit": lambda: audit_part,
+        "Hypotheses": lambda: hypotheses_section(study),
+        "Phases at a glance": lambda: glance_section(study),
+        **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
+        "Predictions of the final configuration": lambda: final_pictures(study),
+        "What mattered": lambda: importance_section(study),
+        "Behaviour of the losses": lambda: losses_section(study, colours),
+        "Appendix": lambda: appendix(study),
+    }
+    sections = [_made(title, make) for title, make in parts.items()]
+    made = [section for section in sections if section is not None]
+    return Report(study.title, facts(study), made, study.plan.status == "running")
+
+
+def _made(title: str, make: Callable[[], Section | None]) -> Section | None:
+    """A section; one that fails on data that nobody foresaw must not cost the report."""
+    from phasewise.report.content import Section, Text
+
+    try:
+        return make()
+    except Exception as error:
+        log.error("%s could not be made (%s: %s)", title, type(error).__name__, error)
+        text = f"This part could not be made ({type(error).__name__}: {error})."
+        return Section(title, [Text(text, "warning")])

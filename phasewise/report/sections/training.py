@@ -1,0 +1,167 @@
+"""Within a phase: how training went, by trial: convergence, efficiency, stability, overfitting."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import pandas as pd
+
+from phasewise.analysis.statistics.intervals import correlation
+from phasewise.report.content import Block, Column, Figure, Section, Table, Text
+from phasewise.report.figures.scatter import Point, ranking, scatter
+from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
+from phasewise.report.text import number, plain
+from phasewise.report.view import Candidate, Phase, short
+
+MOST_RANKED = 15
+LEAST = 3
+"""Trials that these figures need."""
+
+
+def training_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Section | None:
+    """``None`` with fewer than `LEAST` trials that have a score."""
+    scored = frame.dropna(subset=["value"])
+    if len(scored) < LEAST:
+        return None
+    marks = _Marks(phase, scored, colours)
+    section = Section("Training", [behaviour_table(phase, frame)], anchor=f"training_{phase.slug}")
+    if scored["epochs_to_best"].nunique() > 1:
+        section.blocks.append(_convergence(phase, scored, marks))
+        section.blocks += _efficiency(phase, scored, colours)
+    section.blocks += _stability(phase, scored, marks)
+    return section
+
+
+class _Marks:
+    """Colours and markers of points: the lead key's values, and those of another."""
+
+    def __init__(self, phase: Phase, scored: pd.DataFrame, colours: Colours) -> None:
+        self.lead = phase.lead
+        self.legend = []
+        self.colour: dict[object, str] = {}
+        self.marker: dict[object, str] = {}
+        if self.lead:
+            self.colour = {v: colours.of(self.lead, v) for v in phase.by_value(self.lead)}
+            named = {f"{self.lead}={v}": c for v, c in self.colour.items()}
+            dots = [handle(c, name, ls="", marker="o") for name, c in named.items()]
+            self.legend += thinned(dots)
+        self.second = next(
+            (
+                key
+                for key in phase.keys
+                if key != self.lead and 1 < scored[key].nunique() <= len(MARKERS)
+            ),
+            None,
+        )
+        if self.second:
+            values = phase.by_value(self.second)
+            self.marker = dict(zip(values, MARKERS, strict=False))
+            named = {f"{self.second}={v}": m for v, m in self.marker.items()}
+            self.legend += [handle(FAINT, name, ls="", marker=m) for name, m in named.items()]
+
+    def points(self, rows: pd.DataFrame, x: str) -> list[Point]:
+        """Of a column against the objective."""
+        return [
+            Point(
+                float(row[x]),
+                float(row["value"]),
+                self.colour.get(row[self.lead], FAINT) if self.lead else PLAIN,
+                self.marker.get(row[self.second], "o") if self.second else "o",
+            )
+            for row in rows.to_dict("records")
+        ]
+
+
+def behaviour_table(phase: Phase, frame: pd.DataFrame) -> Table:
+    """Means over seeds, in the order of the score."""
+    known = {
+        "stability": Column("std of val/loss", "number"),
+        "gap": Column("val - train loss", "number"),
+        "epochs_to_best": Column("epochs to best", "number"),
+        "efficiency": Column(f"{phase.metric} per epoch", "number"),
+        "last": Column("at the last epoch", "number"),
+        "seconds_per_epoch": Column("s per epoch", "number"),
+        "peak_memory_mb": Column("peak memory [MB]", "number"),
+    }
+    done = frame[frame["status"] == "completed"]
+    means = done.assign(efficiency=done["value"] / done["epochs_to_best"])
+    means = means.groupby("candidate")[list(known)].mean()
+    shown = [name for name in known if means[name].notna().any()]
+    columns = [
+        *(Column(key) for key in phase.keys),
+        Column(phase.metric, "number"),
+        *(known[name] for name in shown),
+    ]
+    caption = f"{phase.title}: how training went, best first."
+    if "stability" in shown:
+        caption += (
+            " The standard deviation of val/loss over the epochs tells stability, val - train loss "
+            "at the best epoch overfitting; of both, less is better."
+        )
+    table = Table(f"training_{phase.slug}", caption, columns)
+    for one in phase.ranked:
+        numbers = [float(means.at[one.index, name]) for name in shown]
+        table.add(*(one.settings[key] for key in phase.keys), one.mean, *numbers)
+    return table
+
+
+def _convergence(phase: Phase, scored: pd.DataFrame, marks: _Marks) -> Figure:
+    rows = scored.dropna(subset=["epochs_to_best"])
+    points = marks.points(rows, "epochs_to_best")
+    best = _best(phase, points)
+    draw = partial(scatter, points, "best epoch", phase.metric, marks.legend, whole=True, star=best)
+    caption = f"{phase.title}: when each run was best against how good it was."
+    return Figure(f"convergence_{phase.slug}", caption, draw)
+
+
+def _best(phase: Phase, points: list[Point]) -> int:
+    return max(range(len(points)), key=lambda row: phase.sign * points[row].y)
+
+
+def _efficiency(phase: Phase, scored: pd.DataFrame, colours: Colours) -> list[Block]:
+    """Only where more is better: a loss per epoch says nothing."""
+    if phase.mode != "max":
+        return []
+    shares = (scored["value"] / scored["epochs_to_best"]).groupby(scored["candidate"]).mean()
+    shares = shares.dropna().sort_values(ascending=False)[:MOST_RANKED]
+    if shares.empty:
+        return []
+    chosen = [phase.candidates[int(index)] for index in shares.index]
+    hues = [_colour(one, colours) for one in chosen]
+    of_all = f" (the first {MOST_RANKED} of {len(phase.ranked)})"
+    caption = f"{phase.title}: score per epoch up to the best one"
+    caption += f"{of_all if len(phase.ranked) > MOST_RANKED else ''}."
+    title = f"{phase.metric} per epoch"
+    names = [", ".join(plain(value) for value in one.settings.values()) for one in chosen]
+    keys = ", ".join(map(short, phase.keys))
+    draw = partial(ranking, names, shares.tolist(), title, hues, what=keys)
+    return [Figure(f"efficiency_{phase.slug}", caption, draw)]
+
+
+def _colour(one: Candidate, colours: Colours) -> str:
+    lead = one.phase.lead
+    return colours.of(lead, one.settings[lead]) if lead else PLAIN
+
+
+def _stability(phase: Phase, scored: pd.DataFrame, marks: _Marks) -> list[Block]:
+    """How steadiness and score go together."""
+    if scored["stability"].isna().all():  # no validation loss
+        return []
+    found = correlation(scored, "stability", "value")
+    if found.table is None:
+        return [Text(f"Correlation of stability and score: none, {found.note}.", "note")]
+    rows = found.table.to_dict("index")
+    pearson, spearman = rows["pearson"], rows["spearman"]
+    caption = (
+        f"{phase.title}: stability against score of {pearson['n']} runs. {found.method}: "
+        f"r = {number(pearson['r'])} (95 % interval {number(pearson['low'])} to "
+        f"{number(pearson['high'])}, p = {number(pearson['p'])}), rank correlation "
+        f"{number(spearman['r'])} (p = {number(spearman['p'])})."
+    )
+    both = scored.dropna(subset=["stability"])
+    points = marks.points(both, "stability")
+    title = "stability: std of val/loss over epochs"
+    best = _best(phase, points) if not math.isnan(pearson["r"]) else None
+    draw = partial(scatter, points, title, phase.metric, marks.legend, star=best)
+    return [Figure(f"stability_{phase.slug}", caption, draw)]

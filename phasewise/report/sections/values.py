@@ -1,0 +1,140 @@
+"""Within a phase: what each value of a swept key scores, and two keys at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from phasewise.analysis.statistics.effects import marginal_means
+from phasewise.analysis.statistics.frame import in_order, is_number
+from phasewise.report.content import Block, Column, Figure, Mark, Section, Table, Text
+from phasewise.report.figures import heatmap, values
+from phasewise.report.figures.style import Colours
+from phasewise.report.text import plain
+from phasewise.report.view import Phase
+
+MOST_VALUES = 30
+"""Of a key that bars are drawn for."""
+
+MOST_LEVELS = 4
+"""Of the third key that heat maps stand side by side for."""
+
+MEASURES: dict[str, tuple[str, heatmap.End]] = {
+    "stability": ("std of val/loss", "lowest"),
+    "epochs_to_best": ("epochs to best", ""),
+}
+"""What heat maps show besides the objective: title and which end is framed."""
+
+
+def values_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Section | None:
+    """Means, spread and heat maps; ``None`` where nothing was varied or finished."""
+    scored = frame.dropna(subset=["value"])
+    keys = [key for key in phase.keys if scored[key].nunique() > 1]
+    if not keys:
+        return None
+    # of one key and one seed, the phase's table says it all
+    alone = len(keys) == 1 and scored[keys[0]].is_unique
+    blocks: list[Block] = [] if alone else [means_table(phase, frame)]
+    drawn = {key: _values(scored, key, colours) for key in keys}
+    drawn = {key: found for key, found in drawn.items() if len(found) <= MOST_VALUES}
+    if drawn:
+        caption = (
+            f"{phase.title}: mean {phase.metric} by value over all trials with it, error bars: "
+            "standard deviation, star: best trial."
+        )
+        draw = partial(values.bars, drawn, phase.metric, phase.mode)
+        blocks.append(Figure(f"values_{phase.slug}", caption, draw))
+    spread = {
+        key: found
+        for key, found in drawn.items()
+        if max(len(value.scores) for value in found) >= values.BOX
+    }
+    if spread:
+        caption = (
+            f"{phase.title}: every trial's {phase.metric} by value; boxes: quartiles and median, "
+            f"violins: density, from {values.VIOLIN} trials on."
+        )
+        draw = partial(values.distributions, spread, phase.metric)
+        blocks.append(Figure(f"distributions_{phase.slug}", caption, draw))
+    return Section("Values", [*blocks, *heat_maps(phase, scored)], anchor=f"values_{phase.slug}")
+
+
+def means_table(phase: Phase, frame: pd.DataFrame) -> Table:
+    """Mean, deviation, best and count of each value of each key."""
+    columns = [
+        Column("key"),
+        Column("value"),
+        Column("mean", "number"),
+        Column("std", "number"),
+        Column("best", "number"),
+        Column("trials", "number"),
+    ]
+    caption = f"{phase.title}: {phase.metric} by value, over all trials that have it."
+    table = Table(f"values_{phase.slug}", caption, columns)
+    for key in phase.keys:
+        means = marginal_means(frame, key, phase.mode)
+        known = means["mean"].dropna()
+        top = known.idxmax() if phase.mode == "max" else known.idxmin()
+        for value, row in means.iterrows():
+            numbers = [float(row[name]) for name in ("mean", "std", "best")]
+            mark: Mark = "best" if value == top and len(known) > 1 else ""
+            table.add(key, value, *numbers, int(row["count"]), mark=mark)
+    return table
+
+
+def _values(scored: pd.DataFrame, key: str, colours: Colours) -> list[values.Value]:
+    groups = {value: group["value"].tolist() for value, group in scored.groupby(key, sort=False)}
+    return [
+        values.Value(plain(value), colours.of(key, value), groups[value])
+        for value in in_order(list(groups))
+    ]
+
+
+def heat_maps(phase: Phase, scored: pd.DataFrame) -> list[Block]:
+    """The objective, stability and epochs to best over the two numeric keys that matter most."""
+    known = {key: in_order(list(scored[key])) for key in phase.keys}
+    numeric = [key for key, v in known.items() if len(v) > 1 and all(map(is_number, v))]
+    if len(numeric) < 2:
+        return []
+    most = sorted(numeric, key=lambda key: -_span(scored, key))[:2]
+    x, y = sorted(most, key=lambda key: -len(known[key]))  # a page is wide
+    others = [key for key in phase.keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS]
+    level = max(others, key=lambda key: _span(scored, key), default=None)
+    best: heatmap.End = "highest" if phase.mode == "max" else "lowest"
+    titles = {"value": (phase.metric, best), **MEASURES}
+    parts = dict(iter(scored.groupby(level, sort=False))) if level else {"": scored}
+    levels = in_order(list(parts))
+    measures = [
+        heatmap.Measure(title, [_grid(parts[one], y, x, known, name) for one in levels], end)
+        for name, (title, end) in titles.items()
+        if name == "value" or scored[name].nunique() > 1
+    ]
+    averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
+    caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
+    caption += f"; means over {' and '.join(averaged)}" if averaged else ""
+    caption += "; framed: the best cell."
+    draw = partial(
+        heatmap.heatmaps,
+        measures,
+        list(map(plain, levels)),
+        (x, list(map(plain, known[x]))),
+        (y, list(map(plain, known[y]))),
+    )
+    if max(len(known[x]), len(known[y])) > MOST_VALUES:
+        return [Text(f"{x} and {y} have too many values for a heat map.", "note")]
+    return [Figure(f"heatmap_{phase.slug}", caption, draw)]
+
+
+def _grid(
+    part: pd.DataFrame, y: str, x: str, known: Mapping[str, Sequence[object]], name: str
+) -> np.ndarray:
+    means = part.pivot_table(index=y, columns=x, values=name, aggfunc="mean", dropna=False)
+    return means.reindex(index=known[y], columns=known[x]).to_numpy(dtype=float)
+
+
+def _span(scored: pd.DataFrame, key: str) -> float:
+    means = scored.groupby(key)["value"].mean()
+    return float(means.max() - means.min())

@@ -1,0 +1,126 @@
+"""Figures in words: the rounding of the whole report is here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from phasewise.report.content import Kind
+from phasewise.study import results
+
+DIGITS = 4
+MISSING = "-"
+
+ROUNDING = (
+    f"Figures are rounded to {DIGITS} significant digits, times to the second; counts are exact. "
+    "Differences are computed before rounding. The CSV files in tables/ hold everything unrounded."
+)
+
+_MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&])")
+
+
+def number(value: Any, sign: str = "") -> str:
+    """Four significant digits; whole numbers in full.
+
+    >>> number(0.123456), number(2 / 3, "+"), number(1234567), number(98765.4), number(None)
+    ('0.1235', '+0.6667', '1,234,567', '98,770', '-')
+    """
+    if is_missing(value):
+        return MISSING
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:{sign},}"
+    if math.isinf(value):
+        return str(value)
+    rounded = float(f"{value:.{DIGITS - 1}e}")
+    if abs(rounded) >= 10 ** (DIGITS - 1):
+        return f"{rounded:{sign},.0f}"
+    return f"{rounded:{sign}#.{DIGITS}g}"
+
+
+def percent(value: float | None, sign: str = "+") -> str:
+    """What is in percent already.
+
+    >>> percent(5.12345), percent(50.0, ""), percent(None)
+    ('+5.123 %', '50.00 %', '-')
+    """
+    text = number(value, sign)
+    return text if text == MISSING else f"{text} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds, minutes or hours.
+
+    >>> duration(4.26), duration(642), duration(3 * 3600 + 125), duration(None)
+    ('4.3 s', '10m 42s', '3h 02m 05s', '-')
+    """
+    if is_missing(seconds):
+        return MISSING
+    assert seconds is not None
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m {rest:02d}s" if hours else f"{minutes}m {rest:02d}s"
+
+
+def spread(mean: float | None, deviation: float | None) -> str:
+    """Mean +- standard deviation, which a single value does not have."""
+    text = number(mean)
+    return text if text == MISSING or is_missing(deviation) else f"{text} ± {number(deviation)}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A confidence interval."""
+    return MISSING if is_missing(low) or is_missing(high) else f"[{number(low)}, {number(high)}]"
+
+
+def cell(value: Any, kind: Kind) -> str:
+    """One cell of a table."""
+    if kind == "spread":
+        return spread(*value)
+    if kind == "interval":
+        return MISSING if value is None else interval(*value)
+    if kind == "percent":
+        return percent(value)
+    if kind == "duration":
+        return duration(value)
+    return number(value, "+" if kind == "signed" else "") if kind != "text" else plain(value)
+
+
+def plain(value: Any) -> str:
+    """A value in one line, as one types it: no Python in it.
+
+    >>> plain(True), plain(["flip", None]), plain(0.001), plain("a b"), plain({"rotate": 5})
+    ('true', '[flip,null]', '0.001', 'a b', '{rotate:5}')
+    """
+    return " ".join(str(results.plain(value)).split())
+
+
+def is_missing(value: Any) -> bool:
+    """``None`` or NaN."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def shortened(text: str, length: int = 28) -> str:
+    """Text that fits on an axis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def listed(items: Sequence[str], most: int = 6) -> str:
+    """Names in a sentence.
+
+    >>> listed(["a", "b", "c"]), listed(["a", "b", "c"], most=2)
+    ('a, b, c', 'a, b and 1 more')
+    """
+    if len(items) <= most:
+        return ", ".join(items)
+    return f"{', '.join(items[:most])} and {len(items) - most} more"
+
+
+def markdown(text: str) -> str:
+    """Text that Markdown shows as it is, in a table too."""
+    return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))

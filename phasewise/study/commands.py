@@ -1,0 +1,46 @@
+"""The command that runs a trial again, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from phasewise.cli.printed import shell_command, short
+from phasewise.project import CONF, ROOT
+from phasewise.study.saved import Saved
+
+PROGRAM, CONFIG = "train.py", "config"
+"""The entry script and the config that it reads unless it is told another one."""
+
+
+def single_run(directory: Path, words: Sequence[str], program: str | None = None) -> str:
+    """A shell command; a trial of a study is told to run alone.
+
+    Args:
+        directory: of the run, or another one of its study: where its config came from.
+        words: its overrides.
+        program: the entry script as it was called; by the files of the run if ``None``.
+    """
+    saved = Saved(directory)
+    alone = ["hydra.mode=RUN"] if any(word.startswith("study=") for word in words) else []
+    program = program or _program(saved)
+    return shell_command(program, [*_flags(saved), *words, *alone])
+
+
+def _flags(saved: Saved) -> Iterator[str]:
+    """Where the config came from, if not from the project's own files."""
+    for path in saved.sources("main")[:1]:
+        if Path(path) != CONF and Path(path).is_dir():
+            yield from ("--config-path", path)  # in full: it would be looked for in the project
+    name = saved.of_hydra("job.config_name")
+    if name not in (None, CONFIG):
+        yield from ("--config-name", str(name))
+    for path in saved.sources("command-line")[:1]:
+        yield from ("--config-dir", short(Path(path)))
+
+
+def _program(saved: Saved) -> str:
+    """The script that ran it, with its place if that is not the present folder."""
+    name = saved.of_hydra("job.name")
+    file = PROGRAM if name is None else f"{name}.py"
+    return short(ROOT / file) if (ROOT / file).is_file() else file

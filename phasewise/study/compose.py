@@ -1,0 +1,270 @@
+"""The configs of trials, composed and checked before any of them runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from phasewise.config.command_line import one_line
+from phasewise.config.fingerprint import (
+    NOT_COMPUTATION,
+    file_hash,
+    file_names,
+    fingerprint,
+    plain_config,
+)
+from phasewise.config.help import flatten, no_such_key, not_one_of, show
+from phasewise.config.identity import DataIdentity, find_identity, known_identity, question
+from phasewise.errors import Problem, UserError, collect
+from phasewise.records.record import identity
+from phasewise.study.naming import parse_overrides
+
+Reasons = dict[str, list[str]]
+"""What is wrong, and the names of the trials that have it."""
+
+_VARIABLE = re.compile(rb"\boc\.env:\s*['\"]?(\w*)")
+"""A variable that a config or a word asks for; an empty name where it is another interpolation."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is remembered of a trial's config.
+
+    Attributes:
+        fingerprint: of the config.
+        data: which of `Composer.data` it reads.
+    """
+
+    fingerprint: str
+    data: str
+
+
+class Composer:
+    """Composes and checks the configs of trials, and says what each computes from which data.
+
+    Hydra takes a tenth of a second for each; here it composes each choice of config groups once
+    and applies the other overrides to copies, as it does itself after composing.
+
+    Args:
+        config: what Hydra composed for the sweep as a whole.
+        loader: Hydra's.
+        known: of configs that need no composing, by their words; see `context`.
+        data: sections ``data`` of their configs, by `phasewise.config.identity.question`.
+
+    Attributes:
+        looks: whether data that are not known yet are looked at where they matter, which brings
+            torch.
+        unlooked: whether there were any while it did not.
+        compares: whether there are earlier runs whose data are known. Without them, drawn data
+            matter only beside others; those in a folder always do: they may be unusable.
+        files: texts of configs that may name files that count by their content.
+    """
+
+    def __init__(
+        self,
+        config: DictConfig,
+        loader: ConfigLoader,
+        known: Mapping[tuple[str, ...], Known] | None = None,
+        data: Mapping[str, dict[str, Any]] | None = None,
+    ) -> None:
+        self.config = config
+        self.loader = loader
+        self.known = dict(known or {})
+        self.data = dict(data or {})
+        self.files: set[str] = set()
+        self.looks = True
+        self.unlooked = False
+        self.compares = False
+        self._identities: dict[str, DataIdentity | None] = {}
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._is_group: dict[str, bool] = {}
+
+    def config_of(self, words: Sequence[str]) -> DictConfig:
+        """The config of a trial, without its ``hydra`` section.
+
+        Raises:
+            hydra.errors.HydraException: the words do not compose.
+        """
+        parsed = parse_overrides(words)
+        groups: list[Override] = []
+        values: list[Override] = []
+        for override in parsed:
+            key = override.key_or_group
+            if key not in self._is_group:
+                self._is_group[key] = bool(self.loader.get_group_options(key))
+            (groups if self._is_group[key] else values).append(override)
+        lines = tuple(str(override.input_line) for override in groups)
+        if lines not in self._bases:
+            composed = self._compose(groups)
+            with open_dict(composed):
+                del composed["hydra"]
+            OmegaConf.set_struct(composed, True)
+            self._bases[lines] = composed
+        config = deepcopy(self._bases[lines])
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        except HydraException as error:
+            if foreign := re.match(r"Could not override '(.+?)'", str(error)):
+                raise UserError(str(self._no_key(foreign[1], config, groups))) from error
+            raise
+        return config
+
+    def _no_key(self, key: str, config: DictConfig, groups: Sequence[Override]) -> Problem:
+        """What to say of a key that a trial's config does not have; a group's keys are its own."""
+        plain = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(plain, dict)
+        group = key.partition(".")[0]
+        chosen = {one.key_or_group: one.value() for one in groups}
+        choice = chosen.get(group, self.config.hydra.runtime.choices.get(group))
+        if choice is None:
+            return no_such_key(key, flatten({k: it for k, it in plain.items() if k != "study"}))
+        reason = no_such_key(key, flatten({group: plain[group]})).reason
+        return Problem(key, reason.replace("no such key", f"no such key with {group}={choice}", 1))
+
+    def _compose(self, groups: Sequence[Override]) -> DictConfig:
+        """The config of choices of config groups.
+
+        Raises:
+            UserError: one does not exist; ``GROUP=null`` is none either.
+            hydra.errors.HydraException: they do not compose.
+        """
+        try:
+            lines = [str(override.input_line) for override in groups]
+            return self.loader.load_sweep_config(self.config, lines)
+        except (HydraException, ValueError) as error:
+            for override in groups:
+                key, value = override.key_or_group, override.value()
+                options = self.loader.get_group_options(key)
+                if not override.is_delete() and value not in options:
+                    problem = Problem(f"{key}={show(value)}", not_one_of(value, options))
+                    raise UserError(str(problem)) from error
+            raise
+
+    def check(self, words: Sequence[str]) -> Known:
+        """What a valid trial's config computes, and which data it reads.
+
+        Raises:
+            UserError: its settings cannot be used.
+            hydra.errors.HydraException: the words do not compose.
+        """
+        from phasewise.config.schema import check_config  # pydantic takes a while
+
+        key = tuple(words)
+        if key not in self.known:
+            config = self.config_of(words)
+            check_config(config)
+            plain = plain_config(config)
+            self.files.update(text for _, text in file_names(plain))
+            asked = question(plain["data"])
+            self.data.setdefault(asked, plain["data"])
+            self.known[key] = Known(fingerprint(config), asked)
+        return self.known[key]
+
+    def fingerprint(self, words: Sequence[str]) -> str:
+        """The `phasewise.records.record.identity` of a valid trial: of its config and its data.
+
+        Raises:
+            UserError: its settings, or its data, cannot be used.
+            hydra.errors.HydraException: the words do not compose.
+        """
+        found = self.check(words)
+        data = self._data_identity(found.data)
+        return identity(found.fingerprint, None if data is None else data.hash)
+
+    def try_fingerprint(self, words: Sequence[str], name: str, reasons: Reasons) -> str | None:
+        """As `fingerprint`; what is wrong with its settings is added to ``reasons``."""
+        try:
+            self.check(words)
+        except (UserError, HydraException, OmegaConfBaseException) as error:
+            for reason in reasons_of(error):
+                reasons.setdefault(reason, []).append(name)
+            return None
+        return self.fingerprint(words)
+
+    def data_of(self, words: Sequence[str]) -> DataIdentity | None:
+        """The data of a valid trial; ``None`` where they cannot be known yet."""
+        return self._data_identity(self.check(words).data)
+
+    def _data_identity(self, asked: str) -> DataIdentity | None:
+        data = self.data[asked]
+        if asked not in self._identities:
+            self._identities[asked] = known_identity(data)
+        if self._identities[asked] is None:
+            matter = bool(data.get("root")) or self.compares or len(self.data) > 1
+            self.unlooked = self.unlooked or (matter and not self.looks)
+            if matter and self.looks:
+                self._identities[asked] = find_identity(data, self.config.seed)
+        return self._identities[asked]
+
+
+def context(config: DictConfig, words: Sequence[str], files: Iterable[str]) -> str:
+    """A hash of all that, besides its words, decides the fingerprint of a trial's config.
+
+    That is the files on Hydra's search path, Hydra's own overrides, what a fingerprint leaves out,
+    the variables of the environment that any of them, or a word, asks for, and the content of the
+    files that configs name.
+
+    Args:
+        config: what Hydra composed for the sweep as a whole.
+        words: of the command line.
+        files: see `Composer.files`.
+    """
+    overrides = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    texts = [repr((NOT_COMPUTATION, overrides)).encode(), *(word.encode() for word in words)]
+    for source in config.hydra.runtime.config_sources:
+        if source.schema == "file":
+            for path in sorted(Path(source.path).rglob("*.yaml")):
+                texts += [str(path.relative_to(source.path)).encode(), path.read_bytes()]
+    whole = b"\0".join(texts)
+    names = {name.decode() for name in _VARIABLE.findall(whole)}
+    found = {
+        "variables": {name: os.environ.get(name) for name in sorted(names - {""})},
+        "files": {name: file_hash(name) for name in sorted(files)},
+    }
+    if "" in names:  # a variable whose name follows from others: nothing is taken for known
+        found["once"] = {"": uuid.uuid4().hex}
+    return hashlib.sha256(whole + json.dumps(found).encode()).hexdigest()[:16]
+
+
+def reasons_of(error: Exception) -> list[str]:
+    """The single problems of an error, without what frames them."""
+    from phasewise.config.help import ADVICE
+
+    if isinstance(error, UserError):
+        lines = [line for line in str(error).splitlines() if line != ADVICE]
+        problems = [line.strip() for line in lines if line.startswith("  ")]
+        return problems or lines
+    return [one_line(error)]
+
+
+def refusal(reasons: Reasons, total: int) -> UserError:
+    """All that is wrong, each with the first trial that has it.
+
+    Args:
+        reasons: what is wrong, and with which trials; with none, it says where it is.
+        total: how many trials there are.
+    """
+    from phasewise.config.help import ADVICE
+
+    problems = []
+    for reason, names in reasons.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        where = "" if len(names) in (0, total) else f" (trial {names[0]}{more})"
+        key, colon, text = reason.partition(": ")
+        problems.append(Problem(key, text + where) if colon else Problem("config", reason + where))
+    return collect("settings cannot be used; no trial was run", problems, ADVICE)

@@ -1,0 +1,224 @@
+"""Which settings go together when the choice of one phase meets the candidates of a later one."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from phasewise.errors import SHOWN, UserError
+from phasewise.study.compose import Composer, Reasons, reasons_of
+from phasewise.study.naming import parse_overrides
+from phasewise.study.overrides import Words, key_of, merge
+from phasewise.study.saved import look_up
+
+ERRORS = (UserError, HydraException, OmegaConfBaseException)
+_MISSING = object()
+
+
+class Choices:
+    """Puts overrides together where config groups are among them.
+
+    Another choice of a group has other keys: ``scheduler.patience`` of an earlier phase goes with
+    ``scheduler=plateau`` and not with ``scheduler=cosine``.
+    """
+
+    def __init__(self, composer: Composer) -> None:
+        self.composer = composer
+        self._groups: dict[str, bool] = {}
+        self._lost: dict[tuple[Words, Words, Words], Words] = {}
+
+    def join(self, base: Sequence[str], more: Sequence[str]) -> list[str]:
+        """``more`` after ``base``, of which words for keys that are gone then are left out."""
+        lost = self.lost(base, more)
+        return merge([word for word in base if word not in lost], more)
+
+    def lost(self, base: Sequence[str], more: Sequence[str]) -> Words:
+        """The words of ``base`` for keys that its own choices have and those of ``more`` lack."""
+        if not self.groups(more):
+            return ()
+        before, after = self.groups(base), self.groups(merge(base, more))
+        set_anew = {key_of(override) for override in parse_overrides(more)}
+        values = tuple(
+            word
+            for word in base
+            if word not in before and _key(word) not in set_anew
+            if not (_parsed(word).is_add() or _parsed(word).is_force_add())
+        )
+        case = (values, before, after)
+        if case not in self._lost:
+            try:
+                self._lost[case] = self._gone(*case) if values else ()
+            except ERRORS:  # no such choice: told where the trial is composed
+                self._lost[case] = ()
+        return self._lost[case]
+
+    def groups(self, words: Iterable[str]) -> Words:
+        """The words that choose from a config group."""
+        return tuple(word for word in words if self._is_group(_parsed(word).key_or_group))
+
+    def reasons(self, words: Sequence[str]) -> list[str]:
+        """What keeps a trial of these words from running; nothing if it can."""
+        from phasewise.config.schema import check_config  # pydantic takes a while
+
+        try:
+            check_config(self.composer.config_of(words))
+        except ERRORS as error:
+            return reasons_of(error)
+        return []
+
+    def section(self, word: str) -> str:
+        """The part of the config that a word changes; empty where that may be any."""
+        key = _parsed(word).key_or_group
+        everywhere = self._is_group(key) and not isinstance(
+            self.composer.config.get(key), DictConfig
+        )
+        return "" if everywhere else key.partition(".")[0]
+
+    def _is_group(self, key: str) -> bool:
+        if key not in self._groups:
+            self._groups[key] = "." not in key and bool(self.composer.loader.get_group_options(key))
+        return self._groups[key]
+
+    def _gone(self, values: Words, before: Words, after: Words) -> Words:
+        old, new = self.composer.config_of(before), self.composer.config_of(after)
+        keys = {word: _parsed(word).key_or_group for word in values}
+        return tuple(word for word, key in keys.items() if _has(old, key) and not _has(new, key))
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    plain: Any = OmegaConf.to_container(config, resolve=False)
+    return look_up(plain, key, _MISSING) is not _MISSING
+
+
+def _parsed(word: str) -> Override:
+    return parse_overrides([word])[0]
+
+
+@dataclass
+class Rival:
+    """A phase as it is planned, from the starting configuration.
+
+    Attributes:
+        name: of the phase.
+        candidates: overrides of each.
+        refused: of those that cannot run from there, why, by index.
+    """
+
+    name: str
+    candidates: Sequence[Sequence[str]]
+    refused: dict[int, Reasons] = field(default_factory=dict)
+
+
+class Foresight:
+    """What the choices of earlier phases do to the candidates of later ones.
+
+    Each earlier phase is looked at alone, and section by section of the config: of two candidates
+    only the words for the same section meet. No combinations of phases are made.
+
+    Attributes:
+        possible: names of phases and indices of candidates that are refused from the starting
+            configuration and can run after some choice.
+    """
+
+    def __init__(self, choices: Choices, base: Sequence[str]) -> None:
+        self.choices = choices
+        self.base = base
+        self.possible: set[tuple[str, int]] = set()
+        self._needs: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+        self._breaks: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
+        self._seen: dict[Words, list[str]] = {}
+
+    def look(self, phases: Sequence[Rival], *, breaks: bool = True) -> None:
+        """Compare each phase with those before it.
+
+        Args:
+            phases: in order.
+            breaks: whether candidates that can run from the starting configuration are looked at.
+        """
+        for place, later in enumerate(phases):
+            self._look_for_help(later, phases[:place])
+            for earlier in phases[:place] if breaks else ():
+                self._look_for_harm(later, earlier)
+
+    def notes(self) -> list[str]:
+        """What was found, at most ten lines."""
+        lines = []
+        for (name, reason), (rows, helpers) in self._needs.items():
+            after = " or ".join(dict.fromkeys(helpers))
+            lines.append(f"{name}: {_some(rows)} can run only after {after} (else {reason})")
+        for (before, choice, name, reason), broken in self._breaks.items():
+            lines.append(
+                f"{name}: {_some(broken)} cannot run if {before} adopts {choice} ({reason})"
+            )
+        more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        return [*lines[:SHOWN], *more]
+
+    def _look_for_help(self, later: Rival, earlier: Sequence[Rival]) -> None:
+        """Choices after which candidates can run; one stands for all that are refused alike."""
+        helpers: dict[tuple[str, Words], list[str]] = {}
+        for index, reasons in later.refused.items():
+            words, reason = later.candidates[index], "; ".join(reasons)
+            case = reason, tuple(_key(word) for word in words)
+            if case not in helpers:
+                helpers[case] = [
+                    f"{phase.name}: {' '.join(choice)}"
+                    for phase in earlier
+                    for choice in self._choices_for(words, phase)
+                    if not self._reasons(choice, words)
+                ]
+            if helpers[case]:
+                self.possible.add((later.name, index))
+                rows, texts = self._needs.setdefault((later.name, reason), ([], []))
+                rows.append(" ".join(words))
+                texts += helpers[case]
+
+    def _choices_for(self, words: Sequence[str], phase: Rival) -> dict[Words, None]:
+        sections = {self.choices.section(word) for word in words}
+        return dict.fromkeys(choice for at in sections for choice in self._parts(phase, at))
+
+    def _look_for_harm(self, later: Rival, earlier: Rival) -> None:
+        able = [it for row, it in enumerate(later.candidates) if row not in later.refused]
+        rest = Rival(later.name, able)
+        sections = dict.fromkeys(self.choices.section(word) for words in able for word in words)
+        for at in sections:
+            parts = self._parts(rest, at)
+            for choice in self._parts(earlier, at) if parts else ():
+                keys = set(map(_key, choice))
+                for part in parts:
+                    if keys <= set(map(_key, part)):
+                        continue  # which sets them anew
+                    reasons = self._reasons(choice, part)
+                    if reasons and not self._reasons(choice, ()):
+                        case = (earlier.name, " ".join(choice), later.name, "; ".join(reasons))
+                        self._breaks[case][" ".join(part)] = None
+
+    def _parts(self, phase: Rival, section: str) -> dict[Words, None]:
+        """What its candidates set in a section; all that they set where it may be any."""
+        everywhere = (section, "")
+        parts = (
+            tuple(w for w in words if not section or self.choices.section(w) in everywhere)
+            for words in phase.candidates
+        )
+        return dict.fromkeys(part for part in parts if part)
+
+    def _reasons(self, choice: Sequence[str], words: Sequence[str]) -> list[str]:
+        line = tuple(self.choices.join(self.choices.join(self.base, choice), words))
+        if line not in self._seen:
+            self._seen[line] = self.choices.reasons(line)
+        return self._seen[line]
+
+
+def _key(word: str) -> str:
+    return key_of(_parsed(word))
+
+
+def _some(rows: Iterable[str]) -> str:
+    first, *rest = rows
+    return first + (f" and {len(rest)} more" if rest else "")

@@ -1,0 +1,181 @@
+"""``study.json``: what a study planned, where its trials lie and what it decided.
+
+Written anew, atomically, whenever something was decided. It holds no figure: those are in the
+records of the runs. A sweep (``-m``) leaves one too, with a single phase.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from phasewise.project import JOURNAL
+from phasewise.storage import write_whole
+
+SCHEMA = 1
+
+Kind = Literal["grid", "combinations", "rerun", "test"]
+Verdict = Literal["adopted", "kept", "within_noise", "undecided"]
+"""``adopted``: a challenger won. ``kept``: the incumbent is best, or tied. ``within_noise``: a
+challenger has the better mean, but the study adopts significant gains only. ``undecided``: no
+candidate has a result, or none against which a gain could be tested."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Trial:
+    """One run: a candidate with one seed.
+
+    ``directory`` is below the study's; it lies in an earlier phase where that one computed the
+    same. ``fingerprint`` is the identity that a record there must have to be this trial's, see
+    `phasewise.records.record.RunRecord.is_of`. ``data`` is the key of its data in the journal's.
+    """
+
+    seed: int
+    directory: str
+    fingerprint: str
+    data: str = ""
+
+
+@dataclass
+class Candidate:
+    """A configuration that a phase tries, once per seed.
+
+    Attributes:
+        overrides: what the phase adds to its ``base``; no seed.
+        trials: one per seed; none where ``refused`` says why the settings do not go together.
+        epochs: after how many epochs successive halving stopped it, ``None`` if it did not.
+    """
+
+    overrides: list[str]
+    trials: list[Trial] = field(default_factory=list)
+    refused: str | None = None
+    epochs: int | None = None
+
+
+@dataclass
+class Phase:
+    """One comparison.
+
+    Attributes:
+        name: also the folder of its trials; empty for a sweep, whose trials lie in the study's.
+        seeded: whether its trials have a word ``seed=``; those of a plain sweep have none.
+        base: the overrides that all its trials share, earlier winners included.
+        declared: the values of each swept key as typed, whether or not they ever ran.
+        sampled_from: size of the grid that ``sample`` drew from.
+        incumbent: index of the candidate that equals ``base``, ``None`` if there is none.
+        winner: index of the candidate that later phases start from, ``None`` while not decided.
+        reason: the decision in words.
+        p_value: of the test behind ``adopt=significant``.
+        epochs_saved: by successive halving, over all trials.
+    """
+
+    name: str
+    kind: Kind
+    objective: dict[str, str]
+    seeds: list[int]
+    seeded: bool = True
+    base: list[str] = field(default_factory=list)
+    declared: dict[str, list[str]] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
+    status: Literal["pending", "running", "completed"] = "pending"
+    sampled_from: int | None = None
+    incumbent: int | None = None
+    winner: int | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+    p_value: float | None = None
+    epochs_saved: int = 0
+
+
+@dataclass
+class Journal:
+    """The content of ``study.json``.
+
+    Attributes:
+        directory: of the study; not part of the file.
+        command: the words typed.
+        context: hash of what decides the configs of trials; while it is the same, so are they.
+        files: texts of these configs that may name files, whose content is part of ``context``.
+        data: the sections ``data`` of these configs, by a key that trials name.
+        base: overrides of the starting configuration.
+        phases: in order; those whose turn has not come have the plan's candidates, made from
+            ``base``. The last one may be of kind ``test``: the final (index 0) and, if it is
+            another one, the starting configuration on test data.
+        hypotheses: as stated in the study's file.
+        reported: whether the report shows all of this.
+    """
+
+    directory: Path
+    name: str
+    task: str
+    command: list[str]
+    objective: dict[str, str]
+    seeds: list[int]
+    base: list[str] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
+    status: Literal["running", "completed", "failed", "interrupted"] = "running"
+    budget: str = "full"
+    adopt: str = "best"
+    refit: bool = False
+    context: str = ""
+    files: list[str] = field(default_factory=list)
+    data: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hypotheses: list[dict[str, Any]] = field(default_factory=list)
+    reported: bool = False
+
+    def write(self) -> None:
+        """Replace the file in one step.
+
+        Raises:
+            StorageError: its disk is full or fails.
+        """
+        content = {"schema": SCHEMA} | asdict(self)
+        del content["directory"]
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        write_whole(self.directory / JOURNAL, text)
+
+    def trials(self) -> Iterator[tuple[Phase, Candidate, Trial]]:
+        """All of them, in order; one that several phases share comes several times."""
+        for phase in self.phases:
+            for candidate in phase.candidates:
+                for trial in candidate.trials:
+                    yield phase, candidate, trial
+
+
+def read_journal(directory: str | Path) -> Journal | None:
+    """The journal of a study; ``None``, with a warning if there is a damaged one, where none is."""
+    path = Path(directory) / JOURNAL
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return _parse(Path(directory), content)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        log.warning("%s is not a study's journal (%s)", path, error)
+        return None
+
+
+def _parse(directory: Path, content: Any) -> Journal:
+    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
+        raise ValueError(f"no JSON object of schema {SCHEMA}")
+    phases = [_phase(phase) for phase in content.pop("phases")]
+    return Journal(directory=directory, phases=phases, **content)
+
+
+def _phase(content: Mapping[str, Any]) -> Phase:
+    candidates = [
+        Candidate(**{**one, "trials": [Trial(**trial) for trial in one["trials"]]})
+        for one in content["candidates"]
+    ]
+    phase = Phase(**{**content, "candidates": candidates})
+    if phase.kind not in get_args(Kind):
+        raise ValueError(f"unknown kind {phase.kind!r}")
+    if not all(isinstance(text, str) for texts in phase.declared.values() for text in texts):
+        raise ValueError("declared values are not texts")
+    return phase

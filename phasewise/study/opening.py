@@ -1,0 +1,58 @@
+"""What a study says before anything runs: its plan, and what was found of earlier calls."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from phasewise.config.previous import OLDER
+from phasewise.errors import say
+from phasewise.records.record import RunRecord, environment, read_record
+from phasewise.study.journal import Journal, read_journal
+from phasewise.study.launching import settled
+from phasewise.study.plan import Stage
+from phasewise.study.reuse import RunIndex
+from phasewise.study.saved import Saved
+from phasewise.study.show import plan_text
+
+
+def say_plan(book: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]) -> None:
+    """What will run, and what was found of an earlier call."""
+    found = {}
+    for _, _, trial in book.trials():
+        record = read_record(book.directory / trial.directory)
+        if record is None or not record.is_of(trial.fingerprint):
+            record = index.find(trial.fingerprint)
+        if record is not None and settled(record):
+            found[trial.directory] = record
+    say(plan_text(book, len(found)))
+    for line in notes_on_data(book, found.values()):
+        say(line)
+    for stage in stages:
+        where = f"{stage.phase.name}: " if stage.phase.name else ""
+        for note in stage.notes:
+            say(f"note: {where}{note}")
+    for note in notes:
+        say(f"note: {note}")
+    commits = {str(record.environment.get("git")) for record in found.values()}
+    now = str(environment().get("git"))
+    if found and commits != {now}:
+        say(
+            f"note: the code has changed: {', '.join(sorted(commits))} computed what is done, "
+            f"now it is {now}; hydra.sweep.dir=DIR begins anew elsewhere"
+        )
+    failed = sum(record.status not in ("completed", "paused") for record in found.values())
+    if failed:
+        say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
+
+
+def notes_on_data(book: Journal, found: Collection[RunRecord]) -> Iterator[str]:
+    """What is done, and its data moved meanwhile, or are not known by their content."""
+    if any(record.data and "hash" not in record.data for record in found):
+        yield OLDER
+    now = {str(data.get("root")) for data in book.data.values()}
+    old = read_journal(book.directory) if found else None
+    before = {str(data.get("root")) for data in old.data.values()} if old is not None else now
+    if before != now:  # of runs that were set aside the last call's data are not
+        before = {str(Saved(run.directory).get("data.root")) for run in found if run.data}
+    if moved := before - now:
+        yield f"note: data.root={', '.join(now)} holds the same data as {', '.join(moved)} did"

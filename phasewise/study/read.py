@@ -1,0 +1,120 @@
+"""Reads the directory of a study or sweep, whatever state it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from phasewise.errors import Problem, UserError
+from phasewise.records.history import FILE
+from phasewise.records.lock import is_held
+from phasewise.records.record import RECORD
+from phasewise.study.journal import JOURNAL, Journal, read_journal
+from phasewise.study.rebuild import Run, is_run, rebuild, run_folders
+from phasewise.study.results import PhaseResult, StudyResult, TrialResult, read_phase
+from phasewise.study.sound import unsound_plan, unsound_record, why_no_record
+
+
+def read_study(directory: str | Path) -> StudyResult:
+    """The journal with the records of all trials.
+
+    Without a journal, or with a damaged one, the plan is rebuilt from the runs' own records:
+    phases by folder, candidates by overrides. What cannot be read is left out and stands in
+    ``problems``; it is never an error.
+
+    Raises:
+        UserError: no such directory, or one that holds no run, or is one.
+    """
+    directory = Path(directory)
+    problems: list[Problem] = []
+    _check_place(directory)
+    plan = _journal(directory, problems)
+    if plan is None:
+        plan = _rebuilt(directory, problems)
+    else:
+        problems += _strangers(directory, plan)
+    phases = [read_phase(phase, directory) for phase in plan.phases]
+    problems += _check_trials(phases, directory)
+    return StudyResult(plan, phases, problems)
+
+
+def _check_place(directory: Path) -> None:
+    try:
+        if not directory.is_dir():
+            what = "is a file" if directory.exists() else "does not exist"
+            raise UserError(f"{directory}: {what}; give the directory of a study or sweep")
+        next(directory.iterdir(), None)
+        if is_run(directory) and not (directory / JOURNAL).exists():
+            raise UserError(
+                f"{directory}: is one run; give the directory of its sweep, which may be "
+                f"{directory.resolve().parent}"
+            )
+    except OSError as error:
+        raise UserError(f"{directory}: cannot be read ({error.strerror or error})") from error
+
+
+def _journal(directory: Path, problems: list[Problem]) -> Journal | None:
+    plan = read_journal(directory)
+    reason = "damaged" if plan is None else unsound_plan(plan)
+    if plan is not None and reason is None:
+        if plan.status == "running" and not is_held(directory):
+            plan.status = "interrupted"  # killed, with no time to say so
+        return plan
+    if (directory / JOURNAL).exists():
+        problems.append(Problem(JOURNAL, f"{reason}; the plan is rebuilt from the runs' records"))
+    return None
+
+
+def _rebuilt(directory: Path, problems: list[Problem]) -> Journal:
+    damaged = bool(problems)
+    runs = [*run_folders(directory, problems)]
+    plan = rebuild(directory, [Run.read(*found) for found in runs], problems)
+    if plan is None:
+        extra = f", and its {JOURNAL} is damaged" if damaged else ""
+        cause = f" ({problems[-1]})" if runs or len(problems) > damaged else ""
+        raise UserError(f"{directory}: holds no run of a study or sweep{extra}{cause}")
+    if not damaged:
+        missing = f"there is none; the plan is rebuilt from the records of {len(runs)} runs"
+        problems.insert(0, Problem(JOURNAL, missing))
+    return plan
+
+
+def _strangers(directory: Path, plan: Journal) -> Iterator[Problem]:
+    """Runs in the study's folders that its plan does not have."""
+    planned = {trial.directory for _, _, trial in plan.trials()}
+    own = {phase.name for phase in plan.phases}
+    ignored: list[Problem] = []
+    for place, phase in run_folders(directory, ignored):
+        name = place.relative_to(directory).as_posix()
+        if phase in own and name not in planned:
+            yield Problem(name, "not in the study's plan; left out")
+
+
+def _check_trials(phases: list[PhaseResult], directory: Path) -> Iterator[Problem]:
+    """Take out of the trials what cannot be used, and say why; each directory once."""
+    told = set()
+    for phase in phases:
+        for trial in (trial for candidate in phase.candidates for trial in candidate.trials):
+            for problem in _check_trial(trial, directory):
+                if problem not in told:
+                    told.add(problem)
+                    yield problem
+
+
+def _check_trial(trial: TrialResult, directory: Path) -> Iterator[Problem]:
+    try:
+        name = trial.directory.relative_to(directory).as_posix()
+    except ValueError:
+        name = str(trial.directory)
+    record = trial.record
+    if record is None:
+        if (reason := why_no_record(trial.directory)) is not None:
+            yield Problem(name, f"{RECORD} {reason}")
+        return
+    if (reason := unsound_record(record)) is not None:
+        trial.record = None
+        yield Problem(name, f"{RECORD} {reason}")
+        return
+    epochs, rows = record.cost.get("epochs"), trial.history()
+    if record.is_final and isinstance(epochs, int) and len(rows) != epochs:
+        yield Problem(name, f"{FILE} has {len(rows)} whole rows of {epochs} epochs")

@@ -1,0 +1,192 @@
+"""A study as its directory tells it: the journal, with the record of every trial."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from phasewise.errors import Problem
+from phasewise.records.history import Row, read_history
+from phasewise.records.record import RunRecord, read_record
+from phasewise.study import journal
+from phasewise.study.naming import parse_overrides
+from phasewise.study.saved import Saved
+
+Setting = float | str
+"""A value of a swept key: a number, or its text in Hydra's grammar."""
+
+UNSET = "(not set)"
+"""The value of a key that no override and no saved config tells."""
+
+
+@dataclass
+class TrialResult:
+    """One run. ``record`` is ``None`` if there is none, or another configuration's."""
+
+    seed: int
+    directory: Path
+    record: RunRecord | None
+    _rows: list[Row] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def value(self) -> float:
+        """The objective at its best epoch; NaN where the run has not completed, or has none."""
+        return math.nan if self.record is None else objective_value(self.record)
+
+    @cached_property
+    def saved(self) -> Saved:
+        """What Hydra wrote beside it."""
+        return Saved(self.directory)
+
+    def history(self) -> list[Row]:
+        """``metrics.csv``: one row per epoch, read once; none if it cannot be read."""
+        if self._rows is None:
+            try:
+                self._rows = read_history(self.directory)
+            except OSError:
+                self._rows = []
+        return self._rows
+
+
+@dataclass
+class CandidateResult:
+    """A configuration with its runs, one per seed."""
+
+    plan: journal.Candidate
+    trials: list[TrialResult]
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The values of the keys that the phase set, as Hydra parsed them."""
+        return settings_of(self.plan.overrides)
+
+    def saved(self, key: str) -> Any:
+        """The value of a key in the config of one of its runs; `UNSET` where none has left one."""
+        found = (trial.saved.get(key, UNSET) for trial in self.trials)
+        return next((value for value in found if value is not UNSET), UNSET)
+
+    @property
+    def values(self) -> dict[int, float]:
+        """The objective by seed, of the runs that have it."""
+        return {t.seed: t.value for t in self.trials if math.isfinite(t.value)}
+
+    @property
+    def judged(self) -> bool:
+        """Whether something is known of it: a result, or that halving stopped it."""
+        return bool(self.values) or self.plan.epochs is not None
+
+
+@dataclass
+class PhaseResult:
+    """A phase with its candidates, in the order of the plan."""
+
+    plan: journal.Phase
+    candidates: list[CandidateResult]
+    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def base(self) -> dict[str, Any]:
+        """The settings that all its trials share."""
+        return settings_of(self.plan.base)
+
+    @cached_property
+    def keys(self) -> list[str]:
+        """The keys for which candidates have different values."""
+        keys = dict.fromkeys(key for one in self.candidates for key in one.settings)
+        return [key for key in keys if len({self.setting(one, key) for one in self.candidates}) > 1]
+
+    def setting(self, candidate: CandidateResult, key: str) -> Setting:
+        """The value that a key has in one of the candidates.
+
+        Where the candidate does not name it, the saved config of its runs tells; without one, what
+        all trials of the phase share, from their words or the config of another.
+        """
+        if key in candidate.settings:
+            return plain(candidate.settings[key])
+        if (found := candidate.saved(key)) is not UNSET:
+            return plain(found)
+        if key not in self._shared:
+            self._shared[key] = self._of_base(key)
+        return plain(self._shared[key])
+
+    def _of_base(self, key: str) -> Any:
+        """What a candidate has that sets nothing about a key."""
+        if key in self.base:
+            return self.base[key]
+        others = [
+            one
+            for one in self.candidates
+            if not any(f"{key}.".startswith(f"{name}.") for name in one.settings)
+        ]
+        found = (one.saved(key) for one in others)
+        return next((value for value in found if value is not UNSET), UNSET)
+
+    def label(self, candidate: CandidateResult) -> str:
+        """What tells it from the other candidates: ``optimizer.lr=0.001``."""
+        if len(self.candidates) == 1:
+            return "the only configuration"
+        return " ".join(f"{key}={self.setting(candidate, key)}" for key in self.keys) or UNSET
+
+
+@dataclass
+class StudyResult:
+    """A study as far as it has come; ``problems`` are the directories that could not be read."""
+
+    plan: journal.Journal
+    phases: list[PhaseResult]
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        """Of the study."""
+        return self.plan.directory
+
+
+def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """The values of overrides, one value each, by key; of two for one key the later one counts."""
+    return {one.key_or_group: one.value() for one in parse_overrides(overrides)}
+
+
+def plain(value: Any) -> Setting:
+    """A number as a number, anything else as its text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"[{','.join(str(plain(item)) for item in value)}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{plain(item)}" for key, item in value.items()) + "}"
+    return value if isinstance(value, int | float) else str(value)
+
+
+def objective_value(record: RunRecord) -> float:
+    """The objective of a completed run; NaN if it is undefined.
+
+    Scores are fractions: a negative one (torchmetrics' mAP of -1) means that nothing was measured.
+    """
+    value = record.objective.get("value")
+    if record.status != "completed" or value is None or not math.isfinite(value):
+        return math.nan
+    return math.nan if record.objective["mode"] == "max" and value < 0 else float(value)
+
+
+def read_phase(plan: journal.Phase, directory: Path) -> PhaseResult:
+    """A phase with the records that lie below ``directory``."""
+    candidates = [
+        CandidateResult(one, [_read_trial(trial, directory) for trial in one.trials])
+        for one in plan.candidates
+    ]
+    return PhaseResult(plan, candidates)
+
+
+def _read_trial(plan: journal.Trial, directory: Path) -> TrialResult:
+    place = directory / plan.directory
+    record = read_record(place)
+    if record is not None and not record.is_of(plan.fingerprint):
+        record = None
+    return TrialResult(plan.seed, place, record)

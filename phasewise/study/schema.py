@@ -1,0 +1,333 @@
+"""What may stand under ``study:`` in a config; see ``docs/studies.md``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+
+from phasewise.config.fields import Count, Flag, Fraction, Node, Seed, Text, Whole, told, wrong
+from phasewise.config.help import did_you_mean, not_one_of, problems_of, refusal, show
+from phasewise.config.slips import parse, slip, unreadable
+from phasewise.errors import Problem
+
+FULL = "full"
+LEAST_SEEDS = 3
+"""For ``adopt=significant``: a paired test of two differences has hardly any power."""
+
+PAIRED_TEST = "paired t-test over seeds, one-sided, Bonferroni-corrected for the challengers"
+
+RESERVED = ("test", "superseded", "tables", "figures")
+"""Folders of a study that are no phase."""
+
+
+def words(value: Any) -> list[str]:
+    """Overrides as one types them in a shell, ``a=1 'b=[x, y]'``, or as a list of them."""
+    if isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError:
+            raise wrong("a quote has no end, or a backslash nothing behind it") from None
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return value
+    if isinstance(value, dict) and value:
+        raise wrong(f"must be a text, as after -m: {as_typed(value)}")
+    if isinstance(value, list):
+        raise wrong("each item must be a whole override, in quotes if it has a comma")
+    raise wrong("must be overrides as after -m, e.g. model.activation=relu,gelu")
+
+
+def as_typed(values: Mapping[Any, Any]) -> str:
+    """What one types for keys that somebody wrote as YAML's."""
+    texts = {
+        key: ",".join(map(show, value)) if isinstance(value, list) else show(value)
+        for key, value in values.items()
+    }
+    return " ".join(f"{key}={text}" for key, text in texts.items())
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """At least one, none twice."""
+    if not values or len(set(values)) < len(values):
+        raise ValueError
+    return values
+
+
+Words = Annotated[list[str], BeforeValidator(words)]
+Seeds = Annotated[
+    list[Seed], AfterValidator(distinct), told("must be a list of different seeds, e.g. [0,1,2]")
+]
+
+
+class Written(Node):
+    """A section that only a study's file has, so that no default says what its keys are."""
+
+    EXAMPLE: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def is_a_mapping(cls, value: Any) -> Any:
+        """Of keys that there are."""
+        if not isinstance(value, dict):
+            raise wrong(f"must be a mapping, e.g. {cls.EXAMPLE}")
+        return checked_keys(cls, value)
+
+
+def checked_keys(kind: type[Node], values: dict[Any, Any]) -> dict[Any, Any]:
+    """Says which keys a section has where one is unknown."""
+    for key, value in values.items():
+        if key not in kind.model_fields:
+            near = did_you_mean(key, kind.model_fields)
+            there = near or f"; it has {', '.join(kind.model_fields)}"
+            if value is None and not near:  # {overrides: a=1,2} has a key 2
+                text = "no such key; within braces, a text with a comma stands in quotes"
+                raise wrong(text, key=str(key))
+            is_override = isinstance(key, str) and re.search("[./=]", key)
+            typed = f"; overrides are a text, as after -m: {as_typed({key: value})}"
+            raise wrong(f"no such key{typed if is_override else there}", key=str(key))
+    return values
+
+
+class Halving(Written):
+    """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
+
+    EXAMPLE = "{epochs: 2, factor: 3}"
+    epochs: Count
+    factor: Annotated[float, Field(gt=1), told("must be a number > 1")] = 3.0
+
+
+class Rerun(Written):
+    """The best configurations so far, once more with other settings."""
+
+    EXAMPLE = "{top: 2, overrides: trainer.max_epochs=20}"
+    top: Count
+    overrides: Words
+
+
+class Phase(Node):
+    """One comparison; a text is its ``overrides``."""
+
+    overrides: Words = Field(default_factory=list)
+    combinations: Annotated[list[Words] | None, told("must be a list of overrides")] = None
+    sample: Count | None = None
+    sample_seed: Whole = 0
+    seeds: Seeds | None = None
+    metric: Text | None = None
+    halving: Halving | None = None
+    rerun: Rerun | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def from_text(cls, value: Any) -> Any:
+        """``activation: model.activation=relu,gelu``"""
+        if not isinstance(value, dict):
+            return {"overrides": value}
+        return checked_keys(cls, value)
+
+    @model_validator(mode="after")
+    def fits_together(self) -> Phase:
+        """A rerun chooses its configurations itself."""
+        own = bool(self.overrides) or self.combinations is not None
+        if self.rerun is not None and (own or self.sample or self.halving):
+            raise wrong("goes without overrides, combinations, sample and halving", key="rerun")
+        if self.rerun is None and not own:
+            raise wrong("overrides, combinations or rerun must be given", key="overrides")
+        return self
+
+
+def phase_name(name: str) -> str:
+    """A folder's."""
+    if name in RESERVED:
+        raise wrong(f"choose another name: {name} is a folder of the study itself")
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name, re.ASCII):
+        raise wrong("the name of a phase has letters and digits, then also _ and -, nothing else")
+    return name
+
+
+class Hypothesis(Written):
+    """A claim about what a key does, which the report answers.
+
+    ``best``: the best mean of ``measure`` is at one of these values. ``order``: its means rise
+    from the first of these values to the last.
+    """
+
+    EXAMPLE = "{claim: TEXT, key: optimizer.lr, best: [0.001]}"
+
+    claim: Text
+    key: Text
+    measure: Text = "objective"
+    phase: Text | None = None
+    best: list[Any] | None = None
+    order: list[Any] | None = None
+
+    @model_validator(mode="after")
+    def asks_one_thing(self) -> Hypothesis:
+        """Either where the best is, or in which order."""
+        if (self.best is None) == (self.order is None):
+            raise wrong("best or order must be given, one of them", key="best")
+        return self
+
+
+class Study(Node):
+    """The section ``study``."""
+
+    name: Annotated[str | None, Field(pattern=r"^[\w-]+$"), told("must be letters, digits, _, -")]
+    seeds: Seeds | None
+    phases: dict[Annotated[str, AfterValidator(phase_name)], Phase]
+    adopt: Literal["best", "significant"]
+    alpha: Fraction
+    refit: Flag
+    retry_failed: Flag
+    set_aside: Flag
+    isolate: Flag
+    dry_run: Flag
+    report: Flag
+    budgets: dict[str, Words]
+    hypotheses: list[Hypothesis]
+
+    def problems(self) -> list[Problem]:
+        """Values that are fine alone but not together."""
+        found = []
+        for name, phase in self.phases.items():
+            seeds = phase.seeds or self.seeds or []
+            if self.adopt == "significant" and len(seeds) < LEAST_SEEDS and phase.rerun is None:
+                reason = f"needs study.seeds of at least {LEAST_SEEDS} in phase {name}"
+                found.append(Problem("study.adopt=significant", f"{reason} ({PAIRED_TEST})"))
+        first = next(iter(self.phases.values()), None)
+        if first is not None and first.rerun is not None:
+            key = f"study.phases.{next(iter(self.phases))}.rerun"
+            found.append(Problem(key, "there is nothing before the first phase"))
+        lines = {  # without words for the study itself, whose values may be any text
+            f"study.budgets.{name}": [word for word in line if not word.startswith("study.")]
+            for name, line in self.budgets.items()
+        }
+        for name, phase in self.phases.items():
+            if phase.rerun is not None:
+                lines[f"study.phases.{name}.rerun.overrides"] = phase.rerun.overrides
+        for key, line in lines.items():
+            found += [Problem(key, reason) for reason in no_single_values(line)]
+        return [*found, *self._unanswerable()]
+
+    def _unanswerable(self) -> Iterator[Problem]:
+        """Hypotheses on what no phase does."""
+        varied: dict[str, set[str]] = {}
+        for name, phase in self.phases.items():
+            again = phase.rerun.overrides if phase.rerun else []
+            lines = [phase.overrides, *(phase.combinations or []), again]
+            varied[name] = {word.partition("=")[0].lstrip("+~") for line in lines for word in line}
+        for number, one in enumerate(self.hypotheses):
+            place = f"study.hypotheses.{number}"
+            if one.phase is not None and one.phase not in varied:
+                yield Problem(f"{place}.phase={one.phase}", not_one_of(one.phase, varied))
+                continue
+            keys = set().union(*varied.values()) if one.phase is None else varied[one.phase]
+            if keys and one.key not in keys:
+                where = "no phase" if one.phase is None else f"phase {one.phase} does not"
+                reason = f"{where} {'varies' if one.phase is None else 'vary'} it"
+                yield Problem(f"{place}.key={one.key}", reason + did_you_mean(one.key, keys))
+
+
+class _Root(Node):
+    study: Study
+
+
+def read_study(config: DictConfig) -> tuple[Study, list[str]]:
+    """The section ``study`` of a composed config, and the overrides of its ``budget``.
+
+    A budget may change the study itself: its words for ``study.*`` are applied, the others
+    returned. What was typed for the same key goes first.
+
+    Raises:
+        UserError: everything that is wrong with it.
+    """
+    # unresolved: what `${...}` in a phase means is for the trial's config to say
+    data = OmegaConf.to_container(config.study, resolve=False)
+    assert isinstance(data, dict)
+    if "study" in data:
+        reason = "the study's file must begin with the line `# @package _global_`"
+        raise refusal([Problem("study.study", reason)])
+    data["phases"] = named_phases(data["phases"])
+    study, name = _validated(data), config.budget
+    chosen = OmegaConf.select(config, "hydra.runtime.choices.study")
+    if chosen and not study.phases:
+        reason = f"study={chosen} has none; each has a name, e.g. {{rate: optimizer.lr=1e-3,1e-2}}"
+        raise refusal([Problem("study.phases", reason)])
+    if name != FULL and name not in study.budgets:
+        raise refusal([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
+    task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(task, list)
+    typed = [str(word).partition("=")[0] for word in task]
+    others: list[str] = []
+    if name != FULL:
+        section = OmegaConf.create({"study": data})
+        for word in study.budgets[name]:
+            key, _, value = word.partition("=")
+            if not key.startswith("study."):
+                others.append(word)
+            elif key not in typed:
+                OmegaConf.update(section, key, _plain(value), merge=False)
+        scaled = OmegaConf.to_container(section.study, resolve=False)
+        assert isinstance(scaled, dict)
+        study = _validated(scaled)
+    return study, others
+
+
+def named_phases(phases: Any) -> dict[str, Any]:
+    """The phases with the names that a person gave them; to YAML ``1`` is a number.
+
+    Raises:
+        UserError: they are no mapping, or a name cannot be told.
+    """
+    example = "each has a name, e.g. {rate: optimizer.lr=1e-3,1e-2}"
+    if not isinstance(phases, dict):
+        typed = "study.phases" if isinstance(phases, list) else f"study.phases={show(phases)}"
+        raise refusal([Problem(typed, f"must be a mapping: {example}")])
+    for name in phases:
+        if isinstance(name, bool):
+            reason = f"YAML takes the name of a phase for {show(name)}; write it in quotes"
+            raise refusal([Problem("study.phases", reason)])
+    found = {str(name): phase for name, phase in phases.items()}
+    if len(found) < len(phases):
+        raise refusal([Problem("study.phases", "two phases have the same name")])
+    return found
+
+
+def _validated(data: dict[Any, Any]) -> Study:
+    """The section, checked.
+
+    Raises:
+        UserError: everything that is wrong with it.
+    """
+    try:
+        study = _Root.model_validate({"study": data}).study
+    except ValidationError as error:
+        raise refusal(problems_of(error, {"study": data})) from error
+    if problems := study.problems():
+        raise refusal(problems)
+    return study
+
+
+def no_single_values(line: Sequence[str]) -> list[str]:
+    """What is wrong with words that must be overrides of one value each."""
+    overrides, errors = parse(line)
+    if errors and (problem := slip(line)):
+        return [str(problem)]
+    found = [f"{word}: {unreadable(word, error)}" for word, error in errors.items()]
+    several = [word for word, override in overrides.items() if override.is_sweep_override()]
+    return found + [f"{word}: has several values, and one is needed" for word in several]
+
+
+def _plain(text: str) -> Any:
+    """The value of an override, in Hydra's grammar where it is one value, else as text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        override = OverridesParser.create().parse_override(f"key={text}")
+    except HydraException:
+        return text
+    return text if override.is_sweep_override() else override.value()

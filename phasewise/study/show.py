@@ -1,0 +1,171 @@
+"""What a study says on the terminal, and the tables that it leaves beside the trials."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from phasewise.errors import say
+from phasewise.records.record import RunRecord
+from phasewise.study.commands import single_run
+from phasewise.study.journal import Candidate, Journal, Phase
+from phasewise.study.results import UNSET, plain
+from phasewise.study.saved import Saved
+from phasewise.study.selection import judged_apart
+from phasewise.study.table import best_row, format_table, sweep_table, write_csv
+
+TABLE = "sweep.csv"
+RUN_LOG = "run.log"
+
+log = logging.getLogger(__name__)
+
+
+def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None:
+    """Print the table of a phase and write it as CSV, if a trial left a record.
+
+    The star marks all seeds of what the phase decided for; before that, the best run.
+    """
+    if not any(record.fingerprint for record in records):
+        return
+    table = sweep_table(records)
+    path = study / phase.name / TABLE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_csv(table, path)
+    chosen = 0 if phase.kind == "test" else phase.winner
+    marked: list[int] | None
+    if chosen is None and judged_apart(records):
+        marked, meaning = [], "no star, for different validation samples judged; "
+    elif chosen is None:
+        marked, meaning = None, "" if best_row(table) is None else "* the best run so far; "
+    else:
+        rows = [max(len(one.trials), 1) for one in phase.candidates]  # one if it was refused
+        of_rows = [row for row, count in enumerate(rows) for _ in range(count)]
+        marked = [position for position, row in enumerate(of_rows) if row == chosen]
+        meaning = f"* {_meaning(phase)}; "
+    say(f"\n{format_table(table, marked=marked)}\n\n{meaning}unrounded in {path}")
+
+
+def _meaning(phase: Phase) -> str:
+    """What the star of a decided phase's table says."""
+    runs = ", each of its seeds" if len(phase.seeds) > 1 else ""
+    if phase.kind == "test":
+        return f"the final configuration{runs}"
+    if not phase.name:
+        mean = " mean of" if len(phase.seeds) > 1 else ""
+        return f"the best{mean} {phase.objective['metric']}{runs}"
+    return f"{'adopted' if phase.verdict == 'adopted' else 'kept, the incumbent'}{runs}"
+
+
+def say_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
+    """Who won and why; with several seeds the means before it."""
+    names = [label(phase, one, study) for one in phase.candidates]
+    if len(phase.seeds) > 1:
+        rows = zip(names, values, strict=True)
+        say("\n".join(["", *(f"{name}: {_mean(found)}" for name, found in rows)]))
+    for name, candidate in zip(names, phase.candidates, strict=True):
+        if candidate.refused:
+            say(f"{name} could not run: {candidate.refused}")
+    if phase.epochs_saved:
+        say(f"{phase.epochs_saved} epochs saved by halving")
+    if not phase.name:
+        return
+    winner = "" if phase.winner is None else f"{names[phase.winner]} "
+    say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
+
+
+def label(phase: Phase, candidate: Candidate, study: Path) -> str:
+    """What a candidate changes; in a sweep, of all that was typed, what differs.
+
+    Of one that changes nothing, the values of the swept keys by its run in the study's directory.
+    """
+    words = candidate.overrides
+    if not phase.name:
+        words = [word for word in words if word.partition("=")[0] in phase.declared] or words
+    if words:
+        return " ".join(words)
+    saved = [Saved(study / trial.directory) for trial in candidate.trials[:1]]
+    known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
+    own = [f"{key}={plain(value)}" for key, value in known.items() if value is not UNSET]
+    return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
+
+
+def log_of(record: RunRecord) -> str:
+    """Where the log of a trial is, if it wrote one."""
+    path = record.directory / RUN_LOG
+    return f"; see {path}" if path.exists() and path.stat().st_size else ""
+
+
+def plan_text(book: Journal, done: int) -> str:
+    """Phases, trials and seeds before anything runs.
+
+    Args:
+        book: the journal with its planned phases.
+        done: how many of the trials are finished.
+    """
+    phases = [phase for phase in book.phases if phase.kind != "test"]
+    count = sum(len(c.trials) for phase in phases for c in phase.candidates)
+    goal = f"{book.objective['metric']} ({book.objective['mode']})"
+    if not phases[0].name:
+        return f"{count} trials in {book.directory}{_finished(done)}"
+    scale = "" if book.budget == "full" else f", budget {book.budget}"
+    lines = [f"study {book.name}{scale}: {goal}, in {book.directory}"]
+    width = max(len(phase.name) for phase in phases)
+    for number, phase in enumerate(phases, 1):
+        what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
+        if phase.kind == "rerun":
+            what = f"the best so far with {' '.join(phase.candidates[0].overrides)}"
+        seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
+        drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
+        own = sum(bool(candidate.overrides) for candidate in phase.candidates)
+        start = " + incumbent" if own < len(phase.candidates) else ""
+        lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
+    lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
+    return "\n".join(lines)
+
+
+def say_final(
+    book: Journal,
+    records: Sequence[Sequence[RunRecord]],
+    program: str,
+    words: Sequence[str],
+    changed: Sequence[str],
+) -> None:
+    """The last words of a study: its configuration and what that scores on test data.
+
+    Args:
+        book: the journal, whose last phase is the test.
+        records: of each candidate of that phase, one per seed.
+        program: the entry script, as it was called.
+        words: all overrides of the final configuration.
+        changed: those that the phases have changed.
+    """
+    metric = "test/" + book.objective["metric"].partition("/")[2]
+    say("")
+    names = ["final configuration", "starting configuration"]
+    for name, found in zip(names, records, strict=False):
+        scores = {record.seed or 0: _number((record.test or {}).get(metric)) for record in found}
+        say(f"{name + ':':<24} {metric} {_mean(scores)}")
+    for name, scores in sorted(records[0][0].baselines.items() if records[0] else []):
+        if metric in scores:
+            say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
+    say(f"\nchanged from the start: {' '.join(changed) or 'nothing'}")
+    place = book.directory / book.phases[-1].candidates[0].trials[0].directory
+    say(f"as a single run: {single_run(place, words, program)}")
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _finished(done: int) -> str:
+    return f", {done} of them done" if done else ""
+
+
+def _mean(values: dict[int, float]) -> str:
+    found = [value for value in values.values() if math.isfinite(value)]
+    if len(found) < 2:
+        return f"{found[0]:.4g} (1 seed)" if found else "no result"
+    return f"{fmean(found):.4g} +- {stdev(found):.2g} ({len(found)} seeds)"

@@ -1,0 +1,397 @@
+"""What ``study=NAME`` and ``-m`` do: plan, check, run phase by phase, carry winners on.
+
+A sweep (``-m``) is a study of one phase. Everything that is decided follows from the records of
+the runs, so that the same command continues a study that was stopped anywhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn
+from hydra.errors import HydraException
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+
+from phasewise.config.help import refusal as refuse
+from phasewise.errors import Problem, StorageError, UserError, collect, unwritable
+from phasewise.records.lock import LOCK
+from phasewise.records.record import DATA_MARK, RunRecord, read_record
+from phasewise.storage import remove_drafts, storage_error, write_whole
+from phasewise.study import journal
+from phasewise.study.compose import Composer, Reasons, context, reasons_of, refusal
+from phasewise.study.feasible import Foresight
+from phasewise.study.journal import Journal, read_journal
+from phasewise.study.launching import Crew
+from phasewise.study.naming import parse_overrides
+from phasewise.study.opening import say_plan
+from phasewise.study.overrides import merge
+from phasewise.study.owner import check_owner
+from phasewise.study.phases import Runner
+from phasewise.study.plan import Planner, Stage, foreign_runs, remembered, rival_of, swept
+from phasewise.study.reports import PAGE
+from phasewise.study.reuse import SUPERSEDED, RunIndex
+from phasewise.study.saved import MULTIRUN
+from phasewise.study.schema import Phase, Study, read_study
+from phasewise.study.show import log_of
+from phasewise.study.table import trial_labels
+
+HYDRAS_SUBDIR = "${hydra.job.num}"
+
+log = logging.getLogger(__name__)
+
+
+class SweepFailed(UserError):
+    """The sweep ran, but not every trial completed."""
+
+    exit_code = 1
+
+
+def is_phasewise(config: DictConfig) -> bool:
+    """Whether the application is one of this project's, whose config names a schema."""
+    return OmegaConf.select(config, "task.schema") is not None
+
+
+def sweep(
+    arguments: Sequence[str],
+    *,
+    config: DictConfig,
+    config_loader: ConfigLoader,
+    launcher: Launcher,
+    max_batch_size: int | None = None,
+) -> list[Sequence[JobReturn]]:
+    """Run a study, or every combination of the values on an ``-m`` line, as far as it is not done.
+
+    Jobs that leave no record (``evaluate.py -m``) get no table; what they return or raise is
+    passed on, as Hydra's own sweeper does.
+
+    Args:
+        arguments: the overrides as typed, sweeps included.
+        config: what Hydra composed for the sweep as a whole.
+        config_loader: Hydra's, which composes the trials.
+        launcher: any of Hydra's.
+        max_batch_size: most trials that the launcher gets at once; ``None`` for one by one in this
+            process, all at once elsewhere.
+
+    Returns:
+        What the jobs returned, batch by batch.
+
+    Raises:
+        UserError: before anything runs, if a trial's config is not valid.
+        SweepFailed: after everything ran, if a trial did not complete.
+    """
+    crew = Crew(launcher, max_batch_size)
+    study, scaled = read_study(config)
+    directory = Path(str(config.hydra.sweep.dir))
+    old, index = read_journal(directory), RunIndex(directory)
+    composer = _composer(arguments, config, config_loader, old)
+    composer.compares = index.knows_data
+    planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
+    tests = is_study(study) and config.test is not False
+    composer.looks = False  # before what can be refused at once has been
+    book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+    composer.looks = True
+    if composer.unlooked:
+        book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+    say_plan(book, stages, index, notes)
+    if study.dry_run:
+        return []
+    prepare(config)
+    runner = Runner(book, study, planner, crew, index, test=tests)
+    with _alone(directory):
+        remove_drafts(directory / journal.JOURNAL, directory / MULTIRUN)
+        _run(runner, stages[0], old)
+    return crew.returns
+
+
+def _composer(
+    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, old: Journal | None
+) -> Composer:
+    """A composer that knows what an earlier call has found, if that still holds."""
+    if old is None or old.context != context(config, arguments, old.files):
+        return Composer(config, loader)
+    composer = Composer(config, loader, remembered(old), old.data)
+    composer.files.update(old.files)
+    return composer
+
+
+def _plan(
+    arguments: Sequence[str],
+    config: DictConfig,
+    study: Study,
+    scaled: Sequence[str],
+    planner: Planner,
+) -> tuple[Journal, list[Stage]]:
+    """The journal with all phases as they would start from the starting configuration.
+
+    Raises:
+        UserError: the command line mixes what does not go together.
+    """
+    words = swept(config, arguments)
+    _refuse_mixtures(words, arguments, config, study)
+    chosen = [word for word in words if word.startswith("study=")]
+    others = [word for word in words if word not in chosen]
+    base = merge(chosen, scaled, others) if is_study(study) else []
+    study.phases = study.phases or {"": Phase(overrides=words)}
+    stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
+    book = Journal(
+        planner.directory,
+        study.name or "sweep",
+        str(config.task.name),
+        list(arguments),
+        planner.objective,
+        planner.seeds or stages[0].phase.seeds,
+        base=list(base),
+        phases=[stage.phase for stage in stages],
+        budget=str(config.budget),
+        adopt=study.adopt,
+        refit=study.refit,
+        hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
+    )
+    return book, stages
+
+
+def _judged(
+    arguments: Sequence[str],
+    config: DictConfig,
+    study: Study,
+    scaled: Sequence[str],
+    planner: Planner,
+    old: Journal | None,
+) -> tuple[Journal, list[Stage], list[str]]:
+    """A plan that can be run, and what is to be told of it.
+
+    Raises:
+        UserError: all that is wrong with any trial; the directory is another study's, or holds
+            runs of something else.
+    """
+    book, stages = _plan(arguments, config, study, scaled, planner)
+    composer = planner.composer
+    book.files, book.data = sorted(composer.files), composer.data
+    book.context = context(config, arguments, book.files)
+    told = check_owner(book, old)
+    foresight = Foresight(planner.choices, book.base)
+    foresight.look([rival_of(stage) for stage in stages], breaks=not _same_plan(book, old))
+    _refuse_problems(stages, foresight)
+    if not study.set_aside and (there := foreign_runs(stages[0], composer)):
+        raise _other_runs(planner.directory, there)
+    return book, stages, [*([told] if told else []), *foresight.notes()]
+
+
+def _same_plan(book: Journal, old: Journal | None) -> bool:
+    """Whether an earlier call planned these phases from these config files, and told of them."""
+    if old is None or old.context != book.context:
+        return False
+    plans = (
+        [(phase.name, phase.declared) for phase in journal.phases if phase.kind != "test"]
+        for journal in (book, old)
+    )
+    return next(plans) == next(plans)
+
+
+def _refuse_problems(stages: Sequence[Stage], foresight: Foresight) -> None:
+    """Refuse what can run after no choice.
+
+    Raises:
+        UserError: all that is wrong with any trial.
+    """
+    reasons: Reasons = {}
+    found = [stage.problems for stage in stages]
+    for stage in stages:
+        for row, problems in stage.refused.items():
+            if (stage.phase.name, row) not in foresight.possible:
+                found.append(problems)
+    for problems in found:
+        for reason, names in problems.items():
+            reasons.setdefault(reason, []).extend(names)
+    if reasons:
+        sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
+        raise refusal(reasons, sum(sizes))
+
+
+def is_study(study: Study) -> bool:
+    """Whether it has phases of its own; a sweep is one phase without a name."""
+    return bool(study.phases.keys() - {""})
+
+
+def _other_runs(directory: Path, found: Reasons) -> UserError:
+    """What lies where trials are to run, and the two ways on."""
+    problems = [Problem(names[0], what) for what, names in found.items()]
+    count = sum(map(len, found.values()))
+    more = f" (of {count} trials)" if count > len(problems) else ""
+    advice = (
+        "hydra.sweep.dir=DIR chooses another place; study.set_aside=true runs them anew here and "
+        f"keeps what is there in {SUPERSEDED}/"
+    )
+    return collect(f"obstacles in {directory}{more}", problems, advice)
+
+
+def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> Stage:
+    """A phase as it would start from the starting configuration."""
+    try:
+        if spec.rerun is None:
+            return planner.stage(name, spec, base)
+        stage = planner.rerun(name, spec, base, [base])
+        # which ones is not known yet, only how many at most
+        stage.phase.candidates *= spec.rerun.top
+        stage.jobs *= spec.rerun.top
+        return stage
+    except (UserError, HydraException) as error:
+        if not name:
+            raise
+        phase = journal.Phase(name, "grid", {}, [])
+        reasons: Reasons = {f"study.phases.{name}: {reason}": [] for reason in reasons_of(error)}
+        return Stage(phase, spec, problems=reasons)
+
+
+def _refuse_mixtures(
+    words: Sequence[str], arguments: Sequence[str], config: DictConfig, study: Study
+) -> None:
+    """What can be typed and composed, but means nothing that anybody could want."""
+    raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    if isinstance(raw, dict) and raw["subdir"] != HYDRAS_SUBDIR:
+        raise UserError(
+            "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
+            "hydra.sweep.dir=DIR chooses the directory of the sweep"
+        )
+    if not is_study(study):
+        if config.budget != "full":
+            raise refuse([Problem(f"budget={config.budget}", "is for study=NAME")])
+        if not words:
+            raise UserError(
+                "there is nothing to compare: after -m stand keys with several values, e.g. "
+                "optimizer.lr=3e-4,1e-3"
+            )
+        return
+    problems = []
+    for word in words:
+        try:
+            parse_overrides([word])
+        except ValueError:
+            reason = "several values of a key are a phase's; in a study each word has one value"
+            problems.append(Problem(word, reason))
+    if problems:
+        raise refuse(problems)
+
+
+def _objective(config: DictConfig) -> dict[str, str]:
+    return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
+
+
+def prepare(config: DictConfig) -> Path:
+    """Make the sweep's directory and leave its config in it, as Hydra's sweeper does.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    sweep_dir = Path(str(config.hydra.sweep.dir))
+    try:
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
+    except OSError as error:
+        raise unwritable(sweep_dir, error) from error
+    return sweep_dir
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Hold the study's lock, which the system releases when this process dies.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    lock = FileLock(directory / LOCK)
+    try:
+        lock.acquire(timeout=1)  # a report holds it for a moment, to see whether anybody does
+    except Timeout:
+        raise UserError(
+            f"{directory}: another process is at work on this study; wait for it, or choose "
+            "another place with hydra.sweep.dir=DIR"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _run(runner: Runner, first: Stage, old: Journal | None) -> None:
+    """Run all phases; the journal says how that ended, unless ``old`` did so already.
+
+    Raises:
+        SweepFailed: a trial did not complete.
+        StorageError: a disk is full or fails; the study stays where it stands.
+    """
+    book = runner.book
+    try:
+        runner.run(first)
+    except BaseException as stop:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
+        full = storage_error(stop)  # nothing was decided, and nobody is to blame
+        again = full is not None or isinstance(stop, KeyboardInterrupt)
+        book.status = "interrupted" if again else "failed"
+        with suppress(StorageError):
+            book.write()
+        runner.reporter.stop()
+        if full is not None:
+            raise full from stop
+        raise
+    records = [runner.crew.outcome(job) for _, job in runner.jobs()]
+    if not any(record.fingerprint for record in records):
+        for job in (job for batch in runner.crew.returns for job in batch):
+            _ = job.return_value  # raises what the job raised
+        return
+    bad = _failed(runner, records)
+    book.status = "failed" if bad or runner.ended else "completed"
+    book.reported = old is not None and old.reported
+    book.write()
+    same = book == old and not runner.crew.returns
+    if not (same and book.reported and (book.directory / PAGE).exists()):
+        book.reported = runner.reporter.finish()
+        book.write()
+    if runner.ended is not None:
+        raise SweepFailed(runner.ended)
+    if bad:
+        raise SweepFailed(_failures(book, bad, records))
+
+
+def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord]:
+    """The trials that neither completed nor were stopped by halving, each with a final record."""
+    pruned = {
+        trial.directory
+        for _, candidate, trial in runner.book.trials()
+        if candidate.epochs is not None
+    }
+    bad = {}
+    for (stage, job), record in zip(runner.jobs(), records, strict=True):
+        if record.status == "completed" or (record.status == "paused" and job.subdir in pruned):
+            continue
+        bad[job.subdir] = record
+        there = read_record(job.directory)
+        if record.status == "failed" and (there is None or there.status == "running"):
+            written = RunRecord.start(
+                job.directory,
+                task=runner.book.task,
+                fingerprint=job.fingerprint.partition(DATA_MARK)[0],
+                overrides=job.words,
+                seed=None,
+                metric=stage.phase.objective["metric"],
+                mode=stage.phase.objective["mode"],
+            )
+            written.finish("failed", error=record.error)
+    return bad
+
+
+def _failures(book: Journal, bad: dict[str, RunRecord], records: Sequence[RunRecord]) -> str:
+    """Which trials did not complete, why, and where each one's log is."""
+    labels = dict(zip((r.directory for r in records), trial_labels(records), strict=True))
+    problems = []
+    for subdir, record in bad.items():
+        reason = (record.error or "no reason recorded").strip().partition("\n")[0]
+        label = subdir if book.phases[0].name else labels[record.directory]
+        problems.append(Problem(label, f"{record.status}: {reason}{log_of(record)}"))
+    what = f"of {len(records)} trials did not complete"
+    return str(collect(what, problems, "the tables above hold all of them"))

@@ -1,0 +1,1 @@
+"""One run: the LightningModule that tasks share, trainer, callbacks, loggers, and its steps."""

@@ -1,0 +1,427 @@
+"""The steps of one training, and what is known of it however it ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import lightning as L
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
+from omegaconf import DictConfig, OmegaConf
+
+from phasewise.config.fingerprint import named_files
+from phasewise.config.identity import remember
+from phasewise.config.lifecycle import wants_test
+from phasewise.config.previous import other_data
+from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.resources import peak_memory_mb, reset_peak_memory
+from phasewise.data.sampling import InParts
+from phasewise.errors import DivergedError, StorageError, UserError
+from phasewise.figures import curves, written
+from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
+from phasewise.records.history import History
+from phasewise.records.record import RunRecord, Status
+from phasewise.storage import storage_error
+from phasewise.training.callbacks import EpochLog, is_paused
+from phasewise.training.logs import (
+    close_loggers,
+    log_embedding,
+    log_hyperparameters,
+    log_traceback,
+    only_our_words,
+)
+from phasewise.training.memory import batch_of, free, halved, keep_freed
+from phasewise.training.module import Scores, TaskModule
+from phasewise.training.saving import check_room_for_checkpoints
+from phasewise.training.trackers import log_picture, start_trackers
+from phasewise.training.trainer import build_trainer
+
+log = logging.getLogger(__name__)
+
+COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
+"""Whose errors are those of ``trainer.compile``."""
+
+
+class Job:
+    """The steps of one training, and what is known of it when it ends early.
+
+    Args:
+        cfg: composed and checked.
+        directory: of the run.
+        record: its record, which has begun.
+        trial: part of a sweep.
+        parts: how many batches of ``cfg`` make one of those that were asked for, see
+            `phasewise.training.memory`.
+        done: epochs that an earlier call has finished.
+    """
+
+    def __init__(
+        self,
+        cfg: DictConfig,
+        directory: Path,
+        record: RunRecord,
+        *,
+        trial: bool,
+        parts: int = 1,
+        done: int = 0,
+    ) -> None:
+        plain = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(plain, dict)
+        plain.pop("hydra", None)
+        self.cfg = cfg
+        self.config: dict[str, Any] = {str(key): value for key, value in plain.items()}
+        self.directory = directory
+        self.record = record
+        self.trial = trial
+        self.parts = parts
+        self.done = done
+        self.named = named_files(self.config)
+        self.history = History(directory)
+        self.trainer: L.Trainer | None = None
+        self.module: TaskModule | None = None
+        self.baselines: dict[str, Scores] = {}
+        self.test: Scores | None = None
+        self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
+
+    def run(self) -> DictConfig | None:
+        """Read, train, evaluate, draw, record; also how the run ended if it ended early.
+
+        A run that is paused is neither evaluated on test data nor drawn.
+
+        Returns:
+            Where memory ran out, the config with smaller batches that the run is to begin anew
+            with; its record is not finished then.
+        """
+        try:
+            self._run()
+        except BaseException as error:
+            status, reason = verdict(error, self.places)
+            log_traceback(error)
+            if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
+                smaller = halved(self.cfg)
+                if smaller is not None:
+                    free(error)
+                    return smaller
+                size = self.cfg.data.batch_size
+                reason += f"\nno batch is halved further than data.batch_size={size}"
+            # on a full disk the record stays as it was, and that is enough to go on from
+            with suppress(StorageError) if status == "interrupted" else nullcontext():
+                self._finish(status, reason)
+            raise
+        return None
+
+    @property
+    def places(self) -> list[Path]:
+        """Where a run writes."""
+        temporary = os.environ.get("TMPDIR") or "/tmp"
+        return [self.directory, Path(self.cfg.data.cache_dir), Path(temporary)]
+
+    def test_completed(self) -> None:
+        """Look at the test split with what a completed run has kept; its record gains the figures.
+
+        Raises:
+            UserError: the run's checkpoint is gone.
+        """
+        kept = LAST if self.record.objective["epoch"] is None else BEST
+        checkpoint = self.directory / FOLDER / f"{kept}.ckpt"
+        log.info("testing the completed run in %s", self.directory)
+        try:
+            if not checkpoint.is_file():
+                raise UserError(f"{checkpoint} is gone: without it this run cannot be tested")
+            data = self._begin()
+            data.setup()
+            self._check_same(data, self.record.data.get("hash"))
+            module = self._build(data)
+            module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+            with only_our_words():
+                self._test(data)
+            self._draw(data, "test")
+        except BaseException as error:
+            log_traceback(error)
+            raise
+        assert self.trainer is not None
+        if self.trainer.is_global_zero:
+            for name, scores in self.baselines.items():
+                self.record.baselines.setdefault(name, {}).update(scores)
+            self.record.test = self.test
+            self.record.write()
+
+    def close(self) -> None:
+        """End the loggers: what they hold is written, and they do not outlive the run."""
+        if self.trainer is not None and self.trainer.is_global_zero:
+            well = self.record.status in ("completed", "paused")
+            close_loggers(self.trainer.loggers, "success" if well else "failed")
+
+    def _begin(self) -> StoreDataModule:
+        """The trainer, and the data, not yet read."""
+        L.seed_everything(self.config["seed"], verbose=False)
+        reset_peak_memory()
+        keep_freed()
+        with only_our_words():
+            self.trainer = build_trainer(  # first: it knows devices and trackers
+                self.config, self.record.task, self.directory, self.history
+            )
+            start_trackers(self.trainer.loggers, self.config)
+        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        data.parts = self.parts
+        return data
+
+    def _build(self, data: StoreDataModule) -> TaskModule:
+        module: TaskModule = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
+        self.module = module
+        mode = self.config["trainer"]["compile"]
+        if mode != "none":
+            module.network.compile(mode=mode)  # in place: its weights keep their names
+        return module
+
+    def _run(self) -> None:
+        data = self._begin()
+        assert self.trainer is not None
+        self._read(data)
+        if self.parts > 1:
+            self._keep_steps(data)
+        self.module = self._build(data)
+        self._say_network(self.module)
+        self._start_from()
+        self._check_files()
+        check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
+        self._score_baselines(data, "val")
+        with only_our_words():
+            self._fit(data)
+            if is_paused(self.trainer):
+                self._finish("paused")
+                return
+            self._restore_best()
+            if wants_test(self.cfg, trial=self.trial) and data.has_test():
+                self._test(data)
+        self._draw(data, "val", "test")
+        self._finish("completed")
+
+    def _read(self, data: StoreDataModule) -> None:
+        before = self.record.data.get("hash")
+        try:
+            data.setup()
+            self._check_same(data, before)
+        finally:  # what was found wrong with it is also worth a record
+            if data.is_read:
+                self.record.data = data.summary().as_dict()
+        self.record.write()
+        remember(self.config["data"], data)
+        summary = data.summary()
+        log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
+        if summary.rejected:
+            log.info("         %d samples left out, listed in record.json", len(summary.rejected))
+        for warning in summary.warnings[:3]:
+            log.info("         note: %s", warning)
+        if len(summary.warnings) > 3:
+            log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+
+    def _check_same(self, data: StoreDataModule, before: str | None) -> None:
+        """Go on with the data that the run began with; they may have changed this very moment."""
+        if before not in (None, data.identity().hash):
+            what = other_data(self.record, self.cfg, data.identity())
+            raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")
+
+    def _keep_steps(self, data: StoreDataModule) -> None:
+        """As many steps and as many images as with whole batches, also where they are limited."""
+        assert self.trainer is not None
+        parts = InParts(data.schedule("train"), self.parts).parts
+        per_step = self.config["trainer"]["accumulate_grad_batches"] // self.parts
+        self.trainer.accumulate_grad_batches = per_step * parts
+        validated = math.ceil(len(data.schedule("val")) / self.parts)
+        self.trainer.limit_train_batches = parts * _limited(
+            self.trainer.limit_train_batches, len(data.schedule("train"))
+        )
+        self.trainer.limit_val_batches = self.parts * _limited(
+            self.trainer.limit_val_batches, validated
+        )
+
+    def _start_from(self) -> None:
+        origin = self.config["init_from"]
+        if origin is not None and self.module is not None:
+            start_from(self.module.network, origin, self.config["model"])
+            log.info("         starting from the weights of %s", origin)
+
+    def _check_files(self) -> None:
+        """Weights that were read are those that the record's fingerprint is of."""
+        now = named_files(self.config)
+        if changed := [name for name, held in self.named.items() if now.get(name) != held]:
+            what = "changed while it was read; try again when nothing writes there"
+            raise UserError(f"{' and '.join(changed)}: {what}")
+
+    def _score_baselines(self, data: StoreDataModule, split: str) -> None:
+        assert self.trainer is not None
+        assert self.module is not None
+        # One of them may be the network itself, which Lightning moves to the device in `fit` only.
+        module = self.module.to(self.trainer.strategy.root_device)
+        for name, scores in module.baselines(data, split).items():
+            prefixed = {f"{split}/{key}": value for key, value in scores.items()}
+            self.baselines.setdefault(name, {}).update(prefixed)
+
+    def _say_network(self, module: TaskModule) -> None:
+        count = sum(p.numel() for p in module.parameters())
+        model = ", ".join(f"{key} {value}" for key, value in self.config["model"].items())
+        log.info("network  %.2f million parameters: %s", count / 1e6, model)
+
+    def _fit(self, data: StoreDataModule) -> None:
+        assert self.trainer is not None
+        assert self.module is not None
+        self.history.cut(self.done)
+        checkpoint = None
+        if self.done:
+            checkpoint = self.directory / FOLDER / f"{LAST}.ckpt"
+            log.info("continuing after epoch %d of an unfinished run", self.done)
+        log.info("")
+        try:
+            self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except Exception as error:
+            if type(error).__module__.startswith(COMPILERS):
+                mode = self.config["trainer"]["compile"]
+                reason = str(getattr(error, "inner_exception", error)).splitlines()[0]
+                raise UserError(
+                    f"trainer.compile={mode} does not work here ({reason}); "
+                    "trainer.compile=none trains without"
+                ) from error
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"data.batch_size={data.batch_size} (of {data.summary().counts['train']} training "
+                f"images) and data.image_size={data.image_size} leave batch norm a single value "
+                "per channel; a larger one of them, or model.norm=group, is needed"
+            ) from error
+
+    def _restore_best(self) -> None:
+        best = self.directory / FOLDER / f"{BEST}.ckpt"
+        assert self.module is not None
+        if (row := self._best()) is not None:
+            content = read_checkpoint(best)
+            if content["epoch"] + 1 != row["epoch"]:
+                raise UserError(
+                    f"{best} is not of epoch {row['epoch']}, the best: was it replaced?"
+                )
+            self.module.load_state_dict(content["state_dict"])
+
+    def _test(self, data: StoreDataModule) -> None:
+        assert self.trainer is not None
+        (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
+        self.test = {name: float(value) for name, value in scores.items()}
+        self._score_baselines(data, "test")
+
+    def _best(self) -> dict[str, float] | None:
+        return self.history.best_of(self.config["objective"])
+
+    def _draw(self, data: StoreDataModule, *splits: str) -> None:
+        """Figures of splits, and of the epochs beside those of validation data."""
+        count = self.config["figures"]["images"]
+        assert self.trainer is not None
+        if not count or not self.trainer.is_global_zero:
+            return
+        folder = self.directory / "figures"
+        folder.mkdir(exist_ok=True)
+        pictures: list[Path] = []
+        with written() as write:
+            for name, figure in self._figures(data, splits, count):
+                pictures.append(folder / f"{name}.png")
+                write(figure, pictures[-1])
+        for picture in pictures:
+            log_picture(self.trainer.loggers, picture, self.trainer.global_step)
+
+    def _figures(
+        self, data: StoreDataModule, splits: Sequence[str], count: int
+    ) -> Iterator[tuple[str, Figure]]:
+        assert self.trainer is not None
+        assert self.module is not None
+        module = self.module.to(self.trainer.strategy.root_device)
+        if "val" in splits:
+            yield from module.draw(data, "val", count).items()
+            boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
+            if (embedding := module.embedding()) is not None:
+                for board in boards:
+                    log_embedding(board, embedding)
+            found = curves(self.history.rows, self.config["objective"], self._best())
+            if found is not None:
+                yield "curves", found
+        if "test" in splits and self.test is not None:
+            for name, figure in module.draw(data, "test", count).items():
+                yield f"test_{name}", figure
+
+    def _finish(self, status: Status, error: str | None = None) -> None:
+        if self.trainer is not None and not self.trainer.is_global_zero:
+            return
+        rows, best = self.history.rows, self._best()
+        objective = self.config["objective"]
+        if status == "completed" and best is None:
+            log.warning(
+                "%s is undefined in every epoch (no validation sample has what it measures); "
+                "objective.metric chooses another one. The last epoch's weights are kept.",
+                objective["metric"],
+            )
+        if status == "completed" and self.trainer is not None:
+            metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
+            log_hyperparameters(self.trainer.loggers, self.config, metrics)
+        self.record.finish(
+            status,
+            error=error,
+            value=None if best is None else best[objective["metric"]],
+            epoch=None if best is None else int(best["epoch"]),
+            best=_metrics(best),
+            last=_metrics(rows[-1] if rows else None),
+            test=self.test,
+            baselines=self.baselines,
+            cost=self._cost(),
+        )
+
+    def _cost(self) -> dict[str, Any]:
+        rows = self.history.rows
+        seconds = [row["seconds"] for row in rows]
+        checkpoint = self.directory / FOLDER / f"{BEST}.ckpt"
+        found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
+        speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
+        return {
+            "seconds": time.perf_counter() - self.start,
+            "seconds_per_epoch": median(seconds) if seconds else None,
+            "images_per_second": speed[0] if speed else None,
+            "peak_memory_mb": peak_memory_mb(),
+            "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
+            "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
+            "epochs": len(rows),
+            **(batch_of(self.cfg) if self.parts > 1 else {}),
+        }
+
+
+def _limited(limit: int | float | None, batches: int) -> int:
+    """How many batches Lightning takes under one of its limits."""
+    if isinstance(limit, int):
+        return min(limit, batches)
+    return batches if limit is None else int(limit * batches)
+
+
+def _metrics(row: dict[str, float] | None) -> dict[str, float]:
+    return {} if row is None else {key: value for key, value in row.items() if "/" in key}
+
+
+def verdict(error: BaseException, places: Sequence[Path] = ()) -> tuple[Status, str]:
+    """How a run ended that raised ``error``, having written in ``places``."""
+    text = f"{type(error).__name__}: {error}"
+    if (full := storage_error(error, places)) is not None:
+        return "interrupted", str(full)
+    if isinstance(error, UserError):
+        return "failed", str(error)
+    if isinstance(error, DivergedError):
+        return "diverged", str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+        advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
+        return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "interrupted", "stopped from outside"
+    return "failed", text

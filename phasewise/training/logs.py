@@ -1,0 +1,125 @@
+"""Where a run's words go: console, run.log, TensorBoard, trackers."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch.nn.functional import interpolate
+
+from phasewise.training.module import Embedding
+from phasewise.training.trackers import build_tracker, flat, log_summary
+
+SPRITE = 48
+"""Side of the pictures in TensorBoard's projector, in pixels."""
+
+CLOSING_SECONDS = 3.0
+"""How long the events of a run that ended early may take to be written."""
+
+# Advice that is meant for other loaders: here they yield indices, and epochs are logged, not steps.
+_NOT_FOR_US = (
+    r".*does not have many workers.*",
+    r".*`srun` command is available.*",  # on a cluster's login node, where studies are started
+    r".*smaller than the logging interval.*",
+    r".*exists and is not empty.*",
+    r".*Trying to infer the `batch_size`.*",
+    r".*sync_dist=True.*",  # what is logged per epoch is gathered from all ranks already
+    r".*was called before the ``update``.*",  # by a rank whose shard is empty
+    r".*LeafSpec.*deprecated.*",
+    r".*ReduceLROnPlateau conditioned on metric.*",
+    r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
+)
+
+
+@contextmanager
+def only_our_words() -> Iterator[None]:
+    """Keep Lightning's greetings and its advice for other set-ups off the console."""
+    loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for message in _NOT_FOR_US:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def log_traceback(error: BaseException) -> None:
+    """Write the traceback into run.log, and nothing on the console."""
+    info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("run", logging.ERROR, __file__, 0, "the run ended early", (), info)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(record)
+
+
+class _TensorBoard(TensorBoardLogger):
+    """Does not wait for ever for a writer that an interrupt has hit.
+
+    Ctrl-C within the queue between TensorBoard and its writing thread can lose the thread's
+    wake-up call; closing would then never return.
+    """
+
+    def finalize(self, status: str) -> None:
+        if status != "failed":
+            super().finalize(status)
+            return
+        closing = Thread(target=self._close, args=(status,), daemon=True)
+        closing.start()
+        closing.join(CLOSING_SECONDS)
+
+    def _close(self, status: str) -> None:
+        with suppress(OSError):  # the full disk that ended the run, which says so
+            super().finalize(status)
+
+
+def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:
+    """TensorBoard in ``directory``, and the tracker ``name`` beside it.
+
+    Raises:
+        UserError: the tracker's package is not installed.
+    """
+    loggers: list[Logger] = [_TensorBoard(directory, name="", version="")]
+    if name == "none":
+        return loggers
+    return [*loggers, build_tracker(name, task, directory)]
+
+
+def close_loggers(loggers: list[Logger], status: str) -> None:
+    """Write what loggers hold, and end them: Lightning goes on with a run of wandb that is open."""
+    for logger in loggers:
+        logger.finalize(status)
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            wandb.finish()  # `logger.experiment` would try once more to begin
+
+
+def log_hyperparameters(
+    loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
+) -> None:
+    """Enter a completed run into TensorBoard's HParams tab, which wants the same keys from all.
+
+    A tracker was told the config when the run began.
+    """
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(flat(config)), dict(metrics))
+    log_summary(loggers, metrics)
+
+
+def log_embedding(board: TensorBoardLogger, embedding: Embedding) -> None:
+    """Enter images and their features into TensorBoard's projector."""
+    pictures = interpolate(embedding.images.float() / 255, size=SPRITE, mode="area")
+    labels = [str(label) for label in embedding.labels]
+    board.experiment.add_embedding(embedding.features, labels, pictures, tag="validation")

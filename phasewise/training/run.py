@@ -1,0 +1,192 @@
+"""One training, from a composed config to its record. `train.py` calls `run` for every job."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig, OmegaConf
+
+from phasewise.config.lifecycle import is_done, lacks_test, own_words, start_record
+from phasewise.config.previous import OLDER, previous_run
+from phasewise.data.resources import device_name
+from phasewise.errors import OutOfMemoryError, RunFailedError
+from phasewise.records.checkpoints import FOLDER, LAST
+from phasewise.records.lock import locked
+from phasewise.records.record import RunRecord
+from phasewise.records.summary import summary_text
+from phasewise.storage import FREE_MB, check_room, storage_error
+from phasewise.training.apart import run_apart
+from phasewise.training.job import Job, verdict
+from phasewise.training.memory import LOWERED, batch_of, forget, free, give_back, with_batch
+from phasewise.training.process import left_as_found
+from phasewise.training.saving import take_up
+
+ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> float | None:
+    """Train what Hydra composed, in the directory that Hydra made.
+
+    Trials on several devices, and all those of a study with ``study.isolate=true``, have a process
+    of their own.
+
+    Returns:
+        The objective at its best epoch; None where it is undefined.
+    """
+    settings = HydraConfig.get()
+    directory = Path(settings.runtime.output_dir)
+    overrides = own_words(settings.overrides.task)
+    trial = settings.mode == RunMode.MULTIRUN
+    if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
+        return run_apart(cfg, directory, overrides)
+    return train(cfg, directory, overrides=overrides, trial=trial)
+
+
+def train(
+    cfg: DictConfig, directory: Path, *, overrides: Sequence[str] = (), trial: bool = False
+) -> float | None:
+    """Train one model and leave its record, metrics, checkpoints and figures in ``directory``.
+
+    A directory with an unfinished run of the same config continues from its last checkpoint; a
+    completed one is left as it is, but for a look at the test split that is wanted now and was not
+    then; a paused one is left as it is where ``trainer.pause_after`` lies behind it.
+
+    Args:
+        cfg: composed and checked.
+        directory: of the run.
+        overrides: what made this config, for the record.
+        trial: part of a sweep: under ``test=auto`` the test split is not looked at.
+
+    Returns:
+        The objective at its best epoch; None where it is undefined.
+
+    Raises:
+        UserError: bad input; ``directory`` holds another run; it holds a completed one without its
+            checkpoint, and a test is wanted; unless ``trial``, another process trains there.
+        RunFailedError: it did, was waited for, and did not complete.
+        DivergedError: the loss is no longer finite.
+        OutOfMemoryError: there is not enough memory.
+        StorageError: a disk is full or fails; the run goes on when that is mended.
+    """
+    rank = getattr(rank_zero_only, "rank", 0)
+    if rank:
+        logging.disable(logging.INFO)  # the first device speaks for all, and holds the directory
+    record = _done(cfg, directory, trial=trial)
+    if record is None:
+        with nullcontext(False) if rank else locked(directory, wait=trial) as waited:
+            record = _done(cfg, directory, trial=trial, waited=waited)
+            if record is None:
+                record = _train(cfg, directory, overrides, trial=trial)
+    if not trial:
+        curves = shlex.join(["tensorboard", "--logdir", str(directory)])
+        log.info("\nrun directory  %s\ncurves         %s", directory, curves)
+    return record.objective["value"]
+
+
+def _done(
+    cfg: DictConfig, directory: Path, *, trial: bool, waited: bool = False
+) -> RunRecord | None:
+    """The record of an earlier run that leaves nothing to do.
+
+    Raises:
+        RunFailedError: the run that was waited for did not complete.
+    """
+    record = previous_run(directory, cfg)
+    if record is None:
+        return None
+    if is_done(record, cfg, trial=trial):
+        _say(record, cfg, f"{directory} holds this run already, {record.status}\n")
+        return record
+    if waited and record.is_final and record.status != "completed":
+        raise RunFailedError(record.error)
+    return None
+
+
+def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial: bool) -> RunRecord:
+    """Begin a run, go on with one, or test one that has completed; the directory is held."""
+    previous = previous_run(directory, cfg)
+    completed = previous is not None and lacks_test(previous, cfg, trial=trial)
+    if previous is not None and previous.data and "hash" not in previous.data:
+        log.info(OLDER)
+    rank = getattr(rank_zero_only, "rank", 0)
+    check_room(directory, FREE_MB * 10**6, "logs and records of a run", ADVICE)
+    done = 0 if completed else take_up(directory, cfg.objective, tidy=not rank)
+    record = previous if completed else _start(cfg, directory, overrides, previous)
+    assert record is not None
+    start = time.perf_counter() - record.cost.get("seconds", 0.0)
+    while (smaller := _attempt(cfg, directory, record, trial=trial, done=done)) is not None:
+        forget(directory)
+        done = 0
+        record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
+        record.write()
+        log.warning(
+            "out of memory: this run begins anew with data.batch_size=%d "
+            "trainer.accumulate_grad_batches=%d",
+            *batch_of(smaller).values(),
+        )
+    _say(record, cfg)
+    return record
+
+
+def _attempt(
+    cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool, done: int
+) -> DictConfig | None:
+    """What `Job.run` returns; its memory is given back."""
+    used = with_batch(cfg, record.cost)
+    parts = cfg.data.batch_size // used.data.batch_size
+    job = Job(used, directory, record, trial=trial, parts=parts, done=done)
+    try:
+        with left_as_found():
+            if record.status != "completed":
+                return job.run()
+            job.test_completed()
+            return None
+    except BaseException as error:
+        status, reason = verdict(error, job.places)
+        full = storage_error(error, job.places)
+        free(error)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
+        if full is not None:
+            raise full from error
+        if status == "out_of_memory":
+            raise OutOfMemoryError(reason if record.error is None else record.error) from error
+        raise
+    finally:
+        job.close()
+        del job
+        give_back()
+
+
+def _start(
+    cfg: DictConfig, directory: Path, overrides: Sequence[str], previous: RunRecord | None
+) -> RunRecord:
+    """The record of a run that begins, or goes on from its checkpoint."""
+    cost: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    if previous is not None:
+        data = previous.data  # which these must be, see `Job`
+        goes_on = (directory / FOLDER / f"{LAST}.ckpt").is_file()
+        kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
+        cost = {key: previous.cost[key] for key in kept if key in previous.cost}
+    device = device_name(cfg.trainer.accelerator)
+    return start_record(cfg, directory, overrides, device=device, cost=cost, data=data)
+
+
+def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
+    if record.status == "completed":  # the first of several devices writes the record
+        log.info("%s%s", lead, summary_text(record))
+    elif record.status == "paused":
+        done, of = record.cost["epochs"], cfg.trainer.max_epochs
+        log.info("%spaused after epoch %d of %d", lead, done, of)

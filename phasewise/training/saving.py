@@ -1,0 +1,150 @@
+"""How checkpoints get onto the disk, and what of them a run that is taken up again can use."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io import TorchCheckpointIO
+from torch import nn
+
+from phasewise.errors import UserError
+from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint
+from phasewise.records.history import FILE, History
+from phasewise.records.record import RECORD
+from phasewise.storage import amount, check_room, remove_drafts, write_whole
+from phasewise.training.memory import forget
+from phasewise.training.optim import states_per_weight
+
+BEFORE = f".{BEST}.ckpt.before"
+"""The best weights before the newest ones, kept until ``last.ckpt`` knows of these."""
+
+log = logging.getLogger(__name__)
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target, brings it to the disk, and replaces the target in one step.
+
+    Lightning's own writes into TMPDIR and moves, which is a copy where that is another file system.
+
+    Raises:
+        StorageError: the disk is full or fails; the file before is still there.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Replace ``path``."""
+        path = Path(path)
+        before = path.with_name(BEFORE)
+        # in memory first: of a full disk torch's own writer tells no more than that it failed
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.stem == BEST and path.exists():
+            before.unlink(missing_ok=True)
+            with suppress(OSError):  # not every file system has links
+                os.link(path, before)
+        write_whole(path, content.getbuffer())
+        if path.stem == LAST:
+            before.unlink(missing_ok=True)
+
+
+def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True) -> int:
+    """Put in order what an earlier call has left of a run, whose directory is held.
+
+    Where it cannot go on from there, all of it is removed and said, and the run begins anew.
+
+    Args:
+        directory: of the run.
+        objective: of its config.
+        tidy: remove what is of no use; of several devices' processes only the first may.
+
+    Returns:
+        How many epochs are done.
+
+    Raises:
+        OSError: what is there may be whole, but cannot be read.
+    """
+    folder, history = directory / FOLDER, History(directory)
+    best, last = (folder / f"{name}.ckpt" for name in (BEST, LAST))
+    if tidy:
+        remove_drafts(directory / RECORD, directory / FILE, best, last)
+    done = 0
+    if last.is_file():
+        try:
+            done = _epochs_of(last)
+            _check_rows(history, done)
+            _check_best(folder, history, objective, done)
+        except UserError as error:
+            log.warning("%s; this run begins anew", error)
+            done = 0
+    if tidy and not done:
+        forget(directory)
+    return done
+
+
+def _epochs_of(checkpoint: Path) -> int:
+    """How many epochs had been trained when a checkpoint was written.
+
+    Raises:
+        UserError: it is damaged or gone.
+        OSError: its disk fails, or reading it is not allowed: it may be whole.
+    """
+    with suppress(FileNotFoundError), checkpoint.open("rb") as file:
+        while file.read(2**24):  # torch's reader does not tell a failing disk from damage
+            pass
+    epoch = read_checkpoint(checkpoint).get("epoch")
+    if not isinstance(epoch, int):
+        raise UserError(f"{checkpoint} does not say of which epoch it is")
+    return epoch + 1
+
+
+def _check_rows(history: History, done: int) -> None:
+    history.cut(done)
+    if [row["epoch"] for row in history.rows] != list(range(1, done + 1)):
+        count = len(history.rows)
+        raise UserError(f"{history.path} has {count} whole rows of {done} epochs that are done")
+
+
+def _check_best(folder: Path, history: History, objective: Mapping[str, str], done: int) -> None:
+    """Whether the best weights so far are there; a process may have died between the two files."""
+    best, before = folder / f"{BEST}.ckpt", folder / BEFORE
+    row = history.best_of(objective)
+    if row is None:
+        return
+    epoch = _epochs_of(best)
+    if epoch > done and before.is_file():
+        os.replace(before, best)
+        epoch = _epochs_of(best)
+    before.unlink(missing_ok=True)
+    if epoch <= done and epoch != row["epoch"]:
+        raise UserError(f"{best} is of epoch {epoch}, and epoch {row['epoch']} was the best")
+
+
+def check_room_for_checkpoints(
+    directory: Path, module: nn.Module, optimizer: Mapping[str, Any]
+) -> None:
+    """Refuse to train what could not be kept.
+
+    Args:
+        directory: of the run.
+        module: whose weights are kept.
+        optimizer: that section of the config.
+
+    Raises:
+        StorageError: the disk has not as much room.
+    """
+    weights = sum(tensor.nbytes for tensor in module.state_dict().values())
+    trained = sum(weight.nbytes for weight in module.parameters() if weight.requires_grad)
+    best, last = weights, weights + states_per_weight(optimizer) * trained
+    there = sum(path.stat().st_size for path in (directory / FOLDER).glob("*.ckpt"))
+    needed = best + 2 * last - there  # twice: one is written beside the one before
+    what = f"checkpoints of a network of {amount(weights)}"
+    check_room(directory, needed, what, "a smaller model.backbone takes less")

@@ -1,0 +1,73 @@
+"""Lightning's trainer, as a run wants it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.profilers import PassThroughProfiler
+
+from phasewise.data.resources import best_precision, check_devices, find_device
+from phasewise.records.history import History
+from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
+from phasewise.training.logs import build_loggers
+from phasewise.training.saving import WholeCheckpointIO
+
+NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile")
+"""Keys of ``trainer`` that Lightning does not know."""
+
+
+class _Unprofiled(PassThroughProfiler):
+    """Measures nothing, as Lightning's own does, for less: a step passes it a hundred times."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
+        return self._nothing
+
+
+def build_trainer(
+    config: Mapping[str, Any], task: str, directory: Path, history: History
+) -> L.Trainer:
+    """The trainer of a run, with its callbacks and loggers.
+
+    Args:
+        config: the run's config as plain containers.
+        task: its name, for the loggers.
+        directory: of the run.
+        history: see `phasewise.training.callbacks.build_callbacks`.
+
+    Raises:
+        UserError: there is no such device here, or not so many; a logger cannot be had.
+    """
+    settings = {k: v for k, v in config["trainer"].items() if k not in NOT_LIGHTNINGS}
+    check_devices(settings["accelerator"], settings["devices"])
+    if settings["precision"] == "auto":
+        settings["precision"] = best_precision(settings["accelerator"])
+    settings["enable_progress_bar"] = shows_progress(config)
+    has_time = find_device(settings["accelerator"]).type != "cpu"  # the processor, then
+    if not has_time:
+        _ask_briefly()
+    return L.Trainer(
+        **settings,
+        default_root_dir=directory,
+        logger=build_loggers(config["logger"], task, directory),
+        callbacks=build_callbacks(config, directory, history),
+        plugins=[BackgroundSaving(WholeCheckpointIO()) if has_time else WholeCheckpointIO()],
+        profiler=_Unprofiled(),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
+    )
+
+
+def _ask_briefly() -> None:
+    """Whether there is a GPU, Adam asks at each step, and Lightning has torch look for NVIDIA's
+    library each time, so that the answer leaves no trace in processes that are forked: half a
+    millisecond where nothing is found. None are forked here; `left_as_found` undoes it."""
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

@@ -1,5 +1,0 @@
-"""Reports: what the directories of a study tell, as pages, tables and figures."""
-
-from reporting.report import write_report
-
-__all__ = ["write_report"]

@@ -1,5 +1,0 @@
-"""What the figures of a study say: tidy tables, intervals, tests, effects, importance, hypotheses.
-
-Everything is a pure function over a `studies.results.StudyResult` or the tables made of it. The
-methods are those of pandas, scipy, statsmodels and Optuna.
-"""

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import csv
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure as Drawing
+from PIL import Image as Pillow
+
+from phasewise.errors import UserError
+from phasewise.report import page
+from phasewise.report.content import (
+    Bullets,
+    Column,
+    Command,
+    Figure,
+    Finding,
+    Picture,
+    Report,
+    Section,
+    Table,
+    Text,
+)
+from phasewise.report.files import Folder, to_csv, to_latex
+from phasewise.report.report import publish
+
+NASTY = '<script>alert("x")</script> | a_b & 50 % # $x$ `y` {z} ~ ^ \\'
+
+
+def table() -> Table:
+    columns = [
+        Column(NASTY),
+        Column("score", "spread"),
+        Column("gain", "signed"),
+        Column("in %", "percent"),
+        Column("time", "duration"),
+        Column("ci", "interval"),
+    ]
+    made = Table("scores", NASTY, columns)
+    made.add(NASTY, (2 / 3, 0.1), 1 / 3, 100 / 3, 642, (0.1, 0.2), mark="best")
+    made.add(None, (math.nan, math.nan), math.nan, math.nan, None, None)
+    return made
+
+
+def drawing() -> Drawing:
+    figure = Drawing(figsize=(3, 2))
+    figure.subplots().plot([1, 2], [3, 4])
+    return figure
+
+
+@pytest.fixture
+def report(tmp_path: Path) -> Report:
+    Pillow.new("RGBA", (1500, 30), "red").save(tmp_path / "run.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "run.png").read_bytes()[:60])
+    blocks = [
+        Text(NASTY, "warning"),
+        Bullets([NASTY]),
+        Command("python train.py 'a b'"),
+        table(),
+        Figure("plot", NASTY, drawing),
+        Picture("shown", NASTY, tmp_path / "run.png"),
+        Picture("broken", "cannot be seen", tmp_path / "cut.png"),
+        Finding(NASTY, "warning", [NASTY], NASTY),
+    ]
+    return Report(NASTY, [(NASTY, NASTY)], [Section(NASTY, [], [Section("part", blocks)])], True)
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_needs_nothing_else_and_runs_nothing(report: Report, tmp_path: Path) -> None:
+    path = publish(report, tmp_path / "out", refresh=7)
+    text = path.read_text()
+    tags = Tags()
+    tags.feed(text)
+    names = [name for name, _ in tags.found]
+    assert "script" not in names
+    assert NASTY in tags.text
+    sources = [a.get("src") or a.get("srcset") for n, a in tags.found if n in ("img", "source")]
+    assert len(sources) == 3  # the plot for light and for dark pages, the picture
+    assert all(source and source.startswith("data:image/") for source in sources)
+    links = [a["href"] for n, a in tags.found if n in ("a", "link")]
+    assert all(link and link.startswith(("#", "data:")) for link in links)
+    anchors = {a.get("id") for _, a in tags.found}
+    assert {link[1:] for link in links if link and link[0] == "#"} <= anchors
+    assert {"http-equiv": "refresh", "content": "7"} in [a for _, a in tags.found]
+    assert not re.search(r"url\(|@import|https?://", text.partition("<main>")[0])
+
+
+def test_pages_that_are_complete_do_not_refresh(report: Report, tmp_path: Path) -> None:
+    report.is_running = False
+    assert 'http-equiv="refresh"' not in publish(report, tmp_path / "out", refresh=7).read_text()
+
+
+def test_markdown_links_files_that_exist(report: Report, tmp_path: Path) -> None:
+    publish(report, tmp_path / "out")
+    text = (tmp_path / "out" / "report.md").read_text()
+    links = re.findall(r"\]\(((?:figures|tables)/[^)]+)\)", text)
+    assert len(links) == 4
+    assert all((tmp_path / "out" / link).is_file() for link in links)
+    assert "<script>" not in text.replace("\\<script\\>", "")
+    assert "    python train.py 'a b'" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) == 4
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+
+
+def test_figures_are_for_print_and_for_dark_pages(report: Report, tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "out")
+    image = folder.figure(Figure("plot", "", drawing))
+    with Pillow.open(tmp_path / "out" / image.path) as saved:
+        assert saved.size == (900, 600)
+        assert saved.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert image.dark != image.light
+    small = folder.picture(Picture("shown", "", tmp_path / "run.png"))
+    assert small is not None
+    assert (small.width, small.height) == (1000, 20)
+    assert folder.picture(Picture("broken", "", tmp_path / "cut.png")) is None
+    assert folder.picture(Picture("gone", "", tmp_path / "gone.png")) is None
+
+
+def test_csv_is_unrounded() -> None:
+    rows = [*csv.DictReader(to_csv(table()).splitlines())]
+    assert float(rows[0]["score mean"]) == 2 / 3
+    assert float(rows[0]["gain"]) == 1 / 3
+    assert float(rows[0]["in %"]) == 100 / 3
+    assert rows[0]["time [s]"] == "642"
+    assert (rows[0]["ci low"], rows[0]["ci high"]) == ("0.1", "0.2")
+    assert set(rows[1].values()) == {""}
+
+
+def test_latex_has_booktabs_and_no_live_character() -> None:
+    latex = to_latex(table())
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lrrrrr}"):
+        assert rule in latex
+    body = latex.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
+    assert len(re.findall(r"(?<!\\)&", body)) == 2 * 5
+    assert not re.search(r"(?<!\\)[%#_<>]|\^(?!\{)", body.replace("$<$", "").replace("$>$", ""))
+    long = table()
+    for _ in range(60):
+        long.add(*long.rows[0])
+    assert r"\begin{longtable}" in to_latex(long)
+
+
+def test_a_row_has_a_cell_per_column() -> None:
+    with pytest.raises(ValueError, match="1 cells for 6 columns"):
+        table().add(1)
+
+
+def test_files_are_replaced_and_no_draft_stays(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("report.md", "old")
+    folder.write("report.md", "new")
+    assert (tmp_path / "report.md").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "report.md", "tables"]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file.*cannot be written.*\n--output"):
+        Folder(tmp_path / "file")
+    folder = Folder(tmp_path)
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(UserError, match=r"report\.md cannot be written"):
+        folder.write("report.md", "x")
+    assert not [*tmp_path.glob(".report*")]
+
+
+def test_long_tables_are_folded_up(tmp_path: Path) -> None:
+    made = Table("many", "rows", [Column("x", "number")])
+    for number in range(page.LONG + 1):
+        made.add(number)
+    text = page.html(Report("t", [], [Section("s", [made])]), {})
+    assert f"<summary>{page.LONG + 1} rows</summary>" in text

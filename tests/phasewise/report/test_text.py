@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import doctest
+import math
+
+import pytest
+
+from phasewise.report import content, text
+
+
+def test_examples_in_docstrings() -> None:
+    for module in (text, content):
+        done = doctest.testmod(module)
+        assert done.attempted > 0
+        assert done.failed == 0
+
+
+@pytest.mark.parametrize("value", [0.12345, 98765.4321, 3.14159e-7, 1.0, 0.00123456, 9999.96, 0.0])
+def test_numbers_keep_four_significant_digits(value: float) -> None:
+    shown = float(text.number(value).replace(",", ""))
+    assert shown == pytest.approx(value, rel=5.01e-4)
+    assert shown == pytest.approx(float(f"{value:.3e}"), rel=1e-12)
+
+
+def test_missing_values_are_no_numbers() -> None:
+    for kind in ("number", "signed", "percent", "duration", "interval"):
+        assert text.cell(None, kind) == text.MISSING
+    assert text.cell((math.nan, 0.1), "spread") == text.MISSING
+    assert text.cell((0.5, math.nan), "spread") == "0.5000"
+    assert text.cell((0.5, 0.25), "spread") == "0.5000 ± 0.2500"
+    assert text.cell((0.25, 0.75), "interval") == "[0.2500, 0.7500]"
+    assert text.number(math.inf) == "inf"
+
+
+def test_durations_carry() -> None:
+    assert text.duration(59.96) == "1m 00s"
+    assert text.duration(3599.7) == "1h 00m 00s"
+
+
+def test_markdown_shows_names_as_they_are() -> None:
+    assert text.markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
+        r"a\|b\_c\*\<img src=x\> \`x\`\[y\](z)"
+    )

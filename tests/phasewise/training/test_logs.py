@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from phasewise.training.logs import (
+    build_loggers,
+    log_hyperparameters,
+    log_traceback,
+    only_our_words,
+)
+
+
+@pytest.fixture
+def run_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Path]:
+    """As a run has it: the root logger writes into run.log and on the console, which is heard."""
+    root = logging.getLogger()
+    known, root.handlers = root.handlers, []
+    root.addHandler(logging.FileHandler(tmp_path / "run.log"))
+    root.addHandler(logging.StreamHandler())
+    yield tmp_path / "run.log"
+    for handler in root.handlers:
+        handler.close()
+    root.handlers = known
+
+
+def _raised() -> ValueError:
+    def deep_inside() -> None:
+        raise ValueError("seven is no shape")
+
+    try:
+        deep_inside()
+    except ValueError as error:
+        return error
+    raise AssertionError
+
+
+def test_a_traceback_goes_into_run_log_only(
+    run_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log_traceback(_raised())
+    text = run_log.read_text()
+    assert "Traceback (most recent call last)" in text
+    assert "deep_inside" in text
+    assert "ValueError: seven is no shape" in text
+    assert capsys.readouterr() == ("", "")
+
+
+def _events(directory: Path) -> EventAccumulator:
+    found = EventAccumulator(str(directory))
+    found.Reload()
+    return found
+
+
+def test_tensorboard_writes_into_the_run_directory(tmp_path: Path) -> None:
+    (logger,) = build_loggers("none", "multitask", tmp_path)
+    assert isinstance(logger, TensorBoardLogger)
+    logger.log_metrics({"val/mIoU": 0.5}, step=3)
+    logger.finalize("success")
+    (event,) = _events(tmp_path).Scalars("val/mIoU")
+    assert (event.step, event.value) == (3, 0.5)
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
+
+
+def test_hyperparameters_are_entered_flat(tmp_path: Path) -> None:
+    (logger,) = loggers = build_loggers("none", "multitask", tmp_path)
+    config = {
+        "seed": 1,
+        "model": {"backbone": "resnet18", "pretrained": False, "dropout_rate": 0.1},
+        "data": {"augment": ["flip", {"scale": {"p": 1}}], "root": None},
+    }
+    log_hyperparameters(loggers, config, {"best/val/mIoU": 0.25})
+    logger.finalize("success")
+    events = _events(tmp_path)
+    assert events.Scalars("best/val/mIoU")[0].value == 0.25
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    for text in ("model.backbone", "resnet18", "model.dropout_rate", "data.augment", "data.root"):
+        assert text.encode() in content
+
+
+def test_other_loaders_advice_stays_silent() -> None:
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with only_our_words():
+            assert not lightning.isEnabledFor(logging.INFO)
+            warnings.warn("The 'train_dataloader' does not have many workers which", stacklevel=1)
+            warnings.warn("something new", stacklevel=1)
+        warnings.warn("The 'train_dataloader' does not have many workers which", stacklevel=1)
+    assert [str(w.message)[:9] for w in heard] == ["something", "The 'trai"]
+    assert lightning.level == level
+
+
+def test_levels_come_back_after_an_error() -> None:
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
+    with pytest.raises(ValueError, match="x"), only_our_words():
+        raise ValueError("x")
+    assert lightning.level == level
