@@ -33,7 +33,6 @@ import lightning as L
 import results
 import torch
 from hydra.errors import HydraException
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from results import ROOT
 from torch import Tensor
@@ -41,8 +40,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.io import write_jpeg
 
 import phasewise.training.trainer
+from phasewise.config.fingerprint import plain_config
+from phasewise.data.batch import Batch
 from phasewise.data.resources import device_name
 from phasewise.records.record import read_record
+from phasewise.training.build import build_module
 from phasewise.training.optim import build_optimizer
 from phasewise.training.run import train
 
@@ -95,16 +97,16 @@ class Stopwatch(L.Callback):
         self.metric_seconds = 0.0
         self._start = self._middle = self._bare_seconds = 0.0
         self._steps = 0
-        self._batch: dict[str, Tensor] = {}
+        self._batch = Batch()
 
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Build the second copy, and time the metrics from now on."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self.twin = instantiate(self.cfg.task.module, _partial_=True)(module.config, data)
+        self.twin = build_module(plain_config(self.cfg), data.describe())
         self.twin.to(module.device).train()
         self._between_steps = module.device.type == "cpu"
-        self.optimizer = build_optimizer(module.config["optimizer"], self.twin.parameter_groups())
-        for name in ("score", "scores"):
+        self.optimizer = build_optimizer(module.optimizer_config, self.twin.parameter_groups())
+        for name in ("update_metrics", "compute_metrics"):
             setattr(module, name, self._timed(getattr(module, name)))
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: Any) -> None:
@@ -118,7 +120,7 @@ class Stopwatch(L.Callback):
     ) -> None:
         """Keep the batch for the bare step, and on the CPU take that at once."""
         self._steps += 1
-        self._batch = {key: value.detach() for key, value in batch.items()}
+        self._batch = Batch({key: value.detach() for key, value in batch.items()})
         if self._between_steps:
             start = time.perf_counter()
             self._bare(trainer)
@@ -159,10 +161,10 @@ class Stopwatch(L.Callback):
         return (time.perf_counter() - start) / self._steps
 
     def _bare(self, trainer: L.Trainer, images: Tensor | None = None) -> None:
-        batch = self._batch if images is None else self._batch | {"image": images}
+        batch = self._batch if images is None else Batch(self._batch | {"image": images})
         with trainer.precision_plugin.forward_context():
             _, terms = self.twin.losses(batch)
-            loss = self.twin.total(terms)
+            loss = self.twin.total_loss(terms)
         self.optimizer.zero_grad()
         loss.backward()
         if trainer.gradient_clip_val:

@@ -15,7 +15,8 @@ from localization.losses import TERMS, LocalizationLoss
 from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
 from phasewise.analysis.items import Items, mean
-from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.data.batch import Batch
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.module import Scores, TaskModule, defined
 
 if TYPE_CHECKING:

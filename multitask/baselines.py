@@ -16,7 +16,8 @@ from multitask.metrics import (
     make_metrics,
     update_boxes,
 )
-from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.data.batch import Batch
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.module import Scores
 
 CHUNK = 256

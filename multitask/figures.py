@@ -16,7 +16,7 @@ from torchvision.ops import box_iou
 
 from multitask.metrics import VOID, SegmentationScores
 from phasewise.augment.color import denormalize
-from phasewise.data.datamodule import Batch
+from phasewise.data.batch import Batch
 from phasewise.figures import painted, panels, show
 
 SHOWN_SCORE = 0.3

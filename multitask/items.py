@@ -13,7 +13,7 @@ from multitask.average_precision import Matched, average_precisions, match_image
 from multitask.figures import SHOWN_SCORE, box_f1
 from multitask.metrics import VOID, Detections
 from phasewise.analysis.items import Figures, Floats, Items, ratio
-from phasewise.data.datamodule import Batch
+from phasewise.data.batch import Batch
 
 
 class Seen(NamedTuple):

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
-from phasewise.data.datamodule import Batch
+from phasewise.data.batch import Batch
 from phasewise.training.module import Scores, defined
 
 VOID = 255

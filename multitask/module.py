@@ -26,7 +26,8 @@ from multitask.metrics import (
 )
 from multitask.networks import MultitaskNetwork, Points
 from phasewise.analysis.items import Items
-from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.data.batch import Batch
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.module import Scores, TaskModule
 
 if TYPE_CHECKING:

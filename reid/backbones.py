@@ -24,7 +24,14 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from phasewise.config.backbone_names import timm_names
 from phasewise.errors import UserError
-from phasewise.networks.backbones import HUB_TIMEOUT, building, fetch, fit_weights, read_weights
+from phasewise.networks.backbones import (
+    HUB_TIMEOUT,
+    LATER,
+    building,
+    fetch,
+    fit_weights,
+    read_weights,
+)
 from reid.attention import ADDED, NonLocal, SEBasicBlock, SEBottleneck
 from reid.backbone_names import NAMED, Variant
 
@@ -156,7 +163,7 @@ def _from_torchvision(
             # Not called by a word of Python's, which torch.export makes code of.
             parts |= {"attention": NonLocal(_NONLOCAL_WIDTH), "layer4": last}
         backbone = nn.Sequential(parts)
-    if isinstance(pretrained, str) or pretrained is True:
+    if pretrained and pretrained != LATER:
         _load(backbone, name, variant.body, image_size, pretrained)
     return backbone
 
@@ -222,7 +229,7 @@ def _from_timm(name: str, image_size: int, pretrained: bool | str, native: bool)
             timm.create_model(name, **options)
     make = partial(timm.create_model, name, **options)
     model: Any = fetch(name, partial(make, pretrained=True)) if pretrained is True else make()
-    if isinstance(pretrained, str):
+    if isinstance(pretrained, str) and pretrained != LATER:
         fit_weights(model, read_weights(pretrained), f"model.pretrained={pretrained}", name)
     return TimmMap(model, getattr(model, "head_hidden_size", None) or model.num_features)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from phasewise.data.datamodule import Batch
+from phasewise.data.batch import Batch
 from phasewise.data.seeding import derive
 
 

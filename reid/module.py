@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from phasewise.analysis.items import Items, mean
-from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.data.batch import Batch
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features
 from reid.figures import cmc_figure, ranked_figure

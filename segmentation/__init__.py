@@ -1,1 +1,25 @@
-"""Binary segmentation of microbeads and alike."""
+"""Segmentation of foreground from background: networks, losses, metrics, data.
+
+``SegmentationModule`` and the data modules import torch, and only when they are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from phasewise.lazy import lazily
+
+if TYPE_CHECKING:
+    from segmentation.data import BeadsData as BeadsData
+    from segmentation.data import ImageMaskData as ImageMaskData
+    from segmentation.module import SegmentationModule as SegmentationModule
+
+__all__ = ["BeadsData", "ImageMaskData", "SegmentationModule"]
+
+_WHERE = {"module": ["SegmentationModule"], "data": ["BeadsData", "ImageMaskData"]}
+
+
+def __getattr__(name: str) -> Any:
+    return lazily(
+        __name__, name, {"module": ["SegmentationModule"], "data": ["BeadsData", "ImageMaskData"]}
+    )

@@ -9,7 +9,7 @@ import torch
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.data.datamodule import Rows, StoreDataModule
 from phasewise.training.module import Scores
 from segmentation.metrics import VOID, PixelScores, SegmentationScores, jaccard_by_threshold, level
 
@@ -66,7 +66,7 @@ def otsu(data: StoreDataModule, split: str, make_scores: MakeScores) -> Scores:
     )
 
 
-def otsu_mask(batch: Batch, *, dark: bool) -> Tensor:
+def otsu_mask(batch: Rows, *, dark: bool) -> Tensor:
     """Each image's brighter or darker part by Otsu's threshold, bool (B, S, S).
 
     Void pixels (the border of a letterboxed image) have no say in the threshold. In an image of
@@ -86,7 +86,7 @@ def _score(
     data: StoreDataModule,
     split: str,
     make_scores: MakeScores,
-    predict: Callable[[Batch], Tensor],
+    predict: Callable[[Rows], Tensor],
 ) -> Scores:
     metrics = make_scores()
     for batch in _chunks(data, split):
@@ -94,7 +94,7 @@ def _score(
     return metrics.compute(choose=False, sync=False)
 
 
-def _chunks(data: StoreDataModule, split: str) -> Iterator[Batch]:
+def _chunks(data: StoreDataModule, split: str) -> Iterator[Rows]:
     store = data.splits.stores[split]
     for index in torch.arange(len(store)).split(CHUNK):
         yield {field: tensor.cpu() for field, tensor in store.gather(index).items()}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
-from phasewise.data.datamodule import SPLITS, StoreDataModule
+from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
 from phasewise.data.images import Resize
 from phasewise.data.listed import Splits
 from phasewise.data.store import Arrays, code_key
@@ -16,6 +16,13 @@ from segmentation.image_mask import Sample, load, read_image_mask, tile
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
 CLASS_NAMES = ["background", "foreground"]
+
+
+class SegmentationSettings(DataSettings, total=False):
+    """What all data sets of this task have; see `SegmentationData`."""
+
+    min_area: int
+    min_distance: int
 
 
 class SegmentationData(StoreDataModule):
@@ -32,10 +39,21 @@ class SegmentationData(StoreDataModule):
 
     grey_bits = 16
 
-    def __init__(self, *, min_area: int, min_distance: int, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        min_area: int = 8,
+        min_distance: int = 3,
+        root: str | None = None,
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        super().__init__(root=root, **settings)
         self.min_area = min_area
         self.min_distance = min_distance
+
+    def describe(self) -> dict[str, Any]:
+        """Also the bits of 16-bit grey images."""
+        return {**super().describe(), "grey_bits": self.grey_bits}
 
     def _store(
         self,
@@ -69,12 +87,12 @@ class BeadsData(SegmentationData):
     def __init__(
         self,
         *,
-        train_images: int,
-        val_images: int,
-        test_images: int,
-        beads: int,
-        draw_seed: int,
-        **settings: Any,
+        train_images: int = 48,
+        val_images: int = 16,
+        test_images: int = 16,
+        beads: int = 109,
+        draw_seed: int = 0,
+        **settings: Unpack[SegmentationSettings],
     ) -> None:
         super().__init__(**settings)
         self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
@@ -110,6 +128,7 @@ class ImageMaskData(SegmentationData):
     """A folder of images and masks, see `segmentation.image_mask`.
 
     Args:
+        root: the folder that holds images and masks.
         mask_values: ``auto``, ``binary`` or ``instances``.
         tile_size: side of the squares that images are cut into, in their pixels; None = whole.
         tile_overlap: share by which training tiles overlap.
@@ -119,13 +138,14 @@ class ImageMaskData(SegmentationData):
     def __init__(
         self,
         *,
-        mask_values: str,
-        tile_size: int | None,
-        tile_overlap: float,
-        split_seed: int,
-        **settings: Any,
+        root: str,
+        mask_values: str = "auto",
+        tile_size: int | None = None,
+        tile_overlap: float = 0.0,
+        split_seed: int = 0,
+        **settings: Unpack[SegmentationSettings],
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(root=root, **settings)
         self.mask_values = mask_values
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from phasewise.analysis.items import Floats, Items, mean, ratio
-from phasewise.data.datamodule import Batch
+from phasewise.data.batch import Batch
 from segmentation.metrics import VOID, SegmentationScores, image_histograms, level, quantise
 from segmentation.objects import Matches
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from phasewise.analysis.items import Items
-from phasewise.data.datamodule import Batch, StoreDataModule
+from phasewise.data.batch import Batch, tensor_entry
+from phasewise.data.datamodule import StoreDataModule
+from phasewise.errors import UserError
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
-from segmentation.data import SegmentationData
 from segmentation.figures import (
     counts_figure,
     examples_figure,
@@ -22,12 +24,10 @@ from segmentation.figures import (
     precision_recall_figure,
 )
 from segmentation.items import Seen, make_items, observe
-from segmentation.losses import TERMS, SegmentationLoss
+from segmentation.losses import VOID, SegmentationLoss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
-
-if TYPE_CHECKING:
-    from segmentation.predict import SegmentationPredictor
+from segmentation.objects import split_objects
 
 
 class SegmentationModule(TaskModule):
@@ -36,69 +36,168 @@ class SegmentationModule(TaskModule):
     The threshold of the foreground is chosen on validation data each epoch and kept with the
     weights, so that the test split is judged by the one that belongs to the best epoch.
 
+    A batch is a dict of
+
+    - ``image``: RGB (B, 3, S, S), uint8, or float from 0 to 1;
+    - ``mask``: (B, S, S), 0 background, 1 foreground (255: neither counts), integer or bool;
+    - ``instances``, optional, in evaluation: integer (B, S, S), the objects of each image numbered
+      from 1, 0 = none; without it they are formed of the mask, as the predicted ones are.
+
+    It logs ``train/loss``, ``val/loss`` and the metrics of `segmentation.metrics`.
+
     Args:
-        config: the run's config, ``model``, ``loss`` and ``evaluation`` as in
-            ``conf/task/segmentation.yaml``.
-        data: a data module of `segmentation.data`, set up, or a checkpoint's ``info``.
+        image_size: side S of the images in pixels; most networks take other multiples of their
+            step as well, see `SegmentationNetwork`.
+        class_names: of background and foreground.
+        min_area: objects of fewer pixels are not counted.
+        min_distance: least distance of the centres of touching objects in pixels.
+        architecture, backbone, pretrained, in_channels, width, depth, activation, init_scheme,
+            norm, norm_momentum, dropout_rate, dropout_type, head_norm: see `SegmentationNetwork`.
+        loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``.
+        loss_dice_weight, loss_schedule_epochs, loss_pos_alpha, loss_gamma, loss_fp_weight,
+            loss_fn_weight, loss_smooth, loss_reduce: see `SegmentationLoss`.
+        evaluation_threshold: what counts as foreground: ``auto``, the best Jaccard index on
+            validation data, or a probability in (0, 1).
+        evaluation_objects: count objects and match them with the true ones.
+        optimizer, scheduler, monitor, mode: see `TaskModule`.
+
+    Raises:
+        UserError: settings that do not go together.
     """
 
     network: SegmentationNetwork
     headline = ("jaccard", "dice", "object_f1")
 
     def __init__(
-        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+        self,
+        *,
+        image_size: int = 128,
+        class_names: Sequence[str] = ("background", "foreground"),
+        min_area: int = 8,
+        min_distance: int = 3,
+        architecture: str = "unet",
+        backbone: str | None = None,
+        pretrained: bool | str = False,
+        in_channels: int = 3,
+        width: int = 16,
+        depth: int | None = None,
+        activation: str = "native",
+        init_scheme: str = "native",
+        norm: str = "batch",
+        norm_momentum: float = 0.1,
+        dropout_rate: float = 0.0,
+        dropout_type: str = "element",
+        head_norm: bool = False,
+        loss: str = "combined",
+        loss_dice_weight: float = 0.7,
+        loss_schedule_epochs: int = 0,
+        loss_pos_alpha: float = 0.25,
+        loss_gamma: float = 2.0,
+        loss_fp_weight: float = 0.3,
+        loss_fn_weight: float = 0.7,
+        loss_smooth: float = 1.0,
+        loss_reduce: str = "batch",
+        evaluation_threshold: str | float = "auto",
+        evaluation_objects: bool = True,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        monitor: str = "val/jaccard",
+        mode: str = "max",
     ) -> None:
-        super().__init__(config, data)
-        self.network = SegmentationNetwork(self.info["image_size"], **self.config["model"])
-        if isinstance(data, StoreDataModule):
-            self.network.check_sizes(data.train_sizes())
-        self.loss = SegmentationLoss(**self.config["loss"])
+        criterion = SegmentationLoss(
+            loss,
+            dice_weight=loss_dice_weight,
+            schedule_epochs=loss_schedule_epochs,
+            pos_alpha=loss_pos_alpha,
+            gamma=loss_gamma,
+            fp_weight=loss_fp_weight,
+            fn_weight=loss_fn_weight,
+            smooth=loss_smooth,
+            reduce=loss_reduce,
+        )
+        super().__init__(
+            criterion.names, optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+        )
+        self.save_hyperparameters(logger=False)
+        self.network = SegmentationNetwork(
+            image_size,
+            architecture=architecture,
+            backbone=backbone,
+            pretrained=pretrained,
+            in_channels=in_channels,
+            width=width,
+            depth=depth,
+            activation=activation,
+            init_scheme=init_scheme,
+            norm=norm,
+            norm_momentum=norm_momentum,
+            dropout_rate=dropout_rate,
+            dropout_type=dropout_type,
+            head_norm=head_norm,
+        )
+        self.loss = criterion
         self.metrics = self._make_scores()
 
     def _make_scores(self) -> SegmentationScores:
-        evaluation, data = self.config["evaluation"], self.config["data"]
         return SegmentationScores(
-            evaluation["threshold"],
-            objects=evaluation["objects"],
-            min_area=data["min_area"],
-            min_distance=data["min_distance"],
+            self.hparams["evaluation_threshold"],
+            objects=self.hparams["evaluation_objects"],
+            min_area=self.hparams["min_area"],
+            min_distance=self.hparams["min_distance"],
         )
 
-    def describe(self, data: StoreDataModule) -> dict[str, Any]:
-        """Class names, the side of the images in pixels, the bits of 16-bit grey ones."""
-        assert isinstance(data, SegmentationData)
-        return {
-            "class_names": data.splits.class_names,
-            "image_size": data.image_size,
-            "grey_bits": data.grey_bits,
-        }
+    def setup(self, stage: str) -> None:
+        """See whether the network takes all sizes that the data will have.
+
+        Raises:
+            UserError: it does not.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, StoreDataModule):
+            self.network.check_sizes(data.train_sizes())
+
+    def prepare_targets(self, batch: Mapping[str, Any], images: Tensor) -> dict[str, Tensor]:
+        """``mask``, and ``instances`` where they are known."""
+        shape = (len(images), *images.shape[-2:])
+        meaning = "(B, S, S), 0 background, 1 foreground, 255 void"
+        mask = tensor_entry(batch, "mask", shape, meaning).to(images.device)
+        if mask.is_floating_point() or mask.is_complex():
+            raise UserError(f"batch['mask'] is of {mask.dtype}; integers are wanted: {meaning}")
+        mask = mask.long()
+        if other := sorted({*mask.unique().tolist()} - {0, 1, VOID}):
+            raise UserError(f"batch['mask'] holds {other[0]}; wanted is {meaning}")
+        targets = {"mask": mask}
+        if "instances" in batch:
+            meaning = "(B, S, S), objects numbered from 1, 0 = none"
+            targets["instances"] = tensor_entry(batch, "instances", shape, meaning).to(mask)
+        elif not self.training and self.hparams["evaluation_objects"]:
+            settings = {key: self.hparams[key] for key in ("min_area", "min_distance")}
+            objects = [split_objects(one, **settings) for one in (mask == 1).cpu().numpy()]
+            targets["instances"] = torch.from_numpy(np.stack(objects)).to(images.device)
+        return targets
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``."""
         return {"logits": self.network(images)}
 
-    def loss_names(self) -> tuple[str, ...]:
-        """The terms of the loss that was chosen."""
-        return TERMS[self.config["loss"]["name"]]
-
-    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, without their weights."""
         return self.loss(outputs["logits"], batch["mask"])
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The terms under the weights of this epoch."""
         return _weighted(terms, self.loss.weights(self.current_epoch))
 
-    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+    def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The terms under the final weights, whatever the epoch."""
         return _weighted(terms, self.loss.weights())
 
-    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+    def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics with a batch."""
         probabilities = outputs["logits"].float().sigmoid()
         self.metrics.update(probabilities, batch["mask"], batch.get("instances"))
 
-    def scores(self, stage: str) -> Scores:
+    def compute_metrics(self, stage: str) -> Scores:
         """See `SegmentationScores.compute`; validation chooses the threshold."""
         found = self.metrics.compute(choose=stage == "val")
         self.metrics.reset()
@@ -127,12 +226,6 @@ class SegmentationModule(TaskModule):
             "threshold": float(self.metrics.threshold),
         }
 
-    def predictor(self) -> type[SegmentationPredictor]:
-        """See `segmentation.predict`."""
-        from segmentation.predict import SegmentationPredictor
-
-        return SegmentationPredictor
-
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
         """``best`` and ``worst`` images, precision and recall, counts of objects."""
@@ -148,7 +241,7 @@ class SegmentationModule(TaskModule):
             figures[title] = examples_figure(f"{title} {split} images", examples)
         threshold = float(metrics.threshold)
         figures["precision_recall"] = precision_recall_figure(metrics.histogram, threshold, split)
-        if self.config["evaluation"]["objects"]:
+        if self.hparams["evaluation_objects"]:
             figures["counts"] = counts_figure(metrics.counts, split)
         return figures
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from phasewise.errors import UserError
 from phasewise.networks.backbones import (
     DEEPEST,
+    LATER,
     building,
     fetch,
     load_backbone_weights,
@@ -242,7 +243,7 @@ def _build(
 def _load(
     encoder: nn.Module, backbone: str, pretrained: bool | str, image_size: int, depth: int
 ) -> None:
-    if isinstance(pretrained, str):
+    if isinstance(pretrained, str) and pretrained != LATER:
         load_backbone_weights(encoder, pretrained, backbone)
     elif pretrained is True:
         name, weights, options, _ = smp_encoder(backbone, image_size, download=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from phasewise.augment.color import denormalize
 from phasewise.config.fingerprint import plain_config
 from phasewise.data.images import UINT8
-from phasewise.inference.prediction.predictor import Predictor
+from phasewise.inference.prediction.predictor import predictor_of
 from phasewise.inference.prediction.settings import parse
 from phasewise.inference.restore import Restored
 
@@ -38,7 +38,7 @@ def untrained(cfg: DictConfig, name: str = "x.ckpt", **info: Any) -> Restored:
 def predictor(*members: Restored, words: str = "") -> Any:
     """The members' predictor under settings of a command line."""
     settings = parse(["checkpoint=x", "source=x", *words.split()])
-    kind: type[Predictor] = members[0].module.predictor()
+    kind = predictor_of(members[0])
     return kind(members, settings, torch.device("cpu"))
 
 

@@ -28,6 +28,7 @@ NOT_COMPUTATION = (
     "data.ram_limit_mb",
     "data.download",
     "task.schema",
+    "task.predictor",
     "trainer.pause_after",
     "trainer.auto_accumulate",
     "trainer.enable_progress_bar",

@@ -136,6 +136,7 @@ class Task(Node):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), told("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
     module: Module
+    predictor: str | None
 
 
 class RunConfig(Node):

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import lightning as L
 import torch
@@ -18,6 +18,7 @@ from phasewise.augment.pipeline import Augment
 from phasewise.augment.transfer import send
 from phasewise.config.identity import DataIdentity
 from phasewise.data.ahead import ReadAhead
+from phasewise.data.batch import Batch
 from phasewise.data.block import Block
 from phasewise.data.joined import JoinedStore
 from phasewise.data.listed import DataSummary, Listed, Splits
@@ -30,12 +31,28 @@ from phasewise.records.content import Contents, digest
 from phasewise.records.trace import Trace, traced
 
 SPLITS = ("train", "val", "test")
-Batch = dict[str, Tensor]
+Rows = dict[str, Tensor]
+"""Of a store: images still uint8."""
 
 SEEN = "the validation samples are seen in training; validation figures are optimistic"
 
 DEVICE_SHARE = 0.4
 """A split moves to a GPU as a whole when it takes at most this share of the free memory."""
+
+
+class DataSettings(TypedDict, total=False):
+    """What all data sets have; see `StoreDataModule`."""
+
+    image_size: int
+    resize: str
+    batch_size: int
+    augment: Sequence[str | Mapping]
+    on_bad: str
+    cache_dir: str
+    ram_limit_mb: float
+    seed: int
+    refit: bool
+    image_size_schedule: Sequence[tuple[int, int | Sequence[int]]] | None
 
 
 class StoreDataModule(L.LightningDataModule, ABC):
@@ -67,19 +84,20 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def __init__(
         self,
         *,
-        image_size: int,
-        resize: str,
-        batch_size: int,
-        augment: Sequence[str | Mapping],
-        on_bad: str,
-        cache_dir: str,
-        ram_limit_mb: float,
-        seed: int,
+        image_size: int = 128,
+        resize: str = "stretch",
+        batch_size: int = 16,
+        augment: Sequence[str | Mapping] = (),
+        on_bad: str = "error",
+        cache_dir: str = "outputs/cache",
+        ram_limit_mb: float = 4096,
+        seed: int = 0,
         refit: bool = False,
         root: str | None = None,
         image_size_schedule: Sequence[tuple[int, int | Sequence[int]]] | None = None,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(logger=False)
         self.root = Path(root).expanduser() if root else None
         self.image_size = image_size
         self.resize = resize
@@ -253,6 +271,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
         assert self._read is not None
         return self._read
 
+    def describe(self) -> dict[str, Any]:
+        """What a network must know of the data, as plain containers: ``class_names`` and
+        ``image_size``; a task adds its own. Checkpoints keep it."""
+        return {"class_names": self.splits.class_names, "image_size": self.image_size}
+
     def summary(self) -> DataSummary:
         """Counts, problems and hashes of what is in which split, for the record."""
         names = {split: self.splits.names.get(split, []) for split in SPLITS}
@@ -309,10 +332,20 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """Indices of the test split in order."""
         return self._loader("test")
 
+    def predict_dataloader(self) -> IndexLoader:
+        """Indices of the test split, without one of the validation split."""
+        return self._loader(self._predicted)
+
+    @property
+    def _predicted(self) -> str:
+        return "test" if self._count("test") else "val"
+
     def _split_in_use(self) -> str:
         assert self.trainer is not None
         if self.trainer.training:
             return "train"
+        if self.trainer.predicting:
+            return self._predicted
         return "test" if self.trainer.testing else "val"
 
     def transfer_batch_to_device(
@@ -322,14 +355,14 @@ class StoreDataModule(L.LightningDataModule, ABC):
         normalise all."""
         split = self._split_in_use()
         if split == "train":
-            return self._train_batches.take(batch, device)
-        return self._normalize(self._rows(split, batch, device), batch.seed)
+            return Batch(self._train_batches.take(batch, device))
+        return Batch(self._normalize(self._rows(split, batch, device), batch.seed))
 
-    def _train_batch(self, batch: IndexBatch, device: torch.device) -> Batch:
+    def _train_batch(self, batch: IndexBatch, device: torch.device) -> Rows:
         rows = self._rows("train", batch, device)
         return self._augment(resized(rows, self.train_size(batch.seed)), batch.seed)
 
-    def _rows(self, split: str, batch: IndexBatch, device: torch.device) -> Batch:
+    def _rows(self, split: str, batch: IndexBatch, device: torch.device) -> Rows:
         following = batch.following[0].index if batch.following else None
         return self.gather(split, batch.index, device, following)
 
@@ -348,7 +381,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
 
     def gather(
         self, split: str, index: Tensor, device: torch.device, following: Tensor | None = None
-    ) -> Batch:
+    ) -> Rows:
         """Rows ``index`` of a split on ``device``, images still uint8, ``index`` beside them.
 
         Args:
@@ -374,10 +407,10 @@ class StoreDataModule(L.LightningDataModule, ABC):
 
     def prepared(self, split: str, index: Tensor, device: torch.device) -> Batch:
         """Rows ``index`` of a split as evaluation sees them, for figures and baselines."""
-        return self._normalize(self.gather(split, index, device), 0)
+        return Batch(self._normalize(self.gather(split, index, device), 0))
 
 
-def resized(batch: Batch, size: int) -> Batch:
+def resized(batch: Rows, size: int) -> Rows:
     """A batch of uint8 images with its masks and boxes at another size.
 
     Images bilinear, antialiased; masks take the pixel under each centre and are never interpolated.

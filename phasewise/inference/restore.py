@@ -31,6 +31,7 @@ from phasewise.networks.backbones import LATER
 from phasewise.project import ROOT, project_class
 from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint
 from phasewise.records.record import RECORD, RunRecord, read_record
+from phasewise.training.build import module_arguments
 from phasewise.training.module import TaskModule
 
 OF_TRAINING = (
@@ -59,7 +60,7 @@ class Restored:
     Attributes:
         checkpoint: its file.
         config: the run's config as plain containers; keys that are newer have their defaults.
-        info: what the checkpoint knows of the data, see `TaskModule.describe`.
+        info: what the checkpoint knows of the data, see `StoreDataModule.describe`.
         module: the network with its weights, on the CPU, in eval mode, without gradients.
         state: its weights by name.
     """
@@ -232,12 +233,11 @@ def _module(
     if used["model"].get("pretrained"):
         used["model"]["pretrained"] = LATER
     try:
-        module = kind(used, info)
+        module = kind(**module_arguments(kind, used, info))
         module.load_state_dict(state)
     except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
         lines = f"{type(error).__name__}: {error}".splitlines()
         reason = " ".join(line.strip() for line in lines[:2])[:200]
         text = f"{file}: its weights and its config do not go together ({reason})"
         raise UserError(text) from error
-    module.config = config
     return module.eval().requires_grad_(False)

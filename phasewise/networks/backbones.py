@@ -33,9 +33,9 @@ DEPTH = 5
 HUB_TIMEOUT = 5
 """Seconds that Hugging Face has to answer before a download is not tried."""
 
-LATER: Any = type("Later", (), {})()
-"""In place of ``model.pretrained``: what pretrained weights are put into, which a checkpoint
-brings later."""
+LATER = "(in the checkpoint)"
+"""In place of ``pretrained``: what pretrained weights are put into, which a checkpoint brings
+later. It is what checkpoints hold, so that loading one fetches nothing."""
 
 Built = TypeVar("Built")
 
@@ -107,7 +107,7 @@ def build_backbone(
     ):
         backbone = fetch(name, partial(build, download=True)) if pretrained is True else build()
         _check_maps(backbone, image_size)
-    if isinstance(pretrained, str):
+    if isinstance(pretrained, str) and pretrained != LATER:
         load_backbone_weights(backbone, pretrained, name)
     return backbone
 

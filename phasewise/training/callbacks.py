@@ -13,8 +13,10 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from lightning.pytorch.utilities.data import extract_batch_size
 
+from phasewise.data.batch import Batch
+from phasewise.data.seeding import derive, seed_torch
 from phasewise.errors import DivergedError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
@@ -52,7 +54,7 @@ class EpochLog(Callback):
         batch_idx: int,
     ) -> None:
         """Count the images."""
-        self._images += len(batch["index"])
+        self._images += images_of(batch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock."""
@@ -67,10 +69,11 @@ class EpochLog(Callback):
         """Lightning keeps old values for epochs without validation; they are not this epoch's."""
         self._validated = True
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: TaskModule) -> None:  # type: ignore[override]
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Add the epoch to the history."""
         now = time.perf_counter()
-        module.log_noted()
+        if isinstance(module, TaskModule):  # its own hook comes after those of callbacks
+            module.log_noted()
         self._train_seconds += (self._validation_start or now) - self._start
         row: dict[str, float] = {
             "epoch": trainer.current_epoch + 1,
@@ -83,7 +86,7 @@ class EpochLog(Callback):
                 row[name] = float(value)
         if trainer.is_global_zero:
             self.history.append(row)
-            log.info(self._line(row, trainer.max_epochs, module.headline))
+            log.info(self._line(row, trainer.max_epochs, getattr(module, "headline", ())))
         for logger in trainer.loggers:
             logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
         for name in ("train/loss", "val/loss"):
@@ -102,21 +105,28 @@ class EpochLog(Callback):
         return f"epoch {row['epoch']}/{epochs}  {values}  {row['seconds']:.1f} s{mark}"
 
 
-class PlateauStep(Callback):
-    """Shows a metric to the schedulers that wait for one.
+class StepSeed(Callback):
+    """Dropout draws from torch's global generator: each step starts it anew, so that a resumed run
+    equals one that was not interrupted.
 
-    Lightning does so after it has written the epoch's checkpoint, so that a resumed run would have
-    missed one; `TaskModule.lr_scheduler_step` keeps it from doing it a second time.
+    Args:
+        seed: of the run.
     """
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Before the checkpoint of this epoch, which Lightning leaves to the last."""
-        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
-            return  # nothing was validated, and an old value is no sign of a plateau
-        for config in trainer.lr_scheduler_configs:
-            if isinstance(config.scheduler, ReduceLROnPlateau):
-                assert config.monitor is not None
-                config.scheduler.step(float(trainer.callback_metrics[config.monitor]))
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Seed by the place in the run."""
+        place = trainer.current_epoch, batch_idx, trainer.global_rank
+        seed_torch(derive(self.seed, "step", *place), module.device)
+
+
+def images_of(batch: Any) -> int:
+    """How many images a batch has; of a foreign one, what Lightning takes for its size."""
+    return len(batch["image"]) if isinstance(batch, Batch) else extract_batch_size(batch)
 
 
 class _Stopping(EarlyStopping):
@@ -187,9 +197,7 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     """
     objective, stopping = config["objective"], config["early_stopping"]
     pause = config["trainer"]["pause_after"]
-    callbacks: list[Callback] = [EpochLog(history, objective)]
-    if config["scheduler"]["name"] == "plateau":
-        callbacks.append(PlateauStep())
+    callbacks: list[Callback] = [StepSeed(config["seed"]), EpochLog(history, objective)]
     if stopping["patience"] is not None:
         callbacks.append(
             _Stopping(

@@ -32,6 +32,7 @@ from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint, s
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, Status
 from phasewise.storage import storage_error
+from phasewise.training.build import build_module
 from phasewise.training.callbacks import EpochLog, is_paused
 from phasewise.training.logs import (
     close_loggers,
@@ -89,6 +90,7 @@ class Job:
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: TaskModule | None = None
+        self.origin: dict[str, Any] = {"config": self.config}
         self.baselines: dict[str, Scores] = {}
         self.test: Scores | None = None
         self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
@@ -169,7 +171,7 @@ class Job:
         keep_freed()
         with only_our_words():
             self.trainer = build_trainer(  # first: it knows devices and trackers
-                self.config, self.record.task, self.directory, self.history
+                self.config, self.record.task, self.directory, self.history, self.origin
             )
             start_trackers(self.trainer.loggers, self.config)
         data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
@@ -177,7 +179,8 @@ class Job:
         return data
 
     def _build(self, data: StoreDataModule) -> TaskModule:
-        module: TaskModule = instantiate(self.cfg.task.module, _partial_=True)(self.config, data)
+        self.origin["info"] = data.describe()
+        module = build_module(self.config, self.origin["info"])
         self.module = module
         mode = self.config["trainer"]["compile"]
         if mode != "none":

@@ -1,11 +1,11 @@
-"""The LightningModule that all tasks share: optimizer, schedule, and how numbers are logged."""
+"""The LightningModule that all tasks share: batches, optimizer, schedule, and what is logged."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import lightning as L
 import torch
@@ -15,15 +15,19 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
 from phasewise.analysis.items import Items
-from phasewise.data.datamodule import Batch, StoreDataModule
-from phasewise.data.seeding import derive, seed_torch
+from phasewise.data.batch import Batch, checked_images
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.networks.backbones import LATER
 from phasewise.training.optim import build_optimizer, build_schedulers
 
-if TYPE_CHECKING:
-    from phasewise.inference.prediction.predictor import Predictor
-
 Scores = dict[str, float]
+
+OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3, "weight_decay": 1e-4}
+"""Where none is asked for."""
+
+SCHEDULER = {"name": "none", "warmup_epochs": 0}
+"""Where none is asked for: a constant learning rate."""
 
 
 class Embedding(NamedTuple):
@@ -44,10 +48,22 @@ _OF_THE_BATCH = ("image", "mix_index", "mix_lambda")
 class TaskModule(L.LightningModule, ABC):
     """A network with its loss, its metrics and its trivial competitors.
 
+    It works under any ``lightning.Trainer``: it logs ``train/loss`` and the validation metrics and
+    steps its schedules itself. A batch is a dict; each task says what it must hold besides
+    ``image``: RGB ``(B, 3, S, S)``, uint8, or float from 0 to 1.
+
+    A subclass calls ``save_hyperparameters(logger=False)``, so that `load_from_checkpoint` needs no
+    more than the path.
+
     Args:
-        config: the run's config as plain containers; checkpoints carry it.
-        data: the data, already set up; what the network must know of it is kept in ``info``. Or the
-            ``info`` of a checkpoint, for a network that is used without its data.
+        loss_terms: the names of the terms of the loss.
+        optimizer: ``_target_``, a class of ``torch.optim`` or like those, and its arguments; None
+            for `OPTIMIZER`.
+        scheduler: ``name`` (``none``, ``plateau``, ``cosine``, ``multistep``, ``onecycle``) and its
+            settings as in ``conf/scheduler``, or ``_target_`` and the arguments of another one;
+            None for `SCHEDULER`.
+        monitor: the metric that decides which weights are best, and that ``plateau`` watches.
+        mode: whether more of it is better: ``max``, ``min``.
 
     Attributes:
         network: what other runs can start from.
@@ -60,48 +76,64 @@ class TaskModule(L.LightningModule, ABC):
     headline: tuple[str, ...] = ()
 
     def __init__(
-        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+        self,
+        loss_terms: Sequence[str],
+        *,
+        optimizer: Mapping[str, Any] | None,
+        scheduler: Mapping[str, Any] | None,
+        monitor: str,
+        mode: str,
     ) -> None:
         super().__init__()
-        self.config = dict(config)
-        self.info = dict(data) if isinstance(data, Mapping) else self.describe(data)
+        self.optimizer_config = dict(optimizer or OPTIMIZER)
+        self.scheduler_config = dict(scheduler or SCHEDULER)
+        self.objective = {"metric": monitor, "mode": mode}
         self._noted: dict[tuple[str, ...], tuple[Tensor, int]] = {}
-        names = self.loss_names() if self.evaluates_loss else ()
+        names = loss_terms if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
             {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show
         )
 
-    @abstractmethod
-    def describe(self, data: StoreDataModule) -> dict[str, Any]:
-        """What a checkpoint must know of the data to be used without it, as plain containers."""
-
-    @abstractmethod
-    def loss_names(self) -> tuple[str, ...]:
-        """The names of the loss terms."""
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
+        """See Lightning; pretrained weights are not fetched again, the checkpoint has its own."""
+        return super().load_from_checkpoint(*args, **kwargs)
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to the network's outputs by name."""
 
     @abstractmethod
-    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def prepare_targets(self, batch: Mapping[str, Any], images: Tensor) -> dict[str, Any]:
+        """What the steps need of a user's own batch besides the images, on their device.
+
+        Args:
+            batch: what the loader yielded.
+            images: normalised (B, 3, S, S).
+
+        Raises:
+            UserError: a key is missing or has another shape or type, in one line.
+        """
+
+    @abstractmethod
+    def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The loss terms by name."""
 
     @abstractmethod
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """What is minimised."""
 
     @abstractmethod
-    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+    def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """What ``train/loss`` and ``val/loss`` report, linear in the terms and comparable between
         runs."""
 
     @abstractmethod
-    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+    def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics with a batch."""
 
     @abstractmethod
-    def scores(self, stage: str) -> Scores:
+    def compute_metrics(self, stage: str) -> Scores:
         """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
 
     @abstractmethod
@@ -122,7 +154,7 @@ class TaskModule(L.LightningModule, ABC):
         Raises:
             UserError: they have other classes.
         """
-        known, there = self.info["class_names"], data.splits.class_names
+        known, there = list(self.hparams["class_names"]), data.splits.class_names
         if known != there:
             raise UserError(
                 f"the data have the classes {', '.join(there)}, but the network was trained for "
@@ -133,13 +165,14 @@ class TaskModule(L.LightningModule, ABC):
         """What `items` is to know of a batch, where the metrics do not."""
 
     def items(self, observed: Sequence[Any]) -> Items | None:
-        """Scores of single items of the split that was evaluated, before `results` forgets it.
+        """Scores of single items of the split that was evaluated, before `epoch_metrics` forgets
+        it.
 
         Args:
             observed: of all batches, see `observe`.
 
         Returns:
-            None for tasks without; their figures have no confidence intervals.
+            None for tasks without; their metrics have no confidence intervals.
         """
         return None
 
@@ -155,13 +188,21 @@ class TaskModule(L.LightningModule, ABC):
         ``outputs`` by name, thresholds and the like."""
         return {"outputs": {}}
 
-    def predictor(self) -> type[Predictor]:
-        """What applies such networks to images of any size, for ``predict.py``.
+    def prepare(self, batch: Mapping[str, Any], *, targets: bool = True) -> Batch:
+        """A batch as the steps take it: as it is from our DataModules, from any other loader with
+        its images normalised and its targets checked.
+
+        Args:
+            batch: see the task's class.
+            targets: False: the images alone are needed.
 
         Raises:
-            UserError: the task has none.
+            UserError: see `prepare_targets`.
         """
-        raise UserError(f"task={self.config['task']['name']} makes no predictions of images")
+        if isinstance(batch, Batch):
+            return batch
+        images = checked_images(batch, self.device)
+        return Batch(image=images, **(self.prepare_targets(batch, images) if targets else {}))
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Outputs and loss terms; under mixup the terms are mixed as the images were.
@@ -169,14 +210,16 @@ class TaskModule(L.LightningModule, ABC):
         Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization".
         """
         outputs = self(batch["image"])
-        terms = self.terms(outputs, batch)
+        terms = self.loss_terms(outputs, batch)
         if "mix_index" not in batch:
             return outputs, terms
-        partners = {
-            key: value[batch["mix_index"]] if key not in _OF_THE_BATCH else value
-            for key, value in batch.items()
-        }
-        mixed, share = self.terms(outputs, partners), batch["mix_lambda"]
+        partners = Batch(
+            {
+                key: value[batch["mix_index"]] if key not in _OF_THE_BATCH else value
+                for key, value in batch.items()
+            }
+        )
+        mixed, share = self.loss_terms(outputs, partners), batch["mix_lambda"]
         return outputs, {k: share * terms[k] + (1 - share) * mixed[k] for k in terms}
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -184,43 +227,69 @@ class TaskModule(L.LightningModule, ABC):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def configure_optimizers(self) -> Any:
-        """As ``optimizer`` and ``scheduler`` of the config say."""
-        optimizer = build_optimizer(self.config["optimizer"], self.parameter_groups())
+        """As ``optimizer`` and ``scheduler`` say."""
+        optimizer = build_optimizer(self.optimizer_config, self.parameter_groups())
         schedulers = build_schedulers(
-            self.config["scheduler"],
+            self.scheduler_config,
             optimizer,
             total_steps=int(self.trainer.estimated_stepping_batches),
-            epochs=self.config["trainer"]["max_epochs"],
-            objective=self.config["objective"],
+            epochs=self._epochs(),
+            objective=self.objective,
         )
         return [optimizer], schedulers
+
+    def _epochs(self) -> int:
+        """Of the whole training, also where ``max_steps`` alone ends it."""
+        trainer = self.trainer
+        if trainer.max_epochs is not None and trainer.max_epochs > 0:
+            return trainer.max_epochs
+        steps = trainer.num_training_batches / trainer.accumulate_grad_batches
+        return max(1, math.ceil(trainer.estimated_stepping_batches / steps))
 
     def on_train_epoch_start(self) -> None:
         """What an epoch that was cut short has noted is no part of this one."""
         self._noted.clear()
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Dropout draws from torch's global generator: start it anew, so that resuming is exact."""
-        place = self.current_epoch, batch_idx, self.global_rank
-        seed_torch(derive(self.config["seed"], "step", *place), self.device)
-
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """Step after each batch; `PlateauStep` has stepped the ones that go by a metric."""
+        """Step after each batch; `on_train_epoch_end` steps the ones that go by a metric."""
         if not isinstance(scheduler, ReduceLROnPlateau):
             super().lr_scheduler_step(scheduler, metric)
 
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means; show a metric to the schedules that wait for one.
+
+        Lightning does the latter after it has written the epoch's checkpoint, so that a resumed run
+        would have missed a step.
+        """
+        self.log_noted()
+        if (self.current_epoch + 1) % (self.trainer.check_val_every_n_epoch or 1):
+            return  # nothing was validated, and an old value is no sign of a plateau
+        for config in self.trainer.lr_scheduler_configs:
+            if isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step(self._monitored(str(config.monitor)))
+
+    def _monitored(self, name: str) -> float:
+        found = self.trainer.callback_metrics
+        if name not in found:
+            raise UserError(
+                f"scheduler.monitor={name}: no such metric was logged; there are "
+                + ", ".join(sorted(found))
+            )
+        return float(found[name])
+
     def _named_losses(self, stage: str, terms: dict[str, Tensor]) -> dict[str, Tensor]:
         terms = {name: value.detach() for name, value in terms.items()}
-        values = {f"{stage}/loss": self.reported(terms)}
+        values = {f"{stage}/loss": self.reported_loss(terms)}
         if len(terms) > 1:
             values |= {f"{stage}/loss/{name}": value for name, value in terms.items()}
         return values
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One batch."""
+        batch = self.prepare(batch)
         _, terms = self.losses(batch)
-        self.note(self._named_losses("train", terms), len(batch["index"]))
-        return self.total(terms)
+        self.note(self._named_losses("train", terms), len(batch["image"]))
+        return self.total_loss(terms)
 
     def note(self, values: Mapping[str, Tensor], size: int) -> None:
         """Add a training batch's values to the means over images that its epoch will log.
@@ -239,29 +308,36 @@ class TaskModule(L.LightningModule, ABC):
             self.log_dict(dict(zip(names, reduced[:-1] / reduced[-1], strict=True)))
         self._noted.clear()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Loss and metrics of one batch."""
-        if len(batch["index"]):  # else a rank without rows, see `BatchSchedule`
+        self._evaluation_step(batch)
+
+    def test_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Loss and metrics of one batch."""
+        self._evaluation_step(batch)
+
+    def _evaluation_step(self, batch: Mapping[str, Any]) -> None:
+        batch = self.prepare(batch)
+        if len(batch["image"]):  # else a rank without rows, see `BatchSchedule`
             self.evaluate(batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Loss and metrics of one batch."""
-        if len(batch["index"]):
-            self.evaluate(batch)
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> dict[str, Any]:
+        """What is found in the images of a batch, which needs no targets; see `deployed`."""
+        return self.deployed(self.prepare(batch, targets=False)["image"])
 
     def evaluate(self, batch: Batch) -> dict[str, Tensor]:
         """Update loss and metrics with a batch; the outputs."""
         outputs, terms = self.losses(batch)
         for name, term in terms.items():  # once per image: without a NaN strategy, `MeanMetric`
-            self.mean_losses[name].update(term.expand(len(batch["index"])))  # ignores weights
-        self.score(outputs, batch)
+            self.mean_losses[name].update(term.expand(len(batch["image"])))  # ignores weights
+        self.update_metrics(outputs, batch)
         return outputs
 
-    def results(self, stage: str, prefix: str | None = None) -> Scores:
+    def epoch_metrics(self, stage: str, prefix: str | None = None) -> Scores:
         """Compute and reset loss and metrics of a split.
 
         Args:
-            stage: see `scores`.
+            stage: see `compute_metrics`.
             prefix: of their names; None: the stage.
         """
         prefix = prefix or stage
@@ -271,23 +347,28 @@ class TaskModule(L.LightningModule, ABC):
             losses = self._named_losses(prefix, self.mean_losses.compute())
             self.mean_losses.reset()
         found = {name: float(value) for name, value in losses.items()}
-        return found | {f"{prefix}/{name}": value for name, value in self.scores(stage).items()}
+        metrics = self.compute_metrics(stage)
+        return found | {f"{prefix}/{name}": value for name, value in metrics.items()}
 
     def on_validation_epoch_end(self) -> None:
         """Metrics of the whole split."""
-        self._log_scores("val")
+        self.log_metrics("val")
 
     def on_test_epoch_end(self) -> None:
         """Metrics of the whole split."""
-        self._log_scores("test")
+        self.log_metrics("test")
 
-    def _log_scores(self, stage: str) -> None:
-        found = self.results(stage)
+    def log_metrics(self, stage: str) -> None:
+        """Log loss and metrics of the split that was evaluated."""
+        found = self.epoch_metrics(stage)
         self.log_dict({name: torch.tensor(value) for name, value in found.items()})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint holds plain containers only, so that it loads with ``weights_only``."""
-        checkpoint["phasewise"] = {"config": self.config, "info": self.info}
+        """Whoever loads it has the weights: none are to be fetched."""
+        arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if arguments.get("pretrained"):
+            kept = {**arguments, "pretrained": LATER}
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
 
 
 def defined(value: Tensor | float) -> float:

@@ -19,6 +19,16 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "none": {"warmup_epochs": 0},
+    "plateau": {"warmup_epochs": 0, "monitor": None, "mode": None}
+    | {"factor": 0.1, "patience": 3, "min_lr": 0.0},
+    "cosine": {"warmup_epochs": 0, "min_lr": 0.0},
+    "multistep": {"warmup_epochs": 0, "milestones": [10, 15], "gamma": 0.1},
+    "onecycle": {"warmup_fraction": 0.3},
+}
+"""Of each schedule, as in ``conf/scheduler``."""
+
 WARMUP_START = 0.01
 """Share of the learning rate that a warm-up begins with."""
 
@@ -49,13 +59,15 @@ def build_schedulers(
     """The schedule of the config as Lightning wants it: a list of scheduler dictionaries.
 
     Args:
-        config: ``name`` and the settings of that schedule (``conf/scheduler``).
+        config: ``name`` and the settings of that schedule (``conf/scheduler``), each of which has a
+            default, see `DEFAULTS`.
         optimizer: whose learning rate moves.
         total_steps: optimizer steps of the whole run.
         epochs: of the whole run.
         objective: ``metric`` and ``mode``, what ``plateau`` watches by default.
     """
     name = config["name"]
+    config = {**DEFAULTS[name], **config}
     per_epoch = max(total_steps // epochs, 1)
     if name == "onecycle":
         return [_each_step(_one_cycle(optimizer, total_steps, config["warmup_fraction"]))]

@@ -33,15 +33,24 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writes into TMPDIR and moves, which is a copy where that is another file system.
 
+    Args:
+        origin: what each checkpoint is to say of its run, under ``phasewise``; it may be filled
+            until the first one is written.
+
     Raises:
         StorageError: the disk is full or fails; the file before is still there.
     """
+
+    def __init__(self, origin: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.origin = origin
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Replace ``path``."""
         path = Path(path)
+        checkpoint = {**checkpoint, "phasewise": dict(self.origin)}
         before = path.with_name(BEFORE)
         # in memory first: of a full disk torch's own writer tells no more than that it failed
         content = io.BytesIO()

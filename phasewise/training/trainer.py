@@ -31,7 +31,11 @@ class _Unprofiled(PassThroughProfiler):
 
 
 def build_trainer(
-    config: Mapping[str, Any], task: str, directory: Path, history: History
+    config: Mapping[str, Any],
+    task: str,
+    directory: Path,
+    history: History,
+    origin: Mapping[str, Any],
 ) -> L.Trainer:
     """The trainer of a run, with its callbacks and loggers.
 
@@ -40,6 +44,7 @@ def build_trainer(
         task: its name, for the loggers.
         directory: of the run.
         history: see `phasewise.training.callbacks.build_callbacks`.
+        origin: see `WholeCheckpointIO`.
 
     Raises:
         UserError: there is no such device here, or not so many; a logger cannot be had.
@@ -52,12 +57,13 @@ def build_trainer(
     has_time = find_device(settings["accelerator"]).type != "cpu"  # the processor, then
     if not has_time:
         _ask_briefly()
+    saving = WholeCheckpointIO(origin)
     return L.Trainer(
         **settings,
         default_root_dir=directory,
         logger=build_loggers(config["logger"], task, directory),
         callbacks=build_callbacks(config, directory, history),
-        plugins=[BackgroundSaving(WholeCheckpointIO()) if has_time else WholeCheckpointIO()],
+        plugins=[BackgroundSaving(saving) if has_time else saving],
         profiler=_Unprofiled(),
         num_sanity_val_steps=0,
         use_distributed_sampler=False,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from multitask.items import make_items, observe
 from multitask.metrics import VOID, compute_scores, make_metrics, update_boxes
-from phasewise.data.datamodule import Batch
+from phasewise.data.batch import Batch
 
 CLASSES = ["background", "a", "b", "never"]
 SIDE, IMAGES = 64, 12

@@ -53,7 +53,7 @@ def score(module: TaskModule, data: StoreDataModule, split: str, precision: str)
             observed.append(module.observe(module.evaluate(batch), batch))
         items = module.items(observed)
         # A look at validation data is none to choose by: that is what training does.
-        figures = module.results("test", prefix=split)
+        figures = module.epoch_metrics("test", prefix=split)
     seconds = time.perf_counter() - start
     baselines = {
         name: {f"{split}/{key}": value for key, value in scores.items()}

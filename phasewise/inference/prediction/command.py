@@ -87,12 +87,13 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
 def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
     """The networks, on their device, as their task predicts with them."""
     from phasewise.data.resources import find_device
+    from phasewise.inference.prediction.predictor import predictor_of
     from phasewise.inference.restore import restore_all
     from phasewise.training.memory import keep_freed
 
     keep_freed()
     members = restore_all(settings.checkpoint, run_of=run_of)
-    kind = members[0].module.predictor()
+    kind = predictor_of(members[0])
     foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)
     if foreign:
         raise UserError(

@@ -19,6 +19,7 @@ from phasewise.inference.prediction.settings import Settings
 from phasewise.inference.prediction.sources import Item
 from phasewise.inference.prediction.views import View, views
 from phasewise.inference.restore import Restored
+from phasewise.project import project_class
 
 Result = TypeVar("Result")
 Row = Sequence[Any]
@@ -246,3 +247,18 @@ class ImagePredictor(Predictor, Generic[Result]):
 def _short(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 80 else text[:79] + "…"
+
+
+def predictor_of(trained: Restored) -> type[Predictor]:
+    """What applies a network to images of any size, as ``task.predictor`` of its config names it.
+
+    Raises:
+        UserError: its task has none, or it is none of this project's.
+    """
+    name = trained.config["task"].get("predictor")
+    if name is None:
+        raise UserError(f"task={trained.task} makes no predictions of images")
+    kind = project_class(name, Predictor)  # type: ignore[type-abstract]
+    if kind is None:
+        raise UserError(f"task.predictor={name}: no predictor of this project")
+    return kind
