@@ -1,1 +1,36 @@
-"""Localization: one box per image."""
+"""Localization: one box per image.
+
+``LocalizationModule`` and the data modules import torch, and only when they are asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from phasewise.lazy import lazily
+
+if TYPE_CHECKING:
+    from localization.data import AnimalsData as AnimalsData
+    from localization.data import CocoData as CocoData
+    from localization.data import CsvData as CsvData
+    from localization.data import PetsData as PetsData
+    from localization.data import VocBoxesData as VocBoxesData
+    from localization.module import LocalizationModule as LocalizationModule
+
+_WHERE = {
+    "module": ["LocalizationModule"],
+    "data": ["AnimalsData", "CocoData", "CsvData", "PetsData", "VocBoxesData"],
+}
+
+__all__ = [
+    "AnimalsData",
+    "CocoData",
+    "CsvData",
+    "LocalizationModule",
+    "PetsData",
+    "VocBoxesData",
+]
+
+
+def __getattr__(name: str) -> Any:
+    return lazily(__name__, name, _WHERE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -21,19 +21,27 @@ from localization.readers import (
     read_voc_boxes,
 )
 from localization.samples import Listing, Sample
-from phasewise.data.datamodule import SPLITS, StoreDataModule
+from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
 from phasewise.data.store import Arrays, code_key
 
 
 class LocalizationData(StoreDataModule):
-    """Images with one box each. See `StoreDataModule` for the arguments.
+    """Images with one box each.
+
+    See `StoreDataModule` for the arguments; here ``batch_size`` is 32 and ``augment``
+    ``["flip", "color_jitter"]`` where nothing else is said.
 
     Rows of a store: ``image`` uint8 (3, S, S); ``boxes`` float32 (1, 4), x1, y1, x2, y2 in pixels;
     ``labels`` int64 (1,), the class in the box, at least 1. Augmentation makes boxes that left the
     image padding: zeros and label -1.
     """
+
+    def __init__(self, *, root: str | None = None, **settings: Unpack[DataSettings]) -> None:
+        settings.setdefault("batch_size", 32)
+        settings.setdefault("augment", ["flip", "color_jitter"])
+        super().__init__(root=root, **settings)
 
     def _store(
         self,
@@ -53,22 +61,25 @@ class LocalizationData(StoreDataModule):
 
 
 class AnimalsData(LocalizationData):
-    """The embedded animals, drawn by `localization.synthetic`.
+    """The embedded animals, drawn by `localization.synthetic`; ``image_size`` is 64 where nothing
+    else is said.
 
     Args:
         train_images, val_images, test_images: how many.
         draw_seed: which pictures.
+        settings: see `LocalizationData`.
     """
 
     def __init__(
         self,
         *,
-        train_images: int,
-        val_images: int,
-        test_images: int,
-        draw_seed: int,
-        **settings: Any,
+        train_images: int = 1200,
+        val_images: int = 200,
+        test_images: int = 200,
+        draw_seed: int = 0,
+        **settings: Unpack[DataSettings],
     ) -> None:
+        settings.setdefault("image_size", 64)
         super().__init__(**settings)
         self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
         self.draw_seed = draw_seed
@@ -95,11 +106,13 @@ class FilesData(LocalizationData):
     """Images on disk, as a reader lists them.
 
     Args:
+        root: the folder that they are below.
         split_seed: of the split by hashed name, where nothing else tells the splits.
+        settings: see `LocalizationData`.
     """
 
-    def __init__(self, *, split_seed: int, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, *, root: str, split_seed: int = 0, **settings: Unpack[DataSettings]) -> None:
+        super().__init__(root=root, **settings)
         self.split_seed = split_seed
         self._resize = Resize(self.image_size, self.resize)
 
@@ -154,11 +167,21 @@ class VocBoxesData(FilesData):
     """A folder in PASCAL VOC layout, see `localization.readers.read_voc_boxes`.
 
     Args:
-        object: ``largest`` or ``only``.
+        root: the folder that holds JPEGImages.
+        object: which object of an image: ``largest``, or ``only`` (several are refused).
+        split_seed: see `FilesData`.
+        settings: see `LocalizationData`.
     """
 
-    def __init__(self, *, object: str, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        root: str,
+        object: str = "largest",
+        split_seed: int = 0,
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        super().__init__(root=root, split_seed=split_seed, **settings)
         self.pick = object
 
     def listing(self, root: Path) -> Listing:
@@ -170,11 +193,21 @@ class CsvData(FilesData):
     """Images named by a CSV, see `localization.readers.read_csv`.
 
     Args:
+        root: the folder that the table's file names are relative to.
         file: the CSV, relative to the root.
+        split_seed: see `FilesData`.
+        settings: see `LocalizationData`.
     """
 
-    def __init__(self, *, file: str, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        root: str,
+        file: str = "boxes.csv",
+        split_seed: int = 0,
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        super().__init__(root=root, split_seed=split_seed, **settings)
         self.file = file
 
     def beside_root(self) -> list[Path]:
@@ -190,12 +223,23 @@ class CocoData(FilesData):
     """Images described by COCO files, see `localization.readers.read_coco`.
 
     Args:
+        root: the folder that holds annotations and images.
         annotations: file, folder or pattern, relative to the root.
-        object: ``largest`` or ``only``.
+        object: which object of an image: ``largest``, or ``only`` (several are refused).
+        split_seed: see `FilesData`.
+        settings: see `LocalizationData`.
     """
 
-    def __init__(self, *, annotations: str, object: str, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        root: str,
+        annotations: str = "annotations",
+        object: str = "largest",
+        split_seed: int = 0,
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        super().__init__(root=root, split_seed=split_seed, **settings)
         self.annotations = annotations
         self.pick = object
 
@@ -216,12 +260,25 @@ class CocoData(FilesData):
 class PetsData(FilesData):
     """The heads of the Oxford-IIIT pets, see `localization.readers.read_pets`.
 
+    Here ``image_size`` is 192 where nothing else is said.
+
     Args:
+        root: the folder that holds oxford-iiit-pet, or will.
         download: fetch them (800 MB) where ``root`` does not hold them.
+        split_seed: see `FilesData`.
+        settings: see `LocalizationData`.
     """
 
-    def __init__(self, *, download: bool, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        root: str,
+        download: bool = False,
+        split_seed: int = 0,
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        settings.setdefault("image_size", 192)
+        super().__init__(root=root, split_seed=split_seed, **settings)
         self.download = download
 
     def listing(self, root: Path) -> Listing:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -11,68 +12,144 @@ from torch import Tensor
 
 from localization.baselines import baselines
 from localization.figures import examples_figure, iou_by_size, iou_histogram, make_example
-from localization.losses import TERMS, LocalizationLoss
+from localization.losses import LocalizationLoss
 from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
+from localization.targets import box_targets
 from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.errors import UserError
 from phasewise.training.module import Scores, TaskModule, defined
-
-if TYPE_CHECKING:
-    from localization.predict import LocalizationPredictor
 
 
 class LocalizationModule(TaskModule):
     """A network that puts one box around the one object of an image.
 
+    A batch is a dict of
+
+    - ``image``: RGB (B, 3, S, S), uint8, or float from 0 to 1;
+    - ``box``: (B, 4), x1, y1, x2, y2 in pixels of these images: 0 <= x1 < x2 <= S, likewise y. Four
+      NaNs: this image has no object; it counts neither for the loss nor for the metrics.
+
+    It logs ``train/loss``, ``val/loss`` and the metrics of `localization.metrics`.
+
     Args:
-        config: the run's config, ``model``, ``loss`` and ``finetuning`` as in
-            ``conf/task/localization.yaml``.
-        data: a data module of `localization.data`, set up, or a checkpoint's ``info``.
+        image_size: side S of the images in pixels, a multiple of 32; convolutional backbones take
+            other multiples as well.
+        class_names: of the background and of what is in the boxes; the network does not tell
+            classes apart.
+        backbone, pretrained, stride, head, hidden, activation, init_scheme, norm, dropout_rate: see
+            `LocalizationNetwork`.
+        loss: ``smooth_l1``, ``l1``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``, ``l1_giou``,
+            ``smooth_l1_ciou``, ``l1_ciou``.
+        loss_box_weight, loss_iou_weight, loss_beta: see `LocalizationLoss`.
+        finetuning_freeze_epochs: so many epochs train the head alone.
+        finetuning_backbone_lr_factor: learning rate of the backbone's last stage as a share of
+            ``optimizer["lr"]``, > 0.
+        finetuning_layer_decay: by which each earlier stage learns slower, 0 < factor <= 1.
+        optimizer, scheduler, monitor, mode: see `TaskModule`.
+
+    Raises:
+        UserError: settings that do not go together, or a backbone that cannot be built.
+        ValueError: an unknown head or loss, or a number out of its range.
     """
 
     network: LocalizationNetwork
     headline = ("IoU", "acc50", "acc75")
 
     def __init__(
-        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+        self,
+        *,
+        image_size: int = 64,
+        class_names: Sequence[str] = ("background", "object"),
+        backbone: str = "resnet18",
+        pretrained: bool | str = False,
+        stride: int = 8,
+        head: str = "points",
+        hidden: int = 64,
+        activation: str = "native",
+        init_scheme: str = "native",
+        norm: str = "batch",
+        dropout_rate: float = 0.1,
+        loss: str = "smooth_l1_giou",
+        loss_box_weight: float = 5.0,
+        loss_iou_weight: float = 2.0,
+        loss_beta: float = 0.1,
+        finetuning_freeze_epochs: int = 0,
+        finetuning_backbone_lr_factor: float = 1.0,
+        finetuning_layer_decay: float = 1.0,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        monitor: str = "val/IoU",
+        mode: str = "max",
     ) -> None:
-        super().__init__(config, data)
-        self.network = LocalizationNetwork(self.info["image_size"], **self.config["model"])
-        self.loss = LocalizationLoss(**self.config["loss"])
+        criterion = LocalizationLoss(
+            loss, beta=loss_beta, box_weight=loss_box_weight, iou_weight=loss_iou_weight
+        )
+        super().__init__(
+            criterion.names, optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+        )
+        self.save_hyperparameters(logger=False)
+        self._check_finetuning()
+        self.network = LocalizationNetwork(
+            image_size,
+            backbone=backbone,
+            pretrained=pretrained,
+            stride=stride,
+            head=head,
+            hidden=hidden,
+            activation=activation,
+            init_scheme=init_scheme,
+            norm=norm,
+            dropout_rate=dropout_rate,
+        )
+        self.loss = criterion
         self.metric = BoxIoU()
 
-    def describe(self, data: StoreDataModule) -> dict[str, Any]:
-        """Class names and the side of the images in pixels."""
-        return {"class_names": data.splits.class_names, "image_size": data.image_size}
+    def _check_finetuning(self) -> None:
+        epochs, factor, decay = (
+            self.hparams[f"finetuning_{key}"]
+            for key in ("freeze_epochs", "backbone_lr_factor", "layer_decay")
+        )
+        if epochs < 0:
+            raise ValueError(f"finetuning_freeze_epochs must be >= 0, got {epochs}")
+        if not (factor > 0 and math.isfinite(factor)):
+            raise ValueError(f"finetuning_backbone_lr_factor must be > 0 and finite, got {factor}")
+        if not 0 < decay <= 1:
+            raise ValueError(f"finetuning_layer_decay must be in (0, 1], got {decay}")
+        if not factor == decay == 1 and "lr" not in self.optimizer_config:
+            raise UserError(
+                "finetuning_backbone_lr_factor and finetuning_layer_decay are shares of the "
+                "learning rate: optimizer must have an 'lr'"
+            )
+
+    def prepare_targets(self, batch: Mapping[str, Any], images: Tensor) -> dict[str, Tensor]:
+        """``boxes`` (B, 1, 4) and ``labels`` (B, 1), as our DataModules have them."""
+        return box_targets(batch, images)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to ``boxes (B, 4)``, as fractions of the side."""
         return {"boxes": self.network(images)}
 
-    def loss_names(self) -> tuple[str, ...]:
-        """The terms of the loss that was chosen."""
-        return TERMS[self.config["loss"]["name"]]
-
-    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, without their weights."""
         return self.loss(outputs["boxes"], *true_boxes(batch))
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
         weights = self.loss.weights()
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
-    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+    def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
-        return self.total(terms)
+        return self.total_loss(terms)
 
-    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+    def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metric with a batch."""
         self.metric.update(outputs["boxes"], *true_boxes(batch))
 
-    def scores(self, stage: str) -> Scores:
+    def compute_metrics(self, stage: str) -> Scores:
         """Mean IoU, and the share of images with an IoU above .5 and .75."""
         found = self.metric.compute()
         self.metric.reset()
@@ -84,18 +161,23 @@ class LocalizationModule(TaskModule):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The head, and the backbone's stages with learning rates of their own."""
-        tuning = self.config["finetuning"]
-        if tuning["backbone_lr_factor"] == tuning["layer_decay"] == 1:
+        factor = self.hparams["finetuning_backbone_lr_factor"]
+        decay = self.hparams["finetuning_layer_decay"]
+        if factor == decay == 1:
             return super().parameter_groups()
-        lr = self.config["optimizer"]["lr"]
-        return self.network.groups(lr, tuning["backbone_lr_factor"], tuning["layer_decay"])
+        return self.network.groups(self.optimizer_config["lr"], factor, decay)
 
     def on_train_epoch_start(self) -> None:
         """The first epochs may train the head alone."""
         super().on_train_epoch_start()
-        self.network.freeze_backbone(
-            self.current_epoch < self.config["finetuning"]["freeze_epochs"]
-        )
+        frozen = self.current_epoch < self.hparams["finetuning_freeze_epochs"]
+        self.network.freeze_backbone(frozen)
+
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> dict[str, Tensor]:
+        """``boxes`` (B, 4), x1, y1, x2, y2 in pixels of the images that were given; of a batch no
+        more than ``image`` is needed."""
+        images = self.prepare(batch, targets=False)["image"]
+        return {"boxes": self(images)["boxes"] * images.shape[-1]}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         """Row, IoU, and size of the true box of each image that has one: float64 (n, 3)."""
@@ -120,11 +202,9 @@ class LocalizationModule(TaskModule):
         """What the boxes are."""
         return {"outputs": {"boxes": "x1, y1, x2, y2 of the object, as fractions of the side"}}
 
-    def predictor(self) -> type[LocalizationPredictor]:
-        """See `localization.predict`."""
-        from localization.predict import LocalizationPredictor
-
-        return LocalizationPredictor
+    def deployed(self, images: Tensor) -> dict[str, Tensor]:
+        """``boxes`` (B, 4) as fractions of the side; see `predict_step` for pixels."""
+        return self(images)
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

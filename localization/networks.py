@@ -16,6 +16,9 @@ from phasewise.networks.layers import freeze_unused, init_weights, swap_activati
 STRIDES = (1, 2, 4, 8, 16, 32)
 """Of the backbone's maps."""
 
+HEAD_STRIDES = (8, 16, 32)
+"""Of the maps that a head can look at."""
+
 SMALLEST = 1e-3
 """Least width and height of a box, as fractions of the side."""
 
@@ -174,6 +177,7 @@ class LocalizationNetwork(nn.Module):
     Raises:
         UserError: the backbone cannot be built, its weights do not fit, or ``norm`` would change
             nothing.
+        ValueError: an unknown head or stride.
     """
 
     def __init__(
@@ -191,6 +195,9 @@ class LocalizationNetwork(nn.Module):
         dropout_rate: float,
     ) -> None:
         super().__init__()
+        if stride not in HEAD_STRIDES:
+            known = ", ".join(map(str, HEAD_STRIDES))
+            raise ValueError(f"stride must be one of {known}, got {stride!r}")
         if norm == "group" and pretrained and head == "linear":
             raise UserError(
                 "model.norm=group: changes nothing with pretrained weights, whose norms are kept, "
@@ -204,8 +211,10 @@ class LocalizationNetwork(nn.Module):
             self.head = LinearHead(channels, dropout_rate)
         elif head == "spatial":
             self.head = SpatialHead(channels, image_size // stride, hidden, dropout_rate)
-        else:
+        elif head == "points":
             self.head = PointsHead(channels, hidden, dropout_rate)
+        else:
+            raise ValueError(f"head must be points, spatial or linear, got {head!r}")
         self.frozen = False
         for part in (self.head,) if pretrained else (self.backbone, self.head):
             swap_norm(part, norm)

@@ -174,7 +174,9 @@ class Job:
                 self.config, self.record.task, self.directory, self.history, self.origin
             )
             start_trackers(self.trainer.loggers, self.config)
-        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        data: StoreDataModule = instantiate(
+            self.cfg.data, _convert_="all", seed=self.config["seed"]
+        )
         data.parts = self.parts
         return data
 

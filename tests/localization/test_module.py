@@ -8,12 +8,13 @@ from pathlib import Path
 import lightning as L
 import pytest
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor
 
-from localization.module import LocalizationModule
+from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
 from phasewise.records.record import read_record
+from phasewise.training.build import build_module
 from phasewise.training.run import train
 from tests.localization.conftest import TINY_ANIMALS
 
@@ -60,7 +61,7 @@ def test_a_frozen_backbone_stays_as_it_is(make_config: Make, tmp_path: Path) -> 
     cfg = make_config(*TINY_ANIMALS, "finetuning.freeze_epochs=2", "trainer.max_epochs=3")
     data = instantiate(cfg.data, seed=0)
     data.setup()
-    module = LocalizationModule(OmegaConf.to_container(cfg, resolve=True), data)
+    module = build_module(plain_config(cfg), data.describe())
     states = []
 
     class Watch(L.Callback):
