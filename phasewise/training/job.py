@@ -174,7 +174,9 @@ class Job:
                 self.config, self.record.task, self.directory, self.history, self.origin
             )
             start_trackers(self.trainer.loggers, self.config)
-        data: StoreDataModule = instantiate(self.cfg.data, seed=self.config["seed"])
+        data: StoreDataModule = instantiate(
+            self.cfg.data, seed=self.config["seed"], _convert_="all"
+        )
         data.parts = self.parts
         return data
 
