@@ -28,11 +28,12 @@ from phasewise.data.resources import peak_memory_mb, reset_peak_memory
 from phasewise.data.sampling import InParts
 from phasewise.errors import DivergedError, StorageError, UserError
 from phasewise.figures import curves, written
-from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
+from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, Status
 from phasewise.storage import storage_error
 from phasewise.training.callbacks import EpochLog, is_paused
+from phasewise.training.checkpoints import read_checkpoint, start_from
 from phasewise.training.logs import (
     close_loggers,
     log_embedding,
