@@ -66,9 +66,9 @@ def _work(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> int:
     """The worker's exit code; negative, the signal that killed it."""
     directory.mkdir(parents=True, exist_ok=True)
     job = directory / JOB
-    logs = (
-        OmegaConf.to_container(HydraConfig.get().job_logging) if HydraConfig.initialized() else None
-    )
+    logs = None
+    if HydraConfig.initialized():
+        logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
     content = {"config": plain_config(cfg), "overrides": list(overrides), "logging": logs}
     OmegaConf.save(content, job)
     # Lightning, not srun, is to start the other devices
