@@ -29,9 +29,10 @@ from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
 from phasewise.errors import Problem, UserError
 from phasewise.networks.backbones import LATER
 from phasewise.project import ROOT, project_class
-from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint
+from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.training.build import module_arguments
+from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.module import TaskModule
 
 OF_TRAINING = (

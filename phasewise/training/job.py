@@ -26,12 +26,13 @@ from phasewise.data.resources import peak_memory_mb, reset_peak_memory
 from phasewise.data.sampling import InParts
 from phasewise.errors import DivergedError, StorageError, UserError
 from phasewise.figures import curves
-from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
+from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, Status
 from phasewise.storage import storage_error
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
+from phasewise.training.checkpoints import read_checkpoint, start_from
 from phasewise.training.figures import figures, write_figures
 from phasewise.training.foreign import (
     UNKNOWN,

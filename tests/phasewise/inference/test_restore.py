@@ -17,9 +17,9 @@ from torch import nn
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
 from phasewise.inference.restore import find_checkpoint, restore
-from phasewise.records.checkpoints import read_checkpoint
 from phasewise.study.winner import winning_run
 from phasewise.training.build import build_module
+from phasewise.training.checkpoints import read_checkpoint
 from tests.conftest import TINY_RUNS
 
 Make = Callable[..., DictConfig]
