@@ -11,6 +11,7 @@ from torchvision.datasets import VOCSegmentation
 
 from multitask import synthetic
 from multitask.metrics import VOID
+from phasewise.data import painting
 from phasewise.data.datamodule import SPLITS, StoreDataModule
 from phasewise.data.images import Resize, read_image, read_mask
 from phasewise.data.listed import Splits
@@ -58,7 +59,7 @@ class ShapesData(StoreDataModule):
     def read(self) -> Splits:
         """What is drawn in each split."""
         splits = Splits(list(synthetic.CLASS_NAMES))
-        source = code_key(synthetic)
+        source = code_key(painting, synthetic)
         for split, count in self.counts.items():
             self.store_split(
                 splits,

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from phasewise.data import painting
 from phasewise.data.datamodule import SEEN, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
@@ -242,7 +243,7 @@ class VehiclesData(ReidData):
         self.cameras = cameras
         self.shots = shots
         self.draw_seed = draw_seed
-        self._source = code_key(bodies, vehicles, paint, synthetic)
+        self._source = code_key(painting, bodies, vehicles, paint, synthetic)
 
     def listing(self) -> Listing:
         """Vehicles that train, and others that test."""

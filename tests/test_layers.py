@@ -17,7 +17,7 @@ import pytest
 from tests.conftest import ROOT
 
 ROOMS = (
-    "base",  # the modules that lie in no room: project, errors, storage, figures
+    "base",  # the modules that lie in no room
     "records",
     "config",
     "cli",
@@ -33,19 +33,6 @@ ROOMS = (
 TORCH_FREE = ROOMS[: ROOMS.index("augment")]
 TASKS = sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml"))
 HEAVY = {"torch", "lightning", "pytorch_lightning", "torchvision", "torchmetrics", "timm"}
-
-# 2026-11-30: to be emptied when configs name the predictor that modules import today.
-UPWARDS = {("phasewise.training.module", "phasewise.inference.prediction.predictor")}
-CIRCLES = {
-    frozenset(
-        {
-            "phasewise.training.module",
-            "phasewise.inference.restore",
-            "phasewise.inference.prediction.predictor",
-        }
-    ),
-    *(frozenset({f"{it}.module", f"{it}.predict"}) for it in ("multitask", "reid", "segmentation")),
-}
 
 
 @cache
@@ -98,7 +85,7 @@ def test_every_room_is_known() -> None:
 
 
 def test_no_file_imports_a_later_room() -> None:
-    assert {it for it in imports() if rank(it[0]) < rank(it[1])} == UPWARDS
+    assert not {it for it in imports() if rank(it[0]) < rank(it[1])}
 
 
 def test_no_task_imports_another() -> None:
@@ -135,7 +122,7 @@ def circles() -> list[set[str]]:
 
 
 def test_no_circle() -> None:
-    assert {frozenset(circle) for circle in circles()} == CIRCLES
+    assert not [*circles()]
 
 
 @pytest.mark.parametrize(
