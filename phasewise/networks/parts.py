@@ -60,7 +60,7 @@ def refuse_foreign(origin: Any, arguments: Mapping[str, Any], named: Collection[
         UserError: an argument names a part that is none of this project's.
     """
     foreign = {}
-    for keyword, value in arguments.items():
+    for keyword, value in sorted(arguments.items()):
         if keyword in named or keyword in BUILT_LATER:
             continue
         for target in _targets({keyword: value}):
