@@ -219,8 +219,8 @@ class ReidModule(TaskModule):
         if self._sampled is not None:
             return torch.tensor(self._sampled[first : first + size], dtype=torch.int64)
         trainer = self._trainer
-        devices, own = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        return torch.arange(first, first + size) * devices + own
+        world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        return torch.arange(first, first + size) * world_size + rank
 
     def compute_metrics(self, stage: str) -> Scores:
         """mAP, mINP, rank-1, -5 and -10."""
