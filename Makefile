@@ -28,7 +28,9 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"phasewise needs Python 3.11 or newer, and {sys.executable} is {v.major}.{v.minor}: call make with PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "no virtual environment could be made (on Debian and Ubuntu: apt install python3-venv)"; exit 1; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[dev]"
+	# Editable: an installed copy would be found in place of this checkout wherever sys.path does not
+	# begin with it, and would be older than the checkout after the next edit.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	@touch $@
 
 clean:              ## remove the virtual environment and caches; outputs/ stays

@@ -45,6 +45,7 @@ from phasewise.data.batch import Batch
 from phasewise.data.resources import device_name
 from phasewise.records.record import read_record
 from phasewise.training.build import build_module
+from phasewise.training.module import TaskModule
 from phasewise.training.optim import build_optimizer
 from phasewise.training.run import train
 
@@ -102,8 +103,9 @@ class Stopwatch(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, module: Any) -> None:
         """Build the second copy, and time the metrics from now on."""
         data = trainer.datamodule  # type: ignore[attr-defined]
-        self.twin = build_module(plain_config(self.cfg), data.describe())
-        self.twin.to(module.device).train()
+        twin = build_module(plain_config(self.cfg), data.describe())
+        assert isinstance(twin, TaskModule)
+        self.twin = twin.to(module.device).train()
         self._between_steps = module.device.type == "cpu"
         self.optimizer = build_optimizer(module.optimizer_config, self.twin.parameter_groups())
         for name in ("update_metrics", "compute_metrics"):

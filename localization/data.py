@@ -21,6 +21,7 @@ from localization.readers import (
     read_voc_boxes,
 )
 from localization.samples import Listing, Sample
+from phasewise.data import painting
 from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
@@ -87,7 +88,7 @@ class AnimalsData(LocalizationData):
     def read(self) -> Splits:
         """What is drawn in each split."""
         splits = Splits(list(synthetic.CLASS_NAMES))
-        source = code_key(animals, paint, synthetic)
+        source = code_key(painting, animals, paint, synthetic)
         for split, count in self.counts.items():
             self._store(
                 splits,

@@ -8,10 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from phasewise.data.painting import (
+    Doubles,
+    Floats,
+    cone_distance,
+    fill,
+    floats,
+    interpolation,
+    pixel_centres,
+)
 
 Stroke = tuple[Floats, Floats]
 """A round cone (6,), as x and y of both ends and the radius at each, and its colour (3,)."""
@@ -53,11 +59,6 @@ class Thing:
     scale: float
 
 
-def floats(values: object) -> Floats:
-    """As float32."""
-    return np.asarray(values, np.float32)
-
-
 def moved(layers: Layers, turn: Doubles, shift: Doubles) -> Layers:
     """Layers after x -> turn x + shift; radii grow as lengths along y do."""
     scale = np.linalg.norm(turn[:, 1])
@@ -77,23 +78,6 @@ def bounds(layers: Layers) -> tuple[Doubles, Doubles]:
     return low, np.maximum(first + radii[:, :1], second + radii[:, 1:]).max(0)
 
 
-def distance(cones: Floats, x: Floats, y: Floats, blend: float = 0.0) -> Floats:
-    """Signed distance (near the outline) of every point (h, w) to the nearest of the cones (N, 6);
-    ``blend`` is how far off corners between them are rounded."""
-    total: Floats | None = None
-    for ax, ay, bx, by, ra, rb in cones:
-        dx, dy, px, py = bx - ax, by - ay, x - ax, y - ay
-        along = np.clip((px * dx + py * dy) / max(dx * dx + dy * dy, np.float32(1e-9)), 0, 1)
-        one = np.hypot(px - along * dx, py - along * dy) - (ra + along * (rb - ra))
-        if total is None:
-            total = one
-            continue
-        near = np.maximum(blend - np.abs(total - one), 0) if blend else np.float32(0)
-        total = np.minimum(total, one) - near * near / np.float32(4 * blend or 1)
-    assert total is not None
-    return total
-
-
 class Canvas:
     """What has been painted so far.
 
@@ -104,14 +88,14 @@ class Canvas:
 
     def __init__(self, size: int, ground: Ground) -> None:
         self.size = size
-        self.line = floats((np.arange(size) + 0.5) / size)
+        self.line = pixel_centres(size)
         self.pixels = _ground(ground, self.line)
         self.covered = np.zeros((size, size), bool)
 
     def stroke(self, cone: Floats, colour: Floats) -> None:
         """One shaded cone (6,) of one colour (3,)."""
         place = self._place(cone[None])
-        away = distance(cone[None], *self._points(place))
+        away = cone_distance(cone[None], *self._points(place))
         shade = 1.05 - 0.3 * np.clip(1 + away / cone[4:].max(), 0, 1)
         self._lay(place, away, colour[:, None, None] * shade)
         self.covered[place] &= away >= 0
@@ -122,7 +106,7 @@ class Canvas:
             blend = 0.08 * thing.scale if role == "coat" else 0.0
             place = self._place(cones, blend)
             x, y = self._points(place)
-            away = distance(cones, x, y, blend)
+            away = cone_distance(cones, x, y, blend)
             edge = np.exp(np.minimum(away, 0) / np.float32(0.06 * thing.scale))
             shade = 1.04 - np.float32(_EDGE.get(role, 0.35)) * edge
             self._lay(place, away, _colours(thing, role, x, y) * shade)
@@ -142,12 +126,12 @@ class Canvas:
     def _lay(self, place: tuple[slice, slice], away: Floats, colour: Floats) -> None:
         """Colour where the distance is negative, with an edge one pixel soft."""
         pixels = self.pixels[:, place[0], place[1]]
-        pixels += np.clip(0.5 - away * self.size, 0, 1) * (colour - pixels)
+        fill(pixels, away, colour, self.size)
 
 
 def _ground(ground: Ground, line: Floats) -> Floats:
     """(3, S, S)."""
-    hats = [_hats(line, len(lattice)) for lattice in ground.lattices]
+    hats = [interpolation(line, len(lattice)) for lattice in ground.lattices]
     coarse, middle, fine = (
         hat @ lattice @ hat.T for hat, lattice in zip(hats, ground.lattices, strict=True)
     )
@@ -160,13 +144,6 @@ def _ground(ground: Ground, line: Floats) -> Floats:
     above = y + 0.04 * coarse < ground.horizon
     first, second = (np.where(above, beyond[i], below[i]) for i in (0, 1))
     return first + mix * (second - first) + np.float32(0.04) * fine
-
-
-def _hats(positions: Floats, nodes: int) -> Floats:
-    """Weights (S, nodes) that interpolate smoothly between equally spaced nodes."""
-    away = np.abs(positions[:, None] * (nodes - 1) - np.arange(nodes, dtype=np.float32))
-    near = np.clip(1 - away, 0, 1)
-    return near * near * (3 - 2 * near)
 
 
 def _colours(thing: Thing, role: str, x: Floats, y: Floats) -> Floats:

@@ -14,23 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from localization.animals import draw_body
-from localization.paint import (
-    Canvas,
-    Coat,
+from localization.paint import Canvas, Coat, Ground, Layers, Stroke, Thing, bounds, moved
+from phasewise.data.painting import (
     Doubles,
     Floats,
-    Ground,
-    Layers,
-    Stroke,
-    Thing,
-    bounds,
-    distance,
+    cone_distance,
     floats,
-    moved,
+    image_stream,
+    noisy,
+    tight_box,
+    to_uint8,
 )
 
 CLASS_NAMES: tuple[str, ...] = ("background", "object")
-SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 MIN_VISIBLE = 0.5
 """Share of an animal's area that border and occluders leave in sight."""
@@ -88,14 +84,10 @@ def draw_image(split: str, index: int, *, size: int, seed: int) -> dict[str, np.
     Raises:
         ValueError: an unknown split, or a number out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if index < 0 or size < 16 or seed < 0:
-        raise ValueError(f"need index >= 0, size >= 16, seed >= 0, got {index=}, {size=}, {seed=}")
-    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    rng = image_stream(split, index, size=size, seed=seed)
     image, visible = _paint(_draw_scene(rng), size, rng)
-    columns, rows = np.flatnonzero(visible.any(0)), np.flatnonzero(visible.any(1))
-    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    box = tight_box(visible)
+    assert box is not None, "a scene keeps enough of its animal in sight"
     return {
         "image": image,
         "boxes": np.array([box], np.float32),
@@ -269,10 +261,10 @@ def _in_sight(
     points = (np.arange(_GRID) + 0.5) / _GRID
     x, y = (floats(corner[axis] + span[axis] * points) for axis in (0, 1))
     x, y = x[None, :], y[:, None]
-    whole = distance(np.concatenate([cones for _, cones in layers]), x, y) < 0
+    whole = cone_distance(np.concatenate([cones for _, cones in layers]), x, y) < 0
     seen = whole & (x > 0) & (x < 1) & (y > 0) & (y < 1)
     if occluders:
-        seen &= distance(np.stack([cone for cone, _ in occluders]), x, y) > 0
+        seen &= cone_distance(np.stack([cone for cone, _ in occluders]), x, y) > 0
     sides = span * [seen.any(0).mean(), seen.any(1).mean()]
     return bool(seen.sum() >= MIN_VISIBLE * whole.sum() and sides.min() >= _MIN_SIDE)
 
@@ -300,5 +292,4 @@ def _paint(
     for stroke in scene.occluders:
         canvas.stroke(*stroke)
     pixels = canvas.pixels * (255 * scene.light[:, None, None])
-    pixels += rng.standard_normal(pixels.shape, np.float32) * np.float32(scene.noise)
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8), canvas.covered
+    return to_uint8(noisy(pixels, scene.noise, rng)), canvas.covered

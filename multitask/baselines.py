@@ -27,7 +27,8 @@ CHUNK = 256
 def _chunks(data: StoreDataModule, split: str, *fields: str) -> Iterator[Batch]:
     store = data.splits.stores[split]
     for index in torch.arange(len(store)).split(CHUNK):
-        yield {field: rows.cpu() for field, rows in store.gather(index, fields).items()}
+        rows = store.gather(index, fields)
+        yield Batch({field: tensor.cpu() for field, tensor in rows.items()})
 
 
 def majority_class(data: StoreDataModule, split: str) -> Scores:

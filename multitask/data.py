@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from torchvision.datasets import VOCSegmentation
 
 from multitask import synthetic
 from multitask.metrics import VOID
-from phasewise.data.datamodule import SPLITS, StoreDataModule
+from phasewise.data import painting
+from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image, read_mask
 from phasewise.data.listed import Splits
 from phasewise.data.store import Arrays, code_key
@@ -40,25 +41,26 @@ class ShapesData(StoreDataModule):
     Args:
         train_images, val_images, test_images: how many.
         draw_seed: which pictures.
+        settings: see `StoreDataModule`; by default ``image_size=96`` and ``augment=["flip"]``.
     """
 
     def __init__(
         self,
         *,
-        train_images: int,
-        val_images: int,
-        test_images: int,
-        draw_seed: int,
-        **settings: Any,
+        train_images: int = 320,
+        val_images: int = 80,
+        test_images: int = 80,
+        draw_seed: int = 0,
+        **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(**settings)
+        super().__init__(**(DataSettings(image_size=96, augment=["flip"]) | settings))
         self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
         self.draw_seed = draw_seed
 
     def read(self) -> Splits:
         """What is drawn in each split."""
         splits = Splits(list(synthetic.CLASS_NAMES))
-        source = code_key(synthetic)
+        source = code_key(painting, synthetic)
         for split, count in self.counts.items():
             self.store_split(
                 splits,
@@ -78,11 +80,13 @@ class VocData(StoreDataModule):
     """A folder in PASCAL VOC layout, see `phasewise.data.voc.read_voc`.
 
     Args:
+        root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where there are no lists.
+        settings: see `StoreDataModule`; by default ``augment=["flip"]``.
     """
 
-    def __init__(self, *, split_seed: int, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, *, root: str, split_seed: int = 0, **settings: Unpack[DataSettings]) -> None:
+        super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
         self.split_seed = split_seed
         self._resize = Resize(self.image_size, self.resize)
 
@@ -172,11 +176,23 @@ class Voc2012Data(VocData):
     """PASCAL VOC 2012 from an existing VOCdevkit, or downloaded by torchvision.
 
     Args:
+        root: a VOCdevkit, the folder of VOC 2012, or the one they lie in.
         download: fetch it (2 GB) where ``root`` does not hold it.
+        split_seed: see `VocData`.
+        settings: see `StoreDataModule`; by default ``image_size=256`` and
+            ``augment=["flip", "scale"]``.
     """
 
-    def __init__(self, *, download: bool, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        *,
+        root: str = "data/voc2012",
+        download: bool = False,
+        split_seed: int = 0,
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        own = DataSettings(image_size=256, augment=["flip", "scale"]) | settings
+        super().__init__(root=root, split_seed=split_seed, **own)
         self.download = download
 
     def layout(self) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from torchvision.ops import box_iou
 from multitask.metrics import VOID, SegmentationScores
 from phasewise.augment.color import denormalize
 from phasewise.data.batch import Batch
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.figures import painted, panels, show
 
 SHOWN_SCORE = 0.3
@@ -24,6 +26,9 @@ SHOWN_SCORE = 0.3
 MATCH_IOU = 0.5
 OPACITY = 0.45
 WHITE = (1.0, 1.0, 1.0)
+
+Look = tuple[Batch, Sequence[Tensor | None], Sequence[dict[str, Tensor] | None]]
+"""A batch, its predicted masks (S, S) and its detections; None from a missing head."""
 
 
 @dataclass
@@ -40,6 +45,36 @@ class Example:
     boxes: Tensor
     labels: Tensor
     scores: Tensor
+
+
+def best_and_worst(
+    look: Callable[[Tensor], Look], data: StoreDataModule, split: str, count: int
+) -> dict[str, Figure]:
+    """``best`` and ``worst``: the ``count`` images of a split with the highest and lowest
+    `image_score`; those without truth are left out.
+
+    Args:
+        look: predicts rows (B,) of the split.
+        data, split, count: see `TaskModule.draw`.
+    """
+    names, classes = data.splits.names[split], data.splits.class_names
+    scored = []
+    for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
+        batch, masks, found = look(index)
+        for i, row in enumerate(index.tolist()):
+            score = image_score(batch, i, masks[i], found[i], len(classes))
+            if not math.isnan(score):
+                scored.append((score, row))
+    scored.sort(key=lambda pair: (-pair[0], pair[1]))
+    figures = {}
+    for title, chosen in (("best", scored[:count]), ("worst", scored[::-1][:count])):
+        examples = []
+        for score, row in chosen:
+            batch, masks, found = look(torch.tensor([row]))
+            examples.append(make_example(names[row], score, batch, 0, masks[0], found[0]))
+        if examples:
+            figures[title] = examples_figure(f"{title} {split} images", examples, classes)
+    return figures
 
 
 def image_score(

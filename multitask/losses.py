@@ -6,12 +6,19 @@ nothing is left to learn from, a loss is exactly 0 with zero gradients.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from phasewise.config.help import not_one_of
+from phasewise.errors import UserError
+from phasewise.networks.parts import build_part
 from phasewise.training.box_losses import giou_loss
 
 VOID = 255
@@ -19,8 +26,6 @@ VOID = 255
 
 CENTER_RADIUS = 1.5
 """Positive points lie within this many strides of the box's centre (torchvision's FCOS)."""
-
-_COUNTED_AT_ONCE = 2**22  # mask pixels per step of class_balance: about 32 MB of int64
 
 
 class SegmentationLoss(nn.Module):
@@ -105,41 +110,82 @@ class SegmentationLoss(nn.Module):
         return (missing**self.focal_gamma * cross_entropy).sum() / labelled
 
 
-def class_balance(masks: Tensor, num_classes: int) -> Tensor:
-    """Class weights by median-frequency balancing (Eigen & Fergus 2015, arXiv:1411.4734).
-
-    ``weight(c) = median of all freq / freq(c)``, where ``freq(c)`` is the number of pixels of class
-    c divided by the number of labelled pixels in the images that contain c. Void is ignored. A
-    class without any pixel gets weight 1 and no say in the median.
+class OwnSegmentationLoss(nn.Module):
+    """A loss that somebody brought, which is asked only about batches with a labelled pixel.
 
     Args:
-        masks: uint8 (N, H, W), 255 = void.
-        num_classes: C.
+        loss: takes logits (B, C, H, W) and masks long (B, H, W), 255 = void, and returns a scalar.
+    """
 
-    Returns:
-        float32 (C,).
+    class_weights = None
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """Loss of ``logits (B, C, H, W)`` against ``mask (B, H, W)``, integer, 255 = void.
+
+        Raises:
+            UserError: it is no scalar.
+        """
+        logits, mask = logits.float(), mask.long()
+        if not (mask != VOID).any():
+            return 0 * logits.sum()
+        value = self.loss(logits, mask)
+        if not isinstance(value, Tensor) or value.ndim:
+            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            name = type(self.loss).__name__
+            raise UserError(f"loss_segmentation: {name} returned {found}, no tensor of shape ()")
+        return value
+
+
+def make_segmentation_loss(
+    kind: str | Mapping[str, Any],
+    *,
+    num_classes: int,
+    class_weights: str | Sequence[float] = "none",
+    label_smoothing: float = 0.0,
+    focal_gamma: float = 2.0,
+) -> SegmentationLoss | OwnSegmentationLoss:
+    """The loss that is asked for.
+
+    Args:
+        kind: of `SegmentationLoss`, or a mapping, see `phasewise.networks.parts.build_part`.
+        num_classes, label_smoothing, focal_gamma: see `SegmentationLoss`.
+        class_weights: ``none``; ``balanced``, ones for the time being; or C numbers >= 0.
 
     Raises:
-        ValueError: a mask value is neither below C nor void.
+        UserError: the mapping makes no loss, or the weights are none.
     """
-    bins = VOID + 1
-    step = max(1, _COUNTED_AT_ONCE // max(1, masks[0].numel()))
-    per_image = []
-    for part in masks.split(step):
-        image = torch.arange(len(part), device=part.device).view(-1, 1, 1) * bins
-        counts = torch.bincount((part + image).flatten(), minlength=len(part) * bins)
-        per_image.append(counts.view(-1, bins))
-    pixels = torch.cat(per_image)
-    if pixels[:, num_classes:VOID].any():
-        raise ValueError(f"mask values must be below {num_classes} or {VOID} (void)")
-    pixels = pixels[:, :num_classes].double()
-    around = (pixels.sum(1, keepdim=True) * (pixels > 0)).sum(0)
-    frequency = pixels.sum(0) / around.clamp_min(1)
-    present = frequency > 0
-    weights = torch.ones_like(frequency)
-    if present.any():
-        weights[present] = frequency[present].quantile(0.5) / frequency[present]
-    return weights.float()
+    if isinstance(kind, Mapping):
+        if class_weights != "none":
+            raise UserError(
+                f"loss_class_weights={class_weights}: they are of the project's own losses; one "
+                "that loss_segmentation brings has its own arguments"
+            )
+        return OwnSegmentationLoss(build_part(kind))
+    return SegmentationLoss(
+        kind,
+        num_classes=num_classes,
+        class_weights=_first_weights(class_weights, num_classes),
+        label_smoothing=label_smoothing,
+        focal_gamma=focal_gamma,
+    )
+
+
+def _first_weights(asked: str | Sequence[float], num_classes: int) -> Tensor | None:
+    if isinstance(asked, str):
+        if asked not in ("none", "balanced"):
+            options = not_one_of(asked, ("none", "balanced"))
+            raise UserError(f"loss_class_weights={asked}: {options}, or {num_classes} numbers")
+        return torch.ones(num_classes) if asked == "balanced" else None
+    if len(asked) != num_classes or not all(0 <= value < math.inf for value in asked):
+        raise UserError(
+            f"loss_class_weights={list(asked)}: must be none, balanced, or {num_classes} numbers "
+            ">= 0, one of each class"
+        )
+    return torch.tensor([float(value) for value in asked])
 
 
 def decode_boxes(points: Tensor, distances: Tensor) -> Tensor:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
+from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from multitask.balance import make_balance
 from multitask.baselines import majority_class, mean_boxes
-from multitask.figures import examples_figure, image_score, make_example
+from multitask.batch import checked_targets
+from multitask.class_weights import balanced_weights, class_balance, count_batches
+from multitask.figures import Look, best_and_worst
 from multitask.items import Seen, make_items, observe
-from multitask.losses import FcosLoss, SegmentationLoss, class_balance, decode_boxes
+from multitask.losses import FcosLoss, decode_boxes, make_segmentation_loss
 from multitask.metrics import (
     BoxScores,
     Detections,
@@ -28,10 +32,8 @@ from multitask.networks import MultitaskNetwork, Points
 from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.errors import UserError
 from phasewise.training.module import Scores, TaskModule
-
-if TYPE_CHECKING:
-    from multitask.predict import MultitaskPredictor
 
 TASKS = ("segmentation", "detection")
 
@@ -45,43 +47,182 @@ MAX_DETECTIONS = 100
 class MultitaskModule(TaskModule):
     """A backbone shared by a segmentation head and a detection head.
 
-    Images without masks train detection only, images without boxes segmentation only.
+    A batch is a dict of
+
+    - ``image``: RGB (B, 3, S, S), uint8, or float from 0 to 1;
+    - ``mask``: integer (B, S, S), the class of each pixel, 0 = background; 255 = void, which counts
+      for nothing. An image whose mask is 255 everywhere has none.
+    - ``boxes`` and ``labels``: as torchvision's detectors take them, lists of B float tensors
+      (n, 4), x1, y1, x2, y2 in pixels, and B integer tensors (n,), classes from 1; None in both for
+      an image that is not annotated. Or padded tensors (B, M, 4) and (B, M), in which the label 0
+      or -1 is a slot without a box.
+    - ``difficult``, optional: bool, in the form of ``labels``; boxes that are neither learned nor
+      counted.
+
+    A loader that has only masks, or only boxes, trains that head alone; so do single images. Keys
+    of a head that the network does not have are not looked at.
+
+    It logs ``train/loss``, ``val/loss``, ``val/mIoU``, ``val/pixel_acc``, ``val/mAP``,
+    ``val/mAP50``, and the IoU and the average precision of each class.
 
     Args:
-        config: the run's config, ``model`` and ``loss`` as in ``conf/task/multitask.yaml``.
-        data: a data module of `multitask.data`, set up, or a checkpoint's ``info``.
+        class_names: C names, of the background first.
+        image_size: side S of the images in pixels, a multiple of 32.
+        backbone, pretrained, segmentation_head, detection_head, activation, init_scheme, norm,
+            dropout_rate, head_channels, head_depth: see `MultitaskNetwork`.
+        loss_segmentation: ``cross_entropy``, ``dice``, ``focal``, ``ce_dice``, see
+            `SegmentationLoss`; or one of somebody's own, a mapping of ``_target_`` and its
+            arguments: it makes a module that takes logits (B, C, S, S) and masks (B, S, S) in which
+            255 is void, and returns a scalar.
+        loss_class_weights: of ``cross_entropy``: ``none``; ``balanced``, by inverse frequency in
+            the training masks, which are counted before the first step; or C numbers >= 0.
+        loss_label_smoothing: of ``cross_entropy``, 0 <= value < 1.
+        loss_focal_gamma: of ``focal``, >= 0.
+        loss_boxes: ``giou``, ``smooth_l1``.
+        loss_balance: how the tasks share the gradient: ``fixed``, ``uncertainty``, ``dwa``,
+            ``gradnorm``, ``pcgrad``, see `multitask.balance`.
+        loss_segmentation_weight, loss_detection_weight: of the two losses under ``fixed``, and in
+            the losses that are logged, >= 0.
+        optimizer, scheduler, monitor, mode: see `TaskModule`.
+
+    Raises:
+        UserError: settings that do not go together, or names that do not exist.
     """
 
     network: MultitaskNetwork
     headline = ("mIoU", "pixel_acc", "mAP", "mAP50")
 
     def __init__(
-        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+        self,
+        *,
+        class_names: Sequence[str],
+        image_size: int = 128,
+        backbone: str = "resnet18",
+        pretrained: bool | str = False,
+        segmentation_head: str | Mapping[str, Any] = "unet",
+        detection_head: str = "fpn",
+        activation: str = "native",
+        init_scheme: str = "native",
+        norm: str = "batch",
+        dropout_rate: float = 0.1,
+        head_channels: int = 64,
+        head_depth: int = 2,
+        loss_segmentation: str | Mapping[str, Any] = "cross_entropy",
+        loss_class_weights: str | Sequence[float] = "none",
+        loss_label_smoothing: float = 0.0,
+        loss_focal_gamma: float = 2.0,
+        loss_boxes: str = "giou",
+        loss_balance: str = "fixed",
+        loss_segmentation_weight: float = 1.0,
+        loss_detection_weight: float = 1.0,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        monitor: str = "val/mIoU",
+        mode: str = "max",
     ) -> None:
-        super().__init__(config, data)
-        model, loss = self.config["model"], self.config["loss"]
-        classes = len(self.info["class_names"])
-        self.network = MultitaskNetwork(classes, self.info["image_size"], **model)
-        weights = None
-        if loss["class_weights"] == "balanced":
-            weights = torch.ones(classes)  # a checkpoint brings its own
-            if isinstance(data, StoreDataModule):
-                weights = class_balance(data.splits.stores["train"]["mask"], classes)
-        self.segmentation_loss = SegmentationLoss(
-            loss["segmentation"],
-            num_classes=classes,
-            class_weights=weights,
-            label_smoothing=loss["label_smoothing"],
-            focal_gamma=loss["focal_gamma"],
+        _check_classes(class_names)
+        weights = {}
+        if segmentation_head != "none":
+            weights["segmentation"] = loss_segmentation_weight
+        if detection_head != "none":
+            weights["detection"] = loss_detection_weight
+        if not weights:
+            raise UserError(
+                "segmentation_head=none and detection_head=none: nothing is left to train"
+            )
+        super().__init__(
+            tuple(weights), optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
         )
-        self.detection_loss = FcosLoss(loss["boxes"])
-        self.weights = {task: loss[f"{task}_weight"] for task in self.loss_names()}
-        self.balance = make_balance(loss["balance"], self.weights)
-        self.metrics = make_metrics(classes, self.loss_names())
+        self.save_hyperparameters(logger=False)
+        self.weights = weights
+        self.network = MultitaskNetwork(
+            len(class_names),
+            image_size,
+            backbone=backbone,
+            pretrained=pretrained,
+            segmentation_head=segmentation_head,
+            detection_head=detection_head,
+            activation=activation,
+            init_scheme=init_scheme,
+            norm=norm,
+            dropout_rate=dropout_rate,
+            head_channels=head_channels,
+            head_depth=head_depth,
+        )
+        self.segmentation_loss = make_segmentation_loss(
+            loss_segmentation,
+            num_classes=len(class_names),
+            class_weights=loss_class_weights,
+            label_smoothing=loss_label_smoothing,
+            focal_gamma=loss_focal_gamma,
+        )
+        self.detection_loss = FcosLoss(loss_boxes)
+        self.balance = make_balance(loss_balance, weights)
+        self.metrics = make_metrics(len(class_names), self.loss_names())
+        self._to_be_counted = loss_class_weights == "balanced" and "segmentation" in weights
 
-    def describe(self, data: StoreDataModule) -> dict[str, Any]:
-        """Class names (background first) and the side of the images in pixels."""
-        return {"class_names": data.splits.class_names, "image_size": data.image_size}
+    def setup(self, stage: str) -> None:
+        """See whether our own data are what the network was built for, and weigh the classes by
+        their training masks.
+
+        Raises:
+            UserError: they have other classes, or images of other sizes.
+        """
+        super().setup(stage)
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, StoreDataModule):
+            return
+        if stage != "predict":
+            self.accept(data)
+        for size in sorted({data.image_size} | (data.train_sizes() if stage == "fit" else set())):
+            self._check_side("the data have images of", size)
+        if stage == "fit" and self._to_be_counted:
+            masks = data.splits.stores["train"]["mask"]
+            self._weigh_classes(class_balance(masks, len(self.hparams["class_names"])))
+
+    def on_fit_start(self) -> None:
+        """Weigh the classes by the training masks of any other loader, in one pass over it."""
+        super().on_fit_start()
+        if not self._to_be_counted:
+            return
+        classes = len(self.hparams["class_names"])
+        with isolate_rng():  # the order of the batches stays what it was
+            counts = count_batches(self._training_batches(), self.hparams["image_size"], classes)
+        if self.trainer.world_size > 1:
+            counts = counts.to(self.device)
+            counts = self.trainer.strategy.reduce(counts, reduce_op="sum")
+        self._weigh_classes(balanced_weights(counts))
+
+    def _training_batches(self) -> Iterator[Any]:
+        """Those of an epoch, as the loader yields them."""
+        self.trainer.fit_loop.setup_data()  # which Lightning does a moment later otherwise
+        loader, most = self.trainer.train_dataloader, self.trainer.num_training_batches
+        assert loader is not None
+        return islice(loader, None if math.isinf(most) else int(most))
+
+    def _weigh_classes(self, weights: Tensor) -> None:
+        assert isinstance(self.segmentation_loss.class_weights, Tensor)
+        self.segmentation_loss.class_weights.copy_(weights)
+        self._to_be_counted = False
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """It brings the weights of the classes that it was trained with."""
+        super().on_load_checkpoint(checkpoint)
+        if "segmentation_loss.class_weights" in checkpoint["state_dict"]:
+            self._to_be_counted = False
+
+    def prepare_targets(self, batch: Mapping[str, Any], images: Tensor) -> dict[str, Tensor]:
+        """See `multitask.batch.checked_targets`."""
+        self._check_side("batch['image'] has", images.shape[-1])
+        classes = len(self.hparams["class_names"])
+        return checked_targets(batch, images, classes, self.loss_names())
+
+    def _check_side(self, what: str, side: int) -> None:
+        if side != self.hparams["image_size"]:
+            raise UserError(
+                f"{what} {side}x{side} pixels, but the network was built for "
+                f"image_size={self.hparams['image_size']}"
+            )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to the outputs of `MultitaskNetwork.forward`."""
@@ -89,14 +230,15 @@ class MultitaskModule(TaskModule):
 
     def loss_names(self) -> tuple[str, ...]:
         """The tasks that have a head."""
-        model = self.config["model"]
-        return tuple(task for task in TASKS if model[f"{task}_head"] != "none")
+        return tuple(task for task in TASKS if task in self.weights)
 
-    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """``segmentation`` and ``detection``, each as far as there is a head for it."""
         terms = {}
         if "segmentation" in self.weights:
-            terms["segmentation"] = self.segmentation_loss(outputs["segmentation"], batch["mask"])
+            logits, mask = outputs["segmentation"], batch["mask"]
+            self._check_logits(logits, mask)
+            terms["segmentation"] = self.segmentation_loss(logits, mask)
         if "detection" in self.weights:
             parts = self.detection_loss(
                 *(outputs[key] for key in ("class_logits", "ltrb", "centerness")),
@@ -106,22 +248,31 @@ class MultitaskModule(TaskModule):
             terms["detection"] = torch.stack(list(parts.values())).sum()
         return terms
 
+    def _check_logits(self, logits: Tensor, mask: Tensor) -> None:
+        """A head of somebody's own may return anything."""
+        wanted = (len(mask), len(self.hparams["class_names"]), *mask.shape[-2:])
+        if tuple(logits.shape) != wanted:
+            raise UserError(
+                f"segmentation_head returned logits of the shape {tuple(logits.shape)}, wanted is "
+                f"(B, C, S, S), here {wanted}"
+            )
+
     def _points(self) -> Points:
         assert self.network.detection is not None
-        return self.network.detection.points(self.info["image_size"], self.device)
+        return self.network.detection.points(self.hparams["image_size"], self.device)
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The terms, balanced."""
         return self.balance(terms, self.network.last_shared_weight)
 
-    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+    def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The sum under the fixed weights, whatever the balance."""
         return torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
 
     def boxes(self, outputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Boxes ``(B, P, 4)`` in pixels, cut off at the border, and scores ``(B, P, C - 1)`` of the
         classes from 1 on, of every point of the pyramid."""
-        size, points = self.info["image_size"], self._points()
+        size, points = self.hparams["image_size"], self._points()
         classes = outputs["class_logits"].float().sigmoid()
         scores = (classes * outputs["centerness"].float().sigmoid()[..., None]).sqrt()
         boxes = decode_boxes(points.xy, outputs["ltrb"].float() * points.stride[:, None])
@@ -144,7 +295,7 @@ class MultitaskModule(TaskModule):
             found.append({key: value[chosen] for key, value in one.items()})
         return found
 
-    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+    def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics of both tasks with a batch."""
         for metric in self.metrics.values():
             if isinstance(metric, SegmentationScores):
@@ -152,9 +303,9 @@ class MultitaskModule(TaskModule):
             elif isinstance(metric, BoxScores):
                 update_boxes(metric, self.detections(outputs), batch)
 
-    def scores(self, stage: str) -> Scores:
+    def compute_metrics(self, stage: str) -> Scores:
         """mIoU, pixel accuracy, mAP, mAP50, and IoU and AP per class that occurs."""
-        return compute_scores(self.metrics, self.info["class_names"])
+        return compute_scores(self.metrics, self.hparams["class_names"])
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """The most frequent class everywhere; for each class its mean box."""
@@ -179,11 +330,11 @@ class MultitaskModule(TaskModule):
         """See `multitask.items`."""
         masks = outputs["segmentation"].argmax(1) if "segmentation" in outputs else None
         found = self.detections(outputs) if "class_logits" in outputs else None
-        return observe(len(self.info["class_names"]), masks, found, batch)
+        return observe(len(self.hparams["class_names"]), masks, found, batch)
 
     def items(self, observed: Sequence[list[Seen]]) -> Items:
         """Images with their mIoU, pixel accuracy and F1 of boxes."""
-        return make_items([it for batch in observed for it in batch], self.info["class_names"])
+        return make_items([it for batch in observed for it in batch], self.hparams["class_names"])
 
     def deployed(self, images: Tensor) -> dict[str, Tensor]:
         """``segmentation`` logits ``(B, C, S, S)``; ``boxes`` and ``scores``, see `boxes`."""
@@ -211,44 +362,34 @@ class MultitaskModule(TaskModule):
             }
         return notes
 
-    def predictor(self) -> type[MultitaskPredictor]:
-        """See `multitask.predict`."""
-        from multitask.predict import MultitaskPredictor
+    def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> dict[str, Any]:
+        """What is found in the images of a batch, which needs no targets.
 
-        return MultitaskPredictor
+        Returns:
+            ``mask`` long (B, S, S), the class of each pixel; ``detections``, see `detections`; each
+            as far as there is a head for it.
+        """
+        images = self.prepare(batch, targets=False)["image"]
+        self._check_side("batch['image'] has", images.shape[-1])
+        outputs = self(images)
+        found: dict[str, Any] = {}
+        if "segmentation" in outputs:
+            found["mask"] = outputs["segmentation"].argmax(1)
+        if "class_logits" in outputs:
+            found["detections"] = self.detections(outputs)
+        return found
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
         """``best`` and ``worst`` images by `multitask.figures.image_score`."""
         self.eval()
-        scored = self._score_images(data, split)
-        names, classes = data.splits.names[split], self.info["class_names"]
-        figures = {}
-        for title, chosen in (("best", scored[:count]), ("worst", scored[::-1][:count])):
-            examples = []
-            for score, row in chosen:
-                batch, masks, found = self._predict(data, split, torch.tensor([row]))
-                examples.append(make_example(names[row], score, batch, 0, masks[0], found[0]))
-            if examples:
-                text = f"{title} {split} images"
-                figures[title] = examples_figure(text, examples, classes)
-        return figures
 
-    def _score_images(self, data: StoreDataModule, split: str) -> list[tuple[float, int]]:
-        """Score and row of every image, best first; those without truth are left out."""
-        classes = len(self.info["class_names"])
-        scored = []
-        for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
-            batch, masks, found = self._predict(data, split, index)
-            for i, row in enumerate(index.tolist()):
-                score = image_score(batch, i, masks[i], found[i], classes)
-                if not math.isnan(score):
-                    scored.append((score, row))
-        return sorted(scored, key=lambda pair: (-pair[0], pair[1]))
+        def look(index: Tensor) -> Look:
+            return self._predict(data, split, index)
 
-    def _predict(
-        self, data: StoreDataModule, split: str, index: Tensor
-    ) -> tuple[Batch, Sequence[Tensor | None], Sequence[dict[str, Tensor] | None]]:
+        return best_and_worst(look, data, split, count)
+
+    def _predict(self, data: StoreDataModule, split: str, index: Tensor) -> Look:
         """A batch, its predicted masks and its detections; None from a missing head."""
         batch = data.prepared(split, index, self.device)
         outputs = self(batch["image"])
@@ -259,9 +400,24 @@ class MultitaskModule(TaskModule):
 
     def on_train_epoch_end(self) -> None:
         """Dynamic weight average goes by the mean losses of past epochs."""
+        super().on_train_epoch_end()  # which logs them
         means = self.trainer.callback_metrics
         names = {
             name: f"train/loss/{name}" if len(self.weights) > 1 else "train/loss"
             for name in self.weights
         }
         self.balance.on_epoch_end({name: float(means[key]) for name, key in names.items()})
+
+
+def _check_classes(names: Sequence[str]) -> None:
+    """Refuse what is no list of two names or more.
+
+    Raises:
+        UserError: it is not.
+    """
+    listed = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    if not listed or len(names) < 2 or len({*names}) < len(names):
+        raise UserError(
+            f"class_names={names!r}: must be a list of different names, at least two, that of the "
+            "background first"
+        )

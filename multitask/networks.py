@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +17,11 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSRegres
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import FeaturePyramidNetwork
 
-from phasewise.networks.backbones import build_backbone
+from phasewise.config.help import not_one_of
+from phasewise.errors import UserError
+from phasewise.networks.backbones import DEEPEST, build_backbone
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
+from phasewise.networks.parts import build_part
 
 UNET_WIDTHS = (256, 128, 64, 32, 16)
 DEEPLAB_WIDTH = 256
@@ -176,7 +179,10 @@ class MultitaskNetwork(nn.Module):
         num_classes: with background as class 0.
         image_size: side of the images in pixels, a multiple of 32.
         backbone, pretrained: see `phasewise.networks.backbones.build_backbone`.
-        segmentation_head: ``unet``, ``fcn``, ``deeplabv3plus`` or ``none``.
+        segmentation_head: ``unet``, ``fcn``, ``deeplabv3plus`` or ``none``; or one of somebody's
+            own, a mapping of ``_target_`` and its arguments: it is called with the channels of the
+            six maps and ``num_classes`` before these, and takes the list of maps, of which each has
+            half the side of the one before, to logits (B, C, S, S).
         detection_head: ``fpn`` or ``none``.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the heads are changed and drawn anew.
@@ -184,7 +190,7 @@ class MultitaskNetwork(nn.Module):
         head_channels, head_depth: width and depth of the detection head.
 
     Raises:
-        UserError: the backbone cannot be built or its weights do not fit.
+        UserError: there is no such head, the size does not fit, or the backbone cannot be built.
     """
 
     def __init__(
@@ -194,7 +200,7 @@ class MultitaskNetwork(nn.Module):
         *,
         backbone: str,
         pretrained: bool | str,
-        segmentation_head: str,
+        segmentation_head: str | Mapping[str, Any],
         detection_head: str,
         activation: str,
         init_scheme: str,
@@ -204,11 +210,14 @@ class MultitaskNetwork(nn.Module):
         head_depth: int,
     ) -> None:
         super().__init__()
+        _check_heads(image_size, segmentation_head, detection_head)
         self.backbone = build_backbone(backbone, image_size, pretrained)
         channels: list[int] = list(self.backbone.out_channels)  # type: ignore[arg-type]
         self.segmentation: nn.Module | None = None
         self.detection: FpnDetector | None = None
-        if segmentation_head != "none":
+        if isinstance(segmentation_head, Mapping):
+            self.segmentation = build_part(segmentation_head, channels, num_classes)
+        elif segmentation_head != "none":
             head = SEGMENTATION_HEADS[segmentation_head]
             self.segmentation = head(channels, num_classes, dropout_rate)
         if detection_head != "none":
@@ -242,3 +251,17 @@ class MultitaskNetwork(nn.Module):
         if self.detection is not None:
             out |= self.detection(features)
         return out
+
+
+def _check_heads(
+    image_size: int, segmentation_head: str | Mapping[str, Any], detection_head: str
+) -> None:
+    if image_size < DEEPEST or image_size % DEEPEST:
+        raise UserError(f"image_size={image_size}: must be a multiple of {DEEPEST}")
+    heads = (*SEGMENTATION_HEADS, "none")
+    if not isinstance(segmentation_head, Mapping) and segmentation_head not in heads:
+        reason = not_one_of(segmentation_head, heads)
+        raise UserError(f"segmentation_head={segmentation_head}: {reason}")
+    if detection_head not in ("fpn", "none"):
+        reason = not_one_of(detection_head, ("fpn", "none"))
+        raise UserError(f"detection_head={detection_head}: {reason}")

@@ -55,7 +55,7 @@ class MultitaskPredictor(ImagePredictor[Found]):
     def check_members(self) -> None:
         """Also refuse networks that do not have the same heads."""
         super().check_members()
-        self.heads = self.alike("heads", lambda member: list(member.module.loss_names()))
+        self.heads = self.alike("heads", _heads)
         self.class_names: list[str] = self.members[0].class_names
         self.colours = [
             eight_bits(class_colour(label)) if label else (0, 0, 0)
@@ -182,3 +182,8 @@ class MultitaskPredictor(ImagePredictor[Found]):
                 text = f"{self.class_names[label]} {score:.2f}"
                 frame(picture, box.tolist(), self.colours[label], text)
         return picture
+
+
+def _heads(member: Restored) -> list[str]:
+    assert isinstance(member.module, MultitaskModule)
+    return list(member.module.loss_names())

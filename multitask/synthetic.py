@@ -13,16 +13,25 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from phasewise.data.painting import (
+    Floats,
+    cone_distance,
+    fill,
+    floats,
+    image_stream,
+    interpolation,
+    noisy,
+    pixel_centres,
+    tight_box,
+    to_uint8,
+)
+
 CLASS_NAMES: tuple[str, ...] = ("background", "circle", "square", "triangle", "star", "ring")
 """Class ``i`` of masks and labels; 0 is the ground."""
-
-SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 MAX_OBJECTS = 5
 MIN_VISIBLE = 0.3
 """An object less of which can be seen is left out of the scene."""
-
-Floats = NDArray[np.float32]
 
 _CIRCLE, _SQUARE, _TRIANGLE, _STAR, _RING = range(1, 6)
 _CORNERS = {_SQUARE: 4, _TRIANGLE: 3, _STAR: 5}
@@ -91,15 +100,11 @@ def draw_image(split: str, index: int, *, size: int, seed: int) -> dict[str, np.
     Raises:
         ValueError: an unknown split, or a number out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if index < 0 or size < 16 or seed < 0:
-        raise ValueError(f"need index >= 0, size >= 16, seed >= 0, got {index=}, {size=}, {seed=}")
-    rng = np.random.default_rng((seed, SPLITS.index(split), index))
+    rng = image_stream(split, index, size=size, seed=seed)
     image, instances, classes = _paint(_draw_scene(rng), size, rng)
     boxes = np.zeros((MAX_OBJECTS, 4), np.float32)
     labels = np.full(MAX_OBJECTS, -1, np.int64)
-    found = [(label, _box(instances == k)) for k, label in enumerate(classes, 1)]
+    found = [(label, tight_box(instances == k)) for k, label in enumerate(classes, 1)]
     visible = [(label, box) for label, box in found if box is not None]
     for slot, (label, box) in enumerate(visible):
         labels[slot], boxes[slot] = label, box
@@ -126,14 +131,6 @@ def draw_split(split: str, count: int, size: int, seed: int) -> dict[str, np.nda
     return {field: np.stack([one[field] for one in drawn]) for field in drawn[0]}
 
 
-def _box(pixels: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Tight box in edge coordinates, or None where an object has no pixel."""
-    columns, rows = np.flatnonzero(pixels.any(0)), np.flatnonzero(pixels.any(1))
-    if not columns.size:
-        return None
-    return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
-
-
 # --- what is in a scene -----------------------------------------------------------------------
 
 
@@ -143,16 +140,16 @@ def _draw_scene(rng: np.random.Generator) -> _Scene:
         ground=ground,
         ripple=_draw_texture(rng, _draw_colour(rng), kinds=("noise",)),
         lines=[
-            (_floats(rng.uniform(0, 1, (2, 2))), rng.uniform(0.004, 0.012), _draw_colour(rng))
+            (floats(rng.uniform(0, 1, (2, 2))), rng.uniform(0.004, 0.012), _draw_colour(rng))
             for _ in range(rng.integers(0, 5))
         ],
         specks=[
-            (_floats(rng.uniform(0, 1, 2)), rng.uniform(0.006, 0.022), _draw_colour(rng))
+            (floats(rng.uniform(0, 1, 2)), rng.uniform(0.006, 0.022), _draw_colour(rng))
             for _ in range(rng.integers(0, 14))
         ],
         noise=rng.uniform(1, 6),
     )
-    grid = _pixel_centres(_PLANNING_GRID)
+    grid = _grid(_PLANNING_GRID)
     owner = np.zeros((_PLANNING_GRID, _PLANNING_GRID), np.int64)
     whole: list[float] = []
     for _ in range(1 + rng.choice(MAX_OBJECTS, p=_OBJECTS_SHARE)):
@@ -200,7 +197,7 @@ def _draw_texture(
         angle=rng.uniform(0, 2 * np.pi),
         frequency=rng.uniform(2, 12),
         phase=rng.uniform(0, 2 * np.pi),
-        lattice=_floats(rng.random((nodes, nodes))),
+        lattice=floats(rng.random((nodes, nodes))),
     )
 
 
@@ -210,19 +207,15 @@ def _draw_colour(rng: np.random.Generator, hue: float | None = None) -> Floats:
         rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(0, 0.8), rng.uniform(0.15, 0.9))
     else:
         rgb = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.35, 1), rng.uniform(0.35, 1))
-    return _floats(rgb)
-
-
-def _floats(values: object) -> Floats:
-    return np.asarray(values, np.float32)
+    return floats(rgb)
 
 
 # --- geometry: distances in units of the image side, negative inside ---------------------------
 
 
-def _pixel_centres(size: int) -> tuple[Floats, Floats]:
+def _grid(size: int) -> tuple[Floats, Floats]:
     """x as (1, size) and y as (size, 1)."""
-    line = _floats((np.arange(size) + 0.5) / size)
+    line = pixel_centres(size)
     return line[None, :], line[:, None]
 
 
@@ -270,12 +263,14 @@ def _paint(
     scene: _Scene, size: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], list[int]]:
     """Image (3, S, S), instance map (S, S) with 0 = ground, and the class of each instance."""
-    x, y = _pixel_centres(size)
+    x, y = _grid(size)
     canvas = 0.65 * _pattern(scene.ground, x, y) + 0.35 * _pattern(scene.ripple, x, y)
     for ends, half_width, colour in scene.lines:
-        _blend(canvas, _segment_distance(ends, x, y) - half_width, colour[:, None, None])
+        away = _segment_distance(ends, x, y) - half_width
+        fill(canvas, away, colour[:, None, None], size)
     for centre, radius, colour in scene.specks:
-        _blend(canvas, np.hypot(x - centre[0], y - centre[1]) - radius, colour[:, None, None])
+        disk = floats([[*centre, *centre, radius, radius]])
+        fill(canvas, cone_distance(disk, x, y), colour[:, None, None], size)
     instances = np.zeros((size, size), np.uint8)
     for number, item in enumerate(scene.objects, 1):
         distance = _distance(item, x, y)
@@ -283,17 +278,10 @@ def _paint(
             item.angle
         )
         shade = 1 + np.float32(item.shading) * light / np.float32(item.scale)
-        _blend(canvas, distance, _pattern(item.texture, x, y) * shade)
+        fill(canvas, distance, _pattern(item.texture, x, y) * shade, size)
         instances[distance < 0] = number
-    canvas = canvas * 255 + rng.standard_normal(canvas.shape, np.float32) * np.float32(scene.noise)
-    image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    image = to_uint8(noisy(canvas * 255, scene.noise, rng))
     return image, instances, [item.label for item in scene.objects]
-
-
-def _blend(canvas: Floats, distance: Floats, colour: Floats) -> None:
-    """Lay a colour over the canvas where the distance is negative, with an edge one pixel soft."""
-    cover = np.clip(0.5 - distance * canvas.shape[-1], 0, 1)
-    canvas += cover * (colour - canvas)
 
 
 def _segment_distance(ends: Floats, x: Floats, y: Floats) -> Floats:
@@ -316,15 +304,8 @@ def _pattern(texture: _Texture, x: Floats, y: Floats) -> Floats:
         mix = np.clip(0.5 + 0.7 * (along - (cos + sin) / 2), 0, 1)
     elif texture.kind == "noise":
         nodes = len(texture.lattice)
-        mix = _hats(y.ravel(), nodes) @ texture.lattice @ _hats(x.ravel(), nodes).T
+        mix = interpolation(y.ravel(), nodes) @ texture.lattice @ interpolation(x.ravel(), nodes).T
     else:
         mix = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.float32)
     first, second = texture.colours[:, :, None, None]
     return first + mix * (second - first)
-
-
-def _hats(positions: Floats, nodes: int) -> Floats:
-    """Weights (S, nodes) that interpolate smoothly between equally spaced nodes."""
-    away = np.abs(positions[:, None] * (nodes - 1) - np.arange(nodes, dtype=np.float32))
-    near = np.clip(1 - away, 0, 1)
-    return near * near * (3 - 2 * near)

@@ -16,8 +16,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from phasewise.records.history import Row
-
 TRAIN, VAL = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe & Ito's palette, told apart by the colour-blind."""
 
@@ -108,7 +106,11 @@ def painted(image: np.ndarray, regions: Mapping[Any, np.ndarray], opacity: float
     return picture.clip(0, 1)
 
 
-def curves(rows: Sequence[Row], objective: Mapping[str, str], best: Row | None) -> Figure | None:
+def curves(
+    rows: Sequence[Mapping[str, float]],
+    objective: Mapping[str, str],
+    best: Mapping[str, float] | None,
+) -> Figure | None:
     """Training and validation values over the epochs, one panel per quantity.
 
     Per-class values (two slashes) are left out. A dotted line marks the best epoch.

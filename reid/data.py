@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
-from phasewise.data.datamodule import SEEN, StoreDataModule
+from phasewise.data import painting
+from phasewise.data.datamodule import SEEN, DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
 from phasewise.data.sampling import BatchSchedule
@@ -31,6 +32,19 @@ from reid.splits import (
 
 UNKNOWN_CAMERA = -1
 """What stands in a store where a camera is not known; it is nobody's own camera."""
+
+AUGMENT = ("flip", "translate", "erase")
+"""Of training images, where nothing else is asked for."""
+
+
+class ReidSettings(DataSettings, total=False):
+    """What all data sets of this task have; see `ReidData`."""
+
+    validation: str
+    validation_fraction: float
+    split_seed: int
+    sampler: str
+    images_per_identity: int
 
 
 @dataclass(frozen=True)
@@ -58,22 +72,25 @@ class ReidData(StoreDataModule):
         sampler: ``random``, or ``identity`` for batches of ``batch_size / images_per_identity``
             identities.
         images_per_identity: of ``sampler=identity``; must divide ``batch_size``.
-        refit: with ``validation=identities``, the same as ``validation=none``.
-        settings: see `StoreDataModule`.
+        settings: see `StoreDataModule`; here ``batch_size`` is 32 and ``augment`` is `AUGMENT`,
+            where they are not given. ``refit`` makes ``validation=identities`` the same as
+            ``validation=none``.
     """
 
     def __init__(
         self,
         *,
-        validation: str,
-        validation_fraction: float,
-        split_seed: int,
-        sampler: str,
-        images_per_identity: int,
-        refit: bool = False,
-        **settings: Any,
+        validation: str = "identities",
+        validation_fraction: float = 0.2,
+        split_seed: int = 0,
+        sampler: str = "identity",
+        images_per_identity: int = 4,
+        root: str | None = None,
+        **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(**settings)  # a refit is not joined: identities get new labels
+        refit = settings.pop("refit", False)  # not joined: identities get new labels
+        known: DataSettings = {"batch_size": 32, "augment": AUGMENT, **settings}
+        super().__init__(root=root, **known)
         self.validation = validation
         self.all_identities = refit or validation != "identities"
         self.validation_fraction = validation_fraction
@@ -85,6 +102,11 @@ class ReidData(StoreDataModule):
     @abstractmethod
     def listing(self) -> Listing:
         """All samples, their headers checked."""
+
+    def describe(self) -> dict[str, Any]:
+        """Also ``cameras``: whether they are known, of all validation images."""
+        known = bool((self.splits.stores["val"]["camera"] >= 0).all())
+        return {**super().describe(), "cameras": known}
 
     def source_key(self, sample: Sample) -> Any:
         """What the pixels of a sample depend on, besides size and resizing."""
@@ -224,25 +246,27 @@ class VehiclesData(ReidData):
         cameras: how many see each of them; two or more.
         shots: images by each camera.
         draw_seed: which pictures.
+        settings: see `ReidData`; here ``image_size`` is 96, where it is not given.
     """
 
     def __init__(
         self,
         *,
-        train_identities: int,
-        test_identities: int,
-        cameras: int,
-        shots: int,
-        draw_seed: int,
-        **settings: Any,
+        train_identities: int = 60,
+        test_identities: int = 30,
+        cameras: int = 6,
+        shots: int = 2,
+        draw_seed: int = 0,
+        **settings: Unpack[ReidSettings],
     ) -> None:
-        super().__init__(**settings)
+        known: ReidSettings = {"image_size": 96, **settings}
+        super().__init__(**known)
         self.train_identities = train_identities
         self.test_identities = test_identities
         self.cameras = cameras
         self.shots = shots
         self.draw_seed = draw_seed
-        self._source = code_key(bodies, vehicles, paint, synthetic)
+        self._source = code_key(painting, bodies, vehicles, paint, synthetic)
 
     def listing(self) -> Listing:
         """Vehicles that train, and others that test."""
@@ -275,13 +299,16 @@ class FilesData(ReidData):
     """Images in folders.
 
     Args:
+        root: the folder that holds them.
         cameras: ``auto``, as their names have them, or ``ignore``: none is known. Then a query's
             answers may be by its own camera.
         settings: see `ReidData`.
     """
 
-    def __init__(self, *, cameras: str = "auto", **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self, *, root: str, cameras: str = "auto", **settings: Unpack[ReidSettings]
+    ) -> None:
+        super().__init__(root=root, **settings)
         self.ignore_cameras = cameras == "ignore"
 
 

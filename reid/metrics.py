@@ -48,8 +48,28 @@ _OPTIONAL = ("cameras", "index", "image_ids")
 class ReidRetrieval(Metric):
     """mAP, mINP, rank-1, rank-5, rank-10 and CMC of queries against a gallery.
 
-    The rules are those of `reid.ranking`. Call ``update``, not ``forward``: a batch alone has no
-    scores. Features stay where the metric is (``compute_on_cpu=True`` moves them), in float32, and
+    A query looks for the gallery images of its identity by other cameras; what counts, and how ties
+    are broken, says `reid.ranking`. Call ``update``, not ``forward``: a batch alone has no scores.
+    ``compute`` gives ``mAP``, ``mINP``, ``rank1``, ``rank5`` and ``rank10``, fractions from 0 to 1,
+    means over the queries that have something to find; ``valid_queries``, how many these are; and
+    ``cmc`` (max_rank,), the share of them with a right image at rank 1, 2, ... or before.
+
+    >>> import torch
+    >>> features = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9]])
+    >>> metric = ReidRetrieval("cosine", max_rank=3)
+    >>> metric.update(
+    ...     features,  # (B, D); of any number of batches
+    ...     ids=torch.tensor([7, 8, 7, 8, 7]),
+    ...     cameras=torch.tensor([0, 0, 1, 1, 2]),
+    ...     is_query=torch.tensor([True, True, False, False, False]),
+    ... )
+    >>> found = metric.compute()
+    >>> round(float(found["mAP"]), 4), float(found["rank1"])
+    (0.6667, 0.5)
+    >>> [round(share, 4) for share in found["cmc"].tolist()]
+    [0.5, 1.0, 1.0]
+
+    Features stay where the metric is (``compute_on_cpu=True`` moves them), in float32, and
     ``compute`` copies them once.
 
     In a process group each process updates with its own share, which may be empty; ``compute``

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -15,14 +16,14 @@ from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features
+from reid.distances import Distance
 from reid.figures import cmc_figure, ranked_figure
 from reid.losses import ReidLoss, positive_share
 from reid.metrics import ReidRetrieval, ReRanking, mirrored_mean
 from reid.networks import ReidNetwork
 from reid.ranked import ranked_lists
-
-if TYPE_CHECKING:
-    from reid.predict import ReidPredictor
+from reid.ranking import AveragePrecision
+from reid.targets import evaluation_targets, sampled_rows, training_ids
 
 SCORES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 LISTED = 10
@@ -34,12 +35,43 @@ PROJECTED = 1000
 class ReidModule(TaskModule):
     """A network that maps images of one identity near each other.
 
-    Validation identities are none that the classifier knows, so that there is no validation loss.
+    A batch is a dict of
+
+    - ``image``: RGB (B, 3, S, S), uint8, or float from 0 to 1;
+    - ``id``: integer (B,), who is in the image: in training from 0 to ``num_classes`` - 1, in
+      evaluation any (-1: a gallery image that does not count, such as a bad crop);
+    - ``camera``, optional, in evaluation: integer (B,), from 0. A query then looks for its identity
+      in the images of other cameras, as VeRi-776 and Market-1501 are judged; without it, in all
+      gallery images. In all batches or in none;
+    - ``is_query``, in evaluation: bool (B,), the queries; all others are the gallery. An image is
+      one or the other. Where cameras are known it may be given twice, once as each: its copy is of
+      its own camera and left out.
+
+    It logs ``train/loss``, ``train/positive_share`` (of the images, those with another of their
+    identity in the batch) and, of all validation batches together, ``val/mAP``, ``val/mINP``,
+    ``val/rank1``, ``val/rank5`` and ``val/rank10`` (see `reid.metrics.ReidRetrieval`). Validation
+    identities are none that the classifier knows, so that there is no validation loss.
 
     Args:
-        config: the run's config, ``model``, ``loss`` and ``evaluation`` as in
-            ``conf/task/reid.yaml``.
-        data: a data module of `reid.data`, set up, or a checkpoint's ``info``.
+        num_classes: identities of the training set.
+        image_size: side S of the images in pixels; networks without position embeddings take other
+            sizes as well.
+        cameras: use the cameras of evaluation batches, where they have them.
+        backbone, pretrained, last_stride, embedding_dim, neck, pooling, activation, init_scheme,
+            norm, dropout_rate: see `reid.networks.ReidNetwork`.
+        loss_metric, loss_id_weight, loss_metric_weight, loss_label_smoothing, loss_margin,
+            loss_mining: see `reid.losses.ReidLoss`.
+        evaluation_distance: of features, ``cosine`` or ``euclidean``.
+        evaluation_average_precision: ``hits``, the mean precision at each hit, or ``trapezoid``, as
+            VeRi-776's own script has it (lower).
+        evaluation_max_rank: length of the CMC curve, >= 1.
+        evaluation_flip: features are the mean of an image's and its mirror image's.
+        evaluation_rerank: k-reciprocal re-ranking (Zhong et al. 2017).
+        optimizer, scheduler, monitor, mode: see `TaskModule`.
+
+    Raises:
+        UserError: settings that do not go together.
+        ValueError: a setting of the loss or of evaluation is not an allowed one.
     """
 
     network: ReidNetwork
@@ -47,58 +79,107 @@ class ReidModule(TaskModule):
     headline = ("mAP", "rank1")
 
     def __init__(
-        self, config: Mapping[str, Any], data: StoreDataModule | Mapping[str, Any]
+        self,
+        *,
+        num_classes: int,
+        image_size: int = 128,
+        cameras: bool = True,
+        backbone: str = "resnet18",
+        pretrained: bool | str = False,
+        last_stride: int | None = None,
+        embedding_dim: int | None = None,
+        neck: str = "bnneck",
+        pooling: str = "avg",
+        activation: str = "native",
+        init_scheme: str = "native",
+        norm: str = "batch",
+        dropout_rate: float = 0.0,
+        loss_metric: str = "triplet",
+        loss_id_weight: float = 1.0,
+        loss_metric_weight: float = 1.0,
+        loss_label_smoothing: float = 0.1,
+        loss_margin: float | str = "soft",
+        loss_mining: str = "batch_hard",
+        evaluation_distance: Distance = "cosine",
+        evaluation_average_precision: AveragePrecision = "hits",
+        evaluation_max_rank: int = 50,
+        evaluation_flip: bool = False,
+        evaluation_rerank: bool = False,
+        optimizer: Mapping[str, Any] | None = None,
+        scheduler: Mapping[str, Any] | None = None,
+        monitor: str = "val/mAP",
+        mode: str = "max",
     ) -> None:
-        super().__init__(config, data)
-        classes = len(self.info["class_names"])
-        self.network = ReidNetwork(classes, self.info["image_size"], **self.config["model"])
-        self.loss = ReidLoss(classes, self.network.embedding_dim, **self.config["loss"])
+        super().__init__((), optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode)
+        self.save_hyperparameters(logger=False)
+        self.network = ReidNetwork(
+            num_classes,
+            image_size,
+            backbone=backbone,
+            pretrained=pretrained,
+            last_stride=last_stride,
+            embedding_dim=embedding_dim,
+            neck=neck,
+            pooling=pooling,
+            activation=activation,
+            init_scheme=init_scheme,
+            norm=norm,
+            dropout_rate=dropout_rate,
+        )
+        self.loss = ReidLoss(
+            num_classes,
+            self.network.embedding_dim,
+            metric=loss_metric,
+            id_weight=loss_id_weight,
+            metric_weight=loss_metric_weight,
+            label_smoothing=loss_label_smoothing,
+            margin=loss_margin,
+            mining=loss_mining,
+        )
+        self.cameras = cameras
         self.metric = self._make_metric()
+        self._sampled: list[int] | None = None
         self._embedding: Embedding | None = None
 
     def _make_metric(self) -> ReidRetrieval:
         """What ``evaluation`` says, also for baselines."""
-        evaluation = self.config["evaluation"]
         return ReidRetrieval(
-            evaluation["distance"],
-            evaluation["max_rank"],
-            evaluation["average_precision"],
-            reranking=ReRanking() if evaluation["rerank"] else None,
+            self.hparams["evaluation_distance"],
+            self.hparams["evaluation_max_rank"],
+            self.hparams["evaluation_average_precision"],
+            reranking=ReRanking() if self.hparams["evaluation_rerank"] else None,
             on_empty="nan",
         )
 
-    def describe(self, data: StoreDataModule) -> dict[str, Any]:
-        """The training identities, the side of the images in pixels, whether cameras are known."""
-        return {
-            "class_names": data.splits.class_names,
-            "image_size": data.image_size,
-            "cameras": bool((data.splits.stores["val"]["camera"] >= 0).all()),
-        }
+    def prepare_targets(self, batch: Mapping[str, Any], images: Tensor) -> dict[str, Tensor]:
+        """``label``; in evaluation also ``is_query``, and ``camera`` where it is known."""
+        if self.training:
+            ids = training_ids(batch, len(images), self.hparams["num_classes"])
+            return {"label": ids.to(images.device)}
+        found = evaluation_targets(batch, len(images))
+        return {key: value.to(images.device) for key, value in found.items()}
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Normalised images ``(B, 3, S, S)`` to the outputs of `ReidNetwork.forward`."""
         return self.network(images)
 
-    def loss_names(self) -> tuple[str, ...]:
-        """The terms that have a weight."""
-        return ReidLoss(1, 1, **self.config["loss"]).names
-
-    def terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+    def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """``id`` and ``metric``, each as far as it has a weight."""
         return self.loss(outputs["embedding"], outputs["logits"], batch["label"])
 
-    def total(self, terms: dict[str, Tensor]) -> Tensor:
+    def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
         weights = self.loss.weights()
         return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
-    def reported(self, terms: dict[str, Tensor]) -> Tensor:
+    def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
-        return self.total(terms)
+        return self.total_loss(terms)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """One batch; says how many images another one of their identity can be compared with."""
-        self.note({"train/positive_share": positive_share(batch["label"])}, len(batch["index"]))
+        batch = self.prepare(batch)
+        self.note({"train/positive_share": positive_share(batch["label"])}, len(batch["image"]))
         return super().training_step(batch, batch_idx)
 
     def features(self, images: Tensor) -> Tensor:
@@ -107,7 +188,7 @@ class ReidModule(TaskModule):
         def embed(images: Tensor) -> Tensor:
             return self(images)["feature"].float()
 
-        return mirrored_mean(embed, images) if self.config["evaluation"]["flip"] else embed(images)
+        return mirrored_mean(embed, images) if self.hparams["evaluation_flip"] else embed(images)
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """In evaluation the features alone: the classifier does not know those identities."""
@@ -115,14 +196,41 @@ class ReidModule(TaskModule):
             return super().losses(batch)
         return {"feature": self.features(batch["image"])}, {}
 
-    def score(self, outputs: dict[str, Tensor], batch: Batch) -> None:
+    def on_validation_epoch_start(self) -> None:
+        """See which images come from the loader."""
+        super().on_validation_epoch_start()
+        self._sampled = sampled_rows(self.trainer.val_dataloaders)
+
+    def on_test_epoch_start(self) -> None:
+        """See which images come from the loader."""
+        super().on_test_epoch_start()
+        self._sampled = sampled_rows(self.trainer.test_dataloaders)
+
+    def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Add the features of a batch."""
+        if "index" not in batch:
+            batch = Batch(batch, index=self._index(len(batch["image"])))
         self._update(self.metric, outputs["feature"], batch)
 
-    def scores(self, stage: str) -> Scores:
+    def _index(self, size: int) -> Tensor:
+        """Numbers of the next images of a loader that tells none: the rows of its data set where
+        they are known, so that one which several devices get counts once; else all that come."""
+        first = sum(len(part) for part in self.metric.rows)
+        if self._sampled is not None:
+            return torch.tensor(self._sampled[first : first + size], dtype=torch.int64)
+        trainer = self._trainer
+        world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        return torch.arange(first, first + size) * world_size + rank
+
+    def compute_metrics(self, stage: str) -> Scores:
         """mAP, mINP, rank-1, -5 and -10."""
         found = self.metric.compute()
         self.metric.reset()
+        if self._trainer and not (found["valid_queries"] or self._trainer.sanity_checking):
+            rank_zero_warn(
+                f"{stage}: no query has an image of its id to find in the gallery (of another "
+                "camera, where cameras are known), so that all metrics are NaN"
+            )
         return {name: float(found[name]) for name in SCORES}
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
@@ -146,7 +254,7 @@ class ReidModule(TaskModule):
         return {name: {key: float(values[key]) for key in SCORES} for name, values in found.items()}
 
     def _update(self, metric: ReidRetrieval, features: Tensor, batch: Batch) -> None:
-        cameras = batch["camera"] if self.info["cameras"] else None
+        cameras = batch.get("camera") if self.cameras else None
         metric.update(features, batch["label"], cameras, batch["is_query"], batch["index"])
 
     def _batches(self, data: StoreDataModule, split: str) -> Iterator[Batch]:
@@ -155,12 +263,12 @@ class ReidModule(TaskModule):
 
     def accept(self, data: StoreDataModule) -> None:
         """Identities may be any; whether cameras are known may have changed."""
-        self.info["cameras"] = self.describe(data)["cameras"]
+        self.cameras = data.describe()["cameras"]
 
     def items(self, observed: Sequence[Any]) -> Items:
         """Queries with their average precision, inverse negative penalty and first right rank; the
         gallery stays as it is."""
-        self.metric.compute()  # kept for `scores`
+        self.metric.compute()  # kept for `compute_metrics`
         found = {
             name: values[self.metric.queries["first_rank"] > 0]
             for name, values in self.metric.queries.items()
@@ -181,14 +289,8 @@ class ReidModule(TaskModule):
 
     def export_notes(self) -> dict[str, Any]:
         """How features are compared."""
-        distance = self.config["evaluation"]["distance"]
+        distance = self.hparams["evaluation_distance"]
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
-
-    def predictor(self) -> type[ReidPredictor]:
-        """See `reid.predict`."""
-        from reid.predict import ReidPredictor
-
-        return ReidPredictor
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
@@ -201,8 +303,8 @@ class ReidModule(TaskModule):
             self._update(metric, found[-1], batch)
         labels, cameras, is_query = (store[key].cpu() for key in ("label", "camera", "is_query"))
         features = torch.cat(found).cpu()
-        distance = self.config["evaluation"]["distance"]
-        known = cameras if self.info["cameras"] else None
+        distance = self.hparams["evaluation_distance"]
+        known = cameras if self.cameras else None
         lists = ranked_lists(features, labels, known, is_query, distance, LISTED)
 
         def image(row: int) -> np.ndarray:

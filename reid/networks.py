@@ -7,11 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from phasewise.config.help import not_one_of
+from phasewise.errors import UserError
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 from reid.attention import ADDED
 from reid.backbone_names import NAMED, Variant
 from reid.backbones import build_backbone
 from reid.pooling import POOLINGS
+
+NECKS = ("none", "bnneck")
 
 FC_WIDTH = 512
 """Of the feature of backbones called ``_fc512``."""
@@ -68,7 +72,7 @@ class ReidNetwork(nn.Module):
             sees it.
 
     Raises:
-        UserError: see `reid.backbones.build_backbone`.
+        UserError: no such neck or pooling; or see `reid.backbones.build_backbone`.
     """
 
     def __init__(
@@ -88,6 +92,9 @@ class ReidNetwork(nn.Module):
         dropout_rate: float,
     ) -> None:
         super().__init__()
+        for key, value, known in (("neck", neck, NECKS), ("pooling", pooling, POOLINGS)):
+            if value not in known:
+                raise UserError(f"model.{key}={value}: {not_one_of(value, known)}")
         variant = NAMED.get(backbone, Variant(backbone))
         self.backbone, width = build_backbone(
             backbone,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid.bodies import BODIES, Block, Body, Face, Floats
+from phasewise.data.painting import Floats
+from reid.bodies import BODIES, Block, Body, Face
 from reid.vehicles import Vehicle
 
 _DARK = np.array([0.05, 0.05, 0.06], np.float32)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reid.bodies import Floats
+from phasewise.data.painting import MIN_SIZE, Floats, fill_polygon, floats, noisy, to_uint8
 from reid.paint import Patch, vehicle_patches
 from reid.vehicles import draw_vehicle
 
@@ -23,7 +22,6 @@ from reid.vehicles import draw_vehicle
 _VIEWS = ((35, 14), (148, 20), (-40, 24), (88, 9), (-150, 12), (8, 27))
 _VERGES = np.array([[0.3, 0.42, 0.2], [0.55, 0.53, 0.5], [0.5, 0.42, 0.32], [0.36, 0.36, 0.38]])
 _PANE = np.array([0.1, 0.12, 0.14], np.float32)
-_MIN_SIZE = 16
 _VIEW_JITTER = (9.0, 3.0)  # standard deviations of the angles, degrees
 
 
@@ -84,9 +82,9 @@ def draw_image(identity: int, camera: int, shot: int, *, size: int, seed: int) -
     Raises:
         ValueError: a number out of range.
     """
-    if min(identity, camera, shot, seed) < 0 or size < _MIN_SIZE:
+    if min(identity, camera, shot, seed) < 0 or size < MIN_SIZE:
         numbers = f"{identity=}, {camera=}, {shot=}, {size=}, {seed=}"
-        raise ValueError(f"need numbers of at least 0 and size >= {_MIN_SIZE}, got {numbers}")
+        raise ValueError(f"need numbers of at least 0 and size >= {MIN_SIZE}, got {numbers}")
     rng = np.random.default_rng((seed, 4, identity, camera, shot))
     place, moment = _draw_camera(camera, seed), _draw_shot(rng)
     vehicle = draw_vehicle(identity, seed)
@@ -98,9 +96,9 @@ def draw_image(identity: int, camera: int, shot: int, *, size: int, seed: int) -
     ends = np.cumsum([len(patch.points) for patch in scene])[:-1]
     placed = np.split(view.project(np.concatenate([patch.points for patch in scene])), ends)
     for patch, corners in zip(scene, placed, strict=True):
-        _fill(canvas, corners, patch.colour, patch.alpha)
+        fill_polygon(canvas, corners, patch.colour, patch.alpha)
     for corners, colour in moment.occluders:
-        _fill(canvas, corners, colour)
+        fill_polygon(canvas, corners, colour)
     return _expose(canvas, place, moment, rng)
 
 
@@ -120,17 +118,17 @@ def _draw_camera(camera: int, seed: int) -> _Camera:
         roll=np.deg2rad(rng.uniform(-4, 4)),
         stretch=rng.uniform(0.25, 0.75),
         sun=_sphere(*light),
-        gain=_floats(rng.uniform(0.65, 1.2) * np.array([1 + tint, 1, 1 - tint])),
+        gain=floats(rng.uniform(0.65, 1.2) * np.array([1 + tint, 1, 1 - tint])),
         contrast=rng.uniform(0.8, 1.15),
         haze=rng.uniform(0, 0.15),
         blur=rng.uniform(0.001, 0.008),
         noise=rng.uniform(2, 9),
-        road=_floats(rng.uniform(0.25, 0.6) + rng.normal(0, 0.02, 3)),
-        verge=_floats(_VERGES[rng.integers(len(_VERGES))] * rng.uniform(0.7, 1.3)),
-        walls=_floats(rng.uniform(0.15, 0.8, (5, 1)) + rng.normal(0, 0.08, (5, 3))),
-        wall_edges=_floats(np.sort(rng.uniform(0, 1, 4))),
+        road=floats(rng.uniform(0.25, 0.6) + rng.normal(0, 0.02, 3)),
+        verge=floats(_VERGES[rng.integers(len(_VERGES))] * rng.uniform(0.7, 1.3)),
+        walls=floats(rng.uniform(0.15, 0.8, (5, 1)) + rng.normal(0, 0.08, (5, 3))),
+        wall_edges=floats(np.sort(rng.uniform(0, 1, 4))),
         lanes=(-rng.uniform(1.6, 2.6), rng.uniform(1.6, 2.6)),
-        marking=_floats([0.9, 0.88, 0.8] if rng.random() < 0.6 else [0.85, 0.65, 0.2]),
+        marking=floats([0.9, 0.88, 0.8] if rng.random() < 0.6 else [0.85, 0.65, 0.2]),
     )
 
 
@@ -144,51 +142,47 @@ def _draw_shot(rng: np.random.Generator) -> _Shot:
         azimuth=azimuth,
         elevation=elevation,
         roll=roll,
-        fill=_floats(rng.uniform(0.8, 1.02, 2)),
-        shift=_floats(rng.normal(0, 0.025, 2)),
+        fill=floats(rng.uniform(0.8, 1.02, 2)),
+        shift=floats(rng.normal(0, 0.025, 2)),
         gain=rng.uniform(0.85, 1.15),
         phase=rng.uniform(0, 1),
         occluders=list(_draw_occluders(rng)),
         shade=shade,
-        ripple=_floats(rng.uniform(-1, 1, (9, 9))),
+        ripple=floats(rng.uniform(-1, 1, (9, 9))),
     )
 
 
 def _draw_occluders(rng: np.random.Generator) -> Iterator[tuple[Floats, Floats]]:
     """A pole, a hedge, or the edge of another vehicle, in a third of the images."""
-    colour = _floats(rng.uniform(0.08, 0.7) + rng.normal(0, 0.06, 3))
+    colour = floats(rng.uniform(0.08, 0.7) + rng.normal(0, 0.06, 3))
     kind = rng.choice(["none", "pole", "hedge", "vehicle"], p=(0.65, 0.12, 0.1, 0.13))
     if kind == "pole":
         wide, lean = rng.uniform(0.025, 0.06), rng.uniform(-0.03, 0.03)
         yield _upright(rng.uniform(0.05, 0.95), wide, lean), colour
     elif kind == "hedge":
-        green = colour * _floats([0.7, 1, 0.5])
+        green = colour * floats([0.7, 1, 0.5])
         for x in np.arange(-0.05, 1.1, 0.09):
             high = rng.uniform(0.8, 0.9)
             top = [(x, high), (x + 0.05, high - 0.03), (x + 0.1, high)]
-            yield _floats([*top, (x + 0.12, 1.1), (x - 0.02, 1.1)]), green
+            yield floats([*top, (x + 0.12, 1.1), (x - 0.02, 1.1)]), green
     elif kind == "vehicle":
         deep, y = rng.uniform(0.06, 0.2), rng.uniform(0.25, 0.6)
         right = [(0.7 * deep, y + 0.03), (deep, y + 0.2), (deep, 1.1), (-0.1, 1.1)]
         pane = [(0.6 * deep, y + 0.06), (0.8 * deep, y + 0.2), (-0.1, y + 0.2)]
         mirrored = rng.random() < 0.5
         for corners, shown in (([(-0.1, y), *right], colour), ([(-0.1, y + 0.04), *pane], _PANE)):
-            points = _floats(corners)
-            yield (_floats([1, 0]) + points * _floats([-1, 1]) if mirrored else points), shown
+            points = floats(corners)
+            yield (floats([1, 0]) + points * floats([-1, 1]) if mirrored else points), shown
 
 
 def _upright(x: float, wide: float, lean: float) -> Floats:
     """A stripe from above the image to below it."""
-    return _floats([(x, -0.1), (x + wide, -0.1), (x + wide + lean, 1.1), (x + lean, 1.1)])
-
-
-def _floats(values: object) -> Floats:
-    return np.asarray(values, np.float32)
+    return floats([(x, -0.1), (x + wide, -0.1), (x + wide + lean, 1.1), (x + lean, 1.1)])
 
 
 def _sphere(azimuth: float, elevation: float) -> Floats:
     flat = np.cos(elevation)
-    return _floats([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
+    return floats([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)])
 
 
 # --- projection -----------------------------------------------------------------------------------
@@ -199,14 +193,14 @@ class _View:
 
     def __init__(self, camera: _Camera, shot: _Shot, length: float) -> None:
         toward = _sphere(camera.azimuth + shot.azimuth, camera.elevation + shot.elevation)
-        self.eye = toward * np.float32(length * camera.distance) + _floats([0, 0, 0.8])
+        self.eye = toward * np.float32(length * camera.distance) + floats([0, 0, 0.8])
         self.forward = -toward
         right = np.cross(self.forward, [0, 0, 1])
         right /= np.linalg.norm(right)
         down = np.cross(self.forward, right)
         roll = camera.roll + shot.roll
         cos, sin = np.cos(roll), np.sin(roll)
-        self.axes = _floats([cos * right + sin * down, cos * down - sin * right])
+        self.axes = floats([cos * right + sin * down, cos * down - sin * right])
         self.scale, self.origin = np.ones(2, np.float32), np.zeros(2, np.float32)
 
     def frame(self, points: Floats, shot: _Shot, stretch: float) -> None:
@@ -226,7 +220,7 @@ class _View:
 
     def horizon(self) -> float:
         """y of the horizon."""
-        flat = self.forward * _floats([1, 1, 0])
+        flat = self.forward * floats([1, 1, 0])
         return float(self.project(self.eye[None] + 1e4 * flat[None])[0, 1])
 
 
@@ -243,10 +237,10 @@ def _backdrop(camera: _Camera, shot: _Shot, view: _View, size: int) -> Floats:
         for left, right, colour in zip(edges[:-1], edges[1:], camera.walls, strict=True):
             low, high = min(left, right), max(left, right)
             wall = [(low, -0.2), (high, -0.2), (high, top), (low, top)]
-            _fill(canvas, _floats(wall), colour)
+            fill_polygon(canvas, floats(wall), colour)
             for y in np.arange(-0.15, top - 0.08, 0.13):
                 pane = [(low + 0.03, y), (high - 0.03, y), (high - 0.03, y + 0.06)]
-                _fill(canvas, _floats([*pane, (low + 0.03, y + 0.06)]), 0.6 * colour, 0.5)
+                fill_polygon(canvas, floats([*pane, (low + 0.03, y + 0.06)]), 0.6 * colour, 0.5)
     return canvas
 
 
@@ -268,45 +262,11 @@ def _ground(camera: _Camera, shot: _Shot, patches: list[Patch]) -> Iterator[Patc
     slide = -camera.sun[:2] * 1.1
     for grow, alpha in ((0.25, 0.25), (0.05, 0.35)):
         shadow = _flat(rear - grow, front + grow, right - grow, left + grow)
-        yield Patch(shadow + _floats([*(slide if grow > 0.1 else 0 * slide), 0]), black, alpha)
+        yield Patch(shadow + floats([*(slide if grow > 0.1 else 0 * slide), 0]), black, alpha)
 
 
 def _flat(x0: float, x1: float, y0: float, y1: float) -> Floats:
-    return _floats([(x0, y0, 0), (x1, y0, 0), (x1, y1, 0), (x0, y1, 0)])
-
-
-def _fill(canvas: Floats, corners: Floats, colour: Floats, alpha: float = 1.0) -> None:
-    """Paint a convex polygon, (N, 2) in units of the image side, with edges one pixel soft."""
-    size = canvas.shape[-1]
-    points = corners * np.float32(size)
-    left, top = np.maximum(points.min(0) - 1, 0).astype(int).tolist()
-    right, bottom = np.minimum(points.max(0) + 2, size).astype(int).tolist()
-    if right <= left or bottom <= top:
-        return
-    x, y = points.T
-    along_x, along_y = x[_after(len(x))] - x, y[_after(len(y))] - y
-    turn = 1 if (x * along_y - y * along_x).sum() > 0 else -1
-    length = turn * np.maximum(np.hypot(along_x, along_y), 1e-6)
-    normal_x, normal_y = along_y / length, -along_x / length
-    offset = 0.5 - normal_x * x - normal_y * y
-    columns = normal_x[:, None] * _centres(left, right) + offset[:, None]
-    rows = normal_y[:, None] * _centres(top, bottom)
-    outside = rows[:, :, None] + columns[:, None, :]  # (N, height, width), 0.5 on the edge
-    # The sum is right also for what is thinner than a pixel, but not for many short edges.
-    cover = 1 - (outside.clip(0, 1).sum(0) if len(points) <= 4 else outside.max(0))
-    cover = cover.clip(0, 1) * np.float32(alpha)
-    part = canvas[:, top:bottom, left:right]
-    part += cover * (colour[:, None, None] - part)
-
-
-def _centres(low: int, high: int) -> Floats:
-    return np.arange(low, high, dtype=np.float32) + 0.5
-
-
-@cache
-def _after(count: int) -> NDArray[np.int64]:
-    """The index of each corner's successor."""
-    return (np.arange(count) + 1) % count
+    return floats([(x0, y0, 0), (x1, y0, 0), (x1, y1, 0), (x0, y1, 0)])
 
 
 def _expose(
@@ -315,15 +275,14 @@ def _expose(
     """Texture, light, blur and noise."""
     size = canvas.shape[-1]
     if shot.shade is not None:
-        _fill(canvas, shot.shade[0], np.zeros(3, np.float32), shot.shade[1])
+        fill_polygon(canvas, shot.shade[0], np.zeros(3, np.float32), shot.shade[1])
     canvas *= 1 + 0.12 * _stretched(shot.ripple, size)
     canvas = 0.5 + camera.contrast * (canvas - 0.5)
     canvas = canvas * (shot.gain * camera.gain)[:, None, None]
     canvas += camera.haze * (0.7 - canvas)
     for axis in (1, 2):
         canvas = _blurred(canvas, camera.blur * size, axis)
-    canvas = canvas * 255 + rng.standard_normal(canvas.shape, np.float32) * np.float32(camera.noise)
-    return np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    return to_uint8(noisy(canvas * 255, camera.noise, rng))
 
 
 # No matrix products below: NumPy would run them on all cores, where several images are drawn at

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reid.bodies import BODIES, Floats
+from phasewise.data.painting import Floats
+from reid.bodies import BODIES
 
 TYPES: tuple[str, ...] = tuple(BODIES)
 

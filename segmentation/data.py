@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Unpack
 
+from phasewise.data import painting
 from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
 from phasewise.data.images import Resize
 from phasewise.data.listed import Splits
@@ -102,7 +103,7 @@ class BeadsData(SegmentationData):
     def read(self) -> Splits:
         """What is drawn in each split."""
         splits = Splits(CLASS_NAMES)
-        source = code_key(synthetic, optics)
+        source = code_key(painting, synthetic, optics)
         for split, count in self.counts.items():
             draw = partial(
                 synthetic.draw_image,

@@ -16,13 +16,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from phasewise.data.painting import (
+    Floats,
+    floats,
+    image_stream,
+    interpolation,
+    noisy,
+    pixel_centres,
+    to_uint8,
+)
 from segmentation.optics import SAMPLES, Particle, profile
 
-SPLITS: tuple[str, ...] = ("train", "val", "test")
 MAX_BEADS = 300
 """Largest mean number of beads per image for which there is room."""
-
-Floats = NDArray[np.float32]
 
 _RADIUS = 0.0187  # 9.6 pixels of 512
 _REFERENCE = 512  # smaller images are rendered at this side and reduced
@@ -108,13 +114,9 @@ def draw_image(
     Raises:
         ValueError: an unknown split, or a number out of range.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    if index < 0 or size < 16 or seed < 0:
-        raise ValueError(f"need index >= 0, size >= 16, seed >= 0, got {index=}, {size=}, {seed=}")
+    rng = image_stream(split, index, size=size, seed=seed)
     if not 1 <= beads <= MAX_BEADS:
         raise ValueError(f"need 1 <= beads <= {MAX_BEADS}, got {beads=}")
-    rng = np.random.default_rng((seed, SPLITS.index(split), index))
     scene = _draw_scene(rng, beads)
     instances = _label(scene.beads, size)
     return {
@@ -238,7 +240,7 @@ def _draw_fibres(rng: np.random.Generator) -> list[_Fibre]:
         steps = np.linspace(0, 1, 25)[:, None]
         a, b, c = rng.uniform(-0.2, 1.2, (3, 2))
         points = a * (1 - steps) ** 2 + 2 * b * steps * (1 - steps) + c * steps**2
-        fibres.append(_Fibre(_floats(points), rng.uniform(0.008, 0.02), rng.uniform(-0.3, 0.4)))
+        fibres.append(_Fibre(floats(points), rng.uniform(0.008, 0.02), rng.uniform(-0.3, 0.4)))
     return fibres
 
 
@@ -249,23 +251,15 @@ def _draw_light(rng: np.random.Generator) -> _Light:
         slope=(float(slope[0]), float(slope[1])),
         vignette=rng.uniform(0.02, 0.35),
         centre=(rng.uniform(0.35, 0.65), rng.uniform(0.35, 0.65)),
-        mottle=_floats(rng.normal(0, rng.uniform(0.005, 0.03), (9, 9))),
-        tint=_floats(1 + rng.normal(0, 0.02, 3)),
+        mottle=floats(rng.normal(0, rng.uniform(0.005, 0.03), (9, 9))),
+        tint=floats(1 + rng.normal(0, 0.02, 3)),
         blur=rng.uniform(0, 1.0) / _REFERENCE,
         electrons=rng.uniform(1500, 12000),
         read_noise=rng.uniform(0.002, 0.01),
     )
 
 
-def _floats(values: object) -> Floats:
-    return np.asarray(values, np.float32)
-
-
 # --- where beads are --------------------------------------------------------------------------
-
-
-def _pixel_centres(size: int) -> Floats:
-    return _floats((np.arange(size) + 0.5) / size)
 
 
 def _window(centre: float, reach: float, size: int) -> slice:
@@ -277,7 +271,7 @@ def _window(centre: float, reach: float, size: int) -> slice:
 
 def _label(beads: list[_Disc], size: int) -> NDArray[np.int16]:
     """Number of the bead over each pixel's centre; where two overlap, of the one further in."""
-    line = _pixel_centres(size)
+    line = pixel_centres(size)
     instances = np.zeros((size, size), np.int16)
     depth = np.zeros((size, size), np.float32)
     for number, bead in enumerate(beads, 1):
@@ -312,8 +306,8 @@ def _stamp(canvas: Floats, disc: _Disc) -> None:
     size = len(canvas)
     reach = disc.kind.reach * disc.radius
     rows, columns = _window(disc.y, reach, size), _window(disc.x, reach, size)
-    line = _pixel_centres(size)
-    away = np.hypot(line[columns] - _floats(disc.x), (line[rows] - _floats(disc.y))[:, None])
+    line = pixel_centres(size)
+    away = np.hypot(line[columns] - floats(disc.x), (line[rows] - floats(disc.y))[:, None])
     effect = 1 + np.float32(disc.contrast) * (profile(disc.kind, disc.defocus) - 1)
     position = away * np.float32((SAMPLES - 1) / reach)
     canvas[rows, columns] *= np.interp(position, np.arange(SAMPLES), effect).astype(np.float32)
@@ -321,18 +315,17 @@ def _stamp(canvas: Floats, disc: _Disc) -> None:
 
 def _shine(scene: _Scene, side: int) -> Floats:
     """The light with its uneven spread, and fibres far out of focus, (side, side)."""
-    light, line = scene.light, _pixel_centres(_GRID)
+    light, line = scene.light, pixel_centres(_GRID)
     x, y = line[None, :], line[:, None]
     away = (x - light.centre[0]) ** 2 + (y - light.centre[1]) ** 2
     field = 1 + light.slope[0] * (x - 0.5) + light.slope[1] * (y - 0.5) - light.vignette * away
-    bumps = _hats(line, len(light.mottle))
-    bumps = bumps * bumps * (3 - 2 * bumps)  # rounds the tents
+    bumps = interpolation(line, len(light.mottle))
     field = field + bumps @ light.mottle @ bumps.T
     for fibre in scene.fibres:
         away = _polyline_distance(fibre.points, x, y) / np.float32(fibre.width)
         field *= 1 - np.float32(fibre.contrast) * np.cos(2.2 * away) * np.exp(-(away**2) / 2)
-    weights = _hats(_pixel_centres(side), _GRID)
-    return _floats(weights @ _floats(light.level * field) @ weights.T)
+    weights = interpolation(pixel_centres(side), _GRID, smooth=False)
+    return floats(weights @ floats(light.level * field) @ weights.T)
 
 
 def _polyline_distance(points: Floats, x: Floats, y: Floats) -> Floats:
@@ -350,11 +343,4 @@ def _expose(canvas: Floats, light: _Light, rng: np.random.Generator) -> NDArray[
     """What the camera makes of the light, uint8 (3, S, S): tint, shot and read noise."""
     clean = canvas * light.tint[:, None, None]
     variance = np.maximum(clean, 0) / np.float32(light.electrons) + np.float32(light.read_noise**2)
-    noisy = clean + np.sqrt(variance) * rng.standard_normal(clean.shape, np.float32)
-    return np.clip(np.rint(noisy * 255), 0, 255).astype(np.uint8)
-
-
-def _hats(positions: Floats, nodes: int) -> Floats:
-    """Weights (S, nodes) that interpolate linearly between equally spaced nodes."""
-    away = np.abs(positions[:, None] * (nodes - 1) - np.arange(nodes, dtype=np.float32))
-    return np.clip(1 - away, 0, 1)
+    return to_uint8(noisy(clean, np.sqrt(variance), rng) * 255)

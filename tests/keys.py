@@ -15,6 +15,7 @@ CHOSEN = {
     "task.name",
     "task.schema",
     "task.module._target_",
+    "task.predictor",
     "data._target_",
     "optimizer._target_",
     "optimizer.amsgrad",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.utils import get_class
 from omegaconf import DictConfig
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
@@ -19,6 +18,7 @@ from phasewise.data.images import UINT8
 from phasewise.inference.prediction.predictor import predictor_of
 from phasewise.inference.prediction.settings import parse
 from phasewise.inference.restore import Restored
+from phasewise.training.build import build_module
 
 RED, GROUND = (255, 0, 0), (40, 90, 60)
 SIZES = [(300, 200), (120, 333), (128, 128), (57, 31)]
@@ -30,7 +30,7 @@ def untrained(cfg: DictConfig, name: str = "x.ckpt", **info: Any) -> Restored:
     config = plain_config(cfg)
     known = {"image_size": cfg.data.image_size, **info}
     torch.manual_seed(0)
-    module = get_class(cfg.task.module._target_)(config, known)
+    module = build_module(config, known)
     module.eval().requires_grad_(False)
     return Restored(Path(name), config, known, module, module.state_dict())
 

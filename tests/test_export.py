@@ -255,7 +255,7 @@ def test_missing_packages(
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     code, _, err = call(f"checkpoint={tiny_run('localization')}", f"output={tmp_path}/a.onnx")
     assert code == 2
-    assert "onnxscript is not installed; pip install '.[export]' brings it" in err
+    assert "onnxscript is not installed; pip install -e '.[export]' brings it" in err
 
 
 def test_the_script_itself(tiny_run: Run, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from phasewise.config.command_line import CommandLine, one_line
 from phasewise.config.help import ADVICE, help_text, refusal
 from phasewise.config.previous import previous_run
 from phasewise.errors import Problem, RunFailedError, StorageError, UserError, say
-from phasewise.project import HYDRA_VERSION, JOURNAL, ROOT
+from phasewise.project import HYDRA_VERSION, JOURNAL, ROOT, tell_children
 from phasewise.records.record import RECORD
 from phasewise.storage import FREE_MB, storage_error
 
@@ -99,10 +99,12 @@ def main(run: str, config_name: str = "config") -> NoReturn:
     Args:
         run: ``package.module:function``, called with the composed config of each run; its
             result, a float or ``None``, is the objective for Hydra's sweepers.
-        config_name: the primary config in ``conf/``.
+        config_name: the primary config in ``conf/``, which lies beside the script that calls this
+            (in a checkout of this project: beside the package).
     """
     job = Job(run)
     words = sys.argv[1:]
+    tell_children()
     signal.signal(signal.SIGTERM, _terminate)
     logging.raiseExceptions = False  # where nobody reads on (`| head`), a run goes on in silence
     wants_traceback = os.environ.get(FULL_ERROR) == "1" and OURS not in os.environ
@@ -153,6 +155,9 @@ def _exit(code: int, message: str) -> NoReturn:
 def _run(job: Job, config_name: str) -> None:
     args = _parse(sys.argv[1:])
     config_dir = ROOT / (args.config_path or "conf")
+    if not config_dir.is_dir():
+        advice = "configs lie in conf/ beside the script, or where --config-path=DIR says"
+        raise UserError(f"{config_dir}: no such folder; {advice}")
     name = args.config_name or config_name
     # Hydra's parser takes no override after a flag, and a relative path from elsewhere.
     flags = [word for word in sys.argv[1:] if word not in args.overrides]

@@ -9,10 +9,17 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from phasewise.project import ROOT
+
 
 def shell_command(program: str, words: Sequence[str]) -> str:
     """A call of an entry script; its words are quoted for the shell."""
     return shlex.join(["python", program, *words])
+
+
+def script(name: str) -> str:
+    """An entry script with its place, if that is not the present folder and it is there."""
+    return short(ROOT / name) if (ROOT / name).is_file() else name
 
 
 def path_override(key: str, path: Path) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from phasewise.errors import RunFailedError, UserError, say
-from phasewise.project import ROOT
+from phasewise.project import PACKAGE, ROOT
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
@@ -62,12 +62,16 @@ def run_script(
 def _place(error: Exception) -> str:
     """Where an error that nobody foresaw came up: one that does not come back is known by that."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = [it for it in frames if Path(it.filename).is_relative_to(ROOT)]
-    ours = [it for it in ours if "site-packages" not in it.filename]
+    ours = [it for it in frames if _is_ours(Path(it.filename))]
     places = [ours[-1], frames[-1]] if ours else [frames[-1]]
     lines = dict.fromkeys(f"{it.filename}, line {it.lineno}, in {it.name}" for it in places)
     hint = f"{FULL_ERROR}=1 shows all of the way there"
     return "\n".join([*(f"at {line}" for line in lines), hint])
+
+
+def _is_ours(file: Path) -> bool:
+    of_application = file.is_relative_to(ROOT) and "site-packages" not in file.parts
+    return of_application or file.is_relative_to(PACKAGE)
 
 
 def _exit(name: str, code: int, message: str) -> NoReturn:
@@ -76,7 +80,6 @@ def _exit(name: str, code: int, message: str) -> NoReturn:
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or "can't allocate memory" in str(error)
+    torch = sys.modules.get("torch")  # where it was not imported, none of its errors was raised
+    known = MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "can't allocate memory" in str(error)

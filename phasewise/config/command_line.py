@@ -35,6 +35,7 @@ from phasewise.config.help import (
 )
 from phasewise.config.slips import parse, slip, unreadable
 from phasewise.errors import Problem, UserError
+from phasewise.project import install_command
 
 ONE_AT_A_TIME = "study"
 """The config group that cannot be swept: each choice of it is a sweep."""
@@ -198,8 +199,9 @@ class CommandLine:
         for value in values:
             if value not in options:
                 extra = EXTRAS.get(f"{group}={value}")
-                missing = f"not installed; pip install '.[{extra}]' brings it"
-                reason = missing if extra else not_one_of(value, options)
+                reason = not_one_of(value, options)
+                if extra:
+                    reason = f"not installed; {install_command(extra)} brings it"
                 self.problems[word] = Problem(f"{group}={value}", reason)
                 near = None if extra else nearest(value, options)
                 return f"{group}={near}" if near else None

@@ -15,13 +15,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from phasewise.records.content import UNSURE_SECONDS, Contents, digest, mark, read_json, write_json
 from phasewise.records.trace import Trace
-
-if TYPE_CHECKING:
-    from phasewise.data.datamodule import StoreDataModule
 
 FOLDER = "identities"
 """Of ``data.cache_dir``."""
@@ -67,6 +64,23 @@ class DataIdentity:
     def hash(self) -> str:
         """Of all splits."""
         return digest(dict(self.hashes))[:12]
+
+
+class Listed(Protocol):
+    """What is asked of data that list their samples, e.g. a `StoreDataModule`."""
+
+    @property
+    def trace(self) -> Trace | None:
+        """What was looked at to list them; None of data that are drawn."""
+
+    def check_listed(self) -> None:
+        """Raises a UserError if they cannot be used."""
+
+    def identity(self) -> DataIdentity:
+        """Which samples there are."""
+
+    def manifest(self) -> Mapping[str, Mapping[str, str]]:
+        """By split, a hash by the name of each sample."""
 
 
 def question(data: Mapping[str, Any]) -> str:
@@ -118,14 +132,14 @@ def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
         return None
     from hydra.utils import instantiate  # the data's own module brings torch
 
-    module: StoreDataModule = instantiate(dict(data), seed=seed)
+    module: Listed = instantiate(dict(data), seed=seed)
     module.check_listed()
     identity = module.identity()
     remember(data, module)
     return identity
 
 
-def remember(data: Mapping[str, Any], module: StoreDataModule) -> None:
+def remember(data: Mapping[str, Any], module: Listed) -> None:
     """Keep the answer of data that have been listed, with what it rests on.
 
     Args:

@@ -28,10 +28,12 @@ from phasewise.config.help import problems_of
 from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
 from phasewise.errors import Problem, UserError
 from phasewise.networks.backbones import LATER
+from phasewise.networks.parts import refuse_foreign
 from phasewise.project import ROOT, project_class
-from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint
+from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.training.build import module_arguments
+from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.module import TaskModule
 
 OF_TRAINING = (
@@ -232,8 +234,10 @@ def _module(
     used = deepcopy(config)
     if used["model"].get("pretrained"):
         used["model"]["pretrained"] = LATER
+    arguments = module_arguments(kind, used, info)
+    refuse_foreign(file, arguments)
     try:
-        module = kind(**module_arguments(kind, used, info))
+        module = kind(**arguments)
         module.load_state_dict(state)
     except (UserError, LookupError, TypeError, ValueError, RuntimeError) as error:
         lines = f"{type(error).__name__}: {error}".splitlines()

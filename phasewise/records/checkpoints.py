@@ -1,16 +1,8 @@
-"""Checkpoints of runs: where they lie, and how another run starts from one."""
+"""Checkpoints of runs: where they lie."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
-from zipfile import is_zipfile
-
-from phasewise.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 FOLDER, BEST, LAST = "checkpoints", "best", "last"
 """Below a run's directory: ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``."""
@@ -20,69 +12,3 @@ def checkpoint_file(path: str | Path) -> Path:
     """The checkpoint that ``path`` names: itself, or the best one of a run's directory."""
     path = Path(path).expanduser()
     return path / FOLDER / f"{BEST}.ckpt" if path.is_dir() else path
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a run wrote, on the CPU; it cannot run code (``weights_only``).
-
-    Raises:
-        UserError: there is none, it cannot be read, or another program wrote it.
-    """
-    import torch
-
-    file = checkpoint_file(path)
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever half a file may raise
-        raise UserError(f"{file} cannot be read ({_reason(file, error)})") from error
-    if not isinstance(content, dict) or "phasewise" not in content:
-        raise UserError(f"{file} is no checkpoint of phasewise")
-    return content
-
-
-def _reason(file: Path, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "there is no such file"
-    if file.is_file() and not is_zipfile(file):
-        return "not a file that torch.save writes, or not the whole of it"
-    if isinstance(error, UnpicklingError):
-        return "it holds more than weights and settings, which could run code"
-    return (str(error) or repr(error)).splitlines()[0][:120]
-
-
-def start_from(network: nn.Module, path: str | Path, model: dict[str, Any]) -> None:
-    """Give ``network`` the weights of another run of the same network.
-
-    Args:
-        network: the run's own, ``network`` of its module.
-        path: the other run's directory or checkpoint.
-        model: the run's ``model`` section, to say what differs.
-
-    Raises:
-        UserError: unreadable, or of another network.
-    """
-    content = read_checkpoint(path)
-    prefix = "network."
-    found = {
-        key.removeprefix(prefix): value
-        for key, value in content["state_dict"].items()
-        if key.startswith(prefix)
-    }
-    wanted = network.state_dict()
-    misfits = [k for k in wanted.keys() | found.keys() if _shape(wanted, k) != _shape(found, k)]
-    if misfits:
-        theirs = content["phasewise"]["config"].get("model", {})
-        differing = [
-            f"model.{key}={theirs.get(key)} there, {model.get(key)} here"
-            for key in sorted(theirs.keys() | model.keys())
-            if theirs.get(key) != model.get(key)
-        ]
-        raise UserError(
-            f"init_from={path}: {len(misfits)} of {len(wanted)} tensors do not fit this network, "
-            f"e.g. {min(misfits)}\n" + ("; ".join(differing) or "its data have other classes")
-        )
-    network.load_state_dict(found)
-
-
-def _shape(state: dict[str, Any], key: str) -> tuple[int, ...] | None:
-    return tuple(state[key].shape) if key in state else None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from phasewise.errors import unwritable
-from phasewise.project import ROOT
+from phasewise.project import APPLICATION
 from phasewise.storage import write_whole
 
 RECORD = "record.json"
@@ -274,8 +274,9 @@ def environment() -> dict[str, Any]:
     """What a run depended on besides its config; nothing that names a host or a path.
 
     Returns:
-        ``python``, the installed `PACKAGES` with their versions, ``git`` (see `git_commit`) and
-        ``machine`` (e.g. ``x86_64``). The device is the caller's to add: only torch knows it.
+        ``python``, the installed `PACKAGES` with their versions, ``git`` (see `git_commit`; of the
+        repository that the running script lies in) and ``machine`` (e.g. ``x86_64``). The device
+        is the caller's to add: only torch knows it.
     """
     found: dict[str, Any] = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -283,7 +284,13 @@ def environment() -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found | {"git": git_commit(ROOT), "machine": platform.machine()}
+    repository = next((it for it in (APPLICATION, *APPLICATION.parents) if _has_git(it)), None)
+    commit = None if repository is None else git_commit(repository)
+    return found | {"git": commit, "machine": platform.machine()}
+
+
+def _has_git(folder: Path) -> bool:
+    return (folder / ".git").exists()
 
 
 def git_commit(root: Path) -> str | None:
@@ -291,7 +298,7 @@ def git_commit(root: Path) -> str | None:
 
     ``None`` where ``root`` is no repository of its own, has no commit, or git is not installed.
     """
-    if not (root / ".git").exists():
+    if not _has_git(root):
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:

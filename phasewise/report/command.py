@@ -1,5 +1,6 @@
-"""The command line of ``report.py``. Exit codes: 0 written, 2 refused, 130 interrupted by
-Ctrl-C, 143 by SIGTERM.
+"""The command line of ``report.py`` and ``python -m phasewise.report``.
+
+Exit codes: 0 written, 2 refused, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -15,24 +16,29 @@ from typing import NoReturn
 from phasewise.errors import UserError, say
 
 
-def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Parse, write, exit."""
-    args = _parser().parse_args(argv)
+def main(argv: Sequence[str] | None = None, program: str = "report.py") -> NoReturn:
+    """Parse, write, exit.
+
+    Args:
+        argv: the words; None takes them from ``sys.argv``.
+        program: what was called, for messages.
+    """
+    args = _parser(program).parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
     logging.basicConfig(format="%(message)s", level=logging.ERROR)  # the page tells what is wrong
     try:
         _run(args)
     except UserError as error:
-        print(f"report.py: {error}", file=sys.stderr)
+        print(f"{program}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str = "report.py") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="report.py",
+        prog=program,
         description="Writes report.html, report.md, tables/ and figures/ of a study or sweep.",
         epilog="With a second directory, compares the two studies.",
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from phasewise.cli.printed import shell_command, short
-from phasewise.project import CONF, ROOT
+from phasewise.cli.printed import script, shell_command, short
+from phasewise.project import CONF
 from phasewise.study.saved import Saved
 
 PROGRAM, CONFIG = "train.py", "config"
@@ -42,5 +42,4 @@ def _flags(saved: Saved) -> Iterator[str]:
 def _program(saved: Saved) -> str:
     """The script that ran it, with its place if that is not the present folder."""
     name = saved.of_hydra("job.name")
-    file = PROGRAM if name is None else f"{name}.py"
-    return short(ROOT / file) if (ROOT / file).is_file() else file
+    return script(PROGRAM if name is None else f"{name}.py")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from phasewise.project import ROOT
+from phasewise.project import module_environment
 
 PAGE = "report.html"
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Runs ``report.py`` on a study's directory.
+    """Runs ``python -m phasewise.report`` on a study's directory.
 
     Args:
         directory: of the study.
@@ -57,14 +57,15 @@ class Reporter:
         return process.returncode == 0
 
     def stop(self) -> None:
-        """End what is running; report.py replaces its files one by one, so none is left half."""
+        """End what is running; a report replaces its files one by one, so none is left half."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             self._process.wait()
 
     def _start(self) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "report.py"), str(self.directory)],
+            [sys.executable, "-m", "phasewise.report", str(self.directory)],
+            env=module_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

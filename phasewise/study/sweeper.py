@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import refusal as refuse
 from phasewise.errors import Problem, StorageError, UserError, collect, unwritable
+from phasewise.project import tell_children
 from phasewise.records.lock import LOCK
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.storage import remove_drafts, storage_error, write_whole
@@ -85,6 +86,7 @@ def sweep(
         UserError: before anything runs, if a trial's config is not valid.
         SweepFailed: after everything ran, if a trial did not complete.
     """
+    tell_children()
     crew = Crew(launcher, max_batch_size)
     study, scaled = read_study(config)
     directory = Path(str(config.hydra.sweep.dir))

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.fingerprint import plain_config
 from phasewise.config.lifecycle import bury, is_done, start_record
 from phasewise.config.previous import previous_run
 from phasewise.errors import CONTINUES, RunFailedError, StorageError
-from phasewise.project import ROOT
+from phasewise.project import module_environment
 from phasewise.records.record import RunRecord
 
 JOB = ".job.yaml"
@@ -65,17 +66,16 @@ def _work(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> int:
     """The worker's exit code; negative, the signal that killed it."""
     directory.mkdir(parents=True, exist_ok=True)
     job = directory / JOB
-    OmegaConf.save({"config": plain_config(cfg), "overrides": list(overrides)}, job)
-    # from the project's code, whatever lies in the folder where one works
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    settings = {
-        "PYTHONPATH": path,
-        "PYTHONSAFEPATH": "1",
-        "SLURM_JOB_NAME": "interactive",  # Lightning, not srun, is to start the other devices
-    }
+    logs = None
+    if HydraConfig.initialized():
+        logs = OmegaConf.to_container(HydraConfig.get().job_logging, resolve=True)
+    content = {"config": plain_config(cfg), "overrides": list(overrides), "logging": logs}
+    OmegaConf.save(content, job)
+    # Lightning, not srun, is to start the other devices
+    environment = module_environment() | {"SLURM_JOB_NAME": "interactive"}
     process = subprocess.Popen(
         [sys.executable, "-m", "phasewise.training.worker", str(job), str(directory)],
-        env=os.environ | settings,
+        env=environment,
         start_new_session=True,  # Ctrl-C reaches it once, from here
     )
     try:

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import lightning as L
 from hydra.utils import get_class
 
-from phasewise.training.module import TaskModule
+from phasewise.data.datamodule import StoreDataModule
 
 AROUND = {"model", "data", "optimizer", "scheduler", "task", "objective", "early_stopping"} | {
     *("trainer", "callbacks", "logger", "figures", "study", "debug", "hydra")
@@ -55,11 +56,31 @@ def module_arguments(
     return {name: there[name] for name in inspect.signature(kind).parameters if name in there}
 
 
-def build_module(config: Mapping[str, Any], info: Mapping[str, Any]) -> TaskModule:
+def build_module(config: Mapping[str, Any], info: Mapping[str, Any]) -> L.LightningModule:
     """The module of a run.
+
+    A foreign one gets the arguments that stand beside its ``_target_``, and of `offered` those that
+    it takes by name.
 
     Args:
         config, info: see `offered`.
     """
-    kind: type[TaskModule] = get_class(config["task"]["module"]["_target_"])
-    return kind(**module_arguments(kind, config, info))
+    own = {key: value for key, value in config["task"]["module"].items() if key != "_target_"}
+    kind: type[L.LightningModule] = get_class(config["task"]["module"]["_target_"])
+    return kind(**{**module_arguments(kind, config, info), **own})
+
+
+def build_data(config: Mapping[str, Any]) -> L.LightningDataModule:
+    """The DataModule of a run.
+
+    A foreign one gets the keys of ``data`` that it takes by name; which those are was checked when
+    the config was.
+
+    Args:
+        config: of a run, as plain containers.
+    """
+    section = {"seed": config["seed"], **config["data"]}
+    kind: type[L.LightningDataModule] = get_class(section.pop("_target_"))
+    if not issubclass(kind, StoreDataModule):
+        section = {k: v for k, v in section.items() if k in inspect.signature(kind).parameters}
+    return kind(**section)

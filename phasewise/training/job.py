@@ -6,17 +6,15 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
-from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.fingerprint import named_files
@@ -27,16 +25,25 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
 from phasewise.data.sampling import InParts
 from phasewise.errors import DivergedError, StorageError, UserError
-from phasewise.figures import curves, written
-from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint, start_from
+from phasewise.figures import curves
+from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, Status
 from phasewise.storage import storage_error
-from phasewise.training.build import build_module
+from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
+from phasewise.training.checkpoints import read_checkpoint, start_from
+from phasewise.training.figures import figures, write_figures
+from phasewise.training.foreign import (
+    UNKNOWN,
+    describe,
+    has_test,
+    identity,
+    network,
+    summary,
+)
 from phasewise.training.logs import (
     close_loggers,
-    log_embedding,
     log_hyperparameters,
     log_traceback,
     only_our_words,
@@ -44,7 +51,7 @@ from phasewise.training.logs import (
 from phasewise.training.memory import batch_of, free, halved, keep_freed
 from phasewise.training.module import Scores, TaskModule
 from phasewise.training.saving import check_room_for_checkpoints
-from phasewise.training.trackers import log_picture, start_trackers
+from phasewise.training.trackers import start_trackers
 from phasewise.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -89,7 +96,7 @@ class Job:
         self.named = named_files(self.config)
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
-        self.module: TaskModule | None = None
+        self.module: L.LightningModule | None = None
         self.origin: dict[str, Any] = {"config": self.config}
         self.baselines: dict[str, Scores] = {}
         self.test: Scores | None = None
@@ -141,8 +148,7 @@ class Job:
             if not checkpoint.is_file():
                 raise UserError(f"{checkpoint} is gone: without it this run cannot be tested")
             data = self._begin()
-            data.setup()
-            self._check_same(data, self.record.data.get("hash"))
+            self._set_up(data, self.record.data.get("hash"))
             module = self._build(data)
             module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
             with only_our_words():
@@ -164,7 +170,7 @@ class Job:
             well = self.record.status in ("completed", "paused")
             close_loggers(self.trainer.loggers, "success" if well else "failed")
 
-    def _begin(self) -> StoreDataModule:
+    def _begin(self) -> L.LightningDataModule:
         """The trainer, and the data, not yet read."""
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
@@ -174,26 +180,25 @@ class Job:
                 self.config, self.record.task, self.directory, self.history, self.origin
             )
             start_trackers(self.trainer.loggers, self.config)
-        data: StoreDataModule = instantiate(
-            self.cfg.data, _convert_="all", seed=self.config["seed"]
-        )
-        data.parts = self.parts
+        data = build_data(self.config)
+        if isinstance(data, StoreDataModule):
+            data.parts = self.parts
         return data
 
-    def _build(self, data: StoreDataModule) -> TaskModule:
-        self.origin["info"] = data.describe()
+    def _build(self, data: L.LightningDataModule) -> L.LightningModule:
+        self.origin["info"] = describe(data)
         module = build_module(self.config, self.origin["info"])
         self.module = module
         mode = self.config["trainer"]["compile"]
-        if mode != "none":
-            module.network.compile(mode=mode)  # in place: its weights keep their names
+        if mode != "none":  # in place: its weights keep their names
+            network(module).compile(mode=mode)
         return module
 
     def _run(self) -> None:
         data = self._begin()
         assert self.trainer is not None
         self._read(data)
-        if self.parts > 1:
+        if self.parts > 1 and isinstance(data, StoreDataModule):
             self._keep_steps(data)
         self.module = self._build(data)
         self._say_network(self.module)
@@ -207,34 +212,40 @@ class Job:
                 self._finish("paused")
                 return
             self._restore_best()
-            if wants_test(self.cfg, trial=self.trial) and data.has_test():
+            if wants_test(self.cfg, trial=self.trial) and has_test(data):
                 self._test(data)
         self._draw(data, "val", "test")
         self._finish("completed")
 
-    def _read(self, data: StoreDataModule) -> None:
+    def _read(self, data: L.LightningDataModule) -> None:
         before = self.record.data.get("hash")
         try:
-            data.setup()
-            self._check_same(data, before)
+            self._set_up(data, before)
         finally:  # what was found wrong with it is also worth a record
-            if data.is_read:
-                self.record.data = data.summary().as_dict()
+            if (found := summary(data)) is not None:
+                self.record.data = found.as_dict()
         self.record.write()
-        remember(self.config["data"], data)
-        summary = data.summary()
-        log.info("data     %s", ", ".join(f"{n} {split}" for split, n in summary.counts.items()))
-        if summary.rejected:
-            log.info("         %d samples left out, listed in record.json", len(summary.rejected))
-        for warning in summary.warnings[:3]:
+        if isinstance(data, StoreDataModule):
+            remember(self.config["data"], data)
+        if found is None:
+            log.info(UNKNOWN, self.config["data"]["_target_"])
+            return
+        log.info("data     %s", ", ".join(f"{n} {split}" for split, n in found.counts.items()))
+        if found.rejected:
+            log.info("         %d samples left out, listed in record.json", len(found.rejected))
+        for warning in found.warnings[:3]:
             log.info("         note: %s", warning)
-        if len(summary.warnings) > 3:
-            log.info("         and %d more notes in record.json", len(summary.warnings) - 3)
+        if len(found.warnings) > 3:
+            log.info("         and %d more notes in record.json", len(found.warnings) - 3)
 
-    def _check_same(self, data: StoreDataModule, before: str | None) -> None:
-        """Go on with the data that the run began with; they may have changed this very moment."""
-        if before not in (None, data.identity().hash):
-            what = other_data(self.record, self.cfg, data.identity())
+    def _set_up(self, data: L.LightningDataModule, before: str | None) -> None:
+        """Read the data; go on with those that the run began with only, which may have changed this
+        very moment."""
+        if isinstance(data, StoreDataModule):  # others are set up by Lightning
+            data.setup()
+        found = identity(data)
+        if before is not None and found is not None and before != found.hash:
+            what = other_data(self.record, self.cfg, found)
             raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")
 
     def _keep_steps(self, data: StoreDataModule) -> None:
@@ -254,7 +265,7 @@ class Job:
     def _start_from(self) -> None:
         origin = self.config["init_from"]
         if origin is not None and self.module is not None:
-            start_from(self.module.network, origin, self.config["model"])
+            start_from(network(self.module), origin, self.config["model"])
             log.info("         starting from the weights of %s", origin)
 
     def _check_files(self) -> None:
@@ -264,21 +275,23 @@ class Job:
             what = "changed while it was read; try again when nothing writes there"
             raise UserError(f"{' and '.join(changed)}: {what}")
 
-    def _score_baselines(self, data: StoreDataModule, split: str) -> None:
+    def _score_baselines(self, data: L.LightningDataModule, split: str) -> None:
         assert self.trainer is not None
-        assert self.module is not None
+        if not isinstance(self.module, TaskModule) or not isinstance(data, StoreDataModule):
+            return  # nobody knows trivial predictors of a foreign task
         # One of them may be the network itself, which Lightning moves to the device in `fit` only.
         module = self.module.to(self.trainer.strategy.root_device)
         for name, scores in module.baselines(data, split).items():
             prefixed = {f"{split}/{key}": value for key, value in scores.items()}
             self.baselines.setdefault(name, {}).update(prefixed)
 
-    def _say_network(self, module: TaskModule) -> None:
+    def _say_network(self, module: L.LightningModule) -> None:
         count = sum(p.numel() for p in module.parameters())
-        model = ", ".join(f"{key} {value}" for key, value in self.config["model"].items())
+        settings = self.config.get("model", {})
+        model = ", ".join(f"{key} {value}" for key, value in settings.items())
         log.info("network  %.2f million parameters: %s", count / 1e6, model)
 
-    def _fit(self, data: StoreDataModule) -> None:
+    def _fit(self, data: L.LightningDataModule) -> None:
         assert self.trainer is not None
         assert self.module is not None
         self.history.cut(self.done)
@@ -297,6 +310,8 @@ class Job:
                     f"trainer.compile={mode} does not work here ({reason}); "
                     "trainer.compile=none trains without"
                 ) from error
+            if not isinstance(data, StoreDataModule):
+                raise
             if "more than 1 value per channel" not in str(error):
                 raise
             raise UserError(
@@ -316,7 +331,7 @@ class Job:
                 )
             self.module.load_state_dict(content["state_dict"])
 
-    def _test(self, data: StoreDataModule) -> None:
+    def _test(self, data: L.LightningDataModule) -> None:
         assert self.trainer is not None
         (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
         self.test = {name: float(value) for name, value in scores.items()}
@@ -325,40 +340,21 @@ class Job:
     def _best(self) -> dict[str, float] | None:
         return self.history.best_of(self.config["objective"])
 
-    def _draw(self, data: StoreDataModule, *splits: str) -> None:
+    def _draw(self, data: L.LightningDataModule, *splits: str) -> None:
         """Figures of splits, and of the epochs beside those of validation data."""
-        count = self.config["figures"]["images"]
         assert self.trainer is not None
+        if "test" in splits and self.test is None:
+            splits = tuple(split for split in splits if split != "test")
+        count = self.config["figures"]["images"]
         if not count or not self.trainer.is_global_zero:
             return
-        folder = self.directory / "figures"
-        folder.mkdir(exist_ok=True)
-        pictures: list[Path] = []
-        with written() as write:
-            for name, figure in self._figures(data, splits, count):
-                pictures.append(folder / f"{name}.png")
-                write(figure, pictures[-1])
-        for picture in pictures:
-            log_picture(self.trainer.loggers, picture, self.trainer.global_step)
-
-    def _figures(
-        self, data: StoreDataModule, splits: Sequence[str], count: int
-    ) -> Iterator[tuple[str, Figure]]:
-        assert self.trainer is not None
         assert self.module is not None
-        module = self.module.to(self.trainer.strategy.root_device)
+        self.module.to(self.trainer.strategy.root_device)
+        pictures = figures(self.module, data, splits, count, self.trainer)
         if "val" in splits:
-            yield from module.draw(data, "val", count).items()
-            boards = [it for it in self.trainer.loggers if isinstance(it, TensorBoardLogger)]
-            if (embedding := module.embedding()) is not None:
-                for board in boards:
-                    log_embedding(board, embedding)
             found = curves(self.history.rows, self.config["objective"], self._best())
-            if found is not None:
-                yield "curves", found
-        if "test" in splits and self.test is not None:
-            for name, figure in module.draw(data, "test", count).items():
-                yield f"test_{name}", figure
+            pictures = chain(pictures, [("curves", found)] if found is not None else [])
+        write_figures(pictures, self.directory / "figures", self.trainer)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Self
 
 import lightning as L
 import torch
+from lightning.fabric.utilities.cloud_io import _load as load_checkpoint
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -19,6 +21,7 @@ from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER
+from phasewise.networks.parts import refuse_foreign
 from phasewise.training.optim import build_optimizer, build_schedulers
 
 Scores = dict[str, float]
@@ -95,9 +98,25 @@ class TaskModule(L.LightningModule, ABC):
         )
 
     @classmethod
-    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
-        """See Lightning; pretrained weights are not fetched again, the checkpoint has its own."""
-        return super().load_from_checkpoint(*args, **kwargs)
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """See Lightning; pretrained weights are not fetched again, the checkpoint has its own.
+
+        Raises:
+            UserError: an argument that the checkpoint has kept names code from outside of this
+                project; it is run only where the caller gives that argument by name.
+        """
+        refuse_foreign(checkpoint_path, _kept_arguments(checkpoint_path), kwargs)
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+        )
 
     @abstractmethod
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -369,6 +388,17 @@ class TaskModule(L.LightningModule, ABC):
         if arguments.get("pretrained"):
             kept = {**arguments, "pretrained": LATER}
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
+
+
+def _kept_arguments(checkpoint: Any) -> dict[str, Any]:
+    """What a checkpoint has kept of the arguments of its module, wherever Lightning looks."""
+    content = load_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    if hasattr(checkpoint, "seek"):
+        checkpoint.seek(0)  # an open file, which is read again
+    found: dict[str, Any] = {}
+    for key in (*CHECKPOINT_PAST_HPARAMS_KEYS, L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
+        found.update(content.get(key) or {})
+    return found
 
 
 def defined(value: Tensor | float) -> float:

@@ -15,10 +15,11 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from phasewise.errors import UserError
-from phasewise.records.checkpoints import BEST, FOLDER, LAST, read_checkpoint
+from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import FILE, History
 from phasewise.records.record import RECORD
 from phasewise.storage import amount, check_room, remove_drafts, write_whole
+from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.memory import forget
 from phasewise.training.optim import states_per_weight
 

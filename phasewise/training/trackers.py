@@ -16,6 +16,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from phasewise.errors import UserError
+from phasewise.project import install_command
 from phasewise.storage import storage_error, write_whole
 
 ADVICE = {
@@ -43,7 +44,7 @@ def build_tracker(name: str, task: str, directory: Path) -> Logger:
         UserError: its package is not installed.
     """
     if find_spec(name) is None:
-        raise UserError(f"logger={name}: not installed; pip install '.[{name}]', or logger=none")
+        raise UserError(f"logger={name}: not installed; {install_command(name)}, or logger=none")
     project, title = f"phasewise-{task}", "/".join(directory.absolute().parts[-2:])[-TITLE:]
     if name == "wandb":
         import wandb

@@ -1,13 +1,12 @@
 """The process of one trial, see `phasewise.training.apart`.
 
 ``python -m phasewise.training.worker JOB DIRECTORY``: ``JOB``, a YAML file, holds ``config``,
-composed and resolved, and the ``overrides`` that made it.
+composed and resolved, the ``overrides`` that made it and Hydra's settings of ``logging``.
 """
 
 from __future__ import annotations
 
 import logging
-import logging.config
 import os
 import signal
 import sys
@@ -16,9 +15,9 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.project import ROOT
 from phasewise.records.record import read_record
 from phasewise.storage import storage_error
 
@@ -37,7 +36,7 @@ def main(job: Path, directory: Path) -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     content = OmegaConf.load(job)
     assert isinstance(content, DictConfig)
-    _log_to(directory)
+    _log_to(directory, content.logging)
     try:
         from phasewise.training.run import train  # torch takes a while
 
@@ -67,11 +66,16 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _log_to(directory: Path) -> None:
-    """The console and run.log, as Hydra sets them up for runs in its own process."""
-    settings = OmegaConf.load(ROOT / "conf" / "hydra" / "job_logging" / "phasewise.yaml")
-    settings.handlers.file.filename = str(directory / "run.log")
-    logging.config.dictConfig(OmegaConf.to_container(settings))  # type: ignore[arg-type]
+def _log_to(directory: Path, settings: DictConfig | None) -> None:
+    """Log as Hydra does for runs in its own process; without Hydra, to the console and run.log."""
+    if settings is not None:
+        configure_log(settings)
+    else:
+        handlers: list[logging.Handler] = [
+            logging.StreamHandler(sys.stdout),
+            logging.FileHandler(directory / "run.log"),
+        ]
+        logging.basicConfig(format="%(message)s", level=logging.INFO, handlers=handlers)
     logging.raiseExceptions = False  # where nobody reads on, a run goes on in silence
 
 

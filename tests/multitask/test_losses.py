@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from segmentation_models_pytorch.losses import DiceLoss
 from torch import Tensor
 
+from multitask.class_weights import class_balance
 from multitask.losses import (
     FcosLoss,
     SegmentationLoss,
-    class_balance,
 )
 
 KINDS = ["cross_entropy", "dice", "focal", "ce_dice"]
@@ -172,7 +172,7 @@ def test_median_frequency_by_hand():
 def test_class_balance_in_chunks_equals_one_go(monkeypatch):
     masks = torch.randint(0, 3, (9, 8, 8), dtype=torch.uint8)
     whole = class_balance(masks, 3)
-    monkeypatch.setattr("multitask.losses._COUNTED_AT_ONCE", 2 * 64)
+    monkeypatch.setattr("multitask.class_weights._COUNTED_AT_ONCE", 2 * 64)
     assert torch.equal(class_balance(masks, 3), whole)
 
 

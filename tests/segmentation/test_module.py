@@ -10,9 +10,9 @@ import torch
 from omegaconf import DictConfig
 
 from phasewise.errors import UserError
-from phasewise.records.checkpoints import read_checkpoint
 from phasewise.records.history import read_history
 from phasewise.records.record import read_record
+from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.run import train
 from tests.segmentation.conftest import TINY_BEADS
 

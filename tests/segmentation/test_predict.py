@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from phasewise.augment.color import denormalize, normalize
-from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
 from phasewise.inference.prediction.predictor import Reader
 from phasewise.inference.prediction.sources import list_images
@@ -187,9 +186,9 @@ def test_grey_images_of_twelve_bits_are_as_bright_as_in_training(
     cfg = make_config("task=segmentation", *words)
     data = instantiate(cfg.data, seed=0)
     data.setup()
-    module = get_class(cfg.task.module._target_)(plain_config(cfg), data)
-    assert module.info["grey_bits"] == 12
-    found = predictor(untrained(cfg, **module.info))
+    info = data.describe()
+    assert info["grey_bits"] == 12
+    found = predictor(untrained(cfg, **info))
     pixels = Reader(found.grey_bits).read(list_images(f"{tmp_path}/images/0.png", "source")[0])
     seen = data.splits.stores["train"]["image"][0]
     assert int(seen.max()) == int(pixels.max()) == round(1000 * 255 / 4095)

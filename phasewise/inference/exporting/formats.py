@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from phasewise.errors import UserError
+from phasewise.project import install_command
 from phasewise.training.module import TaskModule
 
 METADATA = "phasewise"
@@ -122,7 +123,9 @@ def check_installed(name: str) -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        reason = f"format=onnx: {error.name} is not installed; pip install '.[export]' brings it"
+        reason = (
+            f"format=onnx: {error.name} is not installed; {install_command('export')} brings it"
+        )
         raise UserError(reason) from error
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from phasewise.cli import words
 from phasewise.config.fields import CountOrNull, Node, Positive, Text
+from phasewise.project import install_command
 
 SCRIPT = "export.py"
 PATHS = ("checkpoint", "output", "images")
@@ -37,7 +38,7 @@ class Settings(Node):
     )
     format: Literal["onnx", "torchscript", "torch_export"] = Field(
         default="onnx",
-        description="onnx (needs pip install '.[export]'), torchscript, torch_export",
+        description=f"onnx (needs {install_command('export')}), torchscript, torch_export",
     )
     output: Text | None = Field(
         default=None,

@@ -16,8 +16,7 @@ import pandas as pd
 from phasewise.analysis.bootstrap import intervals, over_runs
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
-from phasewise.cli.printed import shell_command, short
-from phasewise.project import ROOT
+from phasewise.cli.printed import script, shell_command, short
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from phasewise.report.figures.scatter import intervals as draw_intervals
@@ -182,7 +181,7 @@ def _runs(one: Candidate) -> list[Path]:
 def _evaluating(runs: list[Path], split: str) -> Command:
     named = ",".join(map(short, runs))  # the script takes paths as they are, commas and all
     checkpoint = f"checkpoint=[{named}]" if len(runs) > 1 else f"checkpoint={named}"
-    return Command(shell_command(short(ROOT / "evaluate.py"), [checkpoint, f"split={split}"]))
+    return Command(shell_command(script("evaluate.py"), [checkpoint, f"split={split}"]))
 
 
 def _table(

@@ -18,6 +18,7 @@ from torch import Tensor
 import multitask.data
 from phasewise.data.datamodule import StoreDataModule, resized
 from phasewise.errors import UserError
+from phasewise.training.build import build_module
 from tests.conftest import TINY
 from tests.voc_folder import BOX, SIZE, VocFolder
 
@@ -256,7 +257,7 @@ def test_a_sample_trains_only_the_task_that_it_is_labelled_for(
     config = OmegaConf.to_container(make_config(*TINY), resolve=True)
     assert isinstance(config, dict)
     # batch norm would carry gradients from one image to the other
-    module = instantiate(config["task"]["module"], _partial_=True)(config, data).eval()
+    module = build_module(config, data.describe()).eval()
 
     def gradients(row: int) -> dict[str, float]:
         module.zero_grad()

@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from hydra.utils import get_class, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
 from phasewise.inference.restore import find_checkpoint, restore
-from phasewise.records.checkpoints import read_checkpoint
 from phasewise.study.winner import winning_run
+from phasewise.training.build import build_module
+from phasewise.training.checkpoints import read_checkpoint
 from tests.conftest import TINY_RUNS
 
 Make = Callable[..., DictConfig]
@@ -31,8 +32,8 @@ def test_the_network_is_the_one_that_was_trained(task: str, tiny_run: Run) -> No
     trained = restore(run)
     content = read_checkpoint(run / "checkpoints" / "best.ckpt")
     data = instantiate(content["phasewise"]["config"]["data"], seed=0)
-    kind = get_class(content["phasewise"]["config"]["task"]["module"]["_target_"])
-    reference = kind(content["phasewise"]["config"], data)  # as a training makes it, with its data
+    # as a training makes it, with its data
+    reference = build_module(content["phasewise"]["config"], data.describe())
     reference.load_state_dict(content["state_dict"])
     reference.eval()
     images = torch.rand(2, 3, trained.image_size, trained.image_size)
@@ -84,24 +85,24 @@ def test_pretrained_weights_that_are_gone(task: str, make_config: Make, tmp_path
     words = [word for word in TINY_RUNS[task] if not word.startswith("model.")]
     cfg = plain_config(make_config(f"task={task}", *words, *own))
     data = instantiate(cfg["data"], seed=0)
-    kind = get_class(cfg["task"]["module"]["_target_"])
     plain = copy.deepcopy(cfg)
     plain["model"]["norm"] = "batch"
-    backbone = kind(plain, data).network.backbone.state_dict()
-    torch.save(backbone, file)
+    info = data.describe()
+    backbone: Any = build_module(plain, info).network.backbone
+    torch.save(backbone.state_dict(), file)
     cfg["model"]["pretrained"] = str(file)
-    module = kind(cfg, data).eval()
+    module = build_module(cfg, info).eval()
     assert layers(module) != layers(
-        kind(cfg | {"model": cfg["model"] | {"pretrained": False}}, data)
+        build_module(cfg | {"model": cfg["model"] | {"pretrained": False}}, info)
     )
     path = tmp_path / "a.ckpt"
-    content = {"phasewise": {"config": cfg, "info": module.info}}
+    content = {"phasewise": {"config": cfg, "info": info}}
     torch.save(content | {"state_dict": module.state_dict()}, path)
     file.unlink()
     images = torch.rand(2, 3, 32, 32)
     expected, found = module(images), restore(path).module(images)
     assert all(torch.equal(expected[key], found[key]) for key in expected)
-    assert restore(path).module.config["model"]["pretrained"] == str(file)
+    assert restore(path).config["model"]["pretrained"] == str(file)
 
 
 def variant(run: Path, path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:

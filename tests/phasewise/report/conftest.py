@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from phasewise.records.record import RunRecord
-from phasewise.report import write_report
+from phasewise.report.report import write_report
 from tests.phasewise.study.synthetic import Row, Settings, Synthetic
 
 HYPOTHESES = [

@@ -19,7 +19,7 @@ import pytest
 from phasewise.errors import UserError
 from phasewise.inference.evaluation.settings import parse
 from phasewise.records.record import RunRecord
-from phasewise.report import write_report
+from phasewise.report.report import write_report
 from tests.phasewise.analysis.auditing import halved
 from tests.phasewise.study.synthetic import CLEAN, Row, Settings, Synthetic, clean_score, noise
 
@@ -357,7 +357,7 @@ def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
 
 def test_write_report_needs_no_torch(study: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from phasewise.report import write_report\n"
+        "import sys; from phasewise.report.report import write_report\n"
         f"write_report({str(study)!r}, {str(tmp_path)!r})\n"
         "sys.exit(any(name in sys.modules for name in ('torch', 'lightning')))"
     )

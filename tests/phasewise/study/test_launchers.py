@@ -188,7 +188,7 @@ def test_what_is_not_installed_says_how_to_install_it(app: Path) -> None:
     done = call(app, *SWEEP[:2], "hydra/launcher=ray", "hydra.launcher.ray.init.num_cpus=2")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "app.py: hydra/launcher=ray: not installed; pip install '.[ray]' brings it\n"
+        "app.py: hydra/launcher=ray: not installed; pip install -e '.[ray]' brings it\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -187,3 +188,14 @@ def test_nothing_heavy_is_imported_to_run_one() -> None:
     )
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == "set()"
+
+
+@pytest.mark.slow
+def test_a_trial_of_a_sweep_logs_as_its_application_does(cache: Path, tmp_path: Path) -> None:
+    words = [*TINY, f"data.cache_dir={cache}", f"hydra.sweep.dir={tmp_path}", "seed=0"]
+    command = [sys.executable, ROOT / "train.py", "-m", *words]
+    command += ["study.isolate=true", "study.report=false", "optimizer.lr=1e-3"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (log,) = tmp_path.glob("*/run.log")
+    assert re.match(r"\d{4}-\d\d-\d\d [\d:,]+ INFO phasewise\.", log.read_text())

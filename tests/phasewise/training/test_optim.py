@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from phasewise.training.callbacks import PlateauStep
 from phasewise.training.module import TaskModule
 from phasewise.training.optim import build_optimizer, build_schedulers
 
@@ -27,9 +26,7 @@ class _Toy(TaskModule):
     """One parameter, and validation metrics that are given: a list per name, a value per epoch."""
 
     def __init__(self, config: dict[str, Any], metrics: dict[str, list[float]]) -> None:
-        L.LightningModule.__init__(self)
-        self.config = config
-        self._noted = {}
+        super().__init__((), **config, monitor="val/mIoU", mode="max")
         self.weight = nn.Parameter(torch.zeros(1))
         self.metrics = metrics
         self.rates: list[list[float]] = []
@@ -59,11 +56,8 @@ def _fit(
 ) -> list[list[float]]:
     """The learning rates of a real fit, batch by batch."""
     config = {
-        "seed": 0,
         "optimizer": {"_target_": "torch.optim.SGD", "lr": LR},
         "scheduler": scheduler,
-        "trainer": {"max_epochs": epochs},
-        "objective": OBJECTIVE,
     }
     module = _Toy(config, metrics or {"val/mIoU": [0.5] * epochs})  # type: ignore[abstract]
     loader: Any = DataLoader(range(BATCHES), batch_size=1)  # type: ignore[arg-type]
@@ -72,7 +66,6 @@ def _fit(
             max_epochs=epochs,
             accelerator="cpu",
             logger=False,
-            callbacks=[PlateauStep()],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -18,8 +18,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf
 
 import phasewise.training.saving
-from phasewise.records.checkpoints import read_checkpoint
 from phasewise.training.callbacks import BackgroundSaving
+from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.run import train
 from phasewise.training.saving import take_up
 from tests.conftest import ROOT

@@ -14,7 +14,8 @@ from torch import nn
 
 from phasewise.config.fingerprint import fingerprint
 from phasewise.errors import UserError
-from phasewise.records.checkpoints import checkpoint_file, read_checkpoint, start_from
+from phasewise.records.checkpoints import checkpoint_file
+from phasewise.training.checkpoints import read_checkpoint, start_from
 from phasewise.training.run import train
 from tests.conftest import TINY
 
