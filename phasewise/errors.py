@@ -5,22 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SHOWN = 10
 """How many problems a message lists before it counts the rest."""
-
-
-class UserError(Exception):
-    """A mistake that the person at the keyboard can mend; the message says how."""
-
-
-class StorageError(UserError):
-    """A disk is full or fails: no fault of the run, which the same command continues."""
-
-    exit_code = 1
 
 
 FAULTS = frozenset(
@@ -31,6 +21,57 @@ FAULTS = frozenset(
 """Error numbers of disks that are full or fail, and of folders that are no longer mounted."""
 
 CONTINUES = "when that is mended, the same command continues"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one file (or key); ``file`` is empty where there is none."""
+
+    file: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}" if self.file else self.reason
+
+    def as_dict(self) -> dict[str, str]:
+        """The form in which ``record.json`` keeps it."""
+        return asdict(self)
+
+
+class UserError(Exception):
+    """A mistake that the person at the keyboard can mend; the message says how.
+
+    Args:
+        head: what is wrong. With ``problems``, the first line without its count, about several:
+            ``"samples cannot be used"``; of a single problem the first word loses its s. Without a
+            head the problems stand alone.
+        problems: the single mistakes; the message lists at most ten.
+        advice: the last line, e.g. ``"data.on_bad=skip trains on the rest"``.
+    """
+
+    def __init__(self, head: str = "", problems: Iterable[Problem] = (), advice: str = "") -> None:
+        self.head = head
+        self.problems = tuple(problems)
+        self.advice = advice
+        super().__init__(head, self.problems, advice)  # which is what pickle keeps
+
+    def __str__(self) -> str:
+        lines = [self.head] if self.head else []
+        indent = ""
+        if self.head and self.problems:
+            first, space, rest = self.head.partition(" ")
+            noun = first.removesuffix("s") if len(self.problems) == 1 else first
+            lines, indent = [f"{len(self.problems)} {noun}{space}{rest}:"], "  "
+        lines += [f"{indent}{problem}" for problem in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            lines.append(f"{indent}... and {len(self.problems) - SHOWN} more")
+        return "\n".join([*lines, self.advice] if self.advice else lines)
+
+
+class StorageError(UserError):
+    """A disk is full or fails: no fault of the run, which the same command continues."""
+
+    exit_code = 1
 
 
 class RunFailedError(Exception):
@@ -45,46 +86,12 @@ class OutOfMemoryError(RunFailedError):
     """Neither the device nor the machine had the memory that was asked for."""
 
 
-@dataclass(frozen=True)
-class Problem:
-    """One thing that is wrong with one file (or key)."""
-
-    file: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.reason}"
-
-    def as_dict(self) -> dict[str, str]:
-        """The form in which ``record.json`` keeps it."""
-        return asdict(self)
-
-
 class BadSample(Exception):
     """A sample that cannot be used; collected, never shown alone."""
 
     def __init__(self, file: str, reason: str) -> None:
         super().__init__(f"{file}: {reason}")
         self.problem = Problem(file, reason)
-
-
-def collect(what: str, problems: Sequence[Problem], advice: str) -> UserError:
-    """Several problems as one error: what is wrong, at most ten lines, what to do.
-
-    Args:
-        what: the first line without its count, about several, e.g. ``"samples cannot be used"``;
-            of a single problem the first word loses its s.
-        problems: at least one.
-        advice: the last line, e.g. ``"data.on_bad=skip trains on the rest"``.
-    """
-    if len(problems) == 1:
-        noun, space, rest = what.partition(" ")
-        what = noun.removesuffix("s") + space + rest
-    lines = [f"{len(problems)} {what}:"]
-    lines += [f"  {problem}" for problem in problems[:SHOWN]]
-    if len(problems) > SHOWN:
-        lines.append(f"  ... and {len(problems) - SHOWN} more")
-    return UserError("\n".join([*lines, advice]))
 
 
 def unwritable(path: Path, error: OSError) -> UserError:

@@ -58,7 +58,7 @@ class Terminated(KeyboardInterrupt):
 
 
 @dataclass
-class Job:
+class TaskFunction:
     """What Hydra calls for each run; ``run`` (``module:function``) is imported only then."""
 
     run: str
@@ -102,7 +102,7 @@ def main(run: str, config_name: str = "config") -> NoReturn:
         config_name: the primary config in ``conf/``, which lies beside the script that calls this
             (in a checkout of this project: beside the package).
     """
-    job = Job(run)
+    job = TaskFunction(run)
     words = sys.argv[1:]
     tell_children()
     signal.signal(signal.SIGTERM, _terminate)
@@ -138,7 +138,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise Terminated
 
 
-def _command(job: Job, words: Sequence[str]) -> str:
+def _command(job: TaskFunction, words: Sequence[str]) -> str:
     """How an interrupted run or sweep continues: the same command, in the same place."""
     if job.place is not None:
         key, path = job.place
@@ -152,7 +152,7 @@ def _exit(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _run(job: Job, config_name: str) -> None:
+def _run(job: TaskFunction, config_name: str) -> None:
     args = _parse(sys.argv[1:])
     config_dir = ROOT / (args.config_path or "conf")
     if not config_dir.is_dir():
@@ -203,7 +203,9 @@ def _unknown_flag(word: str) -> str:
     return "no such flag" + (f"; keys have no dashes: {name}" if "=" in name else "")
 
 
-def _preflight(args: argparse.Namespace, config_dir: Path, config_name: str, job: Job) -> list[str]:
+def _preflight(
+    args: argparse.Namespace, config_dir: Path, config_name: str, job: TaskFunction
+) -> list[str]:
     """Composes the config once and refuses what is wrong with it; answers ``--help``.
 
     Tells ``job`` its place, where a second call of the same command would choose another one.

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from phasewise.config.fields import Node
 from phasewise.config.help import did_you_mean, given_twice, no_such_key, problems_of, show
-from phasewise.errors import Problem, UserError, collect
+from phasewise.errors import Problem, UserError
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
@@ -70,9 +70,7 @@ def parse(
         except ValidationError as error:
             problems = problems_of(error, typed)
     advice = f"`python {script} --help` lists every key, its default and its values"
-    if len(problems) == 1:
-        raise UserError(f"{problems[0]}\n{advice}")
-    raise collect("settings cannot be used", problems, advice)
+    raise UserError("settings cannot be used" if len(problems) > 1 else "", problems, advice)
 
 
 def _no_setting(word: str, keys: Collection[str], first: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from phasewise.errors import Problem, collect
+from phasewise.errors import Problem, UserError
 
 KEY = "data.augment"
 
@@ -135,13 +135,13 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 """Every augmentation by the name that people type."""
 
 
-def check_augment(entries: object) -> list[str]:
-    """What is wrong with ``data.augment``, one line each; an empty list means nothing.
+def check_augment(entries: object) -> list[Problem]:
+    """What is wrong with ``data.augment``; an empty list means nothing.
 
     Args:
         entries: should be a list whose items are a name or ``{name: {parameter: value}}``.
     """
-    return [str(problem) for problem in _problems(entries)]
+    return list(_problems(entries))
 
 
 def settings(
@@ -157,7 +157,7 @@ def settings(
         advice = (
             "an entry is a name or {name: {setting: value}}, e.g. [flip, {rotate: {degrees: 5}}]"
         )
-        raise collect(f"problem(s) in {KEY}", problems, advice)
+        raise UserError(f"problem(s) in {KEY}", problems, advice)
     filled = []
     for entry in entries:
         name, given = _split(entry)

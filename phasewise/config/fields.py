@@ -5,7 +5,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from phasewise.config.backbone_names import is_backbone, smp_names
 from phasewise.config.help import choice_and_task, did_you_mean
+from phasewise.errors import Problem
 from phasewise.project import CONF
 from phasewise.records.checkpoints import checkpoint_file
 
@@ -43,6 +44,11 @@ def told(text: str) -> WrapValidator:
 def wrong(text: str, key: str = "") -> PydanticCustomError:
     """An error of a validator, about ``key`` below the field."""
     return PydanticCustomError("told", "{text}", {"text": text, "key": key})
+
+
+def several(problems: Sequence[Problem]) -> PydanticCustomError:
+    """An error of a validator that has found more than pydantic would tell."""
+    return PydanticCustomError("problems", "problems", {"problems": problems})
 
 
 def ascending(values: list[int]) -> list[int]:
@@ -165,5 +171,5 @@ def by_choice(value: Any, handler: Callable[[Any], Any]) -> Any:
         if owner is None:
             raise
         choice, task = owner
-        text = f"data={choice}: belongs to task={task}; {context['text']}"
-        raise PydanticCustomError("lines", "{texts}", {"texts": text}) from None
+        problem = Problem(f"data={choice}", f"belongs to task={task}; {context['text']}")
+        raise several([problem]) from None

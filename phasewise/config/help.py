@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.errors import Problem, UserError, collect
+from phasewise.errors import Problem, UserError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -52,9 +52,8 @@ class Entry(NamedTuple):
 
 def refusal(problems: Sequence[Problem]) -> UserError:
     """One message for everything that is wrong with a command line or a config."""
-    if len(problems) == 1:
-        return UserError(f"{problems[0]}\n{ADVICE}")
-    return collect("settings cannot be used", problems, ADVICE)
+    head = "settings cannot be used" if len(problems) > 1 else ""
+    return UserError(head, problems, ADVICE)
 
 
 def show(value: Any) -> str:
@@ -154,9 +153,8 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
         match item["type"]:
             case "told":
                 problems.append(Problem(typed, context["text"]))
-            case "lines":
-                lines = (text.partition(": ") for text in context["texts"].split("\n"))
-                problems += [Problem(name, reason) for name, _, reason in lines]
+            case "problems":
+                problems += context["problems"]
             case "literal_error":
                 options = re.findall(r"'([^']*)'|\b(True|False|None|\d+)\b", context["expected"])
                 names = [

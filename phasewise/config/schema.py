@@ -17,7 +17,6 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from phasewise.config.augment import check_augment
 from phasewise.config.fields import (
@@ -34,6 +33,7 @@ from phasewise.config.fields import (
     Text,
     Whole,
     by_choice,
+    several,
     told,
     wrong,
 )
@@ -71,9 +71,8 @@ class DataConfig(Node):
     @classmethod
     def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
         """Names and settings, as the augmentation itself declares them."""
-        problems = check_augment(value)
-        if problems:
-            raise PydanticCustomError("lines", "{texts}", {"texts": "\n".join(problems)})
+        if problems := check_augment(value):
+            raise several(problems)
         return handler(value)
 
 

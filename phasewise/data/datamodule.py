@@ -26,7 +26,7 @@ from phasewise.data.resources import free_memory
 from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from phasewise.data.seeding import derive
 from phasewise.data.store import Arrays, Fields, build_store
-from phasewise.errors import SHOWN, Problem, UserError, collect
+from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.records.content import Contents, digest
 from phasewise.records.trace import Trace, traced
 
@@ -240,11 +240,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
             mend += " (record.json lists all)"
         empty = " and ".join(split for split in ("train", "val") if not counts.get(split))
         if empty and splits.problems:
-            raise collect(f"{what}, which leaves {empty} empty", splits.problems, mend)
+            raise UserError(f"{what}, which leaves {empty} empty", splits.problems, mend)
         if empty:
             raise UserError(f"there is no sample for {empty}")
         if splits.problems and self.on_bad == "error":
-            raise collect(
+            raise UserError(
                 what, splits.problems, f"{mend}, or train on the rest with data.on_bad=skip"
             )
 

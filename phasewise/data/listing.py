@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from phasewise.errors import Problem, UserError, collect
+from phasewise.errors import Problem, UserError
 
 SHOWN = 10
 """How many folders a message names."""
@@ -48,7 +48,7 @@ def check_filled(
     source = f"Lists read: {', '.join(lists)}" if lists else "No lists; split by hashed name"
     if problems:
         what = f"samples in data.root={root} cannot be used, which leaves {empty} empty"
-        raise collect(what, problems, f"mend them. {source}")
+        raise UserError(what, problems, f"mend them. {source}")
     advice = "List names there, one a line; without any list, images are split by hashed name."
     raise UserError(f"data.root={root} has no sample for {empty}. {source}.\n{advice}")
 

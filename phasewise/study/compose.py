@@ -30,11 +30,11 @@ from phasewise.config.fingerprint import (
 )
 from phasewise.config.help import flatten, no_such_key, not_one_of, show
 from phasewise.config.identity import DataIdentity, find_identity, known_identity, question
-from phasewise.errors import Problem, UserError, collect
+from phasewise.errors import Problem, UserError
 from phasewise.records.record import identity
 from phasewise.study.naming import parse_overrides
 
-Reasons = dict[str, list[str]]
+Problems = dict[Problem, list[str]]
 """What is wrong, and the names of the trials that have it."""
 
 _VARIABLE = re.compile(rb"\boc\.env:\s*['\"]?(\w*)")
@@ -120,7 +120,7 @@ class Composer:
             ConfigLoaderImpl._apply_overrides_to_config(values, config)
         except HydraException as error:
             if foreign := re.match(r"Could not override '(.+?)'", str(error)):
-                raise UserError(str(self._no_key(foreign[1], config, groups))) from error
+                raise UserError(problems=[self._no_key(foreign[1], config, groups)]) from error
             raise
         return config
 
@@ -152,7 +152,7 @@ class Composer:
                 options = self.loader.get_group_options(key)
                 if not override.is_delete() and value not in options:
                     problem = Problem(f"{key}={show(value)}", not_one_of(value, options))
-                    raise UserError(str(problem)) from error
+                    raise UserError(problems=[problem]) from error
             raise
 
     def check(self, words: Sequence[str]) -> Known:
@@ -186,13 +186,13 @@ class Composer:
         data = self._data_identity(found.data)
         return identity(found.fingerprint, None if data is None else data.hash)
 
-    def try_fingerprint(self, words: Sequence[str], name: str, reasons: Reasons) -> str | None:
-        """As `fingerprint`; what is wrong with its settings is added to ``reasons``."""
+    def try_fingerprint(self, words: Sequence[str], name: str, problems: Problems) -> str | None:
+        """As `fingerprint`; what is wrong with its settings is added to ``problems``."""
         try:
             self.check(words)
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            for reason in reasons_of(error):
-                reasons.setdefault(reason, []).append(name)
+            for problem in problems_in(error):
+                problems.setdefault(problem, []).append(name)
             return None
         return self.fingerprint(words)
 
@@ -241,30 +241,25 @@ def context(config: DictConfig, words: Sequence[str], files: Iterable[str]) -> s
     return hashlib.sha256(whole + json.dumps(found).encode()).hexdigest()[:16]
 
 
-def reasons_of(error: Exception) -> list[str]:
-    """The single problems of an error, without what frames them."""
-    from phasewise.config.help import ADVICE
-
+def problems_in(error: Exception) -> tuple[Problem, ...]:
+    """The single problems of an error that composing or checking a config raised."""
     if isinstance(error, UserError):
-        lines = [line for line in str(error).splitlines() if line != ADVICE]
-        problems = [line.strip() for line in lines if line.startswith("  ")]
-        return problems or lines
-    return [one_line(error)]
+        return error.problems or (Problem("", "; ".join(str(error).splitlines())),)
+    return (Problem("", one_line(error)),)
 
 
-def refusal(reasons: Reasons, total: int) -> UserError:
+def refusal(problems: Problems, total: int) -> UserError:
     """All that is wrong, each with the first trial that has it.
 
     Args:
-        reasons: what is wrong, and with which trials; with none, it says where it is.
+        problems: what is wrong, and with which trials; with none, it says where it is.
         total: how many trials there are.
     """
     from phasewise.config.help import ADVICE
 
-    problems = []
-    for reason, names in reasons.items():
+    located = []
+    for problem, names in problems.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         where = "" if len(names) in (0, total) else f" (trial {names[0]}{more})"
-        key, colon, text = reason.partition(": ")
-        problems.append(Problem(key, text + where) if colon else Problem("config", reason + where))
-    return collect("settings cannot be used; no trial was run", problems, ADVICE)
+        located.append(Problem(problem.file or "config", problem.reason + where))
+    return UserError("settings cannot be used; no trial was run", located, ADVICE)

@@ -12,8 +12,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from phasewise.errors import SHOWN, UserError
-from phasewise.study.compose import Composer, Reasons, reasons_of
+from phasewise.errors import SHOWN, Problem, UserError
+from phasewise.study.compose import Composer, Problems, problems_in
 from phasewise.study.naming import parse_overrides
 from phasewise.study.overrides import Words, key_of, merge
 from phasewise.study.saved import look_up
@@ -63,15 +63,15 @@ class Choices:
         """The words that choose from a config group."""
         return tuple(word for word in words if self._is_group(_parsed(word).key_or_group))
 
-    def reasons(self, words: Sequence[str]) -> list[str]:
+    def problems(self, words: Sequence[str]) -> tuple[Problem, ...]:
         """What keeps a trial of these words from running; nothing if it can."""
         from phasewise.config.schema import check_config  # pydantic takes a while
 
         try:
             check_config(self.composer.config_of(words))
         except ERRORS as error:
-            return reasons_of(error)
-        return []
+            return problems_in(error)
+        return ()
 
     def section(self, word: str) -> str:
         """The part of the config that a word changes; empty where that may be any."""
@@ -113,7 +113,7 @@ class Rival:
 
     name: str
     candidates: Sequence[Sequence[str]]
-    refused: dict[int, Reasons] = field(default_factory=dict)
+    refused: dict[int, Problems] = field(default_factory=dict)
 
 
 class Foresight:
@@ -133,7 +133,7 @@ class Foresight:
         self.possible: set[tuple[str, int]] = set()
         self._needs: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
         self._breaks: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
-        self._seen: dict[Words, list[str]] = {}
+        self._seen: dict[Words, tuple[Problem, ...]] = {}
 
     def look(self, phases: Sequence[Rival], *, breaks: bool = True) -> None:
         """Compare each phase with those before it.
@@ -163,15 +163,15 @@ class Foresight:
     def _look_for_help(self, later: Rival, earlier: Sequence[Rival]) -> None:
         """Choices after which candidates can run; one stands for all that are refused alike."""
         helpers: dict[tuple[str, Words], list[str]] = {}
-        for index, reasons in later.refused.items():
-            words, reason = later.candidates[index], "; ".join(reasons)
+        for index, problems in later.refused.items():
+            words, reason = later.candidates[index], "; ".join(map(str, problems))
             case = reason, tuple(_key(word) for word in words)
             if case not in helpers:
                 helpers[case] = [
                     f"{phase.name}: {' '.join(choice)}"
                     for phase in earlier
                     for choice in self._choices_for(words, phase)
-                    if not self._reasons(choice, words)
+                    if not self._problems(choice, words)
                 ]
             if helpers[case]:
                 self.possible.add((later.name, index))
@@ -194,9 +194,10 @@ class Foresight:
                 for part in parts:
                     if keys <= set(map(_key, part)):
                         continue  # which sets them anew
-                    reasons = self._reasons(choice, part)
-                    if reasons and not self._reasons(choice, ()):
-                        case = (earlier.name, " ".join(choice), later.name, "; ".join(reasons))
+                    problems = self._problems(choice, part)
+                    if problems and not self._problems(choice, ()):
+                        reason = "; ".join(map(str, problems))
+                        case = (earlier.name, " ".join(choice), later.name, reason)
                         self._breaks[case][" ".join(part)] = None
 
     def _parts(self, phase: Rival, section: str) -> dict[Words, None]:
@@ -208,10 +209,10 @@ class Foresight:
         )
         return dict.fromkeys(part for part in parts if part)
 
-    def _reasons(self, choice: Sequence[str], words: Sequence[str]) -> list[str]:
+    def _problems(self, choice: Sequence[str], words: Sequence[str]) -> tuple[Problem, ...]:
         line = tuple(self.choices.join(self.choices.join(self.base, choice), words))
         if line not in self._seen:
-            self._seen[line] = self.choices.reasons(line)
+            self._seen[line] = self.choices.problems(line)
         return self._seen[line]
 
 

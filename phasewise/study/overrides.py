@@ -119,7 +119,7 @@ def _seeded(seed: int) -> Iterator[None]:
 def _seed(override: Override) -> int:
     value = override.value()
     if not isinstance(value, int) or value < 0:
-        raise UserError(f"seed={value}: must be a whole number in [0, 2**32)")
+        raise UserError(problems=[Problem(f"seed={value}", "must be a whole number in [0, 2**32)")])
     return value
 
 
@@ -136,13 +136,13 @@ def parsed(line: Sequence[str], loader: ConfigLoader) -> list[Override]:
     """
     overrides, errors = parse(line, loader)
     if errors and (problem := slip(line, loader)):
-        raise UserError(str(problem))
+        raise UserError(problems=[problem])
     problems = [Problem(word, unreadable(word, error)) for word, error in errors.items()]
     for word, override in overrides.items():
         if reason := _no_grid(override):
             problems.append(Problem(word, reason))
     if problems:
-        raise UserError("\n".join(map(str, problems)))
+        raise UserError(problems=problems)
     return [overrides[word] for word in line]
 
 

@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from phasewise.config.help import refusal
 from phasewise.config.identity import JUDGES
 from phasewise.config.previous import left_nothing, other_data, other_settings
+from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
 from phasewise.study import journal
-from phasewise.study.compose import Composer, Known, Reasons
+from phasewise.study.compose import Composer, Known, Problems
 from phasewise.study.feasible import Choices, Rival
 from phasewise.study.naming import trial_name
 from phasewise.study.overrides import SEED, Grid, Words, draw, expand, merge, without
@@ -67,8 +68,8 @@ class Stage:
     phase: journal.Phase
     spec: Phase
     jobs: list[list[Job]] = field(default_factory=list)
-    refused: dict[int, Reasons] = field(default_factory=dict)
-    problems: Reasons = field(default_factory=dict)
+    refused: dict[int, Problems] = field(default_factory=dict)
+    problems: Problems = field(default_factory=dict)
     epochs: int | None = None
     notes: list[str] = field(default_factory=list)
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
@@ -174,7 +175,8 @@ class Planner:
                     "cannot be compared; give the study one such value"
                 )
                 key = f"study.phases.{phase.name}" if phase.name else " ".join(keys) or "the sweep"
-                stage.problems.setdefault(f"{key}: {reason}", []).extend(job.name for job in jobs)
+                names = [job.name for job in jobs]
+                stage.problems.setdefault(Problem(key, reason), []).extend(names)
                 return
 
     def rerun(
@@ -216,7 +218,7 @@ class Planner:
         epochs = {self.composer.config_of(job.words).trainer.max_epochs for job in jobs}
         if len(epochs) > 1:
             reason = "halving compares after equal shares of trainer.max_epochs, which varies here"
-            stage.problems[f"study.phases.{stage.phase.name}: {reason}"] = []
+            stage.problems[Problem(f"study.phases.{stage.phase.name}", reason)] = []
         stage.epochs = min(epochs, default=None)
 
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:
@@ -225,20 +227,20 @@ class Planner:
         candidate = journal.Candidate(overrides)
         told = [word for word in overrides if word.partition("=")[0] in lead] or overrides
         jobs: list[Job] = []
-        reasons: Reasons = {}
+        problems: Problems = {}
         for seed in phase.seeds:
             extra = [f"{SEED}={seed}"] if phase.seeded else []
             name = trial_name([*overrides, *extra], set(lead))
             subdir = f"{phase.name}/{name}" if phase.name else name
             words = self.words(phase, overrides, seed)
-            known = self.composer.try_fingerprint(words, subdir, reasons)
+            known = self.composer.try_fingerprint(words, subdir, problems)
             if known is not None:
                 label = " ".join([*told, *extra]) or name
                 jobs.append(Job(label, words, self.directory / subdir, subdir, known))
-        if reasons:
-            candidate.refused = "; ".join(reasons)
+        if problems:
+            candidate.refused = "; ".join(map(str, problems))
             jobs = []
-            stage.refused[len(phase.candidates)] = reasons
+            stage.refused[len(phase.candidates)] = problems
         candidate.trials = [
             journal.Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
@@ -312,9 +314,9 @@ def rival_of(stage: Stage) -> Rival:
     return Rival(stage.phase.name, words, stage.refused)
 
 
-def foreign_runs(stage: Stage, composer: Composer) -> Reasons:
-    """Directories of its trials that hold a run of other settings or other data."""
-    reasons: Reasons = {}
+def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
+    """Directories of its trials that hold a run of other settings or data, by what they hold."""
+    found: dict[str, list[str]] = {}
     for job in (job for jobs in stage.jobs for job in jobs):
         record = read_record(job.directory)
         if record is None or record.is_of(job.fingerprint) or left_nothing(record):
@@ -324,8 +326,8 @@ def foreign_runs(stage: Stage, composer: Composer) -> Reasons:
         else:
             there = other_settings(record, composer.config_of(job.words))
             what = f"holds a run of other settings ({there})"
-        reasons.setdefault(what, []).append(job.subdir)
-    return reasons
+        found.setdefault(what, []).append(job.subdir)
+    return found
 
 
 def swept(config: DictConfig, arguments: Sequence[str]) -> list[str]:

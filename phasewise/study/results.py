@@ -165,14 +165,11 @@ def plain(value: Any) -> Setting:
 
 
 def objective_value(record: RunRecord) -> float:
-    """The objective of a completed run; NaN if it is undefined.
-
-    Scores are fractions: a negative one (torchmetrics' mAP of -1) means that nothing was measured.
-    """
+    """The objective of a completed run, any finite number; NaN if it has none."""
     value = record.objective.get("value")
     if record.status != "completed" or value is None or not math.isfinite(value):
         return math.nan
-    return math.nan if record.objective["mode"] == "max" and value < 0 else float(value)
+    return float(value)
 
 
 def read_phase(plan: journal.Phase, directory: Path) -> PhaseResult:

@@ -7,7 +7,7 @@ the runs, so that the same command continues a study that was stopped anywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,13 +19,13 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import refusal as refuse
-from phasewise.errors import Problem, StorageError, UserError, collect, unwritable
+from phasewise.errors import Problem, StorageError, UserError, unwritable
 from phasewise.project import tell_children
 from phasewise.records.lock import LOCK
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study import journal
-from phasewise.study.compose import Composer, Reasons, context, reasons_of, refusal
+from phasewise.study.compose import Composer, Problems, context, problems_in, refusal
 from phasewise.study.feasible import Foresight
 from phasewise.study.journal import Journal, read_journal
 from phasewise.study.launching import Crew
@@ -202,18 +202,18 @@ def _refuse_problems(stages: Sequence[Stage], foresight: Foresight) -> None:
     Raises:
         UserError: all that is wrong with any trial.
     """
-    reasons: Reasons = {}
+    merged: Problems = {}
     found = [stage.problems for stage in stages]
     for stage in stages:
         for row, problems in stage.refused.items():
             if (stage.phase.name, row) not in foresight.possible:
                 found.append(problems)
     for problems in found:
-        for reason, names in problems.items():
-            reasons.setdefault(reason, []).extend(names)
-    if reasons:
+        for problem, names in problems.items():
+            merged.setdefault(problem, []).extend(names)
+    if merged:
         sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
-        raise refusal(reasons, sum(sizes))
+        raise refusal(merged, sum(sizes))
 
 
 def is_study(study: Study) -> bool:
@@ -221,7 +221,7 @@ def is_study(study: Study) -> bool:
     return bool(study.phases.keys() - {""})
 
 
-def _other_runs(directory: Path, found: Reasons) -> UserError:
+def _other_runs(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     """What lies where trials are to run, and the two ways on."""
     problems = [Problem(names[0], what) for what, names in found.items()]
     count = sum(map(len, found.values()))
@@ -230,7 +230,7 @@ def _other_runs(directory: Path, found: Reasons) -> UserError:
         "hydra.sweep.dir=DIR chooses another place; study.set_aside=true runs them anew here and "
         f"keeps what is there in {SUPERSEDED}/"
     )
-    return collect(f"obstacles in {directory}{more}", problems, advice)
+    return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
 def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> Stage:
@@ -247,8 +247,8 @@ def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> S
         if not name:
             raise
         phase = journal.Phase(name, "grid", {}, [])
-        reasons: Reasons = {f"study.phases.{name}: {reason}": [] for reason in reasons_of(error)}
-        return Stage(phase, spec, problems=reasons)
+        key = f"study.phases.{name}"
+        return Stage(phase, spec, problems={Problem(key, str(it)): [] for it in problems_in(error)})
 
 
 def _refuse_mixtures(
@@ -396,4 +396,4 @@ def _failures(book: Journal, bad: dict[str, RunRecord], records: Sequence[RunRec
         label = subdir if book.phases[0].name else labels[record.directory]
         problems.append(Problem(label, f"{record.status}: {reason}{log_of(record)}"))
     what = f"of {len(records)} trials did not complete"
-    return str(collect(what, problems, "the tables above hold all of them"))
+    return str(UserError(what, problems, "the tables above hold all of them"))

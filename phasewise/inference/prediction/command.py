@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasewise.cli.script import run_script
-from phasewise.errors import UserError, collect, say
+from phasewise.errors import UserError, say
 from phasewise.inference.prediction.settings import SCRIPT, Settings, help_text, parse
 from phasewise.inference.prediction.sources import Item, list_images
 
@@ -74,13 +74,13 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
     }
     output.index(content)
     if not entries:
-        raise collect("images cannot be read", reader.problems, "nothing is left to predict")
+        raise UserError("images cannot be read", reader.problems, "nothing is left to predict")
     written = [f"{name}/" for name in predictor.folders]
     written += [f"{name}.csv" for name in predictor.tables]
     count = f"{len(entries)} image" + "s" * (len(entries) > 1)
     say(f"{count} -> {folder}: {', '.join([INDEX, *written])}")
     if reader.problems:
-        left_out = collect("images were left out", reader.problems, f"{INDEX} lists all")
+        left_out = UserError("images were left out", reader.problems, f"{INDEX} lists all")
         print(f"{SCRIPT}: {left_out}", file=sys.stderr)
 
 
@@ -116,5 +116,5 @@ def _reader(predictor: Predictor, items: Sequence[Item]) -> Reader:
         reader.check(predictor.sources(items))
         if reader.problems:
             advice = "mend or remove them, or predict the rest with on_bad=skip"
-            raise collect("images cannot be read", reader.problems, advice)
+            raise UserError("images cannot be read", reader.problems, advice)
     return reader

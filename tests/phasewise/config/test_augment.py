@@ -44,7 +44,7 @@ def test_the_table_needs_no_torch() -> None:
     ],
 )
 def test_what_is_wrong_is_said(entries: object, words: list[str]) -> None:
-    (problem,) = check_augment(entries)
+    problem = str(*check_augment(entries))
     assert all(word in problem for word in words), problem
     with pytest.raises(UserError) as error:
         Augment(entries)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_omegaconf_lists_are_accepted() -> None:
     from omegaconf import OmegaConf
 
     assert check_augment(OmegaConf.create(["flip", {"rotate": {"degrees": 5}}])) == []
-    assert "rotate" in check_augment(OmegaConf.create([{"rotat": {}}]))[0]
+    assert "rotate" in check_augment(OmegaConf.create([{"rotat": {}}]))[0].reason
 
 
 def test_defaults_are_in_their_own_range() -> None:

@@ -293,6 +293,17 @@ def test_a_damaged_journal_costs_only_the_plan(study: Path, tmp_path: Path) -> N
     assert len(table(copy, "phase_1_lr")) == 3
 
 
+def test_negative_objectives_of_mode_max_are_ranked(tmp_path: Path) -> None:
+    def score(settings: Settings, seed: int) -> float:
+        return {1e-4: -0.5, 1e-3: -0.2, 1e-2: -1.0}[settings["optimizer.lr"]]
+
+    Synthetic({"lr": CLEAN["lr"]}, score, metric="val/R2").write(tmp_path)
+    write_report(tmp_path)
+    rows = table(tmp_path, "phase_1_lr")
+    assert [row["optimizer.lr"] for row in rows] == ["0.001", "0.0001", "0.01"]
+    assert "-0.2000" in text_of(tmp_path / "report.html")
+
+
 def test_a_sweep_whose_objective_falls(tmp_path: Path) -> None:
     def score(settings: Settings, seed: int) -> float:
         return 1.0 - clean_score(settings, seed)

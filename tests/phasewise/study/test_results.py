@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from phasewise.analysis.audit import audit
 from phasewise.errors import Problem, UserError
 from phasewise.study.journal import JOURNAL, Trial
 from phasewise.study.read import read_study
 from phasewise.study.results import StudyResult
-from tests.phasewise.study.synthetic import CLEAN, CLEAN_DEFAULTS, Synthetic, clean_score
+from tests.phasewise.study.synthetic import CLEAN, CLEAN_DEFAULTS, Settings, Synthetic, clean_score
 
 NET = "model.backbone"
 
@@ -47,6 +48,19 @@ def test_journal_with_the_records_of_its_trials(tmp_path: Path) -> None:
     assert trial.history() is trial.history()  # read once
     assert study.phases[1].keys == ["model.activation"]
     assert study.phases[1].label(study.phases[1].candidates[1]) == "model.activation=gelu"
+
+
+def test_negative_objectives_are_results_like_any_other(tmp_path: Path) -> None:
+    def score(settings: Settings, seed: int) -> float:
+        return {1e-4: -0.5, 1e-3: -0.2, 1e-2: -1.0}[settings["optimizer.lr"]]
+
+    Synthetic({"lr": CLEAN["lr"]}, score, metric="val/R2", test=True).write(tmp_path)
+    study = read_study(tmp_path)
+    assert [found for _, found in values(study, 0)] == [[-0.5] * 3, [-0.2] * 3, [-1.0] * 3]
+    winner = study.phases[0].plan.winner
+    assert winner is not None
+    assert study.phases[0].candidates[winner].settings == {"optimizer.lr": 1e-3}
+    assert not {"undefined", "failed", "unfinished"} & {one.rule for one in audit(study)}
 
 
 def test_torch_is_not_imported() -> None:
