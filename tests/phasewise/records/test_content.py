@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from phasewise.data import content
 from phasewise.errors import BadSample, UserError
+from phasewise.records import content
 from phasewise.records.content import Contents
 from tests.phasewise.data.folders import write
 
