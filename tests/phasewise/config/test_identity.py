@@ -14,6 +14,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from phasewise.config import identity
 from phasewise.config.fingerprint import plain_config
 from phasewise.config.identity import (
     DataIdentity,
@@ -21,8 +22,8 @@ from phasewise.config.identity import (
     find_identity,
     known_identity,
 )
-from phasewise.data import content, identity
 from phasewise.errors import UserError
+from phasewise.records import content
 from tests.voc_folder import VocFolder
 
 Find = Callable[..., DataIdentity]
