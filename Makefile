@@ -3,13 +3,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench docs setup clean
+.PHONY: demo test test-slow quick lint bench docs setup clean
 
 demo: $(READY)      ## three phases on the embedded shapes, with their report: some four minutes on two cores
 	$(BIN)/python train.py study=demo
 
-test: $(READY) lint ## style, types and tests
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+test: $(READY)      ## style and types, and beside them the quick tests: some five minutes on two cores
+	$(MAKE) --jobs 2 --output-sync lint quick
+
+test-slow: $(READY) ## the other tests: whole studies, launchers, devices, exports, trackers
+	$(PYTEST) -m slow $(ARGS)
+
+quick: $(READY)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from phasewise.study.winner import winning_run
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core has a thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where it arrives ignored (`nohup`, `&` in a script), children would inherit that, and tests of
+# Ctrl-C wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

@@ -71,7 +71,8 @@ class Forks:
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER, ",".join(modules)],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            env={k: v for k, v in os.environ.items() if "HYDRA" not in k}
+            | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

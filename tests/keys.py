@@ -1,15 +1,24 @@
-"""Shows that a key bites: two tiny runs whose figures differ."""
+"""Shows that a key bites: one pass forward and backward that differs, or two tiny runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
+import lightning as L
 import pytest
+import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.schema import NOT_OF_A_RUN
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.records.history import Row, read_history
+from phasewise.training.module import TaskModule
 from phasewise.training.run import train
+
+CPU = torch.device("cpu")
 
 CHOSEN = {
     "task.name",
@@ -24,8 +33,51 @@ CHOSEN = {
 """Keys that come with the choice of a file and are not typed."""
 
 
+def built(cfg: DictConfig) -> tuple[TaskModule, StoreDataModule]:
+    """The module and the data of a config, as a run builds them."""
+    config = OmegaConf.to_container(cfg, resolve=True)
+    L.seed_everything(cfg.seed, verbose=False)
+    data: StoreDataModule = instantiate(cfg.data, seed=cfg.seed)
+    data.setup()
+    module: TaskModule = instantiate(cfg.task.module, _partial_=True)(config, data)
+    return module, data
+
+
+def one_pass(cfg: DictConfig) -> Row:
+    """Loss and gradients of the first training batch, and all metrics of the validation split.
+
+    Nothing is stepped: what differs is computed by the data, the network, the loss or the metrics.
+    """
+    module, data = built(cfg)
+    data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        training=True, testing=False, current_epoch=0, global_rank=0, world_size=1
+    )
+    rows = next(iter(data.train_dataloader()))
+    batch = data.transfer_batch_to_device(rows, CPU, 0)
+    module.train()
+    module.on_train_epoch_start()
+    module.on_train_batch_start(batch, 0)
+    loss = module.training_step(batch, 0)
+    module.backward(loss)
+    found = {"train/loss": float(loss.detach())}
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            found[f"gradient/{name}"] = float(parameter.grad.norm())
+    module.eval()
+    with torch.no_grad():
+        for rows in data.val_dataloader():
+            module.evaluate(data.prepared("val", rows.index, CPU))
+        return found | module.results("val")
+
+
+def whole_run(cfg: DictConfig, directory: Path) -> list[Row]:
+    """Every metric of every epoch of a new run; times left out."""
+    train(cfg, directory)
+    return [{k: v for k, v in row.items() if "/" in k} for row in read_history(directory)]
+
+
 class Outcome:
-    """The figures of tiny runs, each kept for the next test that asks for it.
+    """What tiny configs compute, each kept for the next test that asks for it.
 
     Args:
         tiny: overrides of all of them.
@@ -38,24 +90,38 @@ class Outcome:
         tiny: Sequence[str],
     ) -> None:
         self.make_config, self.folders, self.tiny = make_config, folders, tiny
-        self._known: dict[str, list[Row]] = {}
+        self._known: dict[tuple[str, bool], list[Row]] = {}
 
-    def again(self, overrides: str) -> list[Row]:
-        """Every metric of every epoch of a new run; times left out."""
-        directory = self.folders.mktemp("run")
+    def again(self, overrides: str, *, run: bool) -> list[Row]:
+        """Of one pass, or of a whole run."""
         # the test split is not looked at: its figures are no part of the history
-        train(self.make_config("test=false", *self.tiny, *overrides.split()), directory)
-        return [{k: v for k, v in row.items() if "/" in k} for row in read_history(directory)]
+        cfg = self.make_config("test=false", *self.tiny, *overrides.split())
+        return whole_run(cfg, self.folders.mktemp("run")) if run else [one_pass(cfg)]
 
-    def __call__(self, overrides: str) -> list[Row]:
-        if overrides not in self._known:
-            self._known[overrides] = self.again(overrides)
-        return self._known[overrides]
+    def __call__(self, overrides: str, *, run: bool) -> list[Row]:
+        if (overrides, run) not in self._known:
+            self._known[overrides, run] = self.again(overrides, run=run)
+        return self._known[overrides, run]
 
-    def differs(self, change: str) -> bool:
-        """Whether overrides change the figures; those after ``|`` go to both runs."""
+    def differs(self, change: str, *, run: bool = False) -> bool:
+        """Whether overrides change what is computed; those after ``|`` go to both.
+
+        Values are compared by their bits; NaN equals NaN.
+        """
         changed, _, common = change.partition("|")
-        return self(f"{common} {changed}".strip()) != self(common)
+        one, other = (self(words, run=run) for words in (f"{common} {changed}".strip(), common))
+        return not same(one, other)
+
+    def repeats(self) -> bool:
+        """Whether the same config computes the same again, in one pass and in a whole run."""
+        return all(same(self.again("", run=run), self("", run=run)) for run in (False, True))
+
+
+def same(one: list[Row], other: list[Row]) -> bool:
+    """Whether all numbers are equal, an undefined one to an undefined one."""
+    return [list(map(repr, sorted(row.items()))) for row in one] == [
+        list(map(repr, sorted(row.items()))) for row in other
+    ]
 
 
 def tried(changes: Iterable[str]) -> set[str]:

@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from phasewise.errors import UserError
 from phasewise.records.record import read_record
 from phasewise.training.run import train
 from tests.conftest import ROOT, TINY
+from tests.forks import Forks
 from tests.voc_folder import SIZE, VocFolder
 
 LAUGHS = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(9))
@@ -269,24 +270,39 @@ class Result(NamedTuple):
     err: str
 
 
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Fresh processes that need not import everything anew."""
+    with Forks(tmp_path_factory.mktemp("said"), ("phasewise.cli.main", "multitask.data")) as server:
+        yield server
+
+
 @pytest.fixture
-def command(cache: Path, tmp_path: Path) -> Callable[..., Result]:
+def command(forks: Forks, cache: Path, tmp_path: Path) -> Callable[..., Result]:
     """Run the real command in an empty folder, where its outputs go."""
 
-    def run(*words: str, stop: tuple[str, signal.Signals] | None = None) -> Result:
-        """``stop``: after a text on the console, send a signal."""
+    def run(*words: str) -> Result:
+        done = forks.run([str(ROOT / "train.py"), *tiny(words, cache)], tmp_path)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def stopped(cache: Path, tmp_path: Path) -> Callable[..., Result]:
+    """The same in a process of its own, which gets a signal after a text on the console."""
+
+    def run(*words: str, after: str, number: signal.Signals) -> Result:
         process = start(words, cache, tmp_path)
         out = ""
-        if stop is not None:
-            text, number = stop
+        try:
             assert process.stdout is not None
-            while text not in out:
+            while after not in out:
                 line = process.stdout.readline()
                 assert line, process.communicate()[1]
                 out += line
             process.send_signal(number)
-        try:
-            rest, err = process.communicate(timeout=300)
+            rest, err = process.communicate(timeout=120)
         finally:
             process.kill()
         return Result(process.returncode, out + rest, err)
@@ -294,12 +310,17 @@ def command(cache: Path, tmp_path: Path) -> Callable[..., Result]:
     return run
 
 
-def start(words: Sequence[str], cache: Path, folder: Path) -> subprocess.Popen[str]:
+def tiny(words: Sequence[str], cache: Path) -> list[str]:
+    """The words of a tiny run, where others were not typed."""
     # the number of images is a setting of the drawn shapes only
     typed = {word.partition("=")[0] for word in words}
-    tiny = [word for word in TINY if "data=voc" not in words or "_images=" not in word]
-    tiny = [word for word in tiny if word.partition("=")[0] not in typed]
-    line = [sys.executable, "-u", str(ROOT / "train.py"), *tiny, f"data.cache_dir={cache}", *words]
+    kept = [word for word in TINY if "data=voc" not in words or "_images=" not in word]
+    kept = [word for word in kept if word.partition("=")[0] not in typed]
+    return [*kept, f"data.cache_dir={cache}", *words]
+
+
+def start(words: Sequence[str], cache: Path, folder: Path) -> subprocess.Popen[str]:
+    line = [sys.executable, "-u", str(ROOT / "train.py"), *tiny(words, cache)]
     environment = {k: v for k, v in os.environ.items() if "HYDRA" not in k}
     pipe = subprocess.PIPE
     return subprocess.Popen(
@@ -376,9 +397,9 @@ def test_divergence_is_told_and_is_no_success(
     assert last == f"see {Path('run', 'run.log')}"
 
 
-def test_ctrl_c_tells_how_to_continue(command: Callable[..., Result], tmp_path: Path) -> None:
+def test_ctrl_c_tells_how_to_continue(stopped: Callable[..., Result], tmp_path: Path) -> None:
     words = ("trainer.max_epochs=2000", "data.augment=[flip, scale]")
-    result = command(*words, stop=("epoch 2/", signal.SIGINT))
+    result = stopped(*words, after="epoch 2/", number=signal.SIGINT)
     assert result.code == 130
     first, line = result.err.splitlines()
     assert first == "train.py: interrupted; to continue:"
@@ -395,10 +416,10 @@ def test_ctrl_c_tells_how_to_continue(command: Callable[..., Result], tmp_path: 
 
 
 def test_sigterm_stops_a_sweep_and_tells_how_to_continue(
-    command: Callable[..., Result], tmp_path: Path
+    stopped: Callable[..., Result], tmp_path: Path
 ) -> None:
     words = ("-m", "optimizer.lr=1e-3,1e-2", "trainer.max_epochs=2000")
-    result = command(*words, stop=("epoch 1/", signal.SIGTERM))
+    result = stopped(*words, after="epoch 1/", number=signal.SIGTERM)
     assert result.code == 143
     first, line = result.err.splitlines()
     assert first == "train.py: interrupted; to continue:"

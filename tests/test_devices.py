@@ -18,6 +18,8 @@ from tests.localization.conftest import TINY_ANIMALS
 from tests.reid.conftest import TINY_REID
 from tests.segmentation.conftest import TINY_BEADS
 
+pytestmark = pytest.mark.slow
+
 # One test image, so that the second device has none; 16 training images, 4 a batch.
 IMAGES = ["data.train_images=16", "data.val_images=5", "data.test_images=1"]
 # 6 training identities of 6 images each, 8 a batch; a query and a gallery image for testing.

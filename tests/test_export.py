@@ -31,6 +31,8 @@ from reid.backbones import build_backbone
 from tests.conftest import ROOT, TINY_RUNS, called
 from tests.predictors import untrained
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[[str], Path]
 Call = Callable[..., tuple[int, str, str]]
 

@@ -21,6 +21,8 @@ from PIL import Image
 from phasewise.config.command_line import CommandLine
 from tests.phasewise.training.directory import record_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your-own.md"
 BLOCK = re.compile(r"^`([\w./]+)`\n\n```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)

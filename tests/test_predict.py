@@ -356,6 +356,7 @@ def iou(row: dict[str, str], annotation: Path) -> float:
     return common / (np.prod(truth[2:] - truth[:2]) + np.prod(found[2:] - found[:2]) - common)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 def test_boxes_on_photographs_are_as_good_as_training_said(
     shared_data: Path,
@@ -380,6 +381,7 @@ def test_boxes_on_photographs_are_as_good_as_training_said(
     assert np.mean(found) == pytest.approx(expected, abs=5e-4)
 
 
+@pytest.mark.slow
 def test_beads_on_photographs_are_counted_as_training_said(
     shared_data: Path, make_config: Callable[..., DictConfig], tmp_path: Path, call: Call
 ) -> None:

@@ -13,6 +13,8 @@ from phasewise.records.history import read_history
 from tests.conftest import ROOT, TINY_RUNS
 from tests.pretended.device import NAME
 
+pytestmark = pytest.mark.slow
+
 STEPS = 2
 """Of the epoch that is looked at."""
 

@@ -267,6 +267,7 @@ def run(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_whole_study(tmp_path: Path, cache: Path) -> None:
     words = ["study=demo", "budget=smoke", f"data.cache_dir={cache}", "hydra.sweep.dir=out"]
     done = run(tmp_path, *words)

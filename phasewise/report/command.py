@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None, program: str = "report.py") -> NoRet
     """
     args = _parser(program).parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
+    if args.watch:  # ends by no other way; a script's `&` and `nohup` have Ctrl-C ignored
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     logging.basicConfig(format="%(message)s", level=logging.ERROR)  # the page tells what is wrong
     try:
         _run(args)

@@ -12,8 +12,8 @@ from tests.localization.conftest import TINY_ANIMALS
 from tests.multitask.test_keys import CHANGES as SHARED_CHANGES
 from tests.multitask.test_keys import ELSEWHERE as SHARED_ELSEWHERE
 
-# A key, and overrides that change it. Those before "|" go to both runs that are compared.
-CHANGES = [
+# A key, and overrides that change it. Those before "|" go to both that are compared.
+ONE_PASS = [
     "data.refit=true|objective.keep=last",
     "data.draw_seed=1",
     "data.train_images=6",
@@ -38,10 +38,16 @@ CHANGES = [
     "loss.box_weight=3.0",
     "loss.iou_weight=3.0",
     "loss.beta=1.0",
+]
+
+# Those that bite later than in the first batch: in the step after it, or in another epoch.
+WHOLE_RUN = [
     "finetuning.freeze_epochs=1|trainer.max_epochs=2",
     "finetuning.backbone_lr_factor=0.1",
     "finetuning.layer_decay=0.5",
 ]
+
+CHANGES = [*ONE_PASS, *WHOLE_RUN]
 
 ELSEWHERE = {
     "model.pretrained": "test_networks",
@@ -58,13 +64,18 @@ def outcome(
     return Outcome(make_config, tmp_path_factory, TINY_ANIMALS)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", ONE_PASS)
 def test_key_changes_the_computation(change: str, outcome: Outcome) -> None:
     assert outcome.differs(change)
 
 
+@pytest.mark.parametrize("change", WHOLE_RUN)
+def test_key_changes_a_run(change: str, outcome: Outcome) -> None:
+    assert outcome.differs(change, run=True)
+
+
 def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
-    assert outcome.again("") == outcome("")
+    assert outcome.repeats()
 
 
 def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:

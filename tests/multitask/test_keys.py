@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 from tests.conftest import TINY
 from tests.keys import CHOSEN, Outcome, all_keys, tried
 
-# A key, and overrides that change it. Those before "|" go to both runs that are compared.
-CHANGES = [
+# A key, and overrides that change it. Those before "|" go to both that are compared.
+ONE_PASS = [
     "seed=1",
     "data=shapes data.image_size=64",
     "data.refit=true|objective.keep=last",
@@ -49,12 +49,16 @@ CHANGES = [
     "loss.label_smoothing=0.1",
     "loss.focal_gamma=0.5|loss.segmentation=focal",
     "loss.boxes=smooth_l1",
-    "loss.balance=uncertainty trainer.max_epochs=2|trainer.max_epochs=2",
-    "loss.balance=dwa trainer.max_epochs=3|trainer.max_epochs=3",
-    "loss.balance=gradnorm trainer.max_epochs=2|trainer.max_epochs=2",
     "loss.balance=pcgrad",
     "loss.segmentation_weight=0.5",
     "loss.detection_weight=0.5",
+]
+
+# Those that bite later than in the first batch: in the step after it, or in another epoch.
+WHOLE_RUN = [
+    "loss.balance=uncertainty trainer.max_epochs=2|trainer.max_epochs=2",
+    "loss.balance=dwa trainer.max_epochs=3|trainer.max_epochs=3",
+    "loss.balance=gradnorm trainer.max_epochs=2|trainer.max_epochs=2",
     "optimizer=adam",
     "optimizer=amsgrad|optimizer=adam trainer.max_epochs=3 scheduler=none",
     "optimizer=sgd",
@@ -82,6 +86,8 @@ CHANGES = [
     "trainer.limit_val_batches=1|data.batch_size=2",
     "trainer.check_val_every_n_epoch=2|trainer.max_epochs=2",
 ]
+
+CHANGES = [*ONE_PASS, *WHOLE_RUN]
 
 # Keys that leave the figures alone: other tests prove that they do what they say.
 ELSEWHERE = {
@@ -125,13 +131,18 @@ def outcome(
     return Outcome(make_config, tmp_path_factory, (*TINY, "model.head_channels=32"))
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", ONE_PASS)
 def test_key_changes_the_computation(change: str, outcome: Outcome) -> None:
     assert outcome.differs(change)
 
 
+@pytest.mark.parametrize("change", WHOLE_RUN)
+def test_key_changes_a_run(change: str, outcome: Outcome) -> None:
+    assert outcome.differs(change, run=True)
+
+
 def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
-    assert outcome.again("") == outcome("")
+    assert outcome.repeats()
 
 
 def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:

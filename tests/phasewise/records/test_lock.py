@@ -105,6 +105,7 @@ def test_a_trial_waits_and_sees_what_came_of_the_other(
     assert caplog.text.count("waiting for another process") == 1
 
 
+@pytest.mark.slow
 def test_a_real_run_holds_its_directory_and_a_killed_one_holds_nothing(
     make_config: Make, tmp_path: Path, cache: Path
 ) -> None:

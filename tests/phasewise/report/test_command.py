@@ -128,12 +128,20 @@ def test_watching_writes_again_when_something_has_changed(study: Path, tmp_path:
     assert written == [0, 1, 2, 3]
 
 
-def test_watch_ends_with_ctrl_c(study: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "report.py", str(study), "--watch", "--output", str(tmp_path)]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_watch_ends_with_ctrl_c_also_in_the_background(
+    study: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    script = "trap '' INT; exec \"$@\""  # as a script's `&` has it
+    words = [sys.executable, "report.py", str(study), "--watch", "--output", str(tmp_path)]
+    command = ["sh", "-c", script, "sh", *words]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().strip() == str(tmp_path / "report.html")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == str(tmp_path / "report.html")
+            process.send_signal(number)
+            assert process.wait(30) == code
+        finally:
+            process.kill()
     # a study that has ended needs no second look
     assert 'http-equiv="refresh"' not in (tmp_path / "report.html").read_text()

@@ -45,6 +45,7 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_commands_of_a_study_in_a_folder_of_ones_own(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

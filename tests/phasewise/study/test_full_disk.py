@@ -21,6 +21,8 @@ from phasewise.study.table import sweep_table, write_csv
 from tests.phasewise.study.test_launching import Lossy, begin, jobs
 from tests.phasewise.study.test_sweeper import app, rows, sweep
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["app"]
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=1")

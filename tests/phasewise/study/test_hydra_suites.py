@@ -13,7 +13,7 @@ from hydra.test_utils.launcher_common_tests import (
     LauncherTestSuite,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Future Hydra")
+pytestmark = [pytest.mark.filterwarnings("ignore:Future Hydra"), pytest.mark.slow]
 ROOT = Path(__file__).parents[3]
 SWEEPER = "hydra/sweeper=phasewise"
 

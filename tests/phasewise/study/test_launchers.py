@@ -24,6 +24,8 @@ from phasewise.training.run import train
 from tests.conftest import TINY
 from tests.phasewise.study.launched import ROOT, call, left, make_app, records, soon, start
 
+pytestmark = pytest.mark.slow
+
 NEEDS_RAY = pytest.mark.skipif(find_spec("ray") is None, reason="the extra ray is not installed")
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LAUNCHERS = (

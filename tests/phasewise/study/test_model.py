@@ -34,6 +34,8 @@ from tests.forks import Done, Forks
 from tests.phasewise.study.truth_toy import bytes_of, score
 from tests.voc_folder import VocFolder
 
+pytestmark = pytest.mark.slow
+
 SEQUENCES = os.environ.get("PHASEWISE_SEQUENCES")
 APP = (
     'from phasewise.cli.main import main\n\nif __name__ == "__main__":\n    main("truth_toy:run")\n'

@@ -11,6 +11,8 @@ from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.owner import check_owner
 from tests.phasewise.study.whole import call, calls, make_app, study, write_study
 
+pytestmark = pytest.mark.slow
+
 RATE = {"rate": "optimizer.lr=1e-2,1e-1"}
 
 

@@ -12,6 +12,8 @@ from phasewise.records.record import read_record
 from phasewise.study.journal import Phase
 from tests.phasewise.study.whole import calls, journal, make_app, study, winners, write_study
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:

@@ -21,6 +21,8 @@ from phasewise.study.results import StudyResult
 from tests.phasewise.study.test_study import app
 from tests.phasewise.study.whole import ROOT, calls, study, write_study
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["app"]
 
 PHASES: dict[str, Any] = {

@@ -62,6 +62,7 @@ def test_each_phase_starts_from_the_winner_of_the_one_before(app: Path) -> None:
     assert "hydra.mode=RUN" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_finished_study_runs_nothing_again(app: Path) -> None:
     write_study(app, PHASES)
     assert study(app).returncode == 0
@@ -72,6 +73,7 @@ def test_a_finished_study_runs_nothing_again(app: Path) -> None:
     assert (app / "out/study.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_a_report_shows_what_the_last_call_decided(app: Path) -> None:
     """Also where that call ran nothing, and no process goes on writing an earlier state."""
     write_study(app, {"rate": "optimizer.lr=1e-2,1e-1"})
@@ -86,6 +88,7 @@ def test_a_report_shows_what_the_last_call_decided(app: Path) -> None:
     assert "report  " not in again.stdout
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_ends_the_same(app: Path) -> None:
     phases = PHASES | {
         "halved": {"overrides": "model.dropout_rate=0,.2,.4", "halving": {"epochs": 1}},
@@ -107,6 +110,7 @@ def test_killed_anywhere_it_ends_the_same(app: Path) -> None:
     assert {path.read_text() for path in app.glob("out/**/finished")} == {"x"}
 
 
+@pytest.mark.slow
 def test_a_winner_that_changes_sets_aside_what_followed(app: Path) -> None:
     write_study(app, PHASES | {"rate": "optimizer.lr=1e-1,1e-3"})
     assert study(app).returncode == 0
@@ -124,6 +128,7 @@ def test_a_winner_that_changes_sets_aside_what_followed(app: Path) -> None:
     assert calls(app)["rate/optimizer.lr=0.1,seed=0"] == "x"
 
 
+@pytest.mark.slow
 def test_a_changed_config_is_told_and_nothing_is_mixed(app: Path) -> None:
     write_study(app, PHASES)
     assert study(app).returncode == 0
@@ -134,6 +139,7 @@ def test_a_changed_config_is_told_and_nothing_is_mixed(app: Path) -> None:
     assert set(calls(app).values()) == {"x"}
 
 
+@pytest.mark.slow
 def test_failures_stop_nothing(app: Path) -> None:
     write_study(app, PHASES | {"rate": "optimizer.lr=9,1e-2"})
     done = study(app)
@@ -146,6 +152,7 @@ def test_failures_stop_nothing(app: Path) -> None:
     assert record.status == "failed"
 
 
+@pytest.mark.slow
 def test_halving_continues_the_better_part(app: Path) -> None:
     values = ",".join(f"{10**-power:g}" for power in range(1, 7))
     write_study(app, {"rate": {"overrides": f"optimizer.lr={values}", "halving": {"epochs": 1}}})
@@ -162,6 +169,7 @@ def test_halving_continues_the_better_part(app: Path) -> None:
     assert f"{phase.epochs_saved} epochs saved" in done.stdout
 
 
+@pytest.mark.slow
 def test_seeds_repeat_and_the_best_are_rerun(app: Path) -> None:
     phases = {
         "dropout": "model.dropout_rate=0,.5",
@@ -180,6 +188,7 @@ def test_seeds_repeat_and_the_best_are_rerun(app: Path) -> None:
     assert "(2 seeds)" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_rerun_takes_different_configurations_not_different_words(app: Path) -> None:
     phases = {
         "rate": "optimizer.lr=1e-2,1e-3",
@@ -193,6 +202,7 @@ def test_a_rerun_takes_different_configurations_not_different_words(app: Path) -
     assert len(prints) == len(set(prints)) == 2
 
 
+@pytest.mark.slow
 def test_combinations_samples_and_another_metric(app: Path) -> None:
     phases = {
         "pairs": {"combinations": ["model.activation=gelu", "optimizer=sgd optimizer.lr=1e-2"]},
@@ -313,6 +323,7 @@ def test_a_file_that_is_no_study(app: Path, text: str, told: str) -> None:
     assert not (app / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_phases_may_be_called_by_numbers(app: Path) -> None:
     write_study(app, {1: "optimizer.lr=1e-1,1e-2", 2: "model.activation=relu,gelu"})
     done = study(app, "model.dropout_rate=0.1")

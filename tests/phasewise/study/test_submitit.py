@@ -11,6 +11,8 @@ import pytest
 
 from tests.phasewise.study.launched import call, left, make_app, records, soon, start
 
+pytestmark = pytest.mark.slow
+
 SLURM = ("-m", "hydra/launcher=submitit_slurm")
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from phasewise.records.record import read_record
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 APP = (
     "from phasewise.cli.main import main\n\n"

@@ -23,6 +23,8 @@ from phasewise.training.run import train
 from tests.conftest import ROOT, TINY
 from tests.phasewise.training.directory import assert_same_run, record_of
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 
 

@@ -16,6 +16,8 @@ from phasewise.training.run import train
 from tests.conftest import TINY
 from tests.phasewise.training.directory import weights
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 
 

@@ -93,6 +93,7 @@ def test_each_epoch_without_progress_lowers_the_rate_once_whatever_comes_between
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_a_run_killed_by_the_system_ends_as_if_it_had_not_been(
     config: Make, tmp_path: Path, cache: Path
 ) -> None:

@@ -27,6 +27,8 @@ from phasewise.training.job import Job
 from phasewise.training.run import train
 from tests.phasewise.training.directory import assert_same_run, record_of
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 LIMIT = 20 * 10**6
 

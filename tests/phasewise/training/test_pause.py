@@ -38,6 +38,7 @@ def tested(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

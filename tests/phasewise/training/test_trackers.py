@@ -26,6 +26,8 @@ from phasewise.training.memory import forget
 from phasewise.training.trackers import start_trackers
 from tests.conftest import ROOT, TINY
 
+pytestmark = pytest.mark.slow
+
 NEEDS = {
     name: pytest.mark.skipif(find_spec(name) is None, reason=f"the extra {name} is not installed")
     for name in ("wandb", "mlflow")
