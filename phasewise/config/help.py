@@ -25,6 +25,8 @@ ADVICE = "`python train.py --help` lists every key, its default and its values"
 FIRST_SECTIONS = ("task", "data", "model", "loss", "evaluation", "optimizer", "scheduler")
 GLOBAL = "@package _global_"
 MISSING = "???"
+KEY = "<KEY>"
+"""Stands for the key in what a validator says, which does not know where its section is."""
 _LIKE_OTHER_TYPE = re.compile(
     r"true|false|null|[-+]?\.?\d[\d_]*(\.\d*)?(e[-+]?\d+)?|", re.IGNORECASE
 )
@@ -153,7 +155,7 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
         typed = key if isinstance(value, dict) else f"{key}={show(value)}"
         match item["type"]:
             case "told":
-                problems.append(Problem(typed, context["text"]))
+                problems.append(Problem(typed, context["text"].replace(KEY, key)))
             case "lines":
                 lines = (text.partition(": ") for text in context["texts"].split("\n"))
                 problems += [Problem(name, reason) for name, _, reason in lines]

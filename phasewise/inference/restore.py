@@ -41,6 +41,7 @@ OF_TRAINING = (
     "objective",
     "init_from",
     "logger",
+    "callbacks",
     "figures",
     "test",
     "seed",
