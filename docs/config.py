@@ -33,10 +33,10 @@ default stands in; after `-m` it takes several, `KEY=A,B`. [Studies](studies.md)
 
 - [Files to choose from](#files-to-choose-from)
 - [What every task has](#what-every-task-has): [transforms](#transforms), [optimizer](#optimizer),
-  [scheduler](#scheduler)
+  [scheduler](#scheduler), [trainer](#trainer), [callbacks](#callbacks)
 """
 KEYS = ("key", "default", "values", "meaning")
-GROUPS = ("optimizer", "scheduler")
+GROUPS = ("optimizer", "scheduler", "trainer", "callbacks")
 """Config groups that every task has."""
 
 GENERAL = "general"

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import lightning as L
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.config.fingerprint import plain_config
 from phasewise.config.schema import NOT_OF_A_RUN
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.seeding import derive, seed_torch
 from phasewise.records.history import Row, read_history
+from phasewise.training.build import build_data, build_module
 from phasewise.training.module import TaskModule
 from phasewise.training.run import train
 
@@ -35,11 +37,13 @@ CHOSEN = {
 
 def built(cfg: DictConfig) -> tuple[TaskModule, StoreDataModule]:
     """The module and the data of a config, as a run builds them."""
-    config = OmegaConf.to_container(cfg, resolve=True)
+    config = plain_config(cfg)
     L.seed_everything(cfg.seed, verbose=False)
-    data: StoreDataModule = instantiate(cfg.data, seed=cfg.seed)
+    data = build_data(config)
+    assert isinstance(data, StoreDataModule)
     data.setup()
-    module: TaskModule = instantiate(cfg.task.module, _partial_=True)(config, data)
+    module = build_module(config, data.describe())
+    assert isinstance(module, TaskModule)
     return module, data
 
 
@@ -49,14 +53,21 @@ def one_pass(cfg: DictConfig) -> Row:
     Nothing is stepped: what differs is computed by the data, the network, the loss or the metrics.
     """
     module, data = built(cfg)
-    data.trainer = SimpleNamespace(  # type: ignore[assignment]
-        training=True, testing=False, current_epoch=0, global_rank=0, world_size=1
+    data.trainer = module.trainer = SimpleNamespace(  # type: ignore[assignment]
+        datamodule=data,
+        training=True,
+        testing=False,
+        predicting=False,
+        current_epoch=0,
+        global_rank=0,
+        world_size=1,
     )
+    module.setup("fit")
     rows = next(iter(data.train_dataloader()))
     batch = data.transfer_batch_to_device(rows, CPU, 0)
     module.train()
     module.on_train_epoch_start()
-    module.on_train_batch_start(batch, 0)
+    seed_torch(derive(cfg.seed, "step", 0, 0, 0), CPU)
     loss = module.training_step(batch, 0)
     module.backward(loss)
     found = {"train/loss": float(loss.detach())}
@@ -67,7 +78,7 @@ def one_pass(cfg: DictConfig) -> Row:
     with torch.no_grad():
         for rows in data.val_dataloader():
             module.evaluate(data.prepared("val", rows.index, CPU))
-        return found | module.results("val")
+        return found | module.epoch_metrics("val")
 
 
 def whole_run(cfg: DictConfig, directory: Path) -> list[Row]:

@@ -33,6 +33,7 @@ from phasewise.config.help import (
     refusal,
     show,
 )
+from phasewise.config.open_keys import SEVERAL, OpenKeys
 from phasewise.config.slips import parse, slip, unreadable
 from phasewise.errors import Problem, UserError
 from phasewise.project import install_command
@@ -99,6 +100,8 @@ class CommandLine:
         self.config_name = config_name
         self.extra = list(extra)
         self.problems: dict[str, Problem] = {}
+        self.path = [word for word in self.words if word.startswith(f"{SEARCHPATH}=")]
+        self.opened: dict[str, str] = {}
         self.overrides, self.unread = parse(self.words, self.loader)
 
     def compose(self, multirun: bool) -> tuple[DictConfig, bool]:
@@ -116,7 +119,7 @@ class CommandLine:
         options = {word: self._options(override) for word, override in self.overrides.items()}
         groups = {word: allowed for word, allowed in options.items() if allowed}
         choices = [self._choose(word, allowed) for word, allowed in groups.items()]
-        base = self._compose([choice for choice in choices if choice])
+        base = self._compose([*(choice for choice in choices if choice), *self.path])
         typed = [word for word in self.words if word.startswith("hydra.mode=")]
         asked = typed[-1].endswith("=MULTIRUN") if typed else base.hydra.mode == RunMode.MULTIRUN
         sweep = multirun or asked
@@ -141,6 +144,9 @@ class CommandLine:
         if self.problems:
             raise refusal([self.problems[word] for word in self.words if word in self.problems])
         fixed = [word for word, override in values.items() if not override.is_sweep_override()]
+        fixed = [self.opened.get(word, word) for word in fixed]
+        self.words = [self.opened.get(word, word) for word in self.words]
+        self.overrides, _ = parse(self.words, self.loader)
         return (self._compose([*map(str, choices), *fixed]) if fixed else base), sweep
 
     def launched(self) -> list[str]:
@@ -176,7 +182,7 @@ class CommandLine:
     def _choices(self, group: str) -> list[str]:
         """Of a config group, on the whole search path."""
         options: list[str] = self.loader.get_group_options(  # type: ignore[call-arg]
-            group, config_name=self.config_name, overrides=self.extra
+            group, config_name=self.config_name, overrides=[*self.path, *self.extra]
         )
         return options
 
@@ -191,6 +197,8 @@ class CommandLine:
             self.problems[word] = Problem(word, "one study at a time")
             return None
         values = list(override.sweep_iterator(show)) if swept else [show(override.value())]
+        if isinstance(chosen := override.value(), list) and group in SEVERAL:
+            values = [str(choice) for choice in chosen]  # all of them at once
         if values == ["null"] and group.startswith("hydra/"):
             return word
         if not values:
@@ -221,6 +229,7 @@ class CommandLine:
                 folder = self.config_dir / override.key_or_group
                 files = [folder / f"{choice}.yaml" for choice in override.sweep_iterator(show)]
                 keys += [key for file in files if file.is_file() for key in file_entries(file)]
+        may_add = OpenKeys(data, values.values())
         for word, override in values.items():
             key, hydras = override.key_or_group, str(override.key_or_group).startswith("hydra.")
             adds = override.is_add() or override.is_force_add()
@@ -229,10 +238,15 @@ class CommandLine:
             elif hydras and not adds and not _has(settings, key):
                 self.problems[word] = no_such_key(key, flatten(settings))
             elif not hydras and key not in keys and not _has(data, key):
-                owner = self._owner(key, base)
-                self.problems[word] = owner or no_such_key(key, keys)
+                if may_add.has(key) and not override.is_delete():
+                    self.opened[word] = word if adds else f"++{word}"
+                    continue
+                more = [f"trainer.{name}" for name in may_add.trainer()]
+                self.problems[word] = self._owner(key, base) or no_such_key(key, [*keys, *more])
             elif not hydras and override.is_add():
                 self.problems[word] = Problem(word, "the key is there; write it without +")
+            elif reason := may_add.without_use(key, data):
+                self.problems[word] = Problem(word, reason)
 
     def _owner(self, key: str, base: DictConfig) -> Problem | None:
         """Says so where another choice of the key's group has the key."""

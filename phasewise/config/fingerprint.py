@@ -32,9 +32,29 @@ NOT_COMPUTATION = (
     "trainer.pause_after",
     "trainer.auto_accumulate",
     "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.enable_autolog_hparams",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+    "trainer.detect_anomaly",
 )
 """Keys of the config that a fingerprint leaves out: paths, logging, the study around a trial. Of
 the data themselves their content counts, see `phasewise.config.identity`."""
+
+WATCHING = tuple(
+    f"{package}.callbacks.{name}"
+    for package in ("lightning.pytorch", "pytorch_lightning")
+    for name in (
+        "DeviceStatsMonitor",
+        "LearningRateMonitor",
+        "ModelSummary",
+        "RichModelSummary",
+        "RichProgressBar",
+        "ThroughputMonitor",
+        "TQDMProgressBar",
+    )
+)
+"""Callbacks that are known to change nothing; any other may."""
 
 NOT_FILES = ("data", "hydra", "study", "task")
 """Sections whose texts name no file that a run reads, or one that counts by its content elsewhere.
@@ -74,7 +94,9 @@ def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
-    return plain
+    callbacks = plain.pop("callbacks", None) or {}
+    kept = {key: it for key, it in callbacks.items() if it.get("_target_") not in WATCHING}
+    return plain | ({"callbacks": kept} if kept else {})  # as before there were any
 
 
 def file_names(plain: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

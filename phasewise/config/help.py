@@ -25,6 +25,8 @@ ADVICE = "`python train.py --help` lists every key, its default and its values"
 FIRST_SECTIONS = ("task", "data", "model", "loss", "evaluation", "optimizer", "scheduler")
 GLOBAL = "@package _global_"
 MISSING = "???"
+KEY = "<KEY>"
+"""Stands for the key in what a validator says, which does not know where its section is."""
 _LIKE_OTHER_TYPE = re.compile(
     r"true|false|null|[-+]?\.?\d[\d_]*(\.\d*)?(e[-+]?\d+)?|", re.IGNORECASE
 )
@@ -152,7 +154,7 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
         typed = key if isinstance(value, dict) else f"{key}={show(value)}"
         match item["type"]:
             case "told":
-                problems.append(Problem(typed, context["text"]))
+                problems.append(Problem(typed, context["text"].replace(KEY, key)))
             case "problems":
                 problems += context["problems"]
             case "literal_error":

@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.fingerprint import fingerprint
+from phasewise.config.fingerprint import fingerprint, plain_config
+from phasewise.config.signatures import foreign_targets
 from phasewise.records.history import read_history
 from phasewise.records.record import RunRecord, environment
 
@@ -16,9 +17,19 @@ AROUND = ("study.", "trainer.pause_after=")
 """Overrides of a sweep that its trials are launched with and not made by."""
 
 
+AROUND_A_RUN = ("hydra", "study")
+"""Sections that say nothing of a single run."""
+
+
 def own_words(words: Sequence[str]) -> list[str]:
     """Of the overrides that a run was launched with, those that make its config."""
     return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
+
+
+def _targets(cfg: DictConfig) -> dict[str, Any]:
+    """The parts that do not come with the project, by their keys, where there are any."""
+    found = foreign_targets({k: it for k, it in plain_config(cfg).items() if k not in AROUND_A_RUN})
+    return {"targets": found} if found else {}
 
 
 def study_part(cfg: DictConfig) -> dict[str, Any]:
@@ -46,7 +57,7 @@ def start_record(
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        environment=environment() | {"device": device},
+        environment=environment() | {"device": device} | _targets(cfg),
         cost=cost,
         data=data,
         study=study_part(cfg),
@@ -72,7 +83,7 @@ def is_done(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
 def lacks_test(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
     """Whether a run has completed without the look at its test split that ``cfg`` asks for."""
     there = record.data.get("counts", {}).get("test", 0)
-    wanted = there and wants_test(cfg, trial=trial)
+    wanted = there and wants_test(cfg, trial=trial) and not cfg.trainer.get("fast_dev_run")
     return bool(record.status == "completed" and record.test is None and wanted)
 
 

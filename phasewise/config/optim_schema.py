@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from phasewise.config.fields import (
     BelowOne,
+    Count,
     Flag,
     Fraction,
     Milestones,
@@ -16,8 +19,9 @@ from phasewise.config.fields import (
     Positive,
     Text,
     Whole,
-    tagged,
 )
+from phasewise.config.signatures import OPTIMIZERS, TARGET, TargetError
+from phasewise.config.targets import ForeignPart, accepted
 
 Mode = Literal["max", "min"]
 
@@ -63,11 +67,22 @@ class RMSprop(OptimizerConfig):
     momentum: BelowOne
 
 
+class ForeignOptimizer(ForeignPart):
+    """Any other class, with the arguments that it takes besides the parameters."""
+
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters come first."""
+        return {"positional": 1}
+
+
 def optimizer_tag(node: Any) -> str | None:
     """Adam and AMSGrad are one class of torch; the key ``amsgrad`` tells them apart."""
-    if not isinstance(node, dict):
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
         return None
-    name = str(node.get("_target_")).removeprefix("torch.optim.")
+    if node["_target_"] not in OPTIMIZERS:
+        return "foreign"
+    name = node["_target_"].removeprefix("torch.optim.")
     return "Amsgrad" if name == "Adam" and "amsgrad" in node else name
 
 
@@ -76,12 +91,16 @@ Optimizer = Annotated[
     | Annotated[Amsgrad, Tag("Amsgrad")]
     | Annotated[AdamW, Tag("AdamW")]
     | Annotated[SGD, Tag("SGD")]
-    | Annotated[RMSprop, Tag("RMSprop")],
+    | Annotated[RMSprop, Tag("RMSprop")]
+    | Annotated[ForeignOptimizer, Tag("foreign")],
     Discriminator(
         optimizer_tag,
         "told",
         "{text}",
-        {"text": "choose optimizer=adam, amsgrad, adamw, sgd or rmsprop", "key": "_target_"},
+        {
+            "text": "choose optimizer=adam, amsgrad, adamw, sgd or rmsprop",
+            "key": "_target_",
+        },
     ),
 ]
 
@@ -129,12 +148,94 @@ class OneCycle(Node):
     warmup_fraction: Fraction
 
 
-SCHEDULERS = ("none", "plateau", "cosine", "multistep", "onecycle")
+OURS: dict[str, type[Node]] = {
+    "none": Constant,
+    "plateau": Plateau,
+    "cosine": Cosine,
+    "multistep": Multistep,
+    "onecycle": OneCycle,
+}
+
+
+class _Stepped(BaseModel):
+    """When Lightning steps a schedule, and what it shows it."""
+
+    interval: Literal["epoch", "step"] = "epoch"
+    frequency: Count = 1
+    monitor: Text | None = None
+
+
+class ForeignScheduler(ForeignPart):
+    """Any class that takes an optimizer first, on top of whichever file was chosen.
+
+    Beside its arguments stand what Lightning wants to know: ``interval`` (``epoch`` or ``step``),
+    ``frequency`` and ``monitor``.
+    """
+
+    LIGHTNINGS: ClassVar = ("interval", "frequency", "monitor")
+
+    @property
+    def monitor(self) -> str | None:
+        """The metric that it goes by, if one is named."""
+        found: str | None = (self.model_extra or {}).get("monitor")
+        return found
+
+    @model_validator(mode="before")
+    @classmethod
+    def steps_as_lightning_knows(cls, node: Any) -> Any:
+        """The values of those keys."""
+        if isinstance(node, dict):
+            _Stepped.model_validate({key: node[key] for key in cls.LIGHTNINGS if key in node})
+        return node
+
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The optimizer comes first."""
+        return {"positional": 1, "beside": cls.LIGHTNINGS}
+
+    @classmethod
+    def arguments(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the keys of the schedule of ours whose place it takes."""
+        return foreign_schedule(node)
+
+
+def foreign_schedule(node: Mapping[str, Any]) -> dict[str, Any]:
+    """A scheduler with a `_target_` without what the file below it says of a schedule of ours.
+
+    A key of that file which the class takes as well keeps its value.
+    """
+    ours = OURS.get(str(node.get("name")))
+    if ours is None:
+        return dict(node)
+    kept = {TARGET, *ForeignScheduler.LIGHTNINGS}
+    with suppress(TargetError):  # is told where the class is checked
+        kept |= accepted(str(node[TARGET]), ours.model_fields)
+    return {key: it for key, it in node.items() if key in kept or key not in ours.model_fields}
+
+
+SCHEDULERS = tuple(OURS)
+
+
+def scheduler_tag(node: Any) -> str | None:
+    """A class of one's own, or the name of one of ours."""
+    if not isinstance(node, dict):
+        return None
+    if TARGET in node:
+        return "foreign"
+    return str(node.get("name")) if node.get("name") in OURS else None
+
+
 Scheduler = Annotated[
     Annotated[Constant, Tag("none")]
     | Annotated[Plateau, Tag("plateau")]
     | Annotated[Cosine, Tag("cosine")]
     | Annotated[Multistep, Tag("multistep")]
-    | Annotated[OneCycle, Tag("onecycle")],
-    tagged({name: name for name in SCHEDULERS}, "name", f"not one of {', '.join(SCHEDULERS)}"),
+    | Annotated[OneCycle, Tag("onecycle")]
+    | Annotated[ForeignScheduler, Tag("foreign")],
+    Discriminator(
+        scheduler_tag,
+        "told",
+        "{text}",
+        {"text": f"not one of {', '.join(SCHEDULERS)}", "key": "name"},
+    ),
 ]

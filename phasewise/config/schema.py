@@ -7,6 +7,7 @@ schema cannot drift apart. Imports no torch: a wrong value is refused before any
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -15,12 +16,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     Field,
     ValidationError,
+    WrapValidator,
     field_validator,
 )
 
 from phasewise.config.augment import check_augment
 from phasewise.config.fields import (
-    Batches,
     CheckpointOrNull,
     Count,
     CountOrNull,
@@ -28,16 +29,15 @@ from phasewise.config.fields import (
     Node,
     NonNegative,
     Pixels,
-    PositiveOrNull,
     Seed,
     Text,
     Whole,
     by_choice,
-    several,
     told,
     wrong,
 )
 from phasewise.config.help import (
+    KEY,
     MISSING,
     did_you_mean,
     flatten,
@@ -47,7 +47,17 @@ from phasewise.config.help import (
     refusal,
     show,
 )
-from phasewise.config.optim_schema import SGD, Mode, Optimizer, Plateau, Scheduler
+from phasewise.config.optim_schema import (
+    SGD,
+    ForeignScheduler,
+    Mode,
+    Optimizer,
+    Plateau,
+    Scheduler,
+)
+from phasewise.config.signatures import TARGET
+from phasewise.config.targets import CONTEXT, ForeignPart
+from phasewise.config.trainer_schema import Trainer
 from phasewise.errors import Problem
 from phasewise.project import project_class
 
@@ -91,30 +101,38 @@ class EarlyStopping(Node):
     min_delta: NonNegative
 
 
-class Trainer(Node):
-    """Lightning's trainer."""
+class Callbacks(ForeignPart):
+    """A callback; one that writes files has a folder of its own in the run's directory."""
 
-    max_epochs: Count
-    pause_after: CountOrNull
-    accelerator: Literal["auto", "cpu", "gpu", "mps"]
-    devices: Count
-    strategy: Literal[
-        "auto",
-        "ddp",
-        "ddp_find_unused_parameters_true",
-        "ddp_find_unused_parameters_false",
-    ]
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-    gradient_clip_val: PositiveOrNull
-    gradient_clip_algorithm: Literal["norm", "value"]
-    accumulate_grad_batches: Count
-    auto_accumulate: Flag
-    limit_train_batches: Batches
-    limit_val_batches: Batches
-    check_val_every_n_epoch: Count
-    compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
-    deterministic: Flag
-    enable_progress_bar: Flag
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """See `phasewise.training.callbacks.build_callbacks`."""
+        return {"supplied": ("dirpath",)}
+
+
+class Loggers(ForeignPart):
+    """A logger beside TensorBoard and metrics.csv; it writes into the run's directory."""
+
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """See `phasewise.training.logs.build_loggers`."""
+        ours = str(node.get(TARGET)).startswith("phasewise.")
+        return {"supplied": ("task", "directory") if ours else ("save_dir",)}
+
+
+def named_parts(what: str, example: str) -> WrapValidator:
+    """Parts by names of one's own, each a mapping with a `_target_`."""
+
+    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
+        if not isinstance(value, dict):
+            raise wrong(f"{what} have names, e.g. {example}")
+        for name, node in value.items():
+            if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):
+                reason = f"a class must be given: {KEY}.{TARGET}=mypackage.Class"
+                raise wrong(reason, key=str(name))
+        return handler(value)
+
+    return WrapValidator(validate)
 
 
 class Figures(Node):
@@ -147,7 +165,14 @@ class RunConfig(Node):
     seed: Seed
     init_from: CheckpointOrNull
     test: Literal["auto", True, False]
-    logger: Literal["none", "wandb", "mlflow"]
+    logger: Annotated[
+        dict[str, Loggers],
+        named_parts("loggers", "logger=wandb or +logger.NAME._target_=mypackage.Logger"),
+    ]
+    callbacks: Annotated[
+        dict[str, Callbacks],
+        named_parts("callbacks", "callbacks=swa or +callbacks.NAME._target_=mypackage.Callback"),
+    ]
     task: Task
     objective: Objective
     early_stopping: EarlyStopping
@@ -182,20 +207,18 @@ class RunConfig(Node):
     def watched(self) -> dict[str, str]:
         """The metrics that a run goes by, under the keys that name them."""
         keys = {"objective.metric": self.objective.metric}
-        if isinstance(self.scheduler, Plateau) and self.scheduler.monitor is not None:
-            keys["scheduler.monitor"] = self.scheduler.monitor
+        monitors = (
+            self.scheduler if isinstance(self.scheduler, Plateau | ForeignScheduler) else None
+        )
+        if monitors is not None and monitors.monitor is not None:
+            keys["scheduler.monitor"] = monitors.monitor
         return keys
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""
-        epochs, scheduler, lr = self.trainer.max_epochs, self.scheduler, self.optimizer.lr
-        every = self.trainer.check_val_every_n_epoch
-        if every > epochs:
-            key = f"trainer.check_val_every_n_epoch={every}"
-            yield Problem(key, f"with trainer.max_epochs={epochs} nothing is ever validated")
-        if self.trainer.auto_accumulate and self.trainer.devices > 1:
-            reason = "works on one device only: the others do not see that one ran out of memory"
-            yield Problem("trainer.auto_accumulate=true", reason)
+        epochs, scheduler = self.trainer.max_epochs, self.scheduler
+        lr = getattr(self.optimizer, "lr", math.inf)
+        yield from self.trainer.conflicts()
         data = getattr(self, "data", None)  # a task's own class
         if isinstance(data, DataConfig) and data.refit:
             reason = "on samples that train, the best epoch is chance"
@@ -248,7 +271,7 @@ def check_config(cfg: DictConfig) -> None:
     missing = [key for key, value in flatten(data).items() if value == MISSING]
     problems = [must_be_given(key) for key in missing]
     try:
-        config = schema.model_validate(data)
+        config = schema.model_validate(data, context=CONTEXT)
     except ValidationError as error:
         found = problems_of(error, data)
         problems += [it for it in found if it.file.split("=")[0] not in missing]

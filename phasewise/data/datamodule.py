@@ -77,6 +77,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
 
     Attributes:
         parts: how many batches the rows of one are dealt into in training, see `InParts`.
+        overfit_batches: so many batches train, the same images in each epoch; 0 = all.
         contents: hashes of the files below ``root``; only for data sets that have one.
         trace: what was looked at below ``root`` to list the samples.
     """
@@ -109,6 +110,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.refit = refit
         self.image_size_schedule = image_size_schedule or [(1, image_size)]
         self.parts = 1
+        self.overfit_batches = 0
         self._augment = Augment(augment)
         self._normalize = Augment([])
         self.contents = Contents(self.root or Path(), self.cache_dir)
@@ -306,8 +308,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def schedule(self, split: str) -> BatchSchedule:
         """Which rows of a split form which batch on this device; in training, a whole one."""
         train = split == "train"
+        count = len(self.splits.stores[split])
+        if train and self.overfit_batches:
+            count = min(count, self.overfit_batches * self.whole_batch * self.place()["world_size"])
         return BatchSchedule(
-            len(self.splits.stores[split]),
+            count,
             self.whole_batch if train else self.batch_size,
             shuffle=train,
             seed=self.seed,

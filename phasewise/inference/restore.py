@@ -44,6 +44,7 @@ OF_TRAINING = (
     "objective",
     "init_from",
     "logger",
+    "callbacks",
     "figures",
     "test",
     "seed",

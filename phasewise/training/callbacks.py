@@ -15,9 +15,11 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.data import extract_batch_size
 
+from phasewise.config.signatures import TARGET
+from phasewise.config.targets import accepted, build
 from phasewise.data.batch import Batch
 from phasewise.data.seeding import derive, seed_torch
-from phasewise.errors import DivergedError
+from phasewise.errors import DivergedError, UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.training.module import TaskModule
@@ -85,7 +87,8 @@ class EpochLog(Callback):
             if name.startswith("train/") or (name.startswith("val/") and self._validated):
                 row[name] = float(value)
         if trainer.is_global_zero:
-            self.history.append(row)
+            if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+                self.history.append(row)
             log.info(self._line(row, trainer.max_epochs, getattr(module, "headline", ())))
         for logger in trainer.loggers:
             logger.log_metrics({"lr": row["lr"]}, step=trainer.global_step)
@@ -150,10 +153,20 @@ class _Pause(Callback):
 
 
 def is_paused(trainer: L.Trainer) -> bool:
-    """Whether ``fit`` has ended before the last epoch and early stopping is not the reason."""
+    """Whether ``fit`` has ended for ``trainer.pause_after``, and not also for another reason."""
     found = trainer.callbacks  # type: ignore[attr-defined]
     stopped = any(it.wait_count >= it.patience for it in found if isinstance(it, _Stopping))
-    return trainer.current_epoch < (trainer.max_epochs or 0) and not stopped
+    paused = any(trainer.current_epoch >= it.epochs for it in found if isinstance(it, _Pause))
+    ended = 0 < trainer.max_steps <= trainer.global_step
+    return paused and trainer.current_epoch < (trainer.max_epochs or 0) and not stopped | ended
+
+
+class _LastStep(Callback):
+    """Has the epoch validated that ``trainer.max_steps`` cuts short: Lightning just ends it."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if 0 < trainer.max_steps <= trainer.global_step:
+            trainer.should_stop = True
 
 
 class BackgroundSaving(AsyncCheckpointIO):
@@ -194,10 +207,15 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         config: the run's config as plain containers.
         directory: of the run.
         history: shared with whoever writes the record.
+
+    Raises:
+        UserError: one of a user's own cannot be made.
     """
     objective, stopping = config["objective"], config["early_stopping"]
     pause = config["trainer"]["pause_after"]
     callbacks: list[Callback] = [StepSeed(config["seed"]), EpochLog(history, objective)]
+    if config["trainer"].get("max_steps", -1) > 0:
+        callbacks.append(_LastStep())
     if stopping["patience"] is not None:
         callbacks.append(
             _Stopping(
@@ -210,6 +228,12 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         )
     if pause is not None:
         callbacks.append(_Pause(pause))
+    for name, node in config.get("callbacks", {}).items():
+        own = {key: str(directory / name) for key in accepted(node[TARGET], ("dirpath",))}
+        callback = build(node, where=f"callbacks.{name}", **own)
+        if not isinstance(callback, Callback):
+            raise UserError(f"callbacks.{name}: {node[TARGET]} is no callback of Lightning")
+        callbacks.append(callback)
     if shows_progress(config):
         callbacks.append(TQDMProgressBar(leave=False))
     return callbacks + _checkpoints(directory / FOLDER, objective)

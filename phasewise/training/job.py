@@ -200,11 +200,16 @@ class Job:
         self._read(data)
         if self.parts > 1 and isinstance(data, StoreDataModule):
             self._keep_steps(data)
+        if isinstance(data, StoreDataModule):
+            data.overfit_batches = self.config["trainer"].get("overfit_batches", 0)
         self.module = self._build(data)
         self._say_network(self.module)
         self._start_from()
         self._check_files()
         check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
+        if self.config["trainer"].get("fast_dev_run"):
+            self._run_once(data)
+            return
         self._score_baselines(data, "val")
         with only_our_words():
             self._fit(data)
@@ -215,6 +220,15 @@ class Job:
             if wants_test(self.cfg, trial=self.trial) and has_test(data):
                 self._test(data)
         self._draw(data, "val", "test")
+        self._finish("completed")
+
+    def _run_once(self, data: L.LightningDataModule) -> None:
+        """``trainer.fast_dev_run``: a few batches of each split, without a result."""
+        assert self.trainer is not None
+        with only_our_words():
+            self._fit(data)
+            if has_test(data):
+                self.trainer.test(self.module, datamodule=data, verbose=False)
         self._finish("completed")
 
     def _read(self, data: L.LightningDataModule) -> None:
@@ -361,7 +375,10 @@ class Job:
             return
         rows, best = self.history.rows, self._best()
         objective = self.config["objective"]
-        if status == "completed" and best is None:
+        dev_run = self.config["trainer"].get("fast_dev_run")
+        if status == "completed" and dev_run:
+            log.info("trainer.fast_dev_run: all runs; no checkpoint and no result is kept")
+        elif status == "completed" and best is None:
             log.warning(
                 "%s is undefined in every epoch (no validation sample has what it measures); "
                 "objective.metric chooses another one. The last epoch's weights are kept.",
@@ -386,6 +403,7 @@ class Job:
         rows = self.history.rows
         seconds = [row["seconds"] for row in rows]
         checkpoint = self.directory / FOLDER / f"{BEST}.ckpt"
+        dev_run = self.config["trainer"].get("fast_dev_run")
         found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
         speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
         return {
@@ -397,6 +415,7 @@ class Job:
             "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
             "epochs": len(rows),
             **(batch_of(self.cfg) if self.parts > 1 else {}),
+            **({"fast_dev_run": dev_run} if dev_run else {}),
         }
 
 

@@ -13,8 +13,11 @@ from typing import Any
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch.nn.functional import interpolate
 
+from phasewise.config.signatures import TARGET
+from phasewise.config.targets import accepted, build
+from phasewise.errors import UserError
 from phasewise.training.module import Embedding
-from phasewise.training.trackers import build_tracker, flat, log_summary
+from phasewise.training.trackers import flat, log_summary
 
 SPRITE = 48
 """Side of the pictures in TensorBoard's projector, in pixels."""
@@ -33,6 +36,7 @@ _NOT_FOR_US = (
     r".*was called before the ``update``.*",  # by a rank whose shard is empty
     r".*LeafSpec.*deprecated.*",
     r".*ReduceLROnPlateau conditioned on metric.*",
+    r".*Running in `fast_dev_run` mode.*",
     r".*Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`.*",
 )
 
@@ -83,16 +87,28 @@ class _TensorBoard(TensorBoardLogger):
             super().finalize(status)
 
 
-def build_loggers(name: str, task: str, directory: Path) -> list[Logger]:
-    """TensorBoard in ``directory``, and the tracker ``name`` beside it.
+def build_loggers(
+    config: Mapping[str, Mapping[str, Any]], task: str, directory: Path
+) -> list[Logger]:
+    """TensorBoard in ``directory``, and the loggers of the config beside it.
+
+    Args:
+        config: by a name, each with its `_target_`; one that writes files does so in ``directory``.
+        task: its name, which trackers file the run under.
+        directory: of the run.
 
     Raises:
-        UserError: the tracker's package is not installed.
+        UserError: the package of one is not installed, or it cannot be made.
     """
     loggers: list[Logger] = [_TensorBoard(directory, name="", version="")]
-    if name == "none":
-        return loggers
-    return [*loggers, build_tracker(name, task, directory)]
+    given = {"task": task, "directory": directory, "save_dir": str(directory)}
+    for name, node in config.items():
+        supplied = {key: given[key] for key in accepted(node[TARGET], given)}
+        found = build(node, where=f"logger.{name}", **supplied)
+        if not isinstance(found, Logger):
+            raise UserError(f"logger.{name}: {node[TARGET]} is no logger of Lightning")
+        loggers.append(found)
+    return loggers
 
 
 def close_loggers(loggers: list[Logger], status: str) -> None:

@@ -19,6 +19,11 @@ from torch.optim.lr_scheduler import (
     SequentialLR,
 )
 
+from phasewise.config.optim_schema import ForeignScheduler, foreign_schedule
+from phasewise.config.signatures import OPTIMIZERS, TARGET
+from phasewise.config.targets import accepted, build
+from phasewise.errors import UserError
+
 DEFAULTS: dict[str, dict[str, Any]] = {
     "none": {"warmup_epochs": 0},
     "plateau": {"warmup_epochs": 0, "monitor": None, "mode": None}
@@ -34,8 +39,17 @@ WARMUP_START = 0.01
 
 
 def build_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> Optimizer:
-    """The optimizer of the config over groups of parameters, as torch takes them."""
-    return instantiate(config, _partial_=True)(groups)
+    """The optimizer of the config over groups of parameters, as torch takes them.
+
+    Raises:
+        UserError: one of a user's own cannot be made.
+    """
+    if config[TARGET] in OPTIMIZERS:
+        return instantiate(config, _partial_=True)(groups)
+    found = build(config, groups, where="optimizer")
+    if not isinstance(found, Optimizer):
+        raise UserError(f"optimizer: {config[TARGET]} is no optimizer of torch")
+    return found
 
 
 def states_per_weight(config: Mapping[str, Any]) -> int:
@@ -43,7 +57,10 @@ def states_per_weight(config: Mapping[str, Any]) -> int:
     weight = nn.Parameter(torch.zeros(2))
     weight.grad = torch.zeros(2)
     optimizer = build_optimizer(config, [{"params": [weight]}])
-    optimizer.step()
+    try:
+        optimizer.step(lambda: 0.0)
+    except Exception:  # one of a user's own may want more than a gradient
+        return 2
     kept = optimizer.state[weight].values()
     return sum(isinstance(it, Tensor) and it.shape == weight.shape for it in kept)
 
@@ -66,6 +83,8 @@ def build_schedulers(
         epochs: of the whole run.
         objective: ``metric`` and ``mode``, what ``plateau`` watches by default.
     """
+    if TARGET in config:
+        return [_foreign(foreign_schedule(config), optimizer, objective)]
     name = config["name"]
     config = {**DEFAULTS[name], **config}
     per_epoch = max(total_steps // epochs, 1)
@@ -121,6 +140,23 @@ def _plateau(
     }
     # LinearLR multiplies the current rate, so it goes along with the plateau's cuts.
     return [_each_step(_warmup(optimizer, warmup)), watched] if warmup else [watched]
+
+
+def _foreign(
+    config: dict[str, Any], optimizer: Optimizer, objective: Mapping[str, str]
+) -> dict[str, Any]:
+    """Any class, as Lightning wants it. It steps once an epoch unless its ``interval`` says so."""
+    config = dict(config)
+    beside = {key: config.pop(key) for key in ForeignScheduler.LIGHTNINGS if key in config}
+    by_objective = beside.get("monitor") in (None, objective["metric"])
+    better = {"mode": objective["mode"]} if by_objective else {}
+    better = {key: better[key] for key in accepted(config[TARGET], better)}
+    scheduler = build(config, optimizer, where="scheduler", **better)
+    found = {"scheduler": scheduler, "interval": "epoch", **beside}
+    if isinstance(scheduler, ReduceLROnPlateau):
+        # on epochs without validation there is nothing to watch
+        found |= {"monitor": beside.get("monitor") or objective["metric"], "strict": False}
+    return found
 
 
 def _each_step(scheduler: LRScheduler) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from torch import nn
+from torch import Tensor, nn
 
 from phasewise.errors import UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
@@ -45,6 +46,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def __init__(self, origin: Mapping[str, Any]) -> None:
         super().__init__()
         self.origin = origin
+        self._told: set[str] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -52,6 +54,16 @@ class WholeCheckpointIO(TorchCheckpointIO):
         """Replace ``path``."""
         path = Path(path)
         checkpoint = {**checkpoint, "phasewise": dict(self.origin)}
+        states = checkpoint.get("callbacks", {})
+        for name in [name for name, state in states.items() if not _is_plain(state)]:
+            del states[name]
+            if name not in self._told:
+                log.warning(
+                    "the state of %s is more than a checkpoint may hold (tensors, numbers, texts, "
+                    "containers of them); a run that is continued begins without it",
+                    name.partition("{")[0],
+                )
+            self._told.add(name)
         before = path.with_name(BEFORE)
         # in memory first: of a full disk torch's own writer tells no more than that it failed
         content = io.BytesIO()
@@ -64,6 +76,20 @@ class WholeCheckpointIO(TorchCheckpointIO):
         write_whole(path, content.getbuffer())
         if path.stem == LAST:
             before.unlink(missing_ok=True)
+
+
+def _is_plain(state: Any) -> bool:
+    """Whether a callback's state can be read again with ``weights_only``."""
+    if isinstance(state, Mapping):
+        return type(state) in (dict, OrderedDict) and all(
+            _is_plain(part) for item in state.items() for part in item
+        )
+    if type(state) in (list, tuple, set):
+        return all(map(_is_plain, state))
+    kinds = (Tensor, torch.device, torch.dtype)
+    return (
+        state is None or type(state) in (bool, int, float, str, bytes) or isinstance(state, kinds)
+    )
 
 
 def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True) -> int:

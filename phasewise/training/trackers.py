@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.logger import DummyLogger
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -30,6 +31,16 @@ that is taken up again is the same run there."""
 
 TITLE = 128
 """Most characters of a run's name in Weights & Biases."""
+
+
+def wandb_logger(task: str, directory: Path) -> Logger:
+    """`build_tracker` of Weights & Biases, by a name for configs."""
+    return build_tracker("wandb", task, directory)
+
+
+def mlflow_logger(task: str, directory: Path) -> Logger:
+    """`build_tracker` of MLflow, by a name for configs."""
+    return build_tracker("mlflow", task, directory)
 
 
 def build_tracker(name: str, task: str, directory: Path) -> Logger:
@@ -110,16 +121,18 @@ def start_trackers(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None
     """Tell trackers the config, so that also a run that fails can be found by it.
 
     Args:
-        loggers: of a run, among them at most one tracker.
+        loggers: of a run.
         config: plain containers; MLflow gets it flat, by the keys of the command line.
 
     Raises:
         UserError: the tracker cannot be reached, or does not know who this is.
     """
     for logger in loggers:
-        if not isinstance(logger, WandbLogger | MLFlowLogger):
+        if isinstance(logger, TensorBoardLogger | DummyLogger):  # it is told when the run ends
             continue
         name = "wandb" if isinstance(logger, WandbLogger) else "mlflow"
+        if not isinstance(logger, WandbLogger | MLFlowLogger):
+            name = type(logger).__name__
         try:
             if isinstance(logger, _MLFlow):
                 logger.begin(config)
@@ -129,7 +142,8 @@ def start_trackers(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None
             if storage_error(error) is not None:
                 raise
             reason = str(error).strip().partition("\n")[0].rstrip(".")
-            raise UserError(f"logger={name}: {reason}; {ADVICE[name]}") from error
+            advice = f"; {ADVICE[name]}" if name in ADVICE else ""
+            raise UserError(f"logger={name}: {reason}{advice}") from error
 
 
 def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, float]) -> None:

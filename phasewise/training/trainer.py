@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -9,16 +10,40 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.profilers import (
+    AdvancedProfiler,
+    PassThroughProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 
+from phasewise.config.signatures import TARGET
+from phasewise.config.targets import accepted, build
 from phasewise.data.resources import best_precision, check_devices, find_device
+from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
 from phasewise.training.logs import build_loggers
 from phasewise.training.saving import WholeCheckpointIO
 
-NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile")
-"""Keys of ``trainer`` that Lightning does not know."""
+NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile", "overfit_batches")
+"""Keys of ``trainer`` that Lightning does not know, or that the data see to."""
+
+PROFILERS = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+PROFILE = "profile"
+"""How the names of a profiler's files begin, in the run's directory."""
+
+DEFAULTS = {
+    "num_sanity_val_steps": 0,
+    "enable_model_summary": False,
+    "log_every_n_steps": 10**9,  # the epoch's means are logged, not single steps
+}
+"""Arguments of Lightning's Trainer with another default here."""
 
 
 class _Unprofiled(PassThroughProfiler):
@@ -54,22 +79,35 @@ def build_trainer(
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
     settings["enable_progress_bar"] = shows_progress(config)
+    settings["profiler"] = _profiler(settings.get("profiler"), directory)
+    if settings.get("enable_model_summary"):
+        logging.getLogger("lightning.pytorch.callbacks.model_summary").setLevel(logging.INFO)
     has_time = find_device(settings["accelerator"]).type != "cpu"  # the processor, then
     if not has_time:
         _ask_briefly()
     saving = WholeCheckpointIO(origin)
     return L.Trainer(
-        **settings,
+        **DEFAULTS | settings,
         default_root_dir=directory,
         logger=build_loggers(config["logger"], task, directory),
         callbacks=build_callbacks(config, directory, history),
         plugins=[BackgroundSaving(saving) if has_time else saving],
-        profiler=_Unprofiled(),
-        num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        enable_model_summary=False,
-        log_every_n_steps=10**9,  # the epoch's means are logged, not single steps
     )
+
+
+def _profiler(wanted: Any, directory: Path) -> Profiler:
+    """One that writes into the run's directory, by name or a mapping with a `_target_`."""
+    place = {"dirpath": str(directory), "filename": PROFILE}
+    if wanted is None:
+        return _Unprofiled()
+    if isinstance(wanted, str):
+        return PROFILERS[wanted](**place)
+    own = {key: place[key] for key in accepted(wanted[TARGET], place)}
+    found = build(wanted, where="trainer.profiler", **own)
+    if not isinstance(found, Profiler):
+        raise UserError(f"trainer.profiler: {wanted[TARGET]} is no profiler of Lightning")
+    return found
 
 
 def _ask_briefly() -> None:

@@ -59,7 +59,7 @@ def _events(directory: Path) -> EventAccumulator:
 
 
 def test_tensorboard_writes_into_the_run_directory(tmp_path: Path) -> None:
-    (logger,) = build_loggers("none", "multitask", tmp_path)
+    (logger,) = build_loggers({}, "multitask", tmp_path)
     assert isinstance(logger, TensorBoardLogger)
     logger.log_metrics({"val/mIoU": 0.5}, step=3)
     logger.finalize("success")
@@ -69,7 +69,7 @@ def test_tensorboard_writes_into_the_run_directory(tmp_path: Path) -> None:
 
 
 def test_hyperparameters_are_entered_flat(tmp_path: Path) -> None:
-    (logger,) = loggers = build_loggers("none", "multitask", tmp_path)
+    (logger,) = loggers = build_loggers({}, "multitask", tmp_path)
     config = {
         "seed": 1,
         "model": {"backbone": "resnet18", "pretrained": False, "dropout_rate": 0.1},

@@ -412,7 +412,7 @@ def test_batch_norm_with_a_single_value_is_told(config: Make, tmp_path: Path) ->
 def test_an_event_writer_that_is_stuck_keeps_no_run_from_ending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (logger,) = phasewise.training.logs.build_loggers("none", "multitask", tmp_path)
+    (logger,) = phasewise.training.logs.build_loggers({}, "multitask", tmp_path)
     monkeypatch.setattr(phasewise.training.logs, "CLOSING_SECONDS", 0.05)
     never = threading.Event()
     monkeypatch.setattr(logger.experiment, "close", lambda: never.wait(20))

@@ -1,0 +1,199 @@
+"""Parts that a config names by `_target_`: checked against what they take, and built.
+
+Imports no torch. A part of a user's own is imported to be checked only where the person at the
+keyboard has named it (`CONTEXT`): a config that comes with a checkpoint has nothing imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from inspect import Parameter
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import WrapValidator as _Wrap
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from phasewise.config.help import KEY, did_you_mean, not_one_of
+from phasewise.config.signatures import TARGET, TargetError, find_object, signature_of
+from phasewise.errors import UserError
+
+HYDRAS = (TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
+"""Keys of such a mapping that are Hydra's and no arguments."""
+
+CONTEXT = {"imports": True}
+"""Pydantic's context under which targets are checked, and their packages imported for it."""
+
+POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> Any:
+    """What a mapping with `_target_` describes.
+
+    Args:
+        node: of plain containers.
+        args: positional arguments that come before its own.
+        where: its key in the config, for messages.
+        supplied: arguments by name that the mapping may give itself.
+
+    Raises:
+        UserError: it cannot be imported, or raises when it is made.
+    """
+    from hydra.utils import instantiate
+
+    target = node[TARGET]
+    try:
+        find_object(target)
+        return instantiate({**supplied, **node}, *args)
+    except TargetError as error:
+        raise UserError(f"{where}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever its maker may raise; Hydra's wraps it
+        cause = error.__cause__ or error
+        reason = (str(cause).strip() or repr(cause)).splitlines()[0]
+        raise UserError(f"{where}: {target} cannot be made: {reason}") from error
+
+
+def accepted(target: str, supplied: Collection[str]) -> set[str]:
+    """Those of the arguments ``supplied`` that ``target`` takes; all where it takes any."""
+    parameters = signature_of(target).parameters.values()
+    if any(it.kind is Parameter.VAR_KEYWORD for it in parameters):
+        return set()  # it may pass them on to something that does not know them
+    return {it.name for it in parameters} & set(supplied)
+
+
+def check_target(
+    node: Mapping[str, Any],
+    *,
+    positional: int = 0,
+    supplied: Collection[str] = (),
+    beside: Collection[str] = (),
+) -> None:
+    """Compare a mapping with the signature of what its `_target_` names.
+
+    Args:
+        node: of plain containers.
+        positional: how many arguments come before its own, see `build`.
+        supplied: arguments that need not be given.
+        beside: keys of the mapping that are no arguments.
+
+    Raises:
+        ValidationError: pydantic's, with all that is wrong; validators may let it pass.
+    """
+    errors = [*_errors(node, positional, supplied, beside)]
+    if errors:
+        raise ValidationError.from_exception_data("target", errors)
+
+
+def _errors(
+    node: Mapping[str, Any], positional: int, supplied: Collection[str], beside: Collection[str]
+) -> Iterator[InitErrorDetails]:
+    target = node.get(TARGET)
+    try:
+        parameters = dict(signature_of(str(target)).parameters)
+    except TargetError as error:
+        yield _error((TARGET,), target, str(error))
+        return
+    kinds = {it.kind for it in parameters.values()}
+    first = [it.name for it in parameters.values() if it.kind in POSITIONAL]
+    given = first[: positional + len(node.get("_args_", ()))]
+    named = {
+        it.name
+        for it in parameters.values()
+        if it.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    } - {*given}
+    for key, value in node.items():
+        if key in HYDRAS or key in beside:
+            continue
+        if key not in named and Parameter.VAR_KEYWORD not in kinds:
+            near = did_you_mean(key, named)
+            rest = f"; it takes {_list(named)}; ~{KEY} leaves it out"
+            yield _error((str(key),), value, f"{target} takes no such argument{near or rest}")
+        yield from _inner((str(key),), value)
+    for key in sorted(named - {*node} - {*supplied}):
+        parameter = parameters[key]
+        if parameter.default is Parameter.empty:
+            yield InitErrorDetails(type="missing", loc=(key,), input=node)
+
+
+def _list(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _inner(loc: tuple[str, ...], value: Any) -> Iterator[InitErrorDetails]:
+    """What is wrong with parts that are arguments of a part."""
+    if isinstance(value, Mapping) and TARGET in value:
+        for error in _errors(value, 0, (), ()):
+            yield InitErrorDetails(
+                type=error["type"], loc=(*loc, *error.get("loc", ())), input=error["input"]
+            )
+
+
+def _error(loc: tuple[str, ...], value: Any, text: str) -> InitErrorDetails:
+    kind = PydanticCustomError("told", "{text}", {"text": text, "key": ""})
+    return InitErrorDetails(type=kind, loc=loc, input=value)
+
+
+class ForeignPart(BaseModel):
+    """A section whose `_target_` is no part of this project, and takes the other keys.
+
+    A subclass says what comes from elsewhere.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    target: str = Field(alias="_target_")
+
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The other arguments of `check_target`."""
+        return {}
+
+    @classmethod
+    def arguments(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """The keys that count."""
+        return dict(node)
+
+    @model_validator(mode="before")
+    @classmethod
+    def fits(cls, node: Any, info: ValidationInfo) -> Any:
+        """Arguments that it takes, and all that it needs."""
+        if isinstance(node, dict) and (info.context or {}).get("imports"):
+            check_target(cls.arguments(node), **cls.comes_with(node))
+        return node
+
+
+def own_part(*names: str, positional: int = 0, supplied: Collection[str] = ()) -> Any:
+    """A key that chooses a part by name, or brings one's own as a mapping with `_target_`.
+
+    ::
+
+        head: Annotated[str | dict[str, Any], own_part("unet", "fcn", supplied=("channels",))]
+
+    A network that is restored from a checkpoint has no context that says so, and a part of
+    somebody's own is refused: see `phasewise.inference.restore`.
+
+    Args:
+        names: those that the project ships.
+        positional, supplied: what it is built with besides its own keys, see `build`.
+    """
+
+    def validate(value: Any, handler: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, dict) and TARGET in value:
+            context = info.context or {}
+            if not context.get("imports") and value[TARGET] not in context.get("allowed", ()):
+                raise _told("a part of one's own is built only where a command line names it")
+            check_target(value, positional=positional, supplied=supplied)
+            return value
+        if isinstance(value, dict):
+            raise _told("a part of one's own needs _target_, the full name of its class")
+        if value not in names:
+            raise _told(f"{not_one_of(value, names)}; or {{_target_: mypackage.Class, ...}}")
+        return value
+
+    return _Wrap(validate)
+
+
+def _told(text: str) -> PydanticCustomError:
+    return PydanticCustomError("told", "{text}", {"text": text, "key": ""})

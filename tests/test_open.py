@@ -1,0 +1,294 @@
+"""What people of Hydra and Lightning type, with parts of anybody's: it works, or says why not."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+from hydra import initialize_config_dir
+
+from phasewise.config.command_line import CommandLine
+from phasewise.config.fingerprint import fingerprint
+from phasewise.config.schema import check_config
+from phasewise.config.signatures import TargetError, signature_of, trainer_arguments
+from phasewise.config.trainer_schema import ELSEWHERE, Arguments, Trainer
+from phasewise.errors import UserError
+from phasewise.records.history import read_history
+from tests.conftest import ROOT, TINY
+from tests.forks import Done, Forks
+
+SWA = "lightning.pytorch.callbacks.StochasticWeightAveraging"
+STEP_LR = "scheduler._target_=torch.optim.lr_scheduler.StepLR"
+CPU = ("trainer.accelerator=cpu", "test=false")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of a user's own, with a package that the project does not know."""
+    folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "tests" / "outside", folder / "outside")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forks(home: Path) -> Iterator[Forks]:
+    with Forks(home, ["phasewise.training.run", "multitask.module", "multitask.data"]) as server:
+        yield server
+
+
+@pytest.fixture
+def train(forks: Forks, home: Path, cache: Path, tmp_path: Path) -> Any:
+    """`python train.py` in that folder, on tiny data; the run is in ``tmp_path / "run"``."""
+
+    def call(*words: str, place: str = "run") -> Done:
+        where = (f"data.cache_dir={cache}", f"hydra.run.dir={tmp_path / place}")
+        tiny = [word for word in (*TINY, *CPU) if word.partition("=")[0] not in _keys(words)]
+        return forks.run([str(ROOT / "train.py"), *tiny, *where, *words], home)
+
+    return call
+
+
+def _keys(words: tuple[str, ...]) -> set[str]:
+    return {word.partition("=")[0] for word in words}
+
+
+def record(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "record.json").read_text())
+    return found
+
+
+def refused(*words: str) -> str:
+    """What is said of a command line, by the checks that precede anything else."""
+    with (
+        initialize_config_dir(str(ROOT / "conf"), version_base="1.3"),
+        pytest.raises(UserError) as error,
+    ):
+        check_config(CommandLine(words, ROOT / "conf", "config").compose(False)[0])
+    return str(error.value)
+
+
+def composed(*words: str) -> Any:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg, _ = CommandLine(words, ROOT / "conf", "config").compose(False)
+    check_config(cfg)
+    return cfg
+
+
+def test_lightnings_arguments_are_read_as_python_knows_them() -> None:
+    real = inspect.signature(L.Trainer).parameters
+    assert [(it.name, it.kind, it.default) for it in trainer_arguments().values()] == [
+        (it.name, it.kind, it.default) for it in real.values()
+    ]
+    known = {*Arguments.model_fields, *Trainer.model_fields, *ELSEWHERE}
+    assert real.keys() <= known
+    assert known - real.keys() == {*Trainer.OURS}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        SWA,
+        "lightning.pytorch.loggers.CSVLogger",
+        "torch.optim.NAdam",
+        "torch.optim.lr_scheduler.ReduceLROnPlateau",
+        "torch.optim.lr_scheduler.CosineAnnealingWarmRestarts",
+    ],
+)
+def test_arguments_that_are_read_are_those_of_the_class(target: str) -> None:
+    module, _, name = target.rpartition(".")
+    real = inspect.signature(getattr(__import__(module, fromlist=[name]), name)).parameters
+    found = signature_of(target).parameters
+    assert [(it.name, it.kind) for it in found.values()] == [
+        (it.name, it.kind) for it in real.values()
+    ]
+
+
+def test_a_new_argument_of_lightnings_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = inspect.Parameter("new", inspect.Parameter.KEYWORD_ONLY, default=None)
+    known = trainer_arguments() | {"new": new}
+    monkeypatch.setattr("phasewise.config.trainer_schema.trainer_arguments", lambda: known)
+    monkeypatch.setattr("phasewise.config.open_keys.trainer_arguments", lambda: known)
+    assert composed("trainer.new=3").trainer.new == 3
+    assert "did you mean trainer.new?" in refused("trainer.neww=3")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("trainer.max_epoch=3", "trainer.max_epoch: no such key; did you mean trainer.max_epochs?"),
+        (
+            f"+callbacks.swa._target_={SWA} +callbacks.swa.swa_lr=1",
+            f"callbacks.swa.swa_lr=1: {SWA} takes no such argument; did you mean swa_lrs?",
+        ),
+        (f"+callbacks.swa._target_={SWA}", "callbacks.swa.swa_lrs: must be given"),
+        (
+            "+callbacks.swa.swa_lrs=1",
+            "callbacks.swa: a class must be given: callbacks.swa._target_",
+        ),
+        (
+            f"+callbacks.swa._target_={SWA}s",
+            "has no StochasticWeightAveragings; did you mean Stoch",
+        ),
+        ("+callbacks.x._target_=nobody.Has", "callbacks.x._target_=nobody.Has: no package nobody"),
+        ("callbacks=[swa,lrmonitor]", "callbacks=lrmonitor: not one of"),
+        ("logger=wanb", "logger=wanb: not one of csv, mlflow, none, wandb; did you mean wandb?"),
+        ("optimizer._target_=torch.optim.Nadam", "torch.optim has no Nadam; did you mean NAdam?"),
+        (
+            "optimizer._target_=torch.optim.LBFGS",
+            "~optimizer.weight_decay leaves it out",
+        ),
+        (STEP_LR, "scheduler.step_size: must be given"),
+        (f"{STEP_LR} scheduler.step_sice=1", "did you mean step_size?"),
+        (
+            f"{STEP_LR} scheduler.step_size=1 scheduler.warmup_fraction=.2",
+            "scheduler.warmup_fraction=.2: belongs to scheduler=onecycle, whose place",
+        ),
+        (f"{STEP_LR} scheduler.step_size=1 scheduler.interval=day", "not one of epoch, step"),
+        ("trainer.logger=false", "trainer.logger=false: loggers are a group: logger=wandb"),
+        ("trainer.barebones=true", "leaves out what a run is kept by"),
+        ("trainer.num_nodes=2", "a run is of one machine"),
+        ("trainer.val_check_interval=0.5", "a row of metrics.csv and a checkpoint are of a whole"),
+        ("trainer.enable_checkpointing=false", "a run keeps its best epoch by checkpoints"),
+        ("trainer.max_time=5", "must be DD:HH:MM:SS in quotes"),
+        ("trainer.max_steps=0", "must be a whole number >= 1, or -1 for no limit"),
+        ("trainer.profiler=simpl", "did you mean simple?"),
+        ("trainer.min_epochs=99", "is more than trainer.max_epochs=12"),
+        ("trainer.min_epochs=3 trainer.pause_after=2", "does not go with trainer.pause_after"),
+    ],
+)
+def test_what_is_refused(words: str, told: str) -> None:
+    assert told in refused(*words.split())
+
+
+def test_what_changes_a_result_is_in_the_fingerprint(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(home)
+    plain = fingerprint(composed())
+    for same in ("logger=csv", "callbacks=lr_monitor", "trainer.profiler=simple", "debug=none"):
+        assert fingerprint(composed(same)) == plain, same
+    own = ("+callbacks.own._target_=outside.parts.Counter", "+callbacks.own.step=1")
+    others = ("callbacks=swa",), own, ("trainer.max_steps=3",), ("debug=overfit",)
+    assert len({plain, *(fingerprint(composed(*words)) for words in others)}) == 5
+
+
+def test_fast_dev_run_leaves_no_result(train: Any, tmp_path: Path) -> None:
+    done = train("trainer.fast_dev_run=true", "test=true")
+    assert done.returncode == 0, done.stderr
+    found = record(tmp_path / "run")
+    assert found["status"] == "completed"
+    assert (found["objective"]["value"], found["best"], found["test"]) == (None, {}, None)
+    assert found["cost"]["fast_dev_run"] is True
+    assert found["cost"]["epochs"] == 0
+    assert {it.name for it in (tmp_path / "run").iterdir()} >= {"record.json", "run.log"}
+    assert not list((tmp_path / "run").rglob("*.ckpt"))
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+    assert train("trainer.fast_dev_run=true", "test=true").returncode == 0  # once more
+
+
+def test_what_ends_a_run_early_is_no_pause(train: Any, tmp_path: Path) -> None:
+    """Three steps are an epoch and a half; the half is validated too."""
+    done = train("trainer.max_steps=3", "trainer.max_epochs=4", "trainer.num_nodes=1")
+    assert done.returncode == 0, done.stderr
+    rows = read_history(tmp_path / "run")
+    assert [row["step"] for row in rows] == [2, 3]
+    assert all("val/mIoU" in row for row in rows)
+    assert record(tmp_path / "run")["status"] == "completed"
+    again = train("trainer.max_steps=3", "trainer.max_epochs=4", "trainer.num_nodes=1")
+    assert "holds this run already, completed" in again.stdout
+    done = train("trainer.max_time={seconds: 1}", "trainer.max_epochs=999", place="time")
+    assert done.returncode == 0, done.stderr
+    assert record(tmp_path / "time")["status"] == "completed"
+    assert 0 < len(read_history(tmp_path / "time")) < 999
+
+
+def test_a_profile_a_limited_test_and_parts_of_torch(train: Any, tmp_path: Path) -> None:
+    done = train(
+        "+trainer.profiler=simple",
+        "trainer.limit_test_batches=2",
+        "data.batch_size=1",
+        "model.norm=group",
+        "test=true",
+        "trainer.max_epochs=2",
+        "optimizer._target_=torch.optim.NAdam",
+        STEP_LR,
+        "scheduler.step_size=1",
+        "logger=csv",
+        "callbacks=lr_monitor",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "run_training_epoch" in (tmp_path / "run/fit-profile.txt").read_text()
+    assert "test_step" in (tmp_path / "run/test-profile.txt").read_text()
+    found = record(tmp_path / "run")
+    assert found["environment"]["targets"] == {
+        "optimizer": "torch.optim.NAdam",
+        "scheduler": "torch.optim.lr_scheduler.StepLR",
+        "logger.csv": "lightning.pytorch.loggers.CSVLogger",
+        "callbacks.lr_monitor": "lightning.pytorch.callbacks.LearningRateMonitor",
+    }
+    assert [row["lr"] for row in read_history(tmp_path / "run")] == pytest.approx([1e-4, 1e-5])
+    assert list((tmp_path / "run").glob("lightning_logs/*/metrics.csv"))
+    content = __import__("torch").load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    assert "momentum_decay" in content["optimizer_states"][0]["param_groups"][0]  # NAdam's
+
+
+def test_averaged_weights_are_the_same_after_a_pause(train: Any, tmp_path: Path) -> None:
+    words = (
+        "trainer.max_epochs=4",
+        f"+callbacks.swa._target_={SWA}",
+        "+callbacks.swa.swa_lrs=1e-3",
+        "+callbacks.swa.swa_epoch_start=1",
+    )
+    assert train(*words).returncode == 0
+    paused = train(*words, "trainer.pause_after=3", place="paused")
+    assert paused.returncode == 0, paused.stderr
+    assert record(tmp_path / "paused")["status"] == "paused"
+    done = train(*words, place="paused")
+    assert done.returncode == 0, done.stderr
+    whole, parts = (
+        [{k: it for k, it in row.items() if k != "seconds"} for row in read_history(folder)]
+        for folder in (tmp_path / "run", tmp_path / "paused")
+    )
+    assert whole == parts
+    assert record(tmp_path / "run")["environment"]["targets"] == {"callbacks.swa": SWA}
+
+
+def test_parts_of_a_package_of_ones_own(train: Any, home: Path, tmp_path: Path) -> None:
+    words = (
+        "trainer.max_epochs=2",
+        f"hydra.searchpath=[file://{home / 'outside/conf'}]",
+        "callbacks=[counter,lr_monitor]",
+        "callbacks.counter.title=own",
+        "logger=lines",
+        "optimizer._target_=outside.parts.Plain",
+        "~optimizer.weight_decay",
+    )
+    paused = train(*words, "trainer.pause_after=1")
+    assert paused.returncode == 0, paused.stderr
+    done = train(*words)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/own.txt").read_text() == "4"  # with the first part's
+    assert "val/mIoU" in (tmp_path / "run/lines.txt").read_text()
+    targets = record(tmp_path / "run")["environment"]["targets"]
+    assert targets["callbacks.counter"] == "outside.parts.Counter"
+    assert targets["optimizer"] == "outside.parts.Plain"
+
+
+def test_a_state_that_no_checkpoint_can_hold_is_told(train: Any, tmp_path: Path) -> None:
+    words = ("+callbacks.x._target_=outside.parts.Opaque", "+callbacks.x.step=1")
+    done = train(*words, "trainer.max_epochs=2", "trainer.pause_after=1")
+    assert done.returncode == 0, done.stderr
+    assert "the state of Opaque is more than a checkpoint may hold" in done.stdout + done.stderr
+    assert train(*words, "trainer.max_epochs=2").returncode == 0
+    assert (tmp_path / "run/epochs.txt").read_text() == "1"
+
+
+def test_no_such_name_in_a_module_that_is_there() -> None:
+    with pytest.raises(TargetError, match=r"json has no decod; did you mean decoder\?"):
+        signature_of("json.decod")
