@@ -23,13 +23,13 @@ from phasewise.training.build import offered
 
 SIDE = 64
 NAN = math.nan
-SMALL = {"image_size": SIDE, "backbone": "test_resnet"}
+SMALL: dict[str, Any] = {"image_size": SIDE, "backbone": "test_resnet"}
 
 
-def samples() -> list[dict[str, Tensor]]:
+def samples() -> Any:
     """Noise with a bright box; the last image has none."""
     generator = torch.Generator().manual_seed(0)
-    found = []
+    found: list[dict[str, Tensor]] = []
     for _ in range(20):
         x, y = torch.randint(0, 24, (2,), generator=generator).tolist()
         image = 0.3 * torch.rand(3, SIDE, SIDE, generator=generator)
@@ -40,7 +40,11 @@ def samples() -> list[dict[str, Tensor]]:
 
 
 def trainer(folder: Path, **settings: Any) -> L.Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     return L.Trainer(accelerator="cpu", default_root_dir=folder, **quiet, **settings)
 
 
@@ -59,7 +63,8 @@ def test_a_plain_loader_trains_and_a_checkpoint_predicts_the_same(tmp_path: Path
     torch.manual_seed(0)
     losses = Losses()
     fit = trainer(tmp_path, max_epochs=2, callbacks=[losses])
-    module, loader = LocalizationModule(**SMALL), DataLoader(samples(), 4)
+    module = LocalizationModule(**SMALL)
+    loader: DataLoader[Any] = DataLoader(samples(), 4)
     fit.fit(module, loader, loader)
     assert float(fit.callback_metrics["train/loss"]) < losses.train[0]
     assert {"val/loss", "val/IoU", "val/acc50", "val/acc75"} <= set(fit.callback_metrics)
@@ -69,8 +74,7 @@ def test_a_plain_loader_trains_and_a_checkpoint_predicts_the_same(tmp_path: Path
     with torch.no_grad():
         one, other = (it.eval().predict_step({"image": images})["boxes"] for it in (module, again))
     torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
-    parts = fit.predict(again, loader)
-    assert parts is not None
+    parts: Any = fit.predict(again, loader)
     torch.testing.assert_close(torch.cat([it["boxes"] for it in parts]), one, atol=1e-3, rtol=0)
     fractions = again.deployed(again.prepare({"image": images}, targets=False)["image"])
     torch.testing.assert_close(one, fractions["boxes"].detach() * SIDE)
@@ -78,7 +82,8 @@ def test_a_plain_loader_trains_and_a_checkpoint_predicts_the_same(tmp_path: Path
 
 def test_a_plateau_lowers_the_rate(tmp_path: Path) -> None:
     """The loss of weights that do not move does not improve."""
-    losses, loader = Losses(), DataLoader(samples(), 10)
+    losses = Losses()
+    loader: DataLoader[Any] = DataLoader(samples(), 10)
     module = LocalizationModule(
         **SMALL,
         norm="group",
@@ -90,14 +95,13 @@ def test_a_plateau_lowers_the_rate(tmp_path: Path) -> None:
 
 
 def test_our_data_under_a_plain_trainer(tmp_path: Path) -> None:
-    counts = {"train_images": 8, "val_images": 4, "test_images": 4}
+    counts: dict[str, Any] = {"train_images": 8, "val_images": 4, "test_images": 4}
     data = AnimalsData(image_size=SIDE, cache_dir=str(tmp_path / "cache"), **counts)
     fit = trainer(tmp_path, max_epochs=1)
     module = LocalizationModule(**SMALL)
     fit.fit(module, datamodule=data)
     assert "val/IoU" in fit.callback_metrics
-    parts = fit.predict(module, datamodule=data)
-    assert parts is not None
+    parts: Any = fit.predict(module, datamodule=data)
     assert parts[0]["boxes"].shape == (4, 4)
 
 
