@@ -33,6 +33,7 @@ from phasewise.config.fields import (
     Text,
     Whole,
     by_choice,
+    several,
     told,
     wrong,
 )
