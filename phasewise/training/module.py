@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pickle import UnpicklingError
 from typing import Any, NamedTuple, Self
 
 import lightning as L
@@ -109,11 +110,15 @@ class TaskModule(L.LightningModule, ABC):
     ) -> Self:
         """See Lightning; pretrained weights are not fetched again, the checkpoint has its own.
 
+        Unlike there, ``weights_only`` is true unless said otherwise: a checkpoint runs no code.
+
         Raises:
-            UserError: an argument that the checkpoint has kept names code from outside of this
-                project; it is run only where the caller gives that argument by name.
+            UserError: under ``weights_only``, it holds more than weights and settings; or an
+                argument that it has kept names code from outside of this project, which is run only
+                where the caller gives that argument by name.
         """
-        refuse_foreign(checkpoint_path, _kept_arguments(checkpoint_path), kwargs)
+        if weights_only is not False:
+            refuse_foreign(checkpoint_path, _kept_arguments(checkpoint_path), kwargs)
         return super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
         )
@@ -392,7 +397,13 @@ class TaskModule(L.LightningModule, ABC):
 
 def _kept_arguments(checkpoint: Any) -> dict[str, Any]:
     """What a checkpoint has kept of the arguments of its module, wherever Lightning looks."""
-    content = load_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    try:
+        content = load_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{checkpoint} holds more than weights and settings, which could run code; "
+            "weights_only=False loads it, if you trust it"
+        ) from error
     if hasattr(checkpoint, "seek"):
         checkpoint.seek(0)  # an open file, which is read again
     found: dict[str, Any] = {}
