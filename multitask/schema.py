@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Tag
 
@@ -26,6 +26,7 @@ from phasewise.config.fields import (
     told,
 )
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
 HEAD_METRICS = {
@@ -88,7 +89,9 @@ class Model(Node):
 
     backbone: BackboneName
     pretrained: Pretrained
-    segmentation_head: Literal["unet", "fcn", "deeplabv3plus", "none"]
+    segmentation_head: Annotated[
+        str | dict[str, Any], own_part("unet", "fcn", "deeplabv3plus", "none", positional=2)
+    ]
     detection_head: Literal["fpn", "none"]
     activation: Activation
     init_scheme: InitScheme
@@ -101,7 +104,9 @@ class Model(Node):
 class Loss(Node):
     """The losses and how the two tasks share them."""
 
-    segmentation: Literal["cross_entropy", "dice", "focal", "ce_dice"]
+    segmentation: Annotated[
+        str | dict[str, Any], own_part("cross_entropy", "dice", "focal", "ce_dice")
+    ]
     class_weights: Literal["none", "balanced"]
     label_smoothing: BelowOne
     focal_gamma: NonNegative

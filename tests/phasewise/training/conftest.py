@@ -34,7 +34,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Make the validation metric what a test wants, epoch by epoch."""
 
     def script(*values: float) -> None:
-        original = MultitaskModule.scores
+        original = MultitaskModule.compute_metrics
 
         def scores(self: MultitaskModule, stage: str) -> dict[str, float]:
             found = original(self, stage)
@@ -42,7 +42,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 return found
             return found | {"mIoU": values[self.current_epoch]}
 
-        monkeypatch.setattr(MultitaskModule, "scores", scores)
+        monkeypatch.setattr(MultitaskModule, "compute_metrics", scores)
 
     return script
 

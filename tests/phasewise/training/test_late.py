@@ -85,12 +85,12 @@ def test_data_without_a_test_split_are_not_read_again(
 def test_the_last_weights_are_tested_where_no_epoch_was_best(
     config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = MultitaskModule.scores
+    original = MultitaskModule.compute_metrics
 
     def scores(self: MultitaskModule, stage: str) -> dict[str, float]:
         return original(self, stage) | {"mIoU": float("nan")}
 
-    monkeypatch.setattr(MultitaskModule, "scores", scores)
+    monkeypatch.setattr(MultitaskModule, "compute_metrics", scores)
     words = "trainer.max_epochs=2"
     train(config(words, "test=true"), tmp_path / "once")
     train(config(words), tmp_path / "late", trial=True)

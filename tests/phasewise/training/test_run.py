@@ -11,6 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -388,8 +389,9 @@ def test_memory_that_runs_out_is_told_and_given_back(
     modules: list[weakref.ref] = []
     original = MultitaskModule.__init__
 
-    def remember(self: MultitaskModule, *args: Any) -> None:
-        original(self, *args)
+    @wraps(original)  # what a run gives it, its signature says
+    def remember(self: MultitaskModule, **arguments: Any) -> None:
+        original(self, **arguments)
         modules.append(weakref.ref(self))
 
     monkeypatch.setattr(MultitaskModule, "__init__", remember)
