@@ -20,7 +20,7 @@ from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
-from phasewise.training.module import Scores, TaskModule, defined
+from phasewise.training.module import Scores, TaskModule
 
 
 class LocalizationModule(TaskModule):
@@ -153,7 +153,7 @@ class LocalizationModule(TaskModule):
         """Mean IoU, and the share of images with an IoU above .5 and .75."""
         found = self.metric.compute()
         self.metric.reset()
-        return {name: defined(value) for name, value in found.items()}
+        return {name: float(value) for name, value in found.items()}
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """The mean box of the training split, a centred one, and a random one per image."""

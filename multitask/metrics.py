@@ -117,7 +117,7 @@ def compute_scores(metrics: nn.ModuleDict, class_names: Sequence[str]) -> Scores
     scores: Scores = {}
     if "segmentation" in metrics:
         found = cast(SegmentationScores, metrics["segmentation"]).compute()
-        scores |= {"mIoU": defined(found["miou"]), "pixel_acc": defined(found["pixel_acc"])}
+        scores |= {"mIoU": float(found["miou"]), "pixel_acc": float(found["pixel_acc"])}
         scores |= _per_class("IoU", range(len(class_names)), found["iou"], class_names)
     if "detection" in metrics:
         found = cast(BoxScores, metrics["detection"]).compute()

@@ -18,6 +18,9 @@ Fields = dict[str, tuple[tuple[int, ...], str]]
 
 CLASS_NAMES = ["background", "foreground"]
 
+AUGMENT = ["flip", "vflip"]
+"""Where nothing else is asked for."""
+
 
 class SegmentationSettings(DataSettings, total=False):
     """What all data sets of this task have; see `SegmentationData`."""
@@ -95,7 +98,8 @@ class BeadsData(SegmentationData):
         draw_seed: int = 0,
         **settings: Unpack[SegmentationSettings],
     ) -> None:
-        super().__init__(**settings)
+        known: SegmentationSettings = {"image_size": 256, "batch_size": 4, "augment": AUGMENT}
+        super().__init__(**(known | settings))
         self.counts = dict(zip(SPLITS, (train_images, val_images, test_images), strict=True))
         self.beads = beads
         self.draw_seed = draw_seed
@@ -146,7 +150,8 @@ class ImageMaskData(SegmentationData):
         split_seed: int = 0,
         **settings: Unpack[SegmentationSettings],
     ) -> None:
-        super().__init__(root=root, **settings)
+        known: SegmentationSettings = {"image_size": 256, "augment": AUGMENT}
+        super().__init__(root=root, **(known | settings))
         self.mask_values = mask_values
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap

@@ -3,11 +3,14 @@ which parameters train."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from phasewise.config.help import not_one_of
+from phasewise.errors import UserError
 
 # None works in place: some networks (Xception, NF-Nets) use the input of an activation again.
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -32,11 +35,20 @@ def _replace(module: nn.Module, matches: tuple[type, ...], make: Callable[[nn.Mo
             _replace(child, matches, make)
 
 
+def _check_choice(key: str, value: str, names: Iterable[str]) -> None:
+    if value not in (known := tuple(names)):
+        raise UserError(f"{key}={value}: {not_one_of(value, known)}")
+
+
 def swap_activation(module: nn.Module, name: str) -> None:
     """Put activation ``name`` in the place of every other one in ``module``.
 
     ``native`` leaves the network as it is. Gates (sigmoid, softmax, hard sigmoid) stay.
+
+    Raises:
+        UserError: it is none of `ACTIVATIONS`.
     """
+    _check_choice("activation", name, ("native", *ACTIVATIONS))
     if name != "native":
         # timm's own classes (a GELU with a tanh, say) are subclasses or namesakes of torch's.
         _replace(module, (*_SWAPPED, *_timm_activations()), lambda _: ACTIVATIONS[name]())
@@ -54,7 +66,11 @@ def swap_norm(module: nn.Module, name: str) -> None:
 
     Groups of 32 as in Wu & He, "Group Normalization", 2018, or the most that divide the channels.
     ``batch`` leaves the network as it is. Scale and shift are kept.
+
+    Raises:
+        UserError: it is neither of the two.
     """
+    _check_choice("norm", name, ("batch", "group"))
     if name == "group":
         _replace(module, (nn.BatchNorm2d,), _group_norm)
 
@@ -83,6 +99,9 @@ def init_weights(module: nn.Module, scheme: str) -> None:
     uniform.
     ``normal``: standard deviation 0.02 (Radford et al. 2015). ``orthogonal``: Saxe et al. 2013.
     ``native`` leaves what the library drew.
+
+    Raises:
+        UserError: it is none of these.
     """
     draw: dict[str, Callable] = {
         "kaiming": partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
@@ -90,6 +109,7 @@ def init_weights(module: nn.Module, scheme: str) -> None:
         "normal": partial(nn.init.normal_, std=0.02),
         "orthogonal": nn.init.orthogonal_,
     }
+    _check_choice("init_scheme", scheme, ("native", *draw))
     if scheme == "native":
         return
     for layer in module.modules():

@@ -413,6 +413,6 @@ def _kept_arguments(checkpoint: Any) -> dict[str, Any]:
 
 
 def defined(value: Tensor | float) -> float:
-    """A metric as a number: torchmetrics' -1 for undefined becomes NaN, which never wins."""
+    """A metric that torchmetrics calls -1 where it is undefined: NaN, which never wins."""
     number = float(value)
-    return number if number >= 0 else math.nan
+    return math.nan if number == -1 else number
