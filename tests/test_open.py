@@ -292,3 +292,41 @@ def test_a_state_that_no_checkpoint_can_hold_is_told(train: Any, tmp_path: Path)
 def test_no_such_name_in_a_module_that_is_there() -> None:
     with pytest.raises(TargetError, match=r"json has no decod; did you mean decoder\?"):
         signature_of("json.decod")
+
+
+# A DataModule and a LightningModule
+
+
+WHOLE = ("data._target_=outside.whole.Lines", "task.module._target_=outside.whole.Line")
+FITS = ("objective.metric=val/score", "+task.module.rate=.1", "trainer.max_epochs=2")
+
+
+def test_a_module_and_data_that_know_nothing_of_the_project(train: Any, tmp_path: Path) -> None:
+    done = train(*WHOLE, *FITS, "data.batch_size=4", "test=true")
+    assert done.returncode == 0, done.stderr
+    assert "whether another run saw the same cannot be told" in done.stdout
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["status"] == "completed"
+    assert record["objective"]["value"] < 0  # minus an error: the largest is the best
+    rows = read_history(tmp_path / "run")
+    assert rows[0]["step"] == 8  # 32 points, four at a time: it took the key that it knows
+    assert record["objective"]["value"] == max(row["val/score"] for row in rows)
+    assert record["test"].keys() == {"test/score"}
+    found = {"data": "outside.whole.Lines", "task.module": "outside.whole.Line"}
+    assert record["environment"]["targets"] == found
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("objective.metric=val/score",), "task.module.rate: outside.whole.Line needs it"),
+        ((*FITS, "+task.module.widht=3"), "takes no such argument; did you mean width?"),
+        ((*FITS, "+data.cuont=3"), "takes no such argument; did you mean count?"),
+        ((*FITS[1:], "objective.metric=val/scor"), "not one of val/score"),
+    ],
+)
+def test_what_does_not_fit_them_is_one_line(train: Any, words: Any, reason: str) -> None:
+    done = train(*WHOLE, *words)
+    assert done.returncode in (1, 2)
+    assert reason in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from phasewise.config.arguments import data_arguments
 from phasewise.records.content import UNSURE_SECONDS, Contents, digest, mark, read_json, write_json
 from phasewise.records.trace import Trace
 
@@ -119,7 +120,8 @@ def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
         seed: the config's.
 
     Returns:
-        ``None`` where it cannot be known yet: the data are still to be downloaded.
+        ``None`` where it cannot be known: the data are still to be downloaded, or are a user's own
+        and do not say it.
 
     Raises:
         UserError: the data cannot be used.
@@ -130,9 +132,11 @@ def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
     root = _root(data)
     if data.get("download") and root is not None and not root.is_dir():
         return None
-    from hydra.utils import instantiate  # the data's own module brings torch
+    from hydra.utils import get_class  # the data's own module brings torch
 
-    module: Listed = instantiate(dict(data), seed=seed)
+    module: Listed = get_class(data["_target_"])(**data_arguments(data, seed))
+    if not hasattr(module, "check_listed"):  # a user's own
+        return module.identity() if hasattr(module, "identity") else None
     module.check_listed()
     identity = module.identity()
     remember(data, module)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from inspect import Parameter
 from typing import Annotated, Any, ClassVar, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,10 +17,12 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import (
     Field,
     ValidationError,
+    ValidationInfo,
     WrapValidator,
     field_validator,
 )
 
+from phasewise.config.arguments import offered
 from phasewise.config.augment import check_augment
 from phasewise.config.fields import (
     CheckpointOrNull,
@@ -56,7 +59,7 @@ from phasewise.config.optim_schema import (
     Plateau,
     Scheduler,
 )
-from phasewise.config.signatures import TARGET
+from phasewise.config.signatures import TARGET, TargetError, find_object, is_foreign, signature_of
 from phasewise.config.targets import CONTEXT, ForeignPart
 from phasewise.config.trainer_schema import Trainer
 from phasewise.errors import Problem
@@ -142,10 +145,37 @@ class Figures(Node):
     images: Whole
 
 
+class ForeignData(ForeignPart):
+    """A DataModule of a user's own. Keys of our data sets that it does not take are left out."""
+
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """See `phasewise.config.arguments.data_arguments`."""
+        return {"supplied": ("seed",), "beside": {*_data_keys(DataConfig)}}
+
+
+def _data_keys(kind: type[DataConfig]) -> Iterator[str]:
+    yield from kind.model_fields
+    for other in kind.__subclasses__():
+        yield from _data_keys(other)
+
+
 class Module(Node):
     """The LightningModule; a task's schema narrows it to its own."""
 
     target: str = Field(alias="_target_")
+
+
+class ForeignModule(ForeignPart):
+    """A LightningModule of a user's own; `RunConfig.conflicts` says what it lacks."""
+
+    @classmethod
+    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
+        """See `phasewise.config.arguments.offered`."""
+        try:
+            return {"supplied": {*signature_of(str(node.get(TARGET))).parameters}}
+        except TargetError:  # which `check_target` tells
+            return {}
 
 
 class Task(Node):
@@ -155,6 +185,14 @@ class Task(Node):
     schema_: str = Field(alias="schema")
     module: Module
     predictor: str | None
+
+    @field_validator("module", mode="wrap")
+    @classmethod
+    def or_foreign(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
+        """The task's own, or one of a user's own."""
+        if isinstance(value, dict) and is_foreign(value.get(TARGET)):
+            return ForeignModule.model_validate(value, context=info.context)
+        return handler(value)
 
 
 class RunConfig(Node):
@@ -184,8 +222,9 @@ class RunConfig(Node):
 
     @field_validator("objective")
     @classmethod
-    def selects_on_validation(cls, objective: Objective) -> Objective:
-        """A metric of the task, of the validation split, in the right direction."""
+    def selects_on_validation(cls, objective: Objective, info: ValidationInfo) -> Objective:
+        """A metric of the validation split; of the task, where its module is, in the right
+        direction."""
         metric = objective.metric
         if metric.startswith("test/"):
             raise wrong(
@@ -193,6 +232,8 @@ class RunConfig(Node):
                 + did_you_mean(metric.replace("test/", "val/", 1), cls.METRICS),
                 key="metric",
             )
+        if isinstance(getattr(info.data.get("task"), "module", None), ForeignModule):
+            return objective
         if metric not in cls.METRICS:
             raise wrong(not_one_of(metric, cls.METRICS), key="metric")
         if objective.mode != cls.METRICS[metric]:
@@ -201,8 +242,12 @@ class RunConfig(Node):
 
     @field_validator("data", mode="wrap", check_fields=False)
     @classmethod
-    def is_of_this_task(cls, value: Any, handler: Callable[[Any], Any]) -> Any:
-        """One of the data sets that the task's schema names."""
+    def is_of_this_task(
+        cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo
+    ) -> Any:
+        """One of the data sets that the task's schema names, or a user's own."""
+        if isinstance(value, dict) and is_foreign(value.get(TARGET)):
+            return ForeignData.model_validate(value, context=info.context)
         return by_choice(value, handler)
 
     def watched(self) -> dict[str, str]:
@@ -214,6 +259,12 @@ class RunConfig(Node):
         if monitors is not None and monitors.monitor is not None:
             keys["scheduler.monitor"] = monitors.monitor
         return keys
+
+    def all_conflicts(self) -> Iterator[Problem]:
+        """`conflicts`; what a task says of its own parts does not concern those of a user's own."""
+        own = isinstance(self.task.module, ForeignModule)
+        own |= isinstance(getattr(self, "data", None), ForeignData)
+        yield from RunConfig.conflicts(self) if own else self.conflicts()
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""
@@ -247,6 +298,8 @@ class RunConfig(Node):
     def _plateau_conflicts(self, scheduler: Plateau) -> Iterator[Problem]:
         metric = scheduler.monitor or self.objective.metric
         mode = scheduler.mode or self.objective.mode
+        if isinstance(self.task.module, ForeignModule):
+            return  # nobody knows its metrics before it has logged them
         if metric not in self.METRICS:
             yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))
         elif mode != self.METRICS[metric]:
@@ -277,9 +330,22 @@ def check_config(cfg: DictConfig) -> None:
         found = problems_of(error, data)
         problems += [it for it in found if it.file.split("=")[0] not in missing]
     else:
-        problems += config.conflicts()
+        problems += config.all_conflicts()
+        if isinstance(config.task.module, ForeignModule):
+            problems += _lacking(data)
     if problems:
         raise refusal(problems)
+
+
+def _lacking(data: Mapping[str, Any]) -> Iterator[Problem]:
+    """Arguments of a foreign module that nobody gives."""
+    node = data["task"]["module"]
+    given = {*node, *offered(data, {"class_names": ()}), "image_size"}
+    for name, parameter in signature_of(node[TARGET]).parameters.items():
+        named = parameter.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
+        if named and parameter.default is Parameter.empty and name not in given:
+            reason = f"{node[TARGET]} needs it: +task.module.{name}=VALUE"
+            yield Problem(f"task.module.{name}", reason)
 
 
 def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
@@ -304,8 +370,17 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 def _schema(task: Any) -> type[RunConfig]:
     """The class that ``task.schema`` names."""
     name = task.get("schema") if isinstance(task, dict) else None
-    schema = project_class(name, RunConfig)
+    schema = project_class(name, RunConfig) or _own_schema(name)
     if schema is None:
         reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
         raise refusal([Problem(f"task.schema={show(name)}", reason)])
     return schema
+
+
+def _own_schema(name: Any) -> type[RunConfig] | None:
+    """A schema of a user's own package, which the person at the keyboard has named."""
+    try:
+        found = find_object(str(name))
+    except TargetError:
+        return None
+    return found if isinstance(found, type) and issubclass(found, RunConfig) else None

@@ -216,7 +216,7 @@ def problems_of_config(config: Mapping[str, Any]) -> list[Problem]:
     if isinstance(data.get("model"), dict) and data["model"].get("pretrained"):
         data["model"]["pretrained"] = True
     try:
-        found = schema.model_validate(data).conflicts()
+        found = schema.model_validate(data).all_conflicts()
         return [it for it in found if it.file.startswith("data.")]
     except ValidationError as error:
         problems = problems_of(error, data)

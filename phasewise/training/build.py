@@ -1,4 +1,4 @@
-"""From a run's config to its module: which section says which keyword argument."""
+"""From a run's config to its module and its data."""
 
 from __future__ import annotations
 
@@ -9,38 +9,7 @@ from typing import Any
 import lightning as L
 from hydra.utils import get_class
 
-from phasewise.data.datamodule import StoreDataModule
-
-AROUND = {"model", "data", "optimizer", "scheduler", "task", "objective", "early_stopping"} | {
-    *("trainer", "callbacks", "logger", "figures", "study", "debug", "hydra")
-}
-"""Sections of a config that concern the run, or that `offered` knows by name."""
-
-
-def offered(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
-    """The keyword arguments that a config and its data have for a module.
-
-    ``model.KEY`` is ``KEY``; ``loss.KEY`` is ``loss_KEY``, and ``loss.name`` is ``loss``, likewise
-    of the other sections of a task. ``optimizer`` and ``scheduler`` are given as a whole, the
-    objective as ``monitor`` and ``mode``.
-
-    Args:
-        config: of a run, as plain containers.
-        info: what the data say of themselves, see `StoreDataModule.describe`, or what a checkpoint
-            has kept of it.
-    """
-    found = {**config.get("data", {}), **config.get("model", {})}
-    for section, content in config.items():
-        if section in AROUND or not isinstance(content, Mapping):
-            continue
-        for key, value in content.items():
-            found[section if key == "name" else f"{section}_{key}"] = value
-    objective = config.get("objective", {})
-    found |= {"optimizer": config.get("optimizer"), "scheduler": config.get("scheduler")}
-    found |= {"monitor": objective.get("metric"), "mode": objective.get("mode")}
-    if "class_names" in info:
-        found["num_classes"] = len(info["class_names"])
-    return {**found, **info}
+from phasewise.config.arguments import data_arguments, offered
 
 
 def module_arguments(
@@ -50,7 +19,7 @@ def module_arguments(
 
     Args:
         kind: the class.
-        config, info: see `offered`.
+        config, info: see `phasewise.config.arguments.offered`.
     """
     there = offered(config, info)
     return {name: there[name] for name in inspect.signature(kind).parameters if name in there}
@@ -63,7 +32,7 @@ def build_module(config: Mapping[str, Any], info: Mapping[str, Any]) -> L.Lightn
     it takes by name.
 
     Args:
-        config, info: see `offered`.
+        config, info: see `phasewise.config.arguments.offered`.
     """
     own = {key: value for key, value in config["task"]["module"].items() if key != "_target_"}
     kind: type[L.LightningModule] = get_class(config["task"]["module"]["_target_"])
@@ -79,8 +48,5 @@ def build_data(config: Mapping[str, Any]) -> L.LightningDataModule:
     Args:
         config: of a run, as plain containers.
     """
-    section = {"seed": config["seed"], **config["data"]}
-    kind: type[L.LightningDataModule] = get_class(section.pop("_target_"))
-    if not issubclass(kind, StoreDataModule):
-        section = {k: v for k, v in section.items() if k in inspect.signature(kind).parameters}
-    return kind(**section)
+    kind: type[L.LightningDataModule] = get_class(config["data"]["_target_"])
+    return kind(**data_arguments(config["data"], config["seed"]))

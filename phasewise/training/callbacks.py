@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import AsyncCheckpointIO
 from lightning.pytorch.utilities.data import extract_batch_size
 
+from phasewise.config.help import not_one_of
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
 from phasewise.data.batch import Batch
@@ -32,6 +33,7 @@ class EpochLog(Callback):
 
     Raises:
         DivergedError: at the end of an epoch with a loss that is not finite.
+        UserError: at the end of an epoch whose validation has not logged the objective.
     """
 
     def __init__(self, history: History, objective: Mapping[str, str]) -> None:
@@ -83,6 +85,7 @@ class EpochLog(Callback):
             "seconds": round(now - self._start, 3),
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
         }
+        self._check_objective(trainer)
         for name, value in sorted(trainer.callback_metrics.items()):
             if name.startswith("train/") or (name.startswith("val/") and self._validated):
                 row[name] = float(value)
@@ -98,6 +101,12 @@ class EpochLog(Callback):
                     f"{name} became {row[name]} in epoch {row['epoch']}; a smaller "
                     "optimizer.lr, a scheduler with warm-up or trainer.gradient_clip_val may help"
                 )
+
+    def _check_objective(self, trainer: L.Trainer) -> None:
+        """A foreign module's metrics are known only now."""
+        found = [name for name in trainer.callback_metrics if name.startswith("val/")]
+        if self._validated and self.metric not in found:
+            raise UserError(f"objective.metric={self.metric}: {not_one_of(self.metric, found)}")
 
     def _line(self, row: Mapping[str, float], epochs: int | None, headline: Sequence[str]) -> str:
         scores = (f"val/{name}" for name in headline)

@@ -301,8 +301,9 @@ class Job:
 
     def _say_network(self, module: L.LightningModule) -> None:
         count = sum(p.numel() for p in module.parameters())
-        settings = self.config.get("model", {})
+        settings = self.config.get("model", {}) if isinstance(module, TaskModule) else {}
         model = ", ".join(f"{key} {value}" for key, value in settings.items())
+        model = model or type(module).__name__
         log.info("network  %.2f million parameters: %s", count / 1e6, model)
 
     def _fit(self, data: L.LightningDataModule) -> None:

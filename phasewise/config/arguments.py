@@ -1,0 +1,54 @@
+"""Which section of a config says which keyword argument of a module or a DataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from phasewise.config.signatures import TARGET, is_foreign, signature_of
+
+AROUND = {"model", "data", "optimizer", "scheduler", "task", "objective", "early_stopping"} | {
+    *("trainer", "callbacks", "logger", "figures", "study", "debug", "hydra")
+}
+"""Sections of a config that concern the run, or that `offered` knows by name."""
+
+
+def offered(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+    """The keyword arguments that a config and its data have for a module.
+
+    ``model.KEY`` is ``KEY``; ``loss.KEY`` is ``loss_KEY``, and ``loss.name`` is ``loss``, likewise
+    of the other sections of a task. ``optimizer`` and ``scheduler`` are given as a whole, the
+    objective as ``monitor`` and ``mode``.
+
+    Args:
+        config: of a run, as plain containers.
+        info: what the data say of themselves, see `StoreDataModule.describe`, or what a checkpoint
+            has kept of it.
+    """
+    found = {**config.get("data", {}), **config.get("model", {})}
+    for section, content in config.items():
+        if section in AROUND or not isinstance(content, Mapping):
+            continue
+        for key, value in content.items():
+            found[section if key == "name" else f"{section}_{key}"] = value
+    objective = config.get("objective", {})
+    found |= {"optimizer": config.get("optimizer"), "scheduler": config.get("scheduler")}
+    found |= {"monitor": objective.get("metric"), "mode": objective.get("mode")}
+    if "class_names" in info:
+        found["num_classes"] = len(info["class_names"])
+    return {**found, **info}
+
+
+def data_arguments(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The keyword arguments of a DataModule.
+
+    Args:
+        section: ``data`` of a config. Of a foreign class it may hold keys of ours that it does not
+            take; they are left out.
+        seed: the config's; a foreign class gets it if it takes it.
+    """
+    found = {"seed": seed, **{key: it for key, it in section.items() if key != TARGET}}
+    if not is_foreign(section[TARGET]):
+        return found
+    taken = signature_of(section[TARGET]).parameters
+    return {key: value for key, value in found.items() if key in taken}
