@@ -335,8 +335,11 @@ def start(words: Sequence[str], cache: Path, folder: Path) -> subprocess.Popen[s
         (("data=voc", "data.root=Größe"), "data.root=Größe: cannot be read from character 13 on"),
         (("hydra.run.dir=file",), "hydra.run.dir=file: "),
         (("data=voc", "data.root=nowhere"), "data.root=nowhere: no such folder"),
-        (("optimizer._target_=os.system",), "optimizer._target_=os.system: choose optimizer=adam"),
-        (("task.module._target_=os.system",), "task.module._target_=os.system: not one of "),
+        (("optimizer._target_=torch.optim.NAdan",), "optimizer._target_=torch.optim.NAdan: "),
+        (
+            ("task.module._target_=os.system",),
+            "task.module._target_=os.system: is no LightningModule",
+        ),
         (("model.pretrained=gone.pth",), "model.pretrained=gone.pth: must be true, false or an "),
     ],
 )

@@ -148,6 +148,8 @@ class Figures(Node):
 class ForeignData(ForeignPart):
     """A DataModule of a user's own. Keys of our data sets that it does not take are left out."""
 
+    needed = ("train_dataloader", "LightningDataModule")
+
     @classmethod
     def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
         """See `phasewise.config.arguments.data_arguments`."""
@@ -167,7 +169,9 @@ class Module(Node):
 
 
 class ForeignModule(ForeignPart):
-    """A LightningModule of a user's own; `RunConfig.conflicts` says what it lacks."""
+    """A LightningModule of a user's own; `check_config` says what it lacks."""
+
+    needed = ("training_step", "LightningModule")
 
     @classmethod
     def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from inspect import Parameter
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic import WrapValidator as _Wrap
@@ -139,7 +139,13 @@ class ForeignPart(BaseModel):
     """A section whose `_target_` is no part of this project, and takes the other keys.
 
     A subclass says what comes from elsewhere.
+
+    Attributes:
+        needed: the method without which it is not what the section wants, and what that is; empty:
+            anything that makes one will do.
     """
+
+    needed: ClassVar[tuple[str, str]] = ("", "")
 
     model_config = ConfigDict(extra="allow")
 
@@ -160,6 +166,9 @@ class ForeignPart(BaseModel):
     def fits(cls, node: Any, info: ValidationInfo) -> Any:
         """Arguments that it takes, and all that it needs."""
         if isinstance(node, dict) and (info.context or {}).get("imports"):
+            method, kind = cls.needed
+            if method and not _has(str(node.get(TARGET)), method):
+                raise _told(f"is no {kind}", TARGET)
             check_target(cls.arguments(node), **cls.comes_with(node))
         return node
 
@@ -195,5 +204,15 @@ def own_part(*names: str, positional: int = 0, supplied: Collection[str] = ()) -
     return _Wrap(validate)
 
 
-def _told(text: str) -> PydanticCustomError:
-    return PydanticCustomError("told", "{text}", {"text": text, "key": ""})
+def _has(target: str, method: str) -> bool:
+    """Whether a target that can be found is a class with that method; `check_target` tells of one
+    that cannot."""
+    try:
+        found = find_object(target)
+    except TargetError:
+        return True
+    return isinstance(found, type) and hasattr(found, method)
+
+
+def _told(text: str, key: str = "") -> PydanticCustomError:
+    return PydanticCustomError("told", "{text}", {"text": text, "key": key})

@@ -185,7 +185,8 @@ def _parts(
     state: Any = content.get("state_dict")
     task = config.get("task") if isinstance(config, dict) else None
     named = isinstance(task, dict) and isinstance(task.get("name"), str)
-    whole = named and isinstance(info, dict) and isinstance(state, dict)
+    whole = named and isinstance(state, dict)
+    whole = whole and isinstance(info, dict) and {"class_names", "image_size"} <= info.keys()
     if not whole or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{file} is no checkpoint of phasewise")
     return config, info, state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
+from phasewise.inference.prediction.predictor import predictor_of
 from phasewise.inference.restore import find_checkpoint, restore
 from phasewise.study.winner import winning_run
 from phasewise.training.build import build_module
@@ -133,7 +135,7 @@ def test_a_config_that_is_older_than_some_keys(tiny_run: Run, tmp_path: Path) ->
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "module": (
         lambda c: config_of(c)["task"]["module"].update(_target_="os.system"),
-        r"task\.module\._target_=os\.system: not one of localization\.module",
+        r"its task\.module is none of this project",
     ),
     "schema": (
         lambda c: config_of(c)["task"].update(schema="os.system"),
@@ -156,7 +158,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         r"weights are not finite numbers: the training has diverged",
     ),
     "weights": (lambda c: c["state_dict"].popitem(), r"do not go together \(RuntimeError: .*key"),
-    "info": (lambda c: c["phasewise"]["info"].clear(), r"do not go together \(KeyError"),
+    "info": (lambda c: c["phasewise"]["info"].clear(), r"is no checkpoint of phasewise"),
     "size": (lambda c: c["phasewise"]["info"].update(image_size="x"), r"do not go together"),
 }
 
@@ -223,3 +225,20 @@ def test_what_is_no_checkpoint(tiny_run: Run, tmp_path: Path) -> None:
 def test_another_task_than_asked(tiny_run: Run) -> None:
     with pytest.raises(UserError, match="is of task=localization, not of task=reid"):
         restore(tiny_run("localization"), task="reid")
+
+
+@pytest.mark.parametrize("key", ["schema", "module", "predictor"])
+def test_code_that_a_checkpoint_names_is_not_even_imported(
+    key: str, tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stranger.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "stranger.Any"
+
+    def change(content: dict[str, Any]) -> None:
+        config_of(content)["task"][key] = {"_target_": name} if key == "module" else name
+
+    file = variant(tiny_run("localization"), tmp_path / "a.ckpt", change)
+    with pytest.raises(UserError, match=r"installed here|none of this project|no predictor"):
+        predictor_of(restore(file))
+    assert "stranger" not in sys.modules
