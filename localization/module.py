@@ -66,7 +66,7 @@ class LocalizationModule(TaskModule):
         backbone: str = "resnet18",
         pretrained: bool | str = False,
         stride: int = 8,
-        head: str = "points",
+        head: str | Mapping[str, Any] = "points",
         hidden: int = 64,
         activation: str = "native",
         init_scheme: str = "native",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from phasewise.errors import UserError
 from phasewise.networks.backbones import build_backbone
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
+from phasewise.networks.parts import build_part
 
 STRIDES = (1, 2, 4, 8, 16, 32)
 """Of the backbone's maps."""
@@ -158,6 +160,35 @@ class PointsHead(nn.Module):
         return boxes if self.training else boxes.clamp(0, 1)
 
 
+class OwnHead(nn.Module):
+    """A head of somebody's own, whose boxes are looked at.
+
+    Args:
+        head: maps ``(B, C, h, h)`` to boxes ``(B, 4)``, x1, y1, x2, y2 as fractions of the side.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+
+    def reset(self) -> None:
+        """Its first weights are its own business."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """See above.
+
+        Raises:
+            UserError: it gives something else.
+        """
+        boxes = self.head(features)
+        if not isinstance(boxes, Tensor) or boxes.shape != (len(features), 4):
+            shape = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+            raise UserError(
+                f"model.head: {type(self.head).__name__} gives {shape}, wanted are boxes (B, 4)"
+            )
+        return boxes
+
+
 class LocalizationNetwork(nn.Module):
     """Images to one box each.
 
@@ -165,7 +196,8 @@ class LocalizationNetwork(nn.Module):
         image_size: side of the images in pixels, a multiple of 32.
         backbone, pretrained: see `phasewise.networks.backbones.build_backbone`.
         stride: of the backbone's map that the head looks at: 8, 16 or 32 pixels.
-        head: ``linear`` (see `LinearHead`), ``spatial`` (see `SpatialHead`) or ``points`` (see
+        head: a mapping, see `OwnHead` and `build_part`, which calls it with C; or ``linear`` (see
+            `LinearHead`), ``spatial`` (see `SpatialHead`) or ``points`` (see
             `PointsHead`).
         hidden: channels of the spatial head and of the one of points.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
@@ -187,7 +219,7 @@ class LocalizationNetwork(nn.Module):
         backbone: str,
         pretrained: bool | str,
         stride: int,
-        head: str,
+        head: str | Mapping[str, Any],
         hidden: int,
         activation: str,
         init_scheme: str,
@@ -206,8 +238,10 @@ class LocalizationNetwork(nn.Module):
         self.level = STRIDES.index(stride)
         self.backbone = build_backbone(backbone, image_size, pretrained, depth=self.level)
         channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
-        self.head: LinearHead | SpatialHead | PointsHead
-        if head == "linear":
+        self.head: LinearHead | SpatialHead | PointsHead | OwnHead
+        if isinstance(head, Mapping):
+            self.head = OwnHead(build_part(head, channels))
+        elif head == "linear":
             self.head = LinearHead(channels, dropout_rate)
         elif head == "spatial":
             self.head = SpatialHead(channels, image_size // stride, hidden, dropout_rate)

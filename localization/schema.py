@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Tag
 
@@ -28,6 +28,7 @@ from phasewise.config.fields import (
     told,
 )
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
 Pick = Literal["largest", "only"]
@@ -106,7 +107,7 @@ class Model(Node):
     backbone: BackboneName
     pretrained: Pretrained
     stride: Literal[8, 16, 32]
-    head: Literal["points", "spatial", "linear"]
+    head: Annotated[str | dict[str, Any], own_part("points", "spatial", "linear", positional=1)]
     hidden: Count
     activation: Activation
     init_scheme: InitScheme

@@ -125,7 +125,7 @@ def test_the_fifth_task_is_one_folder_and_one_file() -> None:
     assert task not in tasks
     ours = [file for file in files if task in file.parts or task == file.stem]
     assert {file.parent.as_posix() for file in ours} == {task, "conf/task"}
-    assert len(files) == len(ours) + 2  # and the reader, with its config
+    assert len(files) == len(ours) + 3  # and the reader, with its config, and a head
 
 
 def test_the_fifth_task_trains_sweeps_and_is_evaluated(
@@ -173,7 +173,7 @@ def test_the_reader_and_the_head_train(project: Path, call: Callable[..., str]) 
         "data=yolo",
         "data.root=yolo",
         "data.on_bad=skip",
-        "model.head=max",
+        "model.head={_target_:mine.heads.MaxHead,dropout:0.2}",
         *TINY,
         "hydra.run.dir=boxes",
     )
