@@ -223,12 +223,13 @@ def measure(task: str, epochs: int, overrides: list[str]) -> dict[str, Any]:
             except HydraException as error:  # which cannot be sent to another process
                 raise SystemExit(f"training.py: {error}") from None
         watch = Stopwatch(cfg, Path(name) / "jpeg")
-        build = phasewise.training.trainer.build_callbacks
-        phasewise.training.trainer.build_callbacks = lambda *a: [watch, *build(*a)]  # type: ignore[assignment]
+        trainers: Any = phasewise.training.trainer
+        build = trainers.build_callbacks
+        trainers.build_callbacks = lambda *a: [watch, *build(*a)]
         try:
             train(cfg, Path(name) / "run", overrides=words)
         finally:
-            phasewise.training.trainer.build_callbacks = build
+            trainers.build_callbacks = build
         record = read_record(Path(name) / "run")
     assert record is not None
     rows = watch.rows[1:]

@@ -181,7 +181,7 @@ class CommandLine:
 
     def _choices(self, group: str) -> list[str]:
         """Of a config group, on the whole search path."""
-        options: list[str] = self.loader.get_group_options(  # type: ignore[call-arg]
+        options: list[str] = self.loader.get_group_options(
             group, config_name=self.config_name, overrides=[*self.path, *self.extra]
         )
         return options

@@ -46,7 +46,7 @@ class DataSettings(TypedDict, total=False):
     image_size: int
     resize: str
     batch_size: int
-    augment: Sequence[str | Mapping]
+    augment: Sequence[str | Mapping[str, Any]]
     on_bad: str
     cache_dir: str
     ram_limit_mb: float
@@ -88,7 +88,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         image_size: int = 128,
         resize: str = "stretch",
         batch_size: int = 16,
-        augment: Sequence[str | Mapping] = (),
+        augment: Sequence[str | Mapping[str, Any]] = (),
         on_bad: str = "error",
         cache_dir: str = "outputs/cache",
         ram_limit_mb: float = 4096,

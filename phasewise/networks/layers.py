@@ -27,7 +27,9 @@ _SWAPPED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.ELU, nn.Mish, 
 _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 
 
-def _replace(module: nn.Module, matches: tuple[type, ...], make: Callable[[nn.Module], nn.Module]):
+def _replace(
+    module: nn.Module, matches: tuple[type, ...], make: Callable[[nn.Module], nn.Module]
+) -> None:
     for name, child in module.named_children():
         if isinstance(child, matches):
             setattr(module, name, make(child))
@@ -103,7 +105,7 @@ def init_weights(module: nn.Module, scheme: str) -> None:
     Raises:
         UserError: it is none of these.
     """
-    draw: dict[str, Callable] = {
+    draw: dict[str, Callable[[Tensor], Tensor]] = {
         "kaiming": partial(nn.init.kaiming_normal_, mode="fan_out", nonlinearity="relu"),
         "xavier": nn.init.xavier_uniform_,
         "normal": partial(nn.init.normal_, std=0.02),

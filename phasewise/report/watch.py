@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from phasewise.errors import UserError, say
+from phasewise.project import JOURNAL
 from phasewise.records.history import FILE
 from phasewise.records.record import RECORD
-from phasewise.study.journal import JOURNAL
 
 PAUSE = 3.0
 """Seconds between two looks."""

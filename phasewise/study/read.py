@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from phasewise.errors import Problem, UserError
+from phasewise.project import JOURNAL
 from phasewise.records.history import FILE
 from phasewise.records.lock import is_held
 from phasewise.records.record import RECORD
-from phasewise.study.journal import JOURNAL, Journal, read_journal
+from phasewise.study.journal import Journal, read_journal
 from phasewise.study.rebuild import Run, is_run, rebuild, run_folders
 from phasewise.study.results import PhaseResult, StudyResult, TrialResult, read_phase
 from phasewise.study.sound import unsound_plan, unsound_record, why_no_record

@@ -16,8 +16,9 @@ import yaml
 
 from phasewise.config.lifecycle import own_words
 from phasewise.errors import Problem
+from phasewise.project import JOURNAL
 from phasewise.records.record import FINAL, RECORD, RunRecord, read_record
-from phasewise.study.journal import JOURNAL, Candidate, Journal, Kind, Phase, Trial
+from phasewise.study.journal import Candidate, Journal, Kind, Phase, Trial
 from phasewise.study.naming import parse_overrides, trial_name
 from phasewise.study.places import Place, Role, read_places
 from phasewise.study.results import objective_value, plain, settings_of

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import refusal as refuse
 from phasewise.errors import Problem, StorageError, UserError, unwritable
-from phasewise.project import tell_children
+from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.storage import remove_drafts, storage_error, write_whole
@@ -106,7 +106,7 @@ def sweep(
     prepare(config)
     runner = Runner(book, study, planner, crew, index, test=tests)
     with _alone(directory):
-        remove_drafts(directory / journal.JOURNAL, directory / MULTIRUN)
+        remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)
     return crew.returns
 

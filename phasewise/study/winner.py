@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from phasewise.errors import UserError
-from phasewise.study.journal import JOURNAL, Candidate, Phase, read_journal
+from phasewise.project import JOURNAL
+from phasewise.study.journal import Candidate, Phase, read_journal
 from phasewise.study.results import CandidateResult, read_phase
 
 

@@ -51,7 +51,7 @@ class _Unprofiled(PassThroughProfiler):
 
     _nothing = nullcontext()
 
-    def profile(self, action_name: str) -> AbstractContextManager:  # type: ignore[override]
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
         return self._nothing
 
 

@@ -237,7 +237,7 @@ def _drawing(
     names, middles, ends, colours = map(list, zip(*rows, strict=True))
     lines = "; lines: 95 % confidence intervals" if any(ends) else ""
     caption = f"{target}: final and starting configuration, trivial predictors{lines}."
-    draw = partial(draw_intervals, names, middles, ends, target, colours)  # type: ignore[arg-type]
+    draw = partial(draw_intervals, names, middles, ends, target, colours)
     return Figure("final", caption, draw)
 
 
