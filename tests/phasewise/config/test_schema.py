@@ -137,7 +137,6 @@ def test_no_key_has_a_default_outside_the_files() -> None:
         ("data.augment=[flp]", "data.augment: 'flp' is not an augmentation"),
         ("data._target_=os.system", "data._target_=os.system: is no LightningDataModule"),
         ("data=5", "data=5: this task reads only data=shapes"),
-        ("optimizer._target_=torch.optim.NAdan", "did you mean NAdam?"),
         ("task.module._target_=os.system", "task.module._target_=os.system: is no LightningModule"),
         ("task.name=../up", "task.name=../up: must be a short name"),
         ("scheduler.name=cosin", "not one of none, plateau, cosine, multistep, onecycle"),

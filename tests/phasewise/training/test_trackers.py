@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from lightning.pytorch.loggers import WandbLogger
+from omegaconf import OmegaConf
 
 from phasewise.errors import UserError
 from phasewise.records.history import read_history
@@ -125,7 +126,7 @@ def test_wandb_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", str(tmp_path))  # no key of a person's
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
-    loggers = build_loggers("wandb", "multitask", tmp_path)
+    loggers = build_loggers(chosen("wandb"), "multitask", tmp_path)
     with pytest.raises(UserError) as caught:
         start_trackers(loggers, {"seed": 0})
     assert str(caught.value).startswith("logger=wandb: ")
@@ -171,7 +172,7 @@ def test_runs_of_mlflow_in_one_database(tmp_path: Path, monkeypatch: pytest.Monk
     database = tmp_path / "all.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
     for name in ("one", "two"):
-        loggers = build_loggers("mlflow", "multitask", tmp_path / name)
+        loggers = build_loggers(chosen("mlflow"), "multitask", tmp_path / name)
         start_trackers(loggers, {"seed": 0})
         close_loggers(loggers, "failed")
     question = "select name, status from runs order by start_time"
@@ -184,7 +185,7 @@ def test_runs_of_mlflow_in_one_database(tmp_path: Path, monkeypatch: pytest.Monk
 def test_mlflow_without_its_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    loggers = build_loggers("mlflow", "multitask", tmp_path)
+    loggers = build_loggers(chosen("mlflow"), "multitask", tmp_path)
     with pytest.raises(UserError, match=r"^logger=mlflow: API request to http://127.0.0.1:9/"):
         start_trackers(loggers, {"seed": 0})
 
@@ -239,11 +240,16 @@ def test_a_run_that_the_server_no_longer_has_is_a_new_one(
     ids = []
     for server in ("a", "b", "b"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{server}.db")
-        loggers = build_loggers("mlflow", "multitask", tmp_path)
+        loggers = build_loggers(chosen("mlflow"), "multitask", tmp_path)
         start_trackers(loggers, {"seed": len(ids)})  # which no run of MLflow may be told twice
         close_loggers(loggers, "failed")
         ids += [path.read_text() for path in tmp_path.glob(".mlflow*")]
     assert ids[0] != ids[1] == ids[2]
+
+
+def chosen(name: str) -> Any:
+    """``logger`` of a config with ``logger=NAME``."""
+    return OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "logger" / f"{name}.yaml"))
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
@@ -252,7 +258,7 @@ def test_a_tracker_that_is_not_installed(
 ) -> None:
     monkeypatch.setattr(trackers, "find_spec", lambda package: None)
     with pytest.raises(UserError, match=f"logger={name}: not installed") as caught:
-        build_loggers(name, "multitask", tmp_path)
+        build_loggers(chosen(name), "multitask", tmp_path)
     assert f".[{name}]" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -266,7 +272,7 @@ def test_a_run_of_wandb_ends_with_the_run(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("WANDB_MODE", "offline")
     names = []
     for place in ("one", "two"):
-        loggers = build_loggers("wandb", "multitask", tmp_path / place)
+        loggers = build_loggers(chosen("wandb"), "multitask", tmp_path / place)
         (logger,) = (it for it in loggers if isinstance(it, WandbLogger))
         names.append(logger.experiment.id)
         close_loggers(loggers, "failed")
