@@ -39,7 +39,7 @@ def storage_error(error: BaseException | None, places: Sequence[Path] = ()) -> S
     """
     if not isinstance(error, Exception):
         return None
-    chain = list(_chain(error))
+    chain = list(causes(error))
     told = [it for it in chain if isinstance(it, StorageError)]
     if told:
         return told[-1]  # the first in time
@@ -47,7 +47,8 @@ def storage_error(error: BaseException | None, places: Sequence[Path] = ()) -> S
     return StorageError(_message(faults[-1], places)) if faults else None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was caused by, and so on, each once."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -330,3 +330,16 @@ def test_what_does_not_fit_them_is_one_line(train: Any, words: Any, reason: str)
     assert done.returncode in (1, 2)
     assert reason in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_the_maker_of_a_part_refuses_is_told_as_it_is(train: Any, home: Path) -> None:
+    """The error that a library wraps is also its cause: nobody may follow that circle for ever."""
+    (home / "outside" / "strict.py").write_text(
+        "from phasewise.errors import UserError\n\n\n"
+        "def made(channels, classes):\n    raise UserError('this head wants another colour')\n\n\n"
+        "def logger():\n    raise UserError('this logger wants another colour')\n"
+    )
+    done = train("model.segmentation_head={_target_: outside.strict.made}")
+    assert done.stderr.startswith("train.py: this head wants another colour")
+    done = train("+logger.own._target_=outside.strict.logger")
+    assert done.stderr.startswith("train.py: this logger wants another colour")

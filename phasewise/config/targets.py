@@ -51,6 +51,8 @@ def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> A
         raise
     except Exception as error:  # whatever its maker may raise; Hydra's wraps it
         cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from None  # `from error` would close a circle: it is what caused that
         reason = (str(cause).strip() or repr(cause)).splitlines()[0]
         raise UserError(f"{where}: {target} cannot be made: {reason}") from error
 

@@ -35,7 +35,7 @@ def build_part(node: Mapping[str, Any], *args: Any) -> nn.Module:
     except HydraException as error:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
-            raise cause from error
+            raise cause from None  # `from error` would close a circle: it is what caused that
         raise UserError(f"_target_={name}: {_reason(cause)}") from error
     if not isinstance(part, nn.Module):
         kind = type(part).__name__

@@ -21,6 +21,7 @@ from phasewise.config.schema import check_config
 from phasewise.errors import UserError
 from phasewise.records.checkpoints import FOLDER
 from phasewise.records.history import FILE
+from phasewise.storage import causes
 from phasewise.training.trackers import TRACKER_ID
 
 LOWERED = ("batch_size", "accumulate_grad_batches")
@@ -77,9 +78,8 @@ def free(error: BaseException | None) -> None:
 
     A sweep keeps the errors of its trials; see `traceback.clear_frames`.
     """
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__
+    for one in causes(error):
+        traceback.clear_frames(one.__traceback__)
 
 
 def keep_freed() -> None:
