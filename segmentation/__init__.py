@@ -20,6 +20,4 @@ _WHERE = {"module": ["SegmentationModule"], "data": ["BeadsData", "ImageMaskData
 
 
 def __getattr__(name: str) -> Any:
-    return lazily(
-        __name__, name, {"module": ["SegmentationModule"], "data": ["BeadsData", "ImageMaskData"]}
-    )
+    return lazily(__name__, name, _WHERE)

@@ -343,3 +343,21 @@ def test_what_the_maker_of_a_part_refuses_is_told_as_it_is(train: Any, home: Pat
     assert done.stderr.startswith("train.py: this head wants another colour")
     done = train("+logger.own._target_=outside.strict.logger")
     assert done.stderr.startswith("train.py: this logger wants another colour")
+
+
+def test_lists_of_an_own_optimizer_can_be_continued(train: Any, tmp_path: Path) -> None:
+    words = ("optimizer._target_=torch.optim.NAdam", "optimizer.betas=[.8,.9]")
+    for rest in (("trainer.pause_after=1",), ()):
+        done = train(*words, "trainer.max_epochs=2", *rest)
+        assert done.returncode == 0, done.stderr
+    assert "continuing after epoch 1" in done.stdout
+    assert len(read_history(tmp_path / "run")) == 2
+
+
+def test_own_data_without_an_identity_are_told_by_their_place() -> None:
+    own, ours = (
+        {fingerprint({"data": {"_target_": target, "root": root}}) for root in "ab"}
+        for target in ("outside.whole.Lines", "multitask.data.VocData")
+    )
+    assert len(own) == 2
+    assert len(ours) == 1  # known by their content

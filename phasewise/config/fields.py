@@ -157,6 +157,11 @@ def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
     def tag(node: Any) -> str | None:
         return tags.get(str(node.get(key))) if isinstance(node, dict) else None
 
+    return chosen_by(tag, key, text)
+
+
+def chosen_by(tag: Callable[[Any], str | None], key: str, text: str) -> Discriminator:
+    """Chooses the class of a section by its ``tag``; says ``text`` about ``key`` without one."""
     return Discriminator(tag, "told", "{text}", {"text": text, "key": key})
 
 

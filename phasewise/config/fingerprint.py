@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from phasewise.config.signatures import TARGET, is_foreign
 from phasewise.records.checkpoints import checkpoint_file
 from phasewise.records.content import Mark, mark
 
@@ -87,7 +88,11 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
 def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
     """The resolved config without `NOT_COMPUTATION`."""
     plain = plain_config(cfg)
+    data = plain.get("data")
+    unknown = isinstance(data, dict) and is_foreign(data.get(TARGET))
     for key in NOT_COMPUTATION:
+        if unknown and key == "data.root":
+            continue  # foreign data may have no identity: then their place is all that tells them
         *parents, last = key.split(".")
         node: Any = plain
         for parent in parents:

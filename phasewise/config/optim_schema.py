@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
+from pydantic import BaseModel, Field, Tag, model_validator
 
 from phasewise.config.fields import (
     BelowOne,
@@ -19,6 +19,7 @@ from phasewise.config.fields import (
     Positive,
     Text,
     Whole,
+    chosen_by,
 )
 from phasewise.config.signatures import OPTIMIZERS, TARGET, TargetError
 from phasewise.config.targets import ForeignPart, accepted
@@ -93,15 +94,7 @@ Optimizer = Annotated[
     | Annotated[SGD, Tag("SGD")]
     | Annotated[RMSprop, Tag("RMSprop")]
     | Annotated[ForeignOptimizer, Tag("foreign")],
-    Discriminator(
-        optimizer_tag,
-        "told",
-        "{text}",
-        {
-            "text": "choose optimizer=adam, amsgrad, adamw, sgd or rmsprop",
-            "key": "_target_",
-        },
-    ),
+    chosen_by(optimizer_tag, TARGET, "choose optimizer=adam, amsgrad, adamw, sgd or rmsprop"),
 ]
 
 
@@ -232,10 +225,5 @@ Scheduler = Annotated[
     | Annotated[Multistep, Tag("multistep")]
     | Annotated[OneCycle, Tag("onecycle")]
     | Annotated[ForeignScheduler, Tag("foreign")],
-    Discriminator(
-        scheduler_tag,
-        "told",
-        "{text}",
-        {"text": f"not one of {', '.join(SCHEDULERS)}", "key": "name"},
-    ),
+    chosen_by(scheduler_tag, "name", f"not one of {', '.join(SCHEDULERS)}"),
 ]

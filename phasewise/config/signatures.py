@@ -41,18 +41,22 @@ def is_foreign(target: Any) -> bool:
     return not ours and target not in OPTIMIZERS
 
 
-def foreign_targets(node: Any, prefix: str = "") -> dict[str, str]:
-    """The foreign parts of a config, of plain containers, by their dotted keys."""
-    found: dict[str, str] = {}
+def targets_of(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """All ``_target_`` in nested plain containers, with the dotted keys of the parts."""
     items: Iterable[tuple[Any, Any]] = node.items() if isinstance(node, Mapping) else ()
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):
         items = enumerate(node)
     for key, value in items:
-        if key == TARGET and isinstance(value, str):
-            found |= {prefix: value} if is_foreign(value) else {}
+        if key == TARGET:
+            yield prefix, value
         else:
-            found |= foreign_targets(value, f"{prefix}.{key}" if prefix else str(key))
-    return found
+            yield from targets_of(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def foreign_targets(node: Any, prefix: str = "") -> dict[str, str]:
+    """The foreign parts of a config, of plain containers, by their dotted keys."""
+    found = targets_of(node, prefix)
+    return {key: target for key, target in found if isinstance(target, str) and is_foreign(target)}
 
 
 class TargetError(Exception):

@@ -39,22 +39,35 @@ def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> A
     Raises:
         UserError: it cannot be imported, or raises when it is made.
     """
-    from hydra.utils import instantiate
-
     target = node[TARGET]
     try:
         find_object(target)
-        return instantiate({**supplied, **node}, *args)
+        return make(node, *args, **supplied)
     except TargetError as error:
         raise UserError(f"{where}: {error}") from error
     except UserError:
         raise
-    except Exception as error:  # whatever its maker may raise; Hydra's wraps it
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from None  # `from error` would close a circle: it is what caused that
-        reason = (str(cause).strip() or repr(cause)).splitlines()[0]
+    except Exception as error:  # whatever its maker may raise
+        reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"{where}: {target} cannot be made: {reason}") from error
+
+
+def make(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
+    """Hydra's `instantiate`, with plain containers: an optimizer that keeps one of OmegaConf's
+    could not be read from a checkpoint. What the maker raises is raised, without Hydra's wrapping.
+
+    Args:
+        node, args, supplied: see `build`.
+    """
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate({"_convert_": "all", **supplied, **node}, *args)
+    except HydraException as error:
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None  # `from error` would close a circle
 
 
 def accepted(target: str, supplied: Collection[str]) -> set[str]:

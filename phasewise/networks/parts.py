@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from hydra.errors import HydraException
-from hydra.utils import instantiate
 from torch import nn
 
+from phasewise.config.signatures import targets_of
+from phasewise.config.targets import make
 from phasewise.errors import UserError
 from phasewise.project import project_class
 
@@ -31,12 +31,11 @@ def build_part(node: Mapping[str, Any], *args: Any) -> nn.Module:
     if not isinstance(name, str):
         raise UserError(f"{dict(node)} has no _target_, the full name of a class or function")
     try:
-        part = instantiate(dict(node), *args, _convert_="all")
-    except HydraException as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, UserError):
-            raise cause from None  # `from error` would close a circle: it is what caused that
-        raise UserError(f"_target_={name}: {_reason(cause)}") from error
+        part = make(node, *args)
+    except UserError:
+        raise
+    except Exception as error:  # whatever its maker may raise
+        raise UserError(f"_target_={name}: {_reason(error)}") from error
     if not isinstance(part, nn.Module):
         kind = type(part).__name__
         raise UserError(f"_target_={name} makes a {kind}; it must make a torch.nn.Module")
@@ -63,7 +62,7 @@ def refuse_foreign(origin: Any, arguments: Mapping[str, Any], named: Collection[
     for keyword, value in sorted(arguments.items()):
         if keyword in named or keyword in BUILT_LATER:
             continue
-        for target in _targets({keyword: value}):
+        for _, target in targets_of({keyword: value}):
             if project_class(target, nn.Module) is None:
                 foreign[keyword] = target
     if foreign:
@@ -73,15 +72,3 @@ def refuse_foreign(origin: Any, arguments: Mapping[str, Any], named: Collection[
             f"{origin} names code from outside of this project ({names}), which a checkpoint alone "
             f"does not run; if you trust it, give it yourself: load_from_checkpoint(path, {given})"
         )
-
-
-def _targets(node: Any) -> Iterator[Any]:
-    """All ``_target_`` in nested containers."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node["_target_"]
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, Sequence) and not isinstance(node, str):
-        for value in node:
-            yield from _targets(value)

@@ -30,7 +30,7 @@ Scores = dict[str, float]
 OPTIMIZER = {"_target_": "torch.optim.AdamW", "lr": 1e-3, "weight_decay": 1e-4}
 """Where none is asked for."""
 
-SCHEDULER = {"name": "none", "warmup_epochs": 0}
+SCHEDULER = {"name": "none"}
 """Where none is asked for: a constant learning rate."""
 
 

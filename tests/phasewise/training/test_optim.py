@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from phasewise.training.module import TaskModule
-from phasewise.training.optim import build_optimizer, build_schedulers
+from phasewise.training.optim import DEFAULTS, build_optimizer, build_schedulers
+from tests.conftest import ROOT
 
 OBJECTIVE = {"metric": "val/mIoU", "mode": "max"}
 LR = 0.5
@@ -353,3 +354,9 @@ def test_one_cycle_keeps_the_ratio_of_groups() -> None:
         entry["scheduler"].step()
     assert all(a == pytest.approx(4 * b) for a, b in rates)
     assert max(a for a, _ in rates) == pytest.approx(0.4, rel=0.02)
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_defaults_are_those_of_the_config_files(name: str) -> None:
+    file = OmegaConf.load(ROOT / "conf" / "scheduler" / f"{name}.yaml")
+    assert OmegaConf.to_container(file) == {"name": name, **DEFAULTS[name]}
