@@ -89,7 +89,7 @@ def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
     """The resolved config without `NOT_COMPUTATION`."""
     plain = plain_config(cfg)
     data = plain.get("data")
-    unknown = isinstance(data, dict) and is_foreign(data.get(TARGET))
+    unknown = isinstance(data, dict) and TARGET in data and is_foreign(data[TARGET])
     for key in NOT_COMPUTATION:
         if unknown and key == "data.root":
             continue  # foreign data may have no identity: then their place is all that tells them
