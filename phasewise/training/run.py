@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.lifecycle import is_done, lacks_test, own_words, start_record
+from phasewise.config.lifecycle import is_done, lacks_test, own_overrides, start_record
 from phasewise.config.previous import OLDER, previous_run
 from phasewise.data.resources import device_name
 from phasewise.errors import OutOfMemoryError, RunFailedError
@@ -24,10 +24,10 @@ from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
 from phasewise.storage import FREE_MB, check_room, storage_error
-from phasewise.training.apart import run_apart
-from phasewise.training.job import Job, verdict
+from phasewise.training.isolated import run_isolated
+from phasewise.training.job import TrainingRun, ending_status
 from phasewise.training.memory import LOWERED, batch_of, forget, free, give_back, with_batch
-from phasewise.training.process import left_as_found
+from phasewise.training.process import restored_state
 from phasewise.training.saving import take_up
 
 ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
@@ -46,10 +46,10 @@ def run(cfg: DictConfig) -> float | None:
     """
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
-    overrides = own_words(settings.overrides.task)
+    overrides = own_overrides(settings.overrides.task)
     trial = settings.mode == RunMode.MULTIRUN
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
-        return run_apart(cfg, directory, overrides)
+        return run_isolated(cfg, directory, overrides)
     return train(cfg, directory, overrides=overrides, trial=trial)
 
 
@@ -142,19 +142,19 @@ def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial:
 def _attempt(
     cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool, done: int
 ) -> DictConfig | None:
-    """What `Job.run` returns; its memory is given back."""
+    """What `TrainingRun.run` returns; its memory is given back."""
     used = with_batch(cfg, record.cost)
     parts = cfg.data.batch_size // used.data.batch_size
-    job = Job(used, directory, record, trial=trial, parts=parts, done=done)
+    job = TrainingRun(used, directory, record, trial=trial, parts=parts, done=done)
     try:
-        with left_as_found():
+        with restored_state():
             if record.status != "completed":
                 return job.run()
             job.test_completed()
             return None
     except BaseException as error:
-        status, reason = verdict(error, job.places)
-        full = storage_error(error, job.places)
+        status, reason = ending_status(error, job.output_directories)
+        full = storage_error(error, job.output_directories)
         free(error)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
@@ -176,7 +176,7 @@ def _start(
     cost: dict[str, Any] = {}
     data: dict[str, Any] = {}
     if previous is not None:
-        data = previous.data  # which these must be, see `Job`
+        data = previous.data  # which these must be, see `TrainingRun`
         goes_on = (directory / FOLDER / f"{LAST}.ckpt").is_file()
         kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
         cost = {key: previous.cost[key] for key in kept if key in previous.cost}
