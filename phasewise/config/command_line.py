@@ -31,12 +31,12 @@ from phasewise.config.help import (
     no_such_key,
     not_one_of,
     refusal,
-    show,
 )
 from phasewise.config.open_keys import SEVERAL, OpenKeys
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.project import install_command
+from phasewise.text import format_value
 
 ONE_AT_A_TIME = "study"
 """The config group that cannot be swept: each choice of it is a sweep."""
@@ -196,7 +196,11 @@ class CommandLine:
         if swept and group == ONE_AT_A_TIME:
             self.problems[word] = Problem(word, "one study at a time")
             return None
-        values = list(override.sweep_iterator(show)) if swept else [show(override.value())]
+        values = (
+            list(override.sweep_iterator(format_value))
+            if swept
+            else [format_value(override.value())]
+        )
         if isinstance(chosen := override.value(), list) and group in SEVERAL:
             values = [str(choice) for choice in chosen]  # all of them at once
         if values == ["null"] and group.startswith("hydra/"):
@@ -227,7 +231,9 @@ class CommandLine:
             override = self.overrides[word]
             if override.is_sweep_override() and not override.is_interval_sweep():
                 folder = self.config_dir / override.key_or_group
-                files = [folder / f"{choice}.yaml" for choice in override.sweep_iterator(show)]
+                files = [
+                    folder / f"{choice}.yaml" for choice in override.sweep_iterator(format_value)
+                ]
                 keys += [key for file in files if file.is_file() for key in file_entries(file)]
         may_add = OpenKeys(data, values.values())
         for word, override in values.items():

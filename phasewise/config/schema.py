@@ -49,7 +49,6 @@ from phasewise.config.help import (
     not_one_of,
     problems_of,
     refusal,
-    show,
 )
 from phasewise.config.optim_schema import (
     SGD,
@@ -64,6 +63,7 @@ from phasewise.config.targets import CONTEXT, ForeignPart
 from phasewise.config.trainer_schema import Trainer
 from phasewise.errors import Problem
 from phasewise.project import project_class
+from phasewise.text import format_value
 
 NOT_OF_A_RUN = ("hydra", "study", "budget")
 """Sections and keys that concern Hydra, or the sweep or study around a run."""
@@ -295,7 +295,9 @@ class RunConfig(Node):
             yield Problem(f"scheduler.milestones[0]={first}", reason)
         floor = getattr(scheduler, "min_lr", 0.0)
         if floor >= lr:
-            yield Problem(f"scheduler.min_lr={show(floor)}", f"must be below optimizer.lr={lr}")
+            yield Problem(
+                f"scheduler.min_lr={format_value(floor)}", f"must be below optimizer.lr={lr}"
+            )
         if isinstance(scheduler, Plateau):
             yield from self._plateau_conflicts(scheduler)
 
@@ -307,7 +309,7 @@ class RunConfig(Node):
         if metric not in self.METRICS:
             yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))
         elif mode != self.METRICS[metric]:
-            key = f"scheduler.mode={show(scheduler.mode)}"
+            key = f"scheduler.mode={format_value(scheduler.mode)}"
             yield Problem(key, _wrong_mode(metric, self.METRICS[metric]))
 
 
@@ -377,7 +379,7 @@ def _schema(task: Any) -> type[RunConfig]:
     schema = project_class(name, RunConfig) or _own_schema(name)
     if schema is None:
         reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
-        raise refusal([Problem(f"task.schema={show(name)}", reason)])
+        raise refusal([Problem(f"task.schema={format_value(name)}", reason)])
     return schema
 
 

@@ -38,7 +38,7 @@ class Runner:
     """Runs what a journal has planned and writes down what came of it.
 
     Args:
-        book: the journal, with a planned phase for each of ``study.phases``.
+        journal: the journal, with a planned phase for each of ``study.phases``.
         study: the settings.
         planner: builds the stages again, from the winners.
         crew: runs the trials.

@@ -21,9 +21,10 @@ from phasewise.config.fields import (
     message,
     wrong,
 )
-from phasewise.config.help import did_you_mean, not_one_of, problems_of, refusal, show
+from phasewise.config.help import did_you_mean, not_one_of, problems_of, refusal
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
+from phasewise.text import format_value
 
 FULL = "full"
 LEAST_SEEDS = 3
@@ -54,7 +55,7 @@ def parse_override_list(value: Any) -> list[str]:
 def as_typed(values: Mapping[Any, Any]) -> str:
     """What one types for keys that somebody wrote as YAML's."""
     texts = {
-        key: ",".join(map(show, value)) if isinstance(value, list) else show(value)
+        key: ",".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
         for key, value in values.items()
     }
     return " ".join(f"{key}={text}" for key, text in texts.items())
@@ -298,11 +299,13 @@ def named_phases(phases: Any) -> dict[str, Any]:
     """
     example = "each has a name, e.g. {rate: optimizer.lr=1e-3,1e-2}"
     if not isinstance(phases, dict):
-        typed = "study.phases" if isinstance(phases, list) else f"study.phases={show(phases)}"
+        typed = (
+            "study.phases" if isinstance(phases, list) else f"study.phases={format_value(phases)}"
+        )
         raise refusal([Problem(typed, f"must be a mapping: {example}")])
     for name in phases:
         if isinstance(name, bool):
-            reason = f"YAML takes the name of a phase for {show(name)}; write it in quotes"
+            reason = f"YAML takes the name of a phase for {format_value(name)}; write it in quotes"
             raise refusal([Problem("study.phases", reason)])
     found = {str(name): phase for name, phase in phases.items()}
     if len(found) < len(phases):

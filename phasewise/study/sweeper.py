@@ -19,7 +19,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import refusal as refuse
-from phasewise.errors import Problem, StorageError, UserError, unwritable
+from phasewise.errors import Problem, StorageError, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
@@ -293,11 +293,7 @@ def prepare(config: DictConfig) -> Path:
         UserError: if it cannot be written.
     """
     sweep_dir = Path(str(config.hydra.sweep.dir))
-    try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
-    except OSError as error:
-        raise unwritable(sweep_dir, error) from error
+    write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
     return sweep_dir
 
 

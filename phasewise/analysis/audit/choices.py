@@ -8,7 +8,7 @@ from typing import Any
 from phasewise.analysis.audit.case import Case, Finding, compares, mean, of_phase, sign_of
 from phasewise.analysis.statistics.frame import is_number, typed
 from phasewise.analysis.statistics.intervals import compare_with
-from phasewise.study.results import UNSET, CandidateResult, PhaseResult, plain
+from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting
 
 ALPHA = 0.05
 """A difference with a larger p-value (paired over seeds, Holm-corrected) counts as noise."""
@@ -156,9 +156,9 @@ def _final(case: Case, phase: PhaseResult, chosen: dict[str, tuple[Any, str]]) -
                 tried.setdefault(key, set()).add(value)
     settings = phase.base | phase.candidates[0].settings
     lines = [
-        f"{key} is {plain(settings[key])}, while phase {chosen[key][1]} chose {chosen[key][0]}"
+        f"{key} is {as_setting(settings[key])}, while phase {chosen[key][1]} chose {chosen[key][0]}"
         for key in chosen
-        if key in settings and plain(settings[key]) not in tried[key]
+        if key in settings and as_setting(settings[key]) not in tried[key]
     ]
     if lines:
         yield Finding(

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.exporting.settings import (
-    SCRIPT,
-    SUFFIXES,
-    ExportSettings,
-    help_text,
-    parse,
-)
+from phasewise.inference.exporting.settings import SUFFIXES, ExportSettings
 
 if TYPE_CHECKING:
     from phasewise.inference.exporting.check import Images
@@ -32,18 +26,7 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         run_of: finds the run of a study, see `phasewise.inference.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
-
-
-def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
-    """Export what the words of a command line say.
-
-    Raises:
-        UserError: something is wrong with them, or with what they name.
-        RunFailedError: the file does not do what the network does; it is not kept.
-    """
-    settings, data_words = parse(words)
-    export(settings, data_words, run_of)
+    run_script(ExportSettings, partial(export, run_of=run_of), argv)
 
 
 def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | None) -> Path:
