@@ -203,6 +203,8 @@ class Job:
         if isinstance(data, StoreDataModule):
             data.overfit_batches = self.config["trainer"].get("overfit_batches", 0)
         self.module = self._build(data)
+        if isinstance(self.module, TaskModule):
+            self.record.notes = self.module.report_notes()
         self._say_network(self.module)
         self._start_from()
         self._check_files()
