@@ -26,12 +26,6 @@ def own_words(words: Sequence[str]) -> list[str]:
     return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
 
 
-def _targets(cfg: DictConfig) -> dict[str, Any]:
-    """The parts that do not come with the project, by their keys, where there are any."""
-    found = foreign_targets({k: it for k, it in plain_config(cfg).items() if k not in AROUND_A_RUN})
-    return {"targets": found} if found else {}
-
-
 def study_part(cfg: DictConfig) -> dict[str, Any]:
     """What a trial's study says of it, for the record."""
     part = OmegaConf.select(cfg, "study.trial")
@@ -48,7 +42,11 @@ def start_record(
     cost: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> RunRecord:
-    """Write the record of a run of ``cfg`` that begins; see `RunRecord.start`."""
+    """Write the record of a run of ``cfg`` that begins; see `RunRecord.start`.
+
+    Its environment lists the parts that do not come with the project by their keys, if any.
+    """
+    own = foreign_targets({k: it for k, it in plain_config(cfg).items() if k not in AROUND_A_RUN})
     return RunRecord.start(
         directory,
         task=cfg.task.name,
@@ -57,7 +55,7 @@ def start_record(
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        environment=environment() | {"device": device} | _targets(cfg),
+        environment=environment() | {"device": device} | ({"targets": own} if own else {}),
         cost=cost,
         data=data,
         study=study_part(cfg),

@@ -23,8 +23,8 @@ import phasewise.training.trainer
 from phasewise.errors import StorageError
 from phasewise.records.record import RunRecord
 from phasewise.training.apart import run_apart
-from phasewise.training.job import Job
 from phasewise.training.run import train
+from phasewise.training.session import Session
 from tests.phasewise.training.directory import assert_same_run, record_of
 
 pytestmark = pytest.mark.slow
@@ -102,7 +102,7 @@ def test_where_the_record_cannot_be_written_it_stays_and_is_enough(
     train(cfg, tmp_path / "whole")
     with monkeypatch.context() as patch:
         broken(2, OSError(errno.EIO, "Input/output error", "somewhere"))
-        finish = Job._finish
+        finish = Session._finish
 
         def full(*args: object, **settings: object) -> None:
             patch.setattr(os, "fsync", no_room)
@@ -111,7 +111,7 @@ def test_where_the_record_cannot_be_written_it_stays_and_is_enough(
         def no_room(_: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(Job, "_finish", full)
+        patch.setattr(Session, "_finish", full)
         with pytest.raises(StorageError, match=r"^somewhere: Input/output error"):
             train(cfg, tmp_path / "run")
     monkeypatch.undo()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import other_data
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
-from phasewise.data.sampling import InParts
 from phasewise.errors import DivergedError, StorageError, UserError
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
@@ -48,7 +46,7 @@ from phasewise.training.logs import (
     log_traceback,
     only_our_words,
 )
-from phasewise.training.memory import batch_of, free, halved, keep_freed
+from phasewise.training.memory import batch_of, free, halved, keep_freed, keep_steps
 from phasewise.training.module import Scores, TaskModule
 from phasewise.training.saving import check_room_for_checkpoints
 from phasewise.training.trackers import start_trackers
@@ -60,7 +58,7 @@ COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
 """Whose errors are those of ``trainer.compile``."""
 
 
-class Job:
+class Session:
     """The steps of one training, and what is known of it when it ends early.
 
     Args:
@@ -102,7 +100,7 @@ class Job:
         self.test: Scores | None = None
         self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
 
-    def run(self) -> DictConfig | None:
+    def complete(self) -> DictConfig | None:
         """Read, train, evaluate, draw, record; also how the run ended if it ended early.
 
         A run that is paused is neither evaluated on test data nor drawn.
@@ -112,9 +110,9 @@ class Job:
             with; its record is not finished then.
         """
         try:
-            self._run()
+            self._work()
         except BaseException as error:
-            status, reason = verdict(error, self.places)
+            status, reason = status_of(error, self.places)
             log_traceback(error)
             if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
                 smaller = halved(self.cfg)
@@ -194,12 +192,12 @@ class Job:
             network(module).compile(mode=mode)
         return module
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         data = self._begin()
         assert self.trainer is not None
         self._read(data)
         if self.parts > 1 and isinstance(data, StoreDataModule):
-            self._keep_steps(data)
+            keep_steps(self.trainer, data, self.parts)
         if isinstance(data, StoreDataModule):
             data.overfit_batches = self.config["trainer"].get("overfit_batches", 0)
         self.module = self._build(data)
@@ -210,7 +208,7 @@ class Job:
         self._check_files()
         check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
         if self.config["trainer"].get("fast_dev_run"):
-            self._run_once(data)
+            self._try_out(data)
             return
         self._score_baselines(data, "val")
         with only_our_words():
@@ -224,7 +222,7 @@ class Job:
         self._draw(data, "val", "test")
         self._finish("completed")
 
-    def _run_once(self, data: L.LightningDataModule) -> None:
+    def _try_out(self, data: L.LightningDataModule) -> None:
         """``trainer.fast_dev_run``: a few batches of each split, without a result."""
         assert self.trainer is not None
         with only_our_words():
@@ -263,20 +261,6 @@ class Job:
         if before is not None and found is not None and before != found.hash:
             what = other_data(self.record, self.cfg, found)
             raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")
-
-    def _keep_steps(self, data: StoreDataModule) -> None:
-        """As many steps and as many images as with whole batches, also where they are limited."""
-        assert self.trainer is not None
-        parts = InParts(data.schedule("train"), self.parts).parts
-        per_step = self.config["trainer"]["accumulate_grad_batches"] // self.parts
-        self.trainer.accumulate_grad_batches = per_step * parts
-        validated = math.ceil(len(data.schedule("val")) / self.parts)
-        self.trainer.limit_train_batches = parts * _limited(
-            self.trainer.limit_train_batches, len(data.schedule("train"))
-        )
-        self.trainer.limit_val_batches = self.parts * _limited(
-            self.trainer.limit_val_batches, validated
-        )
 
     def _start_from(self) -> None:
         origin = self.config["init_from"]
@@ -422,18 +406,11 @@ class Job:
         }
 
 
-def _limited(limit: int | float | None, batches: int) -> int:
-    """How many batches Lightning takes under one of its limits."""
-    if isinstance(limit, int):
-        return min(limit, batches)
-    return batches if limit is None else int(limit * batches)
-
-
 def _metrics(row: dict[str, float] | None) -> dict[str, float]:
     return {} if row is None else {key: value for key, value in row.items() if "/" in key}
 
 
-def verdict(error: BaseException, places: Sequence[Path] = ()) -> tuple[Status, str]:
+def status_of(error: BaseException, places: Sequence[Path] = ()) -> tuple[Status, str]:
     """How a run ended that raised ``error``, having written in ``places``."""
     text = f"{type(error).__name__}: {error}"
     if (full := storage_error(error, places)) is not None:
