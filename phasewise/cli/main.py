@@ -31,8 +31,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.cli.completion import completing
-from phasewise.cli.elsewhere import run_elsewhere
-from phasewise.cli.printed import path_override, quoted, shell_command, short
+from phasewise.cli.shell import path_override, quoted, shell_command, short
+from phasewise.cli.worker_process import run_in_worker
 from phasewise.config.command_line import CommandLine, one_line
 from phasewise.config.help import ADVICE, help_text, refusal
 from phasewise.config.previous import previous_run
@@ -74,7 +74,7 @@ class TaskFunction:
             _check_values(cfg)  # not every sweeper has done so
             if settings.launcher._target_ == BASIC_LAUNCHER:
                 return self.call(cfg)
-            return run_elsewhere(self.call, cfg, Path(settings.runtime.output_dir))
+            return run_in_worker(self.call, cfg, Path(settings.runtime.output_dir))
         if self.place is not None:
             self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
         self.log = Path(settings.runtime.output_dir) / "run.log"

@@ -21,7 +21,7 @@ AROUND_A_RUN = ("hydra", "study")
 """Sections that say nothing of a single run."""
 
 
-def own_words(words: Sequence[str]) -> list[str]:
+def own_overrides(words: Sequence[str]) -> list[str]:
     """Of the overrides that a run was launched with, those that make its config."""
     return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
 
@@ -62,7 +62,7 @@ def start_record(
     )
 
 
-def bury(record: RunRecord, error: str) -> None:
+def mark_failed(record: RunRecord, error: str) -> None:
     """Finish the record of a run whose process died, as failed; its epochs are in `metrics.csv`."""
     rows = read_history(record.directory)
     last = {key: value for key, value in rows[-1].items() if "/" in key} if rows else {}

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.lifecycle import is_done, lacks_test, own_words, start_record
+from phasewise.config.lifecycle import is_done, lacks_test, own_overrides, start_record
 from phasewise.config.previous import OLDER, previous_run
 from phasewise.data.resources import device_name
 from phasewise.errors import OutOfMemoryError, RunFailedError
@@ -25,9 +25,9 @@ from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
 from phasewise.storage import FREE_MB, check_room, storage_error
-from phasewise.training.apart import run_apart
+from phasewise.training.isolated import run_isolated
 from phasewise.training.memory import LOWERED, batch_of, forget, free, give_back, with_batch
-from phasewise.training.process import left_as_found
+from phasewise.training.process import restored_state
 from phasewise.training.saving import take_up
 from phasewise.training.session import Session, status_of
 
@@ -47,10 +47,10 @@ def run(cfg: DictConfig) -> float | None:
     """
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
-    overrides = own_words(settings.overrides.task)
+    overrides = own_overrides(settings.overrides.task)
     trial = settings.mode == RunMode.MULTIRUN
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
-        return run_apart(cfg, directory, overrides)
+        return run_isolated(cfg, directory, overrides)
     return train(cfg, directory, overrides=overrides, trial=trial)
 
 
@@ -165,14 +165,14 @@ class _Request:
         parts = self.cfg.data.batch_size // used.data.batch_size
         session = Session(used, self.directory, record, trial=self.trial, parts=parts, done=done)
         try:
-            with left_as_found():
+            with restored_state():
                 if record.status != "completed":
                     return session.complete()
                 session.test_completed()
                 return None
         except BaseException as error:
-            status, reason = status_of(error, session.places)
-            full = storage_error(error, session.places)
+            status, reason = status_of(error, session.output_directories)
+            full = storage_error(error, session.output_directories)
             free(error)
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None  # Lightning turns Ctrl-C into an exit

@@ -13,13 +13,13 @@ from phasewise.report.content import Column, Figure, Mark, Section, Table, Text
 from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import PALETTE, Colours
-from phasewise.report.view import Candidate, Phase, Study
+from phasewise.report.view import CandidateView, PhaseView, StudyView
 
 MARKS: dict[str, Mark] = {"yes": "best", "no": "bad"}
 MOST_DIAGRAMS = len(PALETTE)
 
 
-def importance_section(study: Study) -> Section | None:
+def importance_section(study: StudyView) -> Section | None:
     """A ranking of the keys; ``None`` where nothing was varied."""
     effects = phase_effects(study.result)
     if effects.empty:
@@ -61,7 +61,7 @@ def importance_section(study: Study) -> Section | None:
     return section
 
 
-def hypotheses_section(study: Study) -> Section | None:
+def hypotheses_section(study: StudyView) -> Section | None:
     """The study's own claims with their answers."""
     if not study.plan.hypotheses:
         return None
@@ -92,7 +92,7 @@ def _means(answers: Sequence[Answer]) -> Table:
     return table
 
 
-def behaviour_section(study: Study, colours: Colours) -> Section | None:
+def behaviour_section(study: StudyView, colours: Colours) -> Section | None:
     """What the task shows of the configurations that a phase compared, where they differ."""
     section = Section("Behaviour")
     for phase in study.phases:
@@ -100,14 +100,14 @@ def behaviour_section(study: Study, colours: Colours) -> Section | None:
     return section if section.blocks else None
 
 
-def _diagrams(phase: Phase, colours: Colours) -> Iterator[Figure]:
+def _diagrams(phase: PhaseView, colours: Colours) -> Iterator[Figure]:
     """Those of one name over each other, at most `MOST_DIAGRAMS` that differ."""
-    found: dict[str, list[tuple[Candidate, Diagram]]] = {}
+    found: dict[str, list[tuple[CandidateView, Diagram]]] = {}
     for one in phase.candidates:
         for diagram in one.records[0].notes.diagrams if one.records else ():
             found.setdefault(diagram.name, []).append((one, diagram))
     for name, pairs in found.items():
-        different: dict[str, tuple[Candidate, Diagram]] = {}
+        different: dict[str, tuple[CandidateView, Diagram]] = {}
         for pair in pairs:
             different.setdefault(pair[1].label, pair)
         if len(different) < 2:
@@ -119,7 +119,7 @@ def _diagrams(phase: Phase, colours: Colours) -> Iterator[Figure]:
         yield Figure(f"{name}_{phase.slug}", caption, partial(overlaid, diagrams, inks))
 
 
-def _told_apart_by(phase: Phase, pairs: Sequence[tuple[Candidate, Diagram]]) -> str | None:
+def _told_apart_by(phase: PhaseView, pairs: Sequence[tuple[CandidateView, Diagram]]) -> str | None:
     """The key that has another value for each diagram: its colours mean the same here."""
     for key in phase.keys:
         both = {(one.settings[key], diagram.label) for one, diagram in pairs}

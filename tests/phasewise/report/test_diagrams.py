@@ -8,7 +8,7 @@ from phasewise.records.record import RunRecord
 from phasewise.report.content import Figure
 from phasewise.report.figures.style import PALETTE, Colours
 from phasewise.report.sections.overall import behaviour_section
-from phasewise.report.view import Study
+from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic
 
@@ -25,7 +25,7 @@ def drawn(record: RunRecord, rows: list[Row], settings: Settings) -> None:
 
 def figures(directory: Path, study: Synthetic) -> list[Figure]:
     study.write(directory)
-    found = Study(read_study(directory))
+    found = StudyView(read_study(directory))
     section = behaviour_section(found, Colours(found.swept))
     return [] if section is None else [one for one in section.blocks if isinstance(one, Figure)]
 
