@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from phasewise.project import APPLICATION
+from phasewise.records.notes import Notes
 from phasewise.storage import write_whole
 
 RECORD = "record.json"
@@ -45,6 +47,9 @@ PACKAGES = (
     "timm",
 )
 
+_NUMBERS = re.compile(r"\[\n[-+.,e\d\s]+\]")
+"""Lists of numbers only, which stand on one line."""
+
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +73,7 @@ class RunRecord:
         data: counts, hash of the split, ``rejected`` and ``warnings``.
         study: of a trial, the ``name`` of its study and its ``places`` there, each with ``phase``,
             ``number`` (from 1) and ``role`` (candidate, incumbent, final, start).
+        notes: what the task adds to reports that show the run.
     """
 
     directory: Path
@@ -86,6 +92,7 @@ class RunRecord:
     cost: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def is_final(self) -> bool:
@@ -197,6 +204,7 @@ class RunRecord:
             StorageError: its disk is full or fails.
         """
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
         write_whole(self.directory / RECORD, text)
 
 
@@ -236,7 +244,7 @@ def _parse(directory: Path, content: Any) -> RunRecord:
         **dict.fromkeys(("objective", "best", "last"), (dict,)),
         **dict.fromkeys(("baselines", "cost", "data", "environment", "study"), (dict,)),
     }
-    content = {"study": {}} | content  # which earlier versions did not write
+    content = {"study": {}, "notes": {}} | content  # which earlier versions did not write
     for key, kind in kinds.items():
         if key not in content:
             raise ValueError(f"{key} is missing")
@@ -244,7 +252,8 @@ def _parse(directory: Path, content: Any) -> RunRecord:
             raise ValueError(f"{key} is of type {type(content[key]).__name__}")
     if missing := {"metric", "mode", "value", "epoch"} - content["objective"].keys():
         raise ValueError(f"objective lacks {', '.join(sorted(missing))}")
-    return RunRecord(directory=directory, **{key: content[key] for key in kinds})
+    notes = Notes.parse(content["notes"])
+    return RunRecord(directory=directory, notes=notes, **{key: content[key] for key in kinds})
 
 
 def to_json(value: Any) -> Any:
