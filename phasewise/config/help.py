@@ -41,7 +41,7 @@ class Entry(NamedTuple):
     required: bool
 
 
-def refusal(problems: Sequence[Problem]) -> UserError:
+def settings_error(problems: Sequence[Problem]) -> UserError:
     """One message for everything that is wrong with a command line or a config."""
     head = "settings cannot be used" if len(problems) > 1 else ""
     return UserError(head, problems, ADVICE)

@@ -48,7 +48,7 @@ from phasewise.config.help import (
     must_be_given,
     not_one_of,
     problems_of,
-    refusal,
+    settings_error,
 )
 from phasewise.config.optim_schema import (
     SGD,
@@ -340,7 +340,7 @@ def check_config(cfg: DictConfig) -> None:
         if isinstance(config.task.module, ForeignModule):
             problems += _lacking(data)
     if problems:
-        raise refusal(problems)
+        raise settings_error(problems)
 
 
 def _lacking(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -369,7 +369,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
             data[name] = OmegaConf.to_container(value, resolve=True) if container else value
         except OmegaConfBaseException as error:
             key = error.full_key or name
-            raise refusal([Problem(key, str(error).splitlines()[0])]) from error
+            raise settings_error([Problem(key, str(error).splitlines()[0])]) from error
     return data
 
 
@@ -381,7 +381,7 @@ def _schema(task: Any) -> type[RunConfig]:
         reason = (
             "must name a subclass of phasewise.config.schema.RunConfig, as PACKAGE.MODULE.CLASS"
         )
-        raise refusal([Problem(f"task.schema={format_value(name)}", reason)])
+        raise settings_error([Problem(f"task.schema={format_value(name)}", reason)])
     return schema
 
 

@@ -104,6 +104,6 @@ def listed(items: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(items[:most])} and {len(items) - most} more"
 
 
-def markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))

@@ -249,7 +249,7 @@ def problems_in(error: Exception) -> tuple[Problem, ...]:
     return (Problem("", one_line(error)),)
 
 
-def refusal(problems: Problems, total: int) -> UserError:
+def trials_error(problems: Problems, total: int) -> UserError:
     """All that is wrong, each with the first trial that has it.
 
     Args:

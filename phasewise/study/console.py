@@ -60,7 +60,7 @@ def _meaning(phase: Phase) -> str:
 
 def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
     """Who won and why; with several seeds the means before it."""
-    names = [label(phase, one, study) for one in phase.candidates]
+    names = [candidate_label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1:
         rows = zip(names, values, strict=True)
         say("\n".join(["", *(f"{name}: {_mean(found)}" for name, found in rows)]))
@@ -75,7 +75,7 @@ def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
 
 
-def label(phase: Phase, candidate: Candidate, study: Path) -> str:
+def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
     """What a candidate changes; in a sweep, of all that was typed, what differs.
 
     Of one that changes nothing, the values of the swept keys by its run in the study's directory.

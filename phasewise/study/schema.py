@@ -21,7 +21,7 @@ from phasewise.config.fields import (
     message,
     wrong,
 )
-from phasewise.config.help import did_you_mean, not_one_of, problems_of, refusal
+from phasewise.config.help import did_you_mean, not_one_of, problems_of, settings_error
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.text import format_value
@@ -264,15 +264,15 @@ def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
     assert isinstance(data, dict)
     if "study" in data:
         reason = "the study's file must begin with the line `# @package _global_`"
-        raise refusal([Problem("study.study", reason)])
+        raise settings_error([Problem("study.study", reason)])
     data["phases"] = named_phases(data["phases"])
     study, name = _validated(data), config.budget
     chosen = OmegaConf.select(config, "hydra.runtime.choices.study")
     if chosen and not study.phases:
         reason = f"study={chosen} has none; each has a name, e.g. {{rate: optimizer.lr=1e-3,1e-2}}"
-        raise refusal([Problem("study.phases", reason)])
+        raise settings_error([Problem("study.phases", reason)])
     if name != FULL and name not in study.budgets:
-        raise refusal([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
+        raise settings_error([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
     task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(task, list)
     typed = [str(word).partition("=")[0] for word in task]
@@ -302,14 +302,14 @@ def named_phases(phases: Any) -> dict[str, Any]:
         typed = (
             "study.phases" if isinstance(phases, list) else f"study.phases={format_value(phases)}"
         )
-        raise refusal([Problem(typed, f"must be a mapping: {example}")])
+        raise settings_error([Problem(typed, f"must be a mapping: {example}")])
     for name in phases:
         if isinstance(name, bool):
             reason = f"YAML takes the name of a phase for {format_value(name)}; write it in quotes"
-            raise refusal([Problem("study.phases", reason)])
+            raise settings_error([Problem("study.phases", reason)])
     found = {str(name): phase for name, phase in phases.items()}
     if len(found) < len(phases):
-        raise refusal([Problem("study.phases", "two phases have the same name")])
+        raise settings_error([Problem("study.phases", "two phases have the same name")])
     return found
 
 
@@ -322,9 +322,9 @@ def _validated(data: dict[Any, Any]) -> StudyConfig:
     try:
         study = _Root.model_validate({"study": data}).study
     except ValidationError as error:
-        raise refusal(problems_of(error, {"study": data})) from error
+        raise settings_error(problems_of(error, {"study": data})) from error
     if problems := study.problems():
-        raise refusal(problems)
+        raise settings_error(problems)
     return study
 
 

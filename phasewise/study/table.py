@@ -29,7 +29,7 @@ REFUSED = "refused"
 """The same for a candidate that cannot run with what the phase started from."""
 
 
-def unfinished(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
+def placeholder_record(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
     """What stands in a table for a trial that left no record."""
     return RunRecord(
         directory=Path(directory),
@@ -60,7 +60,7 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     import pandas as pd
 
     records = [
-        trial if isinstance(trial, RunRecord) else read_record(trial) or unfinished(trial)
+        trial if isinstance(trial, RunRecord) else read_record(trial) or placeholder_record(trial)
         for trial in trials
     ]
     goals = {(r.objective["metric"], r.objective["mode"]) for r in records if r.objective}

@@ -61,7 +61,7 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
 def _evaluate(
     settings: EvaluationSettings, data_words: Sequence[str], trained: Restored
 ) -> _Evaluated:
-    from phasewise.analysis.bootstrap import intervals, resampled
+    from phasewise.analysis.bootstrap import intervals, resample
     from phasewise.cli.main import check_directory
     from phasewise.data.resources import find_device
     from phasewise.inference.evaluation.data import open_data, with_data
@@ -81,7 +81,7 @@ def _evaluate(
     found = measure(module, data, settings.split, run_precision(config, device))
     samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
-        drawn = resampled(found.items, resamples=settings.resamples, seed=settings.seed)
+        drawn = resample(found.items, resamples=settings.resamples, seed=settings.seed)
         named = {f"{settings.split}/{name}": values for name, values in drawn.items()}
         samples = {name: values for name, values in named.items() if name in found.metrics}
     bounds = intervals(samples, settings.confidence)

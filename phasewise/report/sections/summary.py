@@ -11,7 +11,7 @@ from phasewise.report.content import Bullets, Column, Command, Mark, Section, Ta
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import START, compared, final_blocks
 from phasewise.report.sections.findings import top_findings
-from phasewise.report.view import STOPPED, CandidateView, StudyView, status_of
+from phasewise.report.view import STOPPED, CandidateView, StudyView, trial_status
 from phasewise.study.commands import single_run
 from phasewise.study.results import UNSET, Setting, as_setting, settings_of
 from phasewise.text import duration
@@ -23,7 +23,7 @@ NO_SETTINGS = ("study", "budget", "seed", "test")
 def facts(study: StudyView) -> list[tuple[str, str]]:
     """What stands below the title."""
     plan = study.plan
-    states = [status_of(trial, one) for _, one, trial in study.trials()]
+    states = [trial_status(trial, one) for _, one, trial in study.trials()]
     stopped = f", {states.count(STOPPED)} stopped by halving" if STOPPED in states else ""
     costs = [trial.record.cost for _, _, trial in study.trials() if trial.record is not None]
     seconds = [float(cost["seconds"]) for cost in costs if is_number(cost.get("seconds"))]
@@ -40,7 +40,7 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
     ]
 
 
-def summary(study: StudyView, audit: list[Finding]) -> Section:
+def summary_section(study: StudyView, audit: list[Finding]) -> Section:
     """Best configuration, its command, its scores, the top findings."""
     section = Section("Summary")
     final = study.final

@@ -33,6 +33,6 @@ def test_missing_values_are_no_numbers() -> None:
 
 
 def test_markdown_shows_names_as_they_are() -> None:
-    assert text.markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
+    assert text.escape_markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
         r"a\|b\_c\*\<img src=x\> \`x\`\[y\](z)"
     )
