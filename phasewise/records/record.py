@@ -17,22 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from phasewise.project import APPLICATION
 from phasewise.records.notes import Notes
+from phasewise.records.schema import FINAL, SCHEMA, STATUSES, Content, Status, validate
 from phasewise.storage import write_whole
 
 RECORD = "record.json"
-SCHEMA = 1
-
-Status = Literal[
-    "completed", "failed", "out_of_memory", "diverged", "interrupted", "paused", "running"
-]
-STATUSES: frozenset[str] = frozenset(get_args(Status))
-FINAL: frozenset[str] = STATUSES - {"interrupted", "paused", "running"}
-"""A run that ended like this would end like this again; the others can go on."""
-
 DATA_MARK = "+"
 """Between the two parts of an `identity`."""
 
@@ -208,6 +200,18 @@ class RunRecord:
         write_whole(self.directory / RECORD, text)
 
 
+def load_record(directory: str | Path) -> RunRecord:
+    """The record of a run directory.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is none; the message says what is wrong.
+    """
+    content = {**validate(Content, (Path(directory) / RECORD).read_bytes())}
+    del content["schema"]
+    return RunRecord(directory=Path(directory), **content)  # type: ignore[arg-type]
+
+
 def read_record(directory: str | Path) -> RunRecord | None:
     """The record of a run directory.
 
@@ -215,45 +219,14 @@ def read_record(directory: str | Path) -> RunRecord | None:
         ``None`` where there is none. A file that is damaged, or not a record of this schema, counts
         as none too, with a warning: the run is unfinished, which is all that a caller needs.
     """
-    path = Path(directory) / RECORD
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(Path(directory), content)
+        return load_record(directory)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        path = Path(directory) / RECORD
         log.warning("%s is not a run record (%s); the run counts as unfinished", path, error)
         return None
-
-
-def _parse(directory: Path, content: Any) -> RunRecord:
-    """Build a record from a file's content; ``ValueError`` says what is wrong with it."""
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise ValueError(f"no JSON object of schema {SCHEMA}")
-    status = content.get("status")
-    if not isinstance(status, str) or status not in STATUSES:
-        raise ValueError(f"unknown status {status!r}")
-    kinds: dict[str, tuple[type, ...]] = {
-        "status": (str,),
-        "error": (str, type(None)),
-        "task": (str,),
-        "fingerprint": (str,),
-        "overrides": (list,),
-        "seed": (int, type(None)),
-        "test": (dict, type(None)),
-        **dict.fromkeys(("objective", "best", "last"), (dict,)),
-        **dict.fromkeys(("baselines", "cost", "data", "environment", "study"), (dict,)),
-    }
-    content = {"study": {}, "notes": {}} | content  # which earlier versions did not write
-    for key, kind in kinds.items():
-        if key not in content:
-            raise ValueError(f"{key} is missing")
-        if not isinstance(content[key], kind):
-            raise ValueError(f"{key} is of type {type(content[key]).__name__}")
-    if missing := {"metric", "mode", "value", "epoch"} - content["objective"].keys():
-        raise ValueError(f"objective lacks {', '.join(sorted(missing))}")
-    notes = Notes.parse(content["notes"])
-    return RunRecord(directory=directory, notes=notes, **{key: content[key] for key in kinds})
 
 
 def to_json(value: Any) -> Any:

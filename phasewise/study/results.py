@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
+
 from phasewise.errors import Problem
 from phasewise.records.history import Row, read_history
 from phasewise.records.record import RunRecord, read_record
@@ -150,6 +152,15 @@ class StudyResult:
 def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
     """The values of overrides, one value each, by key; of two for one key the later one counts."""
     return {one.key_or_group: one.value() for one in parse_overrides(overrides)}
+
+
+def has_readable_overrides(record: RunRecord) -> bool:
+    """Whether they are in Hydra's grammar, one value each."""
+    try:
+        settings_of(record.overrides)
+    except (HydraException, ValueError):
+        return False
+    return True
 
 
 def as_setting(value: Any) -> Setting:

@@ -26,7 +26,8 @@ from phasewise.errors import DivergedError, StorageError, UserError
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
-from phasewise.records.record import RunRecord, Status
+from phasewise.records.record import RunRecord
+from phasewise.records.schema import Status
 from phasewise.storage import storage_error
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused

@@ -265,7 +265,7 @@ def damage(study: Path) -> dict[str, str]:
     (study / "lr" / "empty").mkdir()
     (study / "lr" / "notes").mkdir()
     (study / "lr" / "notes" / "list.txt").write_text("milk")
-    reasons = ["damaged", "schema 99", "whole rows"]
+    reasons = ["damaged", "not 99", "whole rows"]
     return dict(zip([f"lr/{run.name}" for run in runs[:3]], reasons, strict=True))
 
 
