@@ -24,7 +24,7 @@ from segmentation.figures import (
     precision_recall_figure,
 )
 from segmentation.items import Seen, make_items, observe
-from segmentation.losses import VOID, SegmentationLoss
+from segmentation.losses import VOID, make_loss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
 from segmentation.objects import split_objects
@@ -53,7 +53,9 @@ class SegmentationModule(TaskModule):
         min_distance: least distance of the centres of touching objects in pixels.
         architecture, backbone, pretrained, in_channels, width, depth, activation, init_scheme,
             norm, norm_momentum, dropout_rate, dropout_type, head_norm: see `SegmentationNetwork`.
-        loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``.
+        loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``; or one of
+            somebody's own, a mapping of ``_target_`` and its arguments, see
+            `segmentation.losses.OwnLoss`.
         loss_dice_weight, loss_schedule_epochs, loss_pos_alpha, loss_gamma, loss_fp_weight,
             loss_fn_weight, loss_smooth, loss_reduce: see `SegmentationLoss`.
         evaluation_threshold: what counts as foreground: ``auto``, the best Jaccard index on
@@ -75,7 +77,7 @@ class SegmentationModule(TaskModule):
         class_names: Sequence[str] = ("background", "foreground"),
         min_area: int = 8,
         min_distance: int = 3,
-        architecture: str = "unet",
+        architecture: str | Mapping[str, Any] = "unet",
         backbone: str | None = None,
         pretrained: bool | str = False,
         in_channels: int = 3,
@@ -88,7 +90,7 @@ class SegmentationModule(TaskModule):
         dropout_rate: float = 0.0,
         dropout_type: str = "element",
         head_norm: bool = False,
-        loss: str = "combined",
+        loss: str | Mapping[str, Any] = "combined",
         loss_dice_weight: float = 0.7,
         loss_schedule_epochs: int = 0,
         loss_pos_alpha: float = 0.25,
@@ -104,7 +106,7 @@ class SegmentationModule(TaskModule):
         monitor: str = "val/jaccard",
         mode: str = "max",
     ) -> None:
-        criterion = SegmentationLoss(
+        criterion = make_loss(
             loss,
             dice_weight=loss_dice_weight,
             schedule_epochs=loss_schedule_epochs,
