@@ -24,8 +24,8 @@ from phasewise.config.fields import (
     Seed,
     Text,
     Whole,
+    message,
     tagged,
-    told,
 )
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
 from phasewise.config.targets import own_part
@@ -141,7 +141,7 @@ class Finetuning(Node):
 
     freeze_epochs: Whole
     backbone_lr_factor: Positive
-    layer_decay: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
+    layer_decay: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
 
 
 class LocalizationModule(Module):

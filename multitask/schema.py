@@ -22,8 +22,8 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Text,
+    message,
     tagged,
-    told,
 )
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
 from phasewise.config.targets import own_part
@@ -80,7 +80,7 @@ Data = Annotated[
 
 
 HeadWidth = Annotated[
-    int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
+    int, Field(ge=32, multiple_of=32), message("must be a whole number, a multiple of 32")
 ]
 
 

@@ -23,8 +23,8 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Whole,
+    message,
     tagged,
-    told,
     wrong,
 )
 from phasewise.config.help import show
@@ -53,7 +53,7 @@ NOT_OF_OWN: dict[str, Any] = {
 DEPTHS = {True: range(2, 7), False: range(3, 6)}
 """Allowed depths, of ours and of SMP's."""
 
-Share = Annotated[float, Field(ge=0, le=1), told("must be a number in [0, 1]")]
+Share = Annotated[float, Field(ge=0, le=1), message("must be a number in [0, 1]")]
 
 
 def schedule(value: Any) -> Any:
@@ -97,7 +97,7 @@ class BeadsData(SegmentationData):
     train_images: Count
     val_images: Count
     test_images: Count
-    beads: Annotated[int, Field(ge=1, le=300), told("must be a whole number, 1 to 300")]
+    beads: Annotated[int, Field(ge=1, le=300), message("must be a whole number, 1 to 300")]
     draw_seed: Seed
 
 
@@ -137,7 +137,7 @@ class Model(Node):
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
-    norm_momentum: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
+    norm_momentum: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
     dropout_rate: BelowOne
     dropout_type: Literal["element", "channel", "block", "depth"]
     head_norm: Flag

@@ -153,7 +153,7 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
         key, value = _locate((*item["loc"], *inner), data)
         typed = key if isinstance(value, dict) else f"{key}={show(value)}"
         match item["type"]:
-            case "told":
+            case "message":
                 problems.append(Problem(typed, context["text"].replace(KEY, key)))
             case "problems":
                 problems += context["problems"]

@@ -36,8 +36,8 @@ from phasewise.config.fields import (
     Text,
     Whole,
     by_choice,
+    message,
     several,
-    told,
     wrong,
 )
 from phasewise.config.help import (
@@ -185,7 +185,7 @@ class ForeignModule(ForeignPart):
 class Task(Node):
     """What conf/task/*.yaml says about the task itself."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), told("must be a short name, a-z")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), message("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
     module: Module
     predictor: str | None

@@ -41,7 +41,7 @@ _NOT_FOR_US = (
 
 
 @contextmanager
-def only_our_words() -> Iterator[None]:
+def without_lightning_output() -> Iterator[None]:
     """Keep Lightning's greetings and its advice for other set-ups off the console."""
     loggers = [logging.getLogger(f"lightning.{part}") for part in ("pytorch", "fabric")]
     levels = [logger.level for logger in loggers]

@@ -110,5 +110,5 @@ def _profiler(wanted: Any, directory: Path) -> Profiler:
 def _ask_briefly() -> None:
     """Whether there is a GPU, Adam asks at each step, and Lightning has torch look for NVIDIA's
     library each time, so that the answer leaves no trace in processes that are forked: half a
-    millisecond where nothing is found. None are forked here; `left_as_found` undoes it."""
+    millisecond where nothing is found. None are forked here; `restored_state` undoes it."""
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

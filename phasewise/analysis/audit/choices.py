@@ -193,9 +193,9 @@ def selected_on_test(case: Case) -> Iterator[Finding]:
             lines.append(f"{phase.plan.name or 'the sweep'}: the objective is {metric}")
     for one in case.ran:
         remarks = one.record.data.get("warnings")
-        told = [r for r in remarks if isinstance(r, dict)] if isinstance(remarks, list) else []
+        warnings = [r for r in remarks if isinstance(r, dict)] if isinstance(remarks, list) else []
         by_setting = one.settings.get("data.validation") == "test"
-        if by_setting or any(r.get("file") == "validation=test" for r in told):
+        if by_setting or any(r.get("file") == "validation=test" for r in warnings):
             lines.append(f"{one.name}: data.validation=test")
     if lines:
         yield Finding(

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from phasewise.cli import words
-from phasewise.config.fields import Count, CountOrNull, Flag, Node, Paths, Text, told, wrong
+from phasewise.cli import settings
+from phasewise.config.fields import Count, CountOrNull, Flag, Node, Paths, Text, message, wrong
 
 SCRIPT = "predict.py"
 PATHS = ("source", "checkpoint", "gallery", "output")
@@ -24,11 +24,11 @@ EXAMPLES = {
     "checkpoint=RUN source=queries gallery=images": "re-identification",
 }
 
-Share = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
-WholeOrNull = Annotated[int | None, Field(ge=0), told("must be a whole number >= 0 or null")]
+Share = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
+WholeOrNull = Annotated[int | None, Field(ge=0), message("must be a whole number >= 0 or null")]
 
 
-class Settings(Node):
+class PredictionSettings(Node):
     """What ``predict.py`` is told."""
 
     checkpoint: Paths = Field(
@@ -78,21 +78,21 @@ class Settings(Node):
     )
 
     @model_validator(mode="after")
-    def _overlap_below_tile(self) -> Settings:
+    def _overlap_below_tile(self) -> PredictionSettings:
         if self.overlap is not None and self.tile is not None and self.overlap >= self.tile:
             raise wrong(f"must be smaller than tile={self.tile}", "overlap")
         return self
 
 
-def parse(typed: Sequence[str]) -> Settings:
+def parse(typed: Sequence[str]) -> PredictionSettings:
     """The settings that a command line asks for; ``model_fields_set`` tells which were typed.
 
     Raises:
         UserError: everything that is wrong with the words.
     """
-    return words.parse(Settings, typed, script=SCRIPT, paths=PATHS)[0]
+    return settings.parse(PredictionSettings, typed, script=SCRIPT, paths=PATHS)[0]
 
 
 def help_text() -> str:
     """The whole of ``--help``."""
-    return words.help_text(Settings, script=SCRIPT, about=ABOUT, examples=EXAMPLES)
+    return settings.help_text(PredictionSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES)

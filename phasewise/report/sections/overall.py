@@ -14,7 +14,7 @@ from phasewise.report.figures.losses import FORMULAE, Loss, behaviour
 from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import Colours
 from phasewise.report.text import number, plain
-from phasewise.report.view import Study
+from phasewise.report.view import StudyView
 
 LOSS_KEYS = ("loss.name", "loss.segmentation")
 LOSS_SETTINGS = ("pos_alpha", "gamma", "fn_weight", "dice_weight")
@@ -22,7 +22,7 @@ MARKS: dict[str, Mark] = {"yes": "best", "no": "bad"}
 MOST_LOSSES = 7
 
 
-def importance_section(study: Study) -> Section | None:
+def importance_section(study: StudyView) -> Section | None:
     """A ranking of the keys; ``None`` where nothing was varied."""
     effects = phase_effects(study.result)
     if effects.empty:
@@ -64,7 +64,7 @@ def importance_section(study: Study) -> Section | None:
     return section
 
 
-def hypotheses_section(study: Study) -> Section | None:
+def hypotheses_section(study: StudyView) -> Section | None:
     """The study's own claims with their answers."""
     if not study.plan.hypotheses:
         return None
@@ -95,7 +95,7 @@ def _means(answers: Sequence[Answer]) -> Table:
     return table
 
 
-def losses_section(study: Study, colours: Colours) -> Section | None:
+def losses_section(study: StudyView, colours: Colours) -> Section | None:
     """How the segmentation losses that were compared depend on p."""
     losses = swept_losses(study, colours)
     if not losses:
@@ -112,7 +112,7 @@ def losses_section(study: Study, colours: Colours) -> Section | None:
     return Section("Behaviour of the losses", [figure])
 
 
-def swept_losses(study: Study, colours: Colours) -> list[Loss]:
+def swept_losses(study: StudyView, colours: Colours) -> list[Loss]:
     """The different losses of all candidates of phases that vary one; at most `MOST_LOSSES`."""
     found: dict[str, Loss] = {}
     for phase in study.phases:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from multitask.module import MultitaskModule
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.training.apart import run_apart
+from phasewise.training.isolated import run_isolated
 from phasewise.training.run import train
 from tests.conftest import TINY
 from tests.phasewise.training.directory import assert_same_run
@@ -124,7 +124,7 @@ def test_what_ran_before_changes_nothing(
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     words = ("trainer.max_epochs=2", "model.dropout_rate=0.3", "data.augment=[flip,scale]")
     cfg = make_config(*TINY, *words)
-    run_apart(cfg, tmp_path / "fresh", [])
+    run_isolated(cfg, tmp_path / "fresh", [])
     others(tmp_path)
     train(cfg, tmp_path / "after", trial=True)
     assert_same_run(tmp_path / "fresh", tmp_path / "after")
