@@ -118,15 +118,18 @@ class Model(Node):
 class Loss(Node):
     """The loss and the weights of its terms."""
 
-    name: Literal[
-        "smooth_l1",
-        "l1",
-        "giou",
-        "ciou",
-        "smooth_l1_giou",
-        "l1_giou",
-        "smooth_l1_ciou",
-        "l1_ciou",
+    name: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "smooth_l1",
+            "l1",
+            "giou",
+            "ciou",
+            "smooth_l1_giou",
+            "l1_giou",
+            "smooth_l1_ciou",
+            "l1_ciou",
+        ),
     ]
     box_weight: NonNegative
     iou_weight: NonNegative

@@ -83,9 +83,11 @@ class DataConfig(Node):
 
     @field_validator("augment", mode="wrap")
     @classmethod
-    def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
+    def known_transforms(
+        cls, value: Any, handler: Callable[[Any], list[Any]], info: ValidationInfo
+    ) -> list[Any]:
         """Names and settings, as the augmentation itself declares them."""
-        if problems := check_augment(value):
+        if problems := check_augment(value, imports=bool((info.context or {}).get("imports"))):
             raise several(problems)
         return handler(value)
 

@@ -27,22 +27,27 @@ CONTEXT = {"imports": True}
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> Any:
+def build(
+    node: Mapping[str, Any], *args: Any, where: str, kind: type | None = None, **supplied: Any
+) -> Any:
     """What a mapping with `_target_` describes.
 
     Args:
         node: of plain containers.
         args: positional arguments that come before its own.
         where: its key in the config, for messages.
+        kind: what it must make an instance of; None: anything.
         supplied: arguments by name that the mapping may give itself.
 
     Raises:
-        UserError: it cannot be imported, or raises when it is made.
+        UserError: it cannot be imported, raises when it is made, or makes something else.
     """
-    target = node[TARGET]
+    target = node.get(TARGET)
+    if not isinstance(target, str):
+        raise UserError(f"{where}: {dict(node)} has no {TARGET}, the full name of its class")
     try:
         find_object(target)
-        return make(node, *args, **supplied)
+        made = _instantiate(node, *args, **supplied)
     except TargetError as error:
         raise UserError(f"{where}: {error}") from error
     except UserError:
@@ -50,14 +55,15 @@ def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> A
     except Exception as error:  # whatever its maker may raise
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"{where}: {target} cannot be made: {reason}") from error
+    if kind is not None and not isinstance(made, kind):
+        wanted = f"{kind.__module__.partition('.')[0]} {kind.__name__}"
+        raise UserError(f"{where}: {target} makes a {type(made).__name__}, which is no {wanted}")
+    return made
 
 
-def make(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
+def _instantiate(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
     """Hydra's `instantiate`, with plain containers: an optimizer that keeps one of OmegaConf's
     could not be read from a checkpoint. What the maker raises is raised, without Hydra's wrapping.
-
-    Args:
-        node, args, supplied: see `build`.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate

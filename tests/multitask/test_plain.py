@@ -382,20 +382,20 @@ def test_data_of_another_kind_are_refused(
         ),
         (
             {"segmentation_head": {"_target_": "nowhere.Head"}},
-            "_target_=nowhere.Head: Error loading 'nowhere.Head'",
+            "segmentation_head: no package nowhere here",
         ),
         (
             {"segmentation_head": {"_target_": "somebodys_heads.Head", "widht": 3}},
-            "_target_=somebodys_heads.Head: Head.__init__() got an unexpected keyword argument",
+            "segmentation_head: somebodys_heads.Head cannot be made: Head.__init__() got",
         ),
         (
             {"segmentation_head": {"_target_": "builtins.list"}},
-            "_target_=builtins.list: list expected at most 1 argument, got 2",
+            "segmentation_head: builtins.list cannot be made: list expected at most 1 argument",
         ),
-        ({"segmentation_head": {"width": 3}}, "{'width': 3} has no _target_"),
+        ({"segmentation_head": {"width": 3}}, "segmentation_head: {'width': 3} has no _target_"),
         (
             {"loss_segmentation": {"_target_": "builtins.dict"}},
-            "_target_=builtins.dict makes a dict",
+            "loss_segmentation: builtins.dict makes a dict, which is no torch Module",
         ),
         (
             {
@@ -466,7 +466,7 @@ def test_a_head_and_a_loss_of_ones_own(tmp_path: Path) -> None:
 def test_what_an_own_head_returns_is_looked_at() -> None:
     wrong = module(segmentation_head={**OWN, "up": 16})
     told = (
-        r"segmentation_head returned logits of the shape \(2, 3, 32, 32\), wanted is \(B, C, S, S\)"
+        r"segmentation_head: Head returned a tensor of the shape \(2, 3, 32, 32\); wanted is logits"
     )
     with pytest.raises(UserError, match=told):
         wrong.training_step(WHOLE, 0)
