@@ -54,7 +54,8 @@ def become(call):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout.reconfigure(line_buffering=call["lines"])
     sys.argv = call["argv"]
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    own = call["environment"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [os.path.dirname(os.path.abspath(sys.argv[0])), *filter(None, own)]
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
