@@ -22,9 +22,10 @@ from localization.readers import (
 )
 from localization.samples import Listing, Sample
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 
 

@@ -12,9 +12,10 @@ from torchvision.datasets import VOCSegmentation
 from multitask import synthetic
 from multitask.metrics import VOID
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image, read_mask
 from phasewise.data.listed import Splits
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 from phasewise.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
 from phasewise.errors import UserError

@@ -58,7 +58,7 @@ def ascending(values: list[int]) -> list[int]:
     return values
 
 
-def batches(value: Any) -> int | float:
+def batch_limit(value: Any) -> int | float:
     """Lightning's ``limit_*_batches``: a number of batches (int) or a fraction (float)."""
     whole = type(value) is int and value >= 1
     if not whole and not (type(value) is float and 0 < value <= 1):
@@ -129,7 +129,7 @@ Positive = Annotated[float, Field(gt=0), message("must be a number > 0")]
 PositiveOrNull = Annotated[float | None, Field(gt=0), message("must be a number > 0 or null")]
 Fraction = Annotated[float, Field(gt=0, lt=1), message("must be a number in (0, 1)")]
 BelowOne = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
-Batches = Annotated[int | float, BeforeValidator(batches)]
+Batches = Annotated[int | float, BeforeValidator(batch_limit)]
 BackboneName = Annotated[Text, AfterValidator(backbone)]
 Pretrained = Annotated[bool | str, BeforeValidator(weights)]
 # What `phasewise.networks.layers` can do, which imports torch.

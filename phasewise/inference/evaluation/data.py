@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from phasewise.config.defaults import composed, data_choice
-from phasewise.config.help import refusal
+from phasewise.config.help import settings_error
 from phasewise.config.schema import DataConfig
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import Problem
@@ -44,12 +44,12 @@ def with_data(config: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]
     made, keys = composed([f"task={config['task']['name']}", *named, *typed])
     data, given = made["data"], {key.split(".")[1] for key in keys if key.startswith("data.")}
     for key in given & FIXED.keys():
-        raise refusal([Problem(f"data.{key}", FIXED[key])])
+        raise settings_error([Problem(f"data.{key}", FIXED[key])])
     for key in data.keys() & there.keys() - given - own - set(OF_THE_MACHINE):
         data[key] = there[key]
     changed = deepcopy(dict(config)) | {"data": data}
     if problems := problems_of_config(changed):
-        raise refusal(problems)
+        raise settings_error(problems)
     return changed
 
 
