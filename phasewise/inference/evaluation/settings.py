@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from phasewise.cli import settings
-from phasewise.config.fields import Fraction, Node, Paths, Seed, Text, Whole, wrong
+from phasewise.config.fields import Fraction, Names, Node, Paths, Seed, Text, Whole, wrong
 
 SCRIPT = "evaluate.py"
 PATHS = ("checkpoint", "output")
@@ -53,6 +53,12 @@ class EvaluationSettings(Node):
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"
+    )
+
+    trust: Names = Field(
+        default=[],
+        description="packages outside of this project whose code the checkpoint may name, e.g. "
+        "[mine]; or single classes",
     )
 
     @model_validator(mode="after")

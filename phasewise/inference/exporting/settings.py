@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 from phasewise.cli import settings
-from phasewise.config.fields import CountOrNull, Node, Positive, Text
+from phasewise.config.fields import CountOrNull, Names, Node, Positive, Text
 from phasewise.project import install_command
 
 SCRIPT = "export.py"
@@ -56,6 +56,11 @@ class ExportSettings(Node):
         default=1e-4,
         description="largest difference of an output to the network's, as a share of the output's "
         "largest value or of 1, whichever is more",
+    )
+    trust: Names = Field(
+        default=[],
+        description="packages outside of this project whose code the checkpoint may name, e.g. "
+        "[mine]; or single classes",
     )
 
 

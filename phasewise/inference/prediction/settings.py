@@ -8,7 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from phasewise.cli import settings
-from phasewise.config.fields import Count, CountOrNull, Flag, Node, Paths, Text, message, wrong
+from phasewise.config.fields import (
+    Count,
+    CountOrNull,
+    Flag,
+    Names,
+    Node,
+    Paths,
+    Text,
+    message,
+    wrong,
+)
 
 SCRIPT = "predict.py"
 PATHS = ("source", "checkpoint", "gallery", "output")
@@ -75,6 +85,12 @@ class PredictionSettings(Node):
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"
+    )
+
+    trust: Names = Field(
+        default=[],
+        description="packages outside of this project whose code the checkpoint may name, e.g. "
+        "[mine]; or single classes",
     )
 
     @model_validator(mode="after")
