@@ -14,6 +14,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.records.notes import Notes
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
 from segmentation.figures import (
@@ -24,7 +25,7 @@ from segmentation.figures import (
     precision_recall_figure,
 )
 from segmentation.items import Seen, make_items, observe
-from segmentation.losses import VOID, make_loss
+from segmentation.losses import VOID, SegmentationLoss, loss_diagram, make_loss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
 from segmentation.objects import split_objects
@@ -227,6 +228,11 @@ class SegmentationModule(TaskModule):
             "outputs": {"probabilities": "of the foreground, of each pixel"},
             "threshold": float(self.metrics.threshold),
         }
+
+    def report_notes(self) -> Notes:
+        """How the loss behaves, if it is one of the project's."""
+        loss = self.loss
+        return Notes(diagrams=(loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ())
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -378,7 +378,9 @@ def _schema(task: Any) -> type[RunConfig]:
     name = task.get("schema") if isinstance(task, dict) else None
     schema = project_class(name, RunConfig) or _own_schema(name)
     if schema is None:
-        reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
+        reason = (
+            "must name a subclass of phasewise.config.schema.RunConfig, as PACKAGE.MODULE.CLASS"
+        )
         raise refusal([Problem(f"task.schema={show(name)}", reason)])
     return schema
 

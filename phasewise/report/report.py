@@ -99,9 +99,9 @@ def build(study: StudyView) -> Report:
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
     from phasewise.report.sections.overall import (
+        behaviour_section,
         hypotheses_section,
         importance_section,
-        losses_section,
     )
     from phasewise.report.sections.phases import phase_section
     from phasewise.report.sections.summary import facts, summary
@@ -122,7 +122,7 @@ def build(study: StudyView) -> Report:
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
         "What mattered": lambda: importance_section(study),
-        "Behaviour of the losses": lambda: losses_section(study, colours),
+        "Behaviour": lambda: behaviour_section(study, colours),
         "Appendix": lambda: appendix(study),
     }
     sections = [_made(title, make) for title, make in parts.items()]

@@ -201,6 +201,8 @@ class Session:
         if isinstance(data, StoreDataModule):
             data.overfit_batches = self.config["trainer"].get("overfit_batches", 0)
         self.module = self._build(data)
+        if isinstance(self.module, TaskModule):
+            self.record.notes = self.module.report_notes()
         self._log_network(self.module)
         self._start_from()
         self._check_files()

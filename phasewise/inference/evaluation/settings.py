@@ -18,7 +18,7 @@ ABOUT = (
     "and figures."
 )
 EXAMPLES = {
-    "checkpoint=outputs/localization/RUN": "the test split of a run's own data",
+    "checkpoint=outputs/TASK/RUN": "the test split of a run's own data",
     "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
     "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
     "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",

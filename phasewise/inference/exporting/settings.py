@@ -19,7 +19,7 @@ ABOUT = (
     "images are prepared for it, and compares its outputs with the network's."
 )
 EXAMPLES = {
-    "checkpoint=outputs/segmentation/RUN format=onnx": "into the run's directory",
+    "checkpoint=outputs/TASK/RUN format=onnx": "into the run's directory",
     "checkpoint=STUDY format=torchscript output=a.pt": "the winner of a study or sweep",
     "checkpoint=a.ckpt format=torch_export images=photos": "compared on images of a folder",
 }

@@ -27,11 +27,11 @@ ABOUT = (
     "pictures with the results drawn in; all in pixels of the upright image."
 )
 EXAMPLES = {
-    "checkpoint=outputs/localization/RUN source=photos": "a run's best network, a folder",
+    "checkpoint=outputs/TASK/RUN source=photos": "a run's best network, a folder",
     "checkpoint=STUDY source='photos/**/*.jpg'": "the winner of a study, a pattern",
     "checkpoint=[RUN1,RUN2] source=a.png flip=true": "several networks, and mirror images",
-    "checkpoint=RUN source=large.tif tile=512 overlap=64": "segmentation of a large image",
-    "checkpoint=RUN source=queries gallery=images": "re-identification",
+    "checkpoint=RUN source=large.tif tile=512 overlap=64": "a large image, piece by piece",
+    "checkpoint=RUN source=queries gallery=images": "retrieval from a gallery",
 }
 
 Share = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
@@ -54,20 +54,20 @@ class PredictionSettings(Node):
     )
     gallery: Text | None = Field(
         default=None,
-        description="re-identification: where to look for the source's images; as source",
+        description="retrieval: where to look for the source's images; as source",
     )
-    top: Count = Field(default=10, description="re-identification: length of the ranked lists")
+    top: Count = Field(default=10, description="retrieval: length of the ranked lists")
     score: Share = Field(
-        default=0.3, description="multitask: boxes of lower confidence are left out, 0 <= score < 1"
+        default=0.3, description="detection: boxes of lower confidence are left out, 0 <= score < 1"
     )
     tile: CountOrNull = Field(
         default=None,
-        description="segmentation: look at squares of so many pixels, each scaled to the network's "
+        description="masks: look at squares of so many pixels, each scaled to the network's "
         "image_size; null = as in training: data.tile_size, else the image as a whole",
     )
     overlap: WholeOrNull = Field(
         default=None,
-        description="segmentation: pixels that neighbouring squares share, within which one is "
+        description="masks: pixels that neighbouring squares share, within which one is "
         "blended into the other; null = an eighth of the square",
     )
     flip: Flag = Field(

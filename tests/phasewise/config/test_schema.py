@@ -274,7 +274,9 @@ def test_the_hydra_node_is_left_out_but_may_be_referred_to() -> None:
     "name", ["os.path", "os.system", "phasewise.errors.UserError", "schema", ""]
 )
 def test_only_a_schema_of_this_project_is_imported(base: DictConfig, name: str) -> None:
-    assert "must name a schema of this project" in refused(changed(base, f"task.schema='{name}'"))
+    assert "must name a subclass of phasewise.config.schema.RunConfig" in refused(
+        changed(base, f"task.schema='{name}'")
+    )
 
 
 def test_a_schema_may_be_of_a_package_of_ones_own(

@@ -9,8 +9,6 @@ import re
 import shlex
 import shutil
 import statistics
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -364,15 +362,6 @@ def test_names_from_strangers_are_shown_and_not_run(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
-
-
-def test_write_report_needs_no_torch(study: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from phasewise.report.report import write_report\n"
-        f"write_report({str(study)!r}, {str(tmp_path)!r})\n"
-        "sys.exit(any(name in sys.modules for name in ('torch', 'lightning')))"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_one_run_is_no_study(study: Path, tmp_path: Path) -> None:
