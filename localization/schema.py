@@ -81,6 +81,14 @@ class PetsData(DataConfig):
     split_seed: Seed
 
 
+class ReaderData(DataConfig):
+    """A file of a user's own with ``_target_: localization.data.ReaderData``."""
+
+    target: Literal["localization.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
 TARGETS = {
     "localization.data.AnimalsData": "animals",
     "localization.data.VocBoxesData": "voc_boxes",
@@ -94,9 +102,12 @@ Data = Annotated[
     | Annotated[VocBoxesData, Tag("voc_boxes")]
     | Annotated[CsvData, Tag("csv")]
     | Annotated[CocoData, Tag("coco")]
-    | Annotated[PetsData, Tag("pets")],
+    | Annotated[PetsData, Tag("pets")]
+    | Annotated[ReaderData, Tag("reader")],
     tagged(
-        TARGETS, key="_target_", text=f"this task reads only data={', '.join(TARGETS.values())}"
+        TARGETS | {"localization.data.ReaderData": "reader"},
+        key="_target_",
+        text=f"this task reads only data={', '.join(TARGETS.values())}",
     ),
 ]
 

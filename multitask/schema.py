@@ -63,15 +63,25 @@ class Voc2012Data(DataConfig):
     split_seed: Seed
 
 
+class ReaderData(DataConfig):
+    """A file of a user's own with ``_target_: multitask.data.ReaderData``."""
+
+    target: Literal["multitask.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
 Data = Annotated[
     Annotated[ShapesData, Tag("shapes")]
     | Annotated[VocData, Tag("voc")]
-    | Annotated[Voc2012Data, Tag("voc2012")],
+    | Annotated[Voc2012Data, Tag("voc2012")]
+    | Annotated[ReaderData, Tag("reader")],
     tagged(
         {
             "multitask.data.ShapesData": "shapes",
             "multitask.data.VocData": "voc",
             "multitask.data.Voc2012Data": "voc2012",
+            "multitask.data.ReaderData": "reader",
         },
         key="_target_",
         text="this task reads only data=shapes, voc, voc2012",

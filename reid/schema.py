@@ -94,6 +94,14 @@ class FolderData(FilesData):
     target: Literal["reid.data.FolderData"] = Field(alias="_target_")
 
 
+class ReaderData(ReidData):
+    """A file of a user's own with ``_target_: reid.data.ReaderData``."""
+
+    target: Literal["reid.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
 TARGETS = {f"reid.data.{name.capitalize()}Data": name for name in ("vehicles", "veri")} | {
     f"reid.data.{name.capitalize()}Data": name for name in ("market", "folder")
 }
@@ -102,9 +110,12 @@ Data = Annotated[
     Annotated[VehiclesData, Tag("vehicles")]
     | Annotated[VeriData, Tag("veri")]
     | Annotated[MarketData, Tag("market")]
-    | Annotated[FolderData, Tag("folder")],
+    | Annotated[FolderData, Tag("folder")]
+    | Annotated[ReaderData, Tag("reader")],
     tagged(
-        TARGETS, key="_target_", text=f"this task reads only data={', '.join(TARGETS.values())}"
+        TARGETS | {"reid.data.ReaderData": "reader"},
+        key="_target_",
+        text=f"this task reads only data={', '.join(TARGETS.values())}",
     ),
 ]
 

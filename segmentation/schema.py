@@ -27,10 +27,10 @@ from phasewise.config.fields import (
     tagged,
     wrong,
 )
-from phasewise.config.help import show
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
+from phasewise.text import format_value
 
 UNETS = ("unet", "attention_unet", "attention_resunet")
 """The networks built here."""
@@ -101,23 +101,38 @@ class BeadsData(SegmentationData):
     draw_seed: Seed
 
 
-class ImageMaskData(SegmentationData):
-    """``conf/data/image_mask.yaml``"""
+class MaskData(SegmentationData):
+    """What those that read files have."""
 
-    target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
     root: Folder
     mask_values: Literal["auto", "binary", "instances"]
     tile_size: CountOrNull
     tile_overlap: BelowOne
+
+
+class ImageMaskData(MaskData):
+    """``conf/data/image_mask.yaml``"""
+
+    target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
     split_seed: Seed
 
 
+class ReaderData(MaskData):
+    """A file of a user's own with ``_target_: segmentation.data.ReaderData``."""
+
+    target: Literal["segmentation.data.ReaderData"] = Field(alias="_target_")
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
 Data = Annotated[
-    Annotated[BeadsData, Tag("beads")] | Annotated[ImageMaskData, Tag("image_mask")],
+    Annotated[BeadsData, Tag("beads")]
+    | Annotated[ImageMaskData, Tag("image_mask")]
+    | Annotated[ReaderData, Tag("reader")],
     tagged(
         {
             "segmentation.data.BeadsData": "beads",
             "segmentation.data.ImageMaskData": "image_mask",
+            "segmentation.data.ReaderData": "reader",
         },
         key="_target_",
         text="this task reads only data=beads, image_mask",
@@ -220,7 +235,7 @@ class SegmentationConfig(RunConfig):
             for key, default in NOT_OF_OWN.items():
                 if (value := getattr(model, key)) != default:
                     reason = "an architecture of one's own has its own arguments"
-                    yield Problem(f"model.{key}={show(value)}", reason)
+                    yield Problem(f"model.{key}={format_value(value)}", reason)
             return
         ours = model.architecture in UNETS
         name = f"model.architecture={model.architecture}"

@@ -117,6 +117,20 @@ def _several(text: Any) -> Any:
 Paths = Annotated[list[Text], Field(min_length=1), BeforeValidator(_several)]
 """A path, or ``[a,b,c]`` where that is no file's name; those of trials have commas themselves."""
 
+
+def _dotted(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list) and all(
+        isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+        for name in names
+    ):
+        return names
+    raise wrong("must be names of packages, modules or classes, e.g. [mine,theirs.heads.Head]")
+
+
+Names = Annotated[list[str], BeforeValidator(_dotted)]
+"""Packages, modules and classes by their dotted names."""
+
 Whole = Annotated[int, Field(ge=0), message("must be a whole number >= 0")]
 Count = Annotated[int, Field(ge=1), message("must be a whole number >= 1")]
 CountOrNull = Annotated[int | None, Field(ge=1), message("must be a whole number >= 1 or null")]
