@@ -52,7 +52,7 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
     from phasewise.study.compose import Composer
     from phasewise.study.journal import read_journal
     from phasewise.study.plan import Planner
-    from phasewise.study.schema import Phase
+    from phasewise.study.schema import PhaseConfig
 
     _sweep(folder, "finished", 1)
     values = "optimizer.lr=" + ",".join(str(number) for number in range(10, 10 + trials))
@@ -64,7 +64,7 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
         composer = Composer(config, hydras.config_loader)
         goal = {"metric": "val/mIoU", "mode": "max"}
         planner = Planner(composer, folder / "finished", goal, None, 0)
-        stage = planner.stage("", Phase(overrides=words), [])
+        stage = planner.stage("", PhaseConfig(overrides=words), [])
         book = read_journal(folder / "finished")
         assert book is not None
         book.phases = [stage.phase]

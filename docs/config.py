@@ -21,7 +21,7 @@ from phasewise.config.defaults import composed
 from phasewise.config.help import MISSING, config_groups, file_entries, flatten, problems_of, show
 from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
 from phasewise.project import CONF, project_class
-from phasewise.study.schema import Study
+from phasewise.study.schema import StudyConfig
 
 HEAD = """\
 # All keys
@@ -216,7 +216,7 @@ def _schema_says(*words: str) -> dict[str, str]:
 
 def _study_says() -> dict[str, str]:
     section = _config("task=multitask")["study"]
-    return {f"study.{key}": text for key, text in _says(Study, section).items()}
+    return {f"study.{key}": text for key, text in _says(StudyConfig, section).items()}
 
 
 @cache

@@ -24,8 +24,8 @@ from phasewise.config.fields import (
     Seed,
     Text,
     Whole,
+    message,
     tagged,
-    told,
 )
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
 from phasewise.config.targets import own_part
@@ -118,15 +118,18 @@ class Model(Node):
 class Loss(Node):
     """The loss and the weights of its terms."""
 
-    name: Literal[
-        "smooth_l1",
-        "l1",
-        "giou",
-        "ciou",
-        "smooth_l1_giou",
-        "l1_giou",
-        "smooth_l1_ciou",
-        "l1_ciou",
+    name: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "smooth_l1",
+            "l1",
+            "giou",
+            "ciou",
+            "smooth_l1_giou",
+            "l1_giou",
+            "smooth_l1_ciou",
+            "l1_ciou",
+        ),
     ]
     box_weight: NonNegative
     iou_weight: NonNegative
@@ -138,7 +141,7 @@ class Finetuning(Node):
 
     freeze_epochs: Whole
     backbone_lr_factor: Positive
-    layer_decay: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
+    layer_decay: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
 
 
 class LocalizationModule(Module):

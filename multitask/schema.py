@@ -22,8 +22,8 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Text,
+    message,
     tagged,
-    told,
 )
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
 from phasewise.config.targets import own_part
@@ -80,7 +80,7 @@ Data = Annotated[
 
 
 HeadWidth = Annotated[
-    int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
+    int, Field(ge=32, multiple_of=32), message("must be a whole number, a multiple of 32")
 ]
 
 
@@ -92,7 +92,7 @@ class Model(Node):
     segmentation_head: Annotated[
         str | dict[str, Any], own_part("unet", "fcn", "deeplabv3plus", "none", positional=2)
     ]
-    detection_head: Literal["fpn", "none"]
+    detection_head: Annotated[str | dict[str, Any], own_part("fpn", "none", positional=2)]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -110,6 +110,7 @@ class Loss(Node):
     class_weights: Literal["none", "balanced"]
     label_smoothing: BelowOne
     focal_gamma: NonNegative
+    detection: Annotated[str | dict[str, Any], own_part("fcos")]
     boxes: Literal["smooth_l1", "giou"]
     balance: Literal["fixed", "uncertainty", "dwa", "gradnorm", "pcgrad"]
     segmentation_weight: NonNegative

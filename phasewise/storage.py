@@ -40,9 +40,9 @@ def storage_error(error: BaseException | None, places: Sequence[Path] = ()) -> S
     if not isinstance(error, Exception):
         return None
     chain = list(causes(error))
-    told = [it for it in chain if isinstance(it, StorageError)]
-    if told:
-        return told[-1]  # the first in time
+    known_faults = [it for it in chain if isinstance(it, StorageError)]
+    if known_faults:
+        return known_faults[-1]  # the first in time
     faults = [it for it in chain if _is_fault(it)]
     return StorageError(_message(faults[-1], places)) if faults else None
 

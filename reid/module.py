@@ -14,6 +14,7 @@ from torch import Tensor
 from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.records.notes import Limit, Notes
 from phasewise.training.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features
 from reid.distances import Distance
@@ -28,6 +29,13 @@ from reid.targets import evaluation_targets, sampled_rows, training_ids
 SCORES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 LISTED = 10
 """Images of a ranked list that are drawn."""
+FEW_POSITIVES = Limit(
+    metric="train/positive_share",
+    least=0.5,
+    meaning="most anchors had no positive in their batch: the metric loss had hardly anything to "
+    "learn from",
+    advice="data.sampler=identity, or a larger data.batch_size",
+)
 PROJECTED = 1000
 """Most images whose embeddings TensorBoard shows."""
 
@@ -88,13 +96,13 @@ class ReidModule(TaskModule):
         pretrained: bool | str = False,
         last_stride: int | None = None,
         embedding_dim: int | None = None,
-        neck: str = "bnneck",
-        pooling: str = "avg",
+        neck: str | Mapping[str, Any] = "bnneck",
+        pooling: str | Mapping[str, Any] = "avg",
         activation: str = "native",
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.0,
-        loss_metric: str = "triplet",
+        loss_metric: str | Mapping[str, Any] = "triplet",
         loss_id_weight: float = 1.0,
         loss_metric_weight: float = 1.0,
         loss_label_smoothing: float = 0.1,
@@ -291,6 +299,10 @@ class ReidModule(TaskModule):
         """How features are compared."""
         distance = self.hparams["evaluation_distance"]
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
+
+    def report_notes(self) -> Notes:
+        """When a metric loss has too little to learn from."""
+        return Notes(limits=(FEW_POSITIVES,))
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

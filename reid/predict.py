@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 from phasewise.data.images import UINT8
 from phasewise.errors import Problem, UserError
 from phasewise.inference.prediction.drawing import gallery_strip
-from phasewise.inference.prediction.output import Output, output_folder, results_in
+from phasewise.inference.prediction.output import PredictionOutput, output_folder, results_in
 from phasewise.inference.prediction.predictor import Predictor, Reader, Row, progress
 from phasewise.inference.prediction.sources import Item, list_images
 from reid.distances import Distance, Space
@@ -73,7 +73,7 @@ class ReidPredictor(Predictor):
         return [*items, *self.gallery]
 
     def run(
-        self, items: Sequence[Item], reader: Reader, output: Output
+        self, items: Sequence[Item], reader: Reader, output: PredictionOutput
     ) -> tuple[list[dict[str, Any]], dict[str, list[Row]]]:
         """See `Predictor.run`."""
         queries, asked = self._features(items, reader, "queries")

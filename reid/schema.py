@@ -27,6 +27,7 @@ from phasewise.config.fields import (
 )
 from phasewise.config.help import did_you_mean
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 from reid.backbone_names import NAMED, is_backbone
 
@@ -115,8 +116,8 @@ class Model(Node):
     pretrained: Pretrained
     last_stride: Literal[1, 2] | None
     embedding_dim: CountOrNull
-    neck: Literal["none", "bnneck"]
-    pooling: Literal["avg", "max", "gem", "native"]
+    neck: Annotated[str | dict[str, Any], own_part("none", "bnneck", positional=1)]
+    pooling: Annotated[str | dict[str, Any], own_part("avg", "max", "gem", "native", positional=1)]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -126,16 +127,20 @@ class Model(Node):
 class Loss(Node):
     """The two losses and their weights."""
 
-    metric: Literal[
-        "triplet",
-        "circle",
-        "arcface",
-        "cosface",
-        "multi_similarity",
-        "contrastive",
-        "supcon",
-        "ntxent",
-        "none",
+    metric: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "triplet",
+            "circle",
+            "arcface",
+            "cosface",
+            "multi_similarity",
+            "contrastive",
+            "supcon",
+            "ntxent",
+            "none",
+            supplied=("num_classes", "embedding_dim"),
+        ),
     ]
     id_weight: NonNegative
     metric_weight: NonNegative

@@ -17,10 +17,16 @@ bce       mean over labelled pixels     SoftBCE...: mean over all        -
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from phasewise.config.targets import build
+from phasewise.networks.parts import returned
+from phasewise.records.notes import Diagram
 
 FOREGROUND = 1
 VOID = 255
@@ -36,7 +42,19 @@ TERMS: dict[str, tuple[str, ...]] = {
 }
 """The terms of each loss."""
 
+SETTINGS = {"focal": ("pos_alpha", "gamma"), "tversky": ("fn_weight",)}
+"""What the terms depend on where the background is right, see `loss_diagram`."""
+
 REDUCTIONS = ("batch", "image")
+
+
+OVER = "p of a foreground pixel"
+LOSS, GRADIENT, FOCUS = "loss", "size of the gradient", "focusing factor"
+CAPTION = (
+    "Losses over the probability p of the foreground pixels, where the background is right: the "
+    "loss L, the size of its gradient |dL/dp|, and the focusing factor (1 - p)^gamma by which "
+    "focal losses discount what is nearly right."
+)
 
 
 class SegmentationLoss(nn.Module):
@@ -110,6 +128,7 @@ class SegmentationLoss(nn.Module):
             raise ValueError("smooth must be > 0: an empty mask would give 0 / 0")
         if name == "tversky" and fp_weight == fn_weight == 0:
             raise ValueError("fp_weight or fn_weight must be > 0: no error would cost anything")
+        self.name = name
         self.names = TERMS[name]
         self.dice_weight = dice_weight
         self.schedule_epochs = schedule_epochs
@@ -192,6 +211,72 @@ class SegmentationLoss(nn.Module):
         discount = (self.gamma * F.logsigmoid(-signed)).exp()
         weight = self.pos_alpha * positive + (1 - self.pos_alpha) * ~positive
         return _labelled_mean(-weight * discount * F.logsigmoid(signed), labelled)
+
+
+def loss_diagram(loss: SegmentationLoss) -> Diagram:
+    """The loss over the probability p of every pixel of an image that is all foreground."""
+    curves: dict[str, list[float]] = {OVER: [], LOSS: [], GRADIENT: []}
+    weights = loss.weights()
+    for p in torch.linspace(0.02, 0.98, 49).requires_grad_():
+        logits = p.logit().expand(1, 64, 64)  # so large that ``smooth`` hardly counts
+        terms = loss(logits, torch.full((1, 64, 64), FOREGROUND))
+        value = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        (slope,) = torch.autograd.grad(value, p)
+        for name, number in zip(curves, (p, value, slope.abs()), strict=True):
+            curves[name].append(float(f"{number.item():.4g}"))
+    if "focal" in loss.names:
+        curves[FOCUS] = [float(f"{(1 - p) ** loss.gamma:.4g}") for p in curves[OVER]]
+    settings = [*(("dice_weight",) if len(loss.names) > 1 else ())]
+    settings += [key for name in loss.names for key in SETTINGS.get(name, ())]
+    label = " ".join([loss.name, *(f"{key} {getattr(loss, key):g}" for key in settings)])
+    return Diagram("losses", label, CAPTION, curves, log=(GRADIENT,))
+
+
+class OwnLoss(nn.Module):
+    """A loss that somebody brought, which is asked only about batches with a labelled pixel.
+
+    Args:
+        loss: takes float32 logits (B, S, S) and integer masks (B, S, S), 0 background, 1
+            foreground, 255 void, and returns a scalar.
+    """
+
+    names = ("own",)
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """See `SegmentationLoss.forward`.
+
+        Raises:
+            UserError: it is no scalar.
+        """
+        logits = logits.float()
+        if not (mask != VOID).any():
+            return {"own": 0 * logits.sum()}
+        value = self.loss(logits, mask.long())
+        return {"own": returned(value, (), "a scalar", by=self.loss, where="loss.name")}
+
+    def weights(self, epoch: int | None = None) -> dict[str, float]:
+        """The one term counts as it is."""
+        return {"own": 1.0}
+
+
+def make_loss(name: str | Mapping[str, Any], **settings: Any) -> SegmentationLoss | OwnLoss:
+    """The loss that is asked for.
+
+    Args:
+        name: of `SegmentationLoss`, or a mapping, see `phasewise.config.targets.build`.
+        settings: of `SegmentationLoss`.
+
+    Raises:
+        UserError: the mapping makes no loss.
+        ValueError: see `SegmentationLoss`.
+    """
+    if isinstance(name, Mapping):
+        return OwnLoss(build(name, where="loss.name", kind=nn.Module))
+    return SegmentationLoss(name, **settings)
 
 
 def _cross_entropy(logits: Tensor, positive: Tensor, labelled: Tensor) -> Tensor:

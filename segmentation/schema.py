@@ -23,20 +23,37 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Whole,
+    message,
     tagged,
-    told,
     wrong,
 )
+from phasewise.config.help import show
 from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
 UNETS = ("unet", "attention_unet", "attention_resunet")
-"""The networks built here; the others are SMP's, around a backbone."""
+"""The networks built here."""
+
+OF_SMP = ("smp_unet", "unetplusplus", "manet", "fpn", "deeplabv3plus", "upernet", "segformer")
+"""SMP's, around a backbone."""
+
+NOT_OF_OWN: dict[str, Any] = {
+    "backbone": None,
+    "pretrained": False,
+    "width": 16,
+    "depth": None,
+    "norm_momentum": 0.1,
+    "dropout_rate": 0.0,
+    "dropout_type": "element",
+    "head_norm": False,
+}
+"""Keys that an architecture of one's own has arguments of its own for, with their defaults."""
 
 DEPTHS = {True: range(2, 7), False: range(3, 6)}
 """Allowed depths, of ours and of SMP's."""
 
-Share = Annotated[float, Field(ge=0, le=1), told("must be a number in [0, 1]")]
+Share = Annotated[float, Field(ge=0, le=1), message("must be a number in [0, 1]")]
 
 
 def schedule(value: Any) -> Any:
@@ -80,7 +97,7 @@ class BeadsData(SegmentationData):
     train_images: Count
     val_images: Count
     test_images: Count
-    beads: Annotated[int, Field(ge=1, le=300), told("must be a whole number, 1 to 300")]
+    beads: Annotated[int, Field(ge=1, le=300), message("must be a whole number, 1 to 300")]
     draw_seed: Seed
 
 
@@ -111,18 +128,7 @@ Data = Annotated[
 class Model(Node):
     """The network."""
 
-    architecture: Literal[
-        "unet",
-        "attention_unet",
-        "attention_resunet",
-        "smp_unet",
-        "unetplusplus",
-        "manet",
-        "fpn",
-        "deeplabv3plus",
-        "upernet",
-        "segformer",
-    ]
+    architecture: Annotated[str | dict[str, Any], own_part(*UNETS, *OF_SMP)]
     backbone: BackboneName | None
     pretrained: Pretrained
     in_channels: Literal[1, 3]
@@ -131,7 +137,7 @@ class Model(Node):
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
-    norm_momentum: Annotated[float, Field(gt=0, le=1), told("must be a number in (0, 1]")]
+    norm_momentum: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
     dropout_rate: BelowOne
     dropout_type: Literal["element", "channel", "block", "depth"]
     head_norm: Flag
@@ -140,7 +146,10 @@ class Model(Node):
 class Loss(Node):
     """The loss and the weights of its terms."""
 
-    name: Literal["dice", "focal", "combined", "bce", "dice_bce", "tversky"]
+    name: Annotated[
+        str | dict[str, Any],
+        own_part("dice", "focal", "combined", "bce", "dice_bce", "tversky"),
+    ]
     dice_weight: Share
     schedule_epochs: Whole
     pos_alpha: Share
@@ -207,6 +216,12 @@ class SegmentationConfig(RunConfig):
 
     def _architecture_conflicts(self) -> Iterator[Problem]:
         model = self.model
+        if isinstance(model.architecture, dict):
+            for key, default in NOT_OF_OWN.items():
+                if (value := getattr(model, key)) != default:
+                    reason = "an architecture of one's own has its own arguments"
+                    yield Problem(f"model.{key}={show(value)}", reason)
+            return
         ours = model.architecture in UNETS
         name = f"model.architecture={model.architecture}"
         if ours and model.backbone is not None:
@@ -230,6 +245,8 @@ class SegmentationConfig(RunConfig):
     def _size_conflicts(self) -> Iterator[Problem]:
         model, data = self.model, self.data
         step = 2 ** (model.depth or 4) if model.architecture in UNETS else 32
+        if isinstance(model.architecture, dict):
+            step = 1  # it is tried when it is built
         if data.image_size % step:
             reason = f"model.depth={model.depth} wants a multiple of {step}"
             yield Problem(f"data.image_size={data.image_size}", reason)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from phasewise.inference.evaluation.command import main
 from phasewise.inference.evaluation.data import open_data, with_data
-from phasewise.inference.evaluation.score import score
+from phasewise.inference.evaluation.measure import measure
 from phasewise.inference.restore import restore
 from phasewise.records.record import read_record
 from tests.conftest import ROOT, TINY_RUNS, called
@@ -81,7 +81,7 @@ def test_items_make_the_figures(task: str, tiny_run: Run, cache: Path) -> None:
     config = with_data(trained.config, [f"data.cache_dir={cache}", "data.batch_size=8"])
     data = open_data(config)
     data.setup()
-    found = score(trained.rebuilt(config), data, "test", "32-true")
+    found = measure(trained.rebuilt(config), data, "test", "32-true")
     assert found.items is not None
     again = found.items.figures(np.ones((1, len(found.items.rows))))
     bounded = {name for name in found.figures if name.removeprefix("test/") in again}

@@ -93,6 +93,27 @@ def test_no_task_imports_another() -> None:
     assert [(a, b) for a, b in tops if a in TASKS and b in TASKS and a != b] == []
 
 
+FOREIGN = (
+    "segmentation-models-pytorch",  # a library, by its name on PyPI
+    "segmentation_models_pytorch",  # and as it is imported
+    "ImageSets/Segmentation",  # folders of the PASCAL VOC layout
+    "SegmentationClass",
+    "torchreid",  # a library whose transforms are compared with
+)
+"""What is called like a task and is none."""
+
+
+def test_the_engine_names_no_task() -> None:
+    found = []
+    for path in sorted((ROOT / "phasewise").rglob("*")):
+        if path.suffix in (".py", ".j2"):
+            text = path.read_text(encoding="utf-8")
+            for name in FOREIGN:
+                text = text.replace(name, "")
+            found += [(path.name, task) for task in TASKS if task in text.lower()]
+    assert found == []
+
+
 def circles() -> list[set[str]]:
     """Modules that import each other, over any way round (Tarjan 1972)."""
     graph = {module: sorted(imported(module) & files().keys()) for module in files()}

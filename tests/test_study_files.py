@@ -22,9 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from phasewise.analysis.statistics.frame import MEASURES, typed
 from phasewise.config.schema import check_config, metrics_of
 from phasewise.records.record import read_record
-from phasewise.study import opening, sweeper
+from phasewise.study import plan_summary, sweeper
 from phasewise.study.journal import Journal, read_journal
-from phasewise.study.schema import read_study
+from phasewise.study.schema import parse_study
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
@@ -106,7 +106,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
         line = [*words, "study.dry_run=true", f"hydra.sweep.dir={place}"]
         with composed(*line) as config, pytest.MonkeyPatch.context() as patch:
-            patch.setattr(opening, "plan_text", keep)
+            patch.setattr(plan_summary, "plan_text", keep)
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
             loader = hydra.config_loader
@@ -196,7 +196,7 @@ def test_all_budgets_go_with_real_data(tmp_path: Path, study: str, data: str) ->
     words = (f"study={study}", f"data={data}", f"data.root={tmp_path}")
     for budget in BUDGETS[1:]:  # full has no words of its own
         with composed(*words, f"budget={budget}") as config:
-            _, scaled = read_study(config)
+            _, scaled = parse_study(config)
         with composed(*words, *scaled) as config:
             check_config(config)
 

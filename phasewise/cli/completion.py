@@ -43,9 +43,9 @@ def completing(words: Sequence[str]) -> Iterator[None]:
             except Exception:
                 sys.exit(1)
         return
-    with redirect_stdout(StringIO()) as told:
+    with redirect_stdout(StringIO()) as output:
         yield
-    print(told.getvalue().replace(LOOK, LOOK_AND_LEAVE), end="")
+    print(output.getvalue().replace(LOOK, LOOK_AND_LEAVE), end="")
 
 
 def _plain(line: str) -> str:

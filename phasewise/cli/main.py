@@ -31,8 +31,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.cli.completion import completing
-from phasewise.cli.elsewhere import run_elsewhere
-from phasewise.cli.printed import path_override, quoted, shell_command, short
+from phasewise.cli.shell import path_override, quoted, shell_command, short
+from phasewise.cli.worker_process import run_in_worker
 from phasewise.config.command_line import CommandLine, one_line
 from phasewise.config.help import ADVICE, help_text, refusal
 from phasewise.config.previous import previous_run
@@ -73,18 +73,19 @@ class TaskFunction:
         if settings.mode == RunMode.MULTIRUN:
             _check_values(cfg)  # not every sweeper has done so
             if settings.launcher._target_ == BASIC_LAUNCHER:
-                return self._run(cfg)
-            return run_elsewhere(self._run, cfg, Path(settings.runtime.output_dir))
+                return self.call(cfg)
+            return run_in_worker(self.call, cfg, Path(settings.runtime.output_dir))
         if self.place is not None:
             self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
         self.log = Path(settings.runtime.output_dir) / "run.log"
         try:
-            return self._run(cfg)
+            return self.call(cfg)
         except Exception as error:
             self.error = error
             return None
 
-    def _run(self, cfg: DictConfig) -> float | None:
+    def call(self, cfg: DictConfig) -> float | None:
+        """Import the function, and call it."""
         # Where processes share cores, OpenMP's threads that spin 300,000 times before they sleep
         # slow each other down severalfold; this often costs nothing alone. Read with torch.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -111,7 +112,7 @@ def main(run: str, config_name: str = "config") -> NoReturn:
     if not wants_traceback:
         os.environ |= {FULL_ERROR: "1", OURS: "1"}  # Hydra then raises instead of printing
     try:
-        _run(job, config_name)
+        _launch(job, config_name)
     except KeyboardInterrupt as stop:
         _exit(
             143 if isinstance(stop, Terminated) else 130,
@@ -152,7 +153,7 @@ def _exit(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
-def _run(job: TaskFunction, config_name: str) -> None:
+def _launch(job: TaskFunction, config_name: str) -> None:
     args = _parse(sys.argv[1:])
     config_dir = ROOT / (args.config_path or "conf")
     if not config_dir.is_dir():

@@ -34,7 +34,7 @@ from phasewise.config.help import (
     show,
 )
 from phasewise.config.open_keys import SEVERAL, OpenKeys
-from phasewise.config.slips import parse, slip, unreadable
+from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.project import install_command
 
@@ -102,7 +102,7 @@ class CommandLine:
         self.problems: dict[str, Problem] = {}
         self.path = [word for word in self.words if word.startswith(f"{SEARCHPATH}=")]
         self.opened: dict[str, str] = {}
-        self.overrides, self.unread = parse(self.words, self.loader)
+        self.overrides, self.unread = parse_words(self.words, self.loader)
 
     def compose(self, multirun: bool) -> tuple[DictConfig, bool]:
         """The composed config with its ``hydra`` node, and whether it is a sweep.
@@ -114,7 +114,7 @@ class CommandLine:
         """
         if twice := given_twice(self.words):
             raise refusal(twice)
-        if self.unread and (problem := slip(self.words, self.loader)):
+        if self.unread and (problem := suggest_correction(self.words, self.loader)):
             raise refusal([problem])
         options = {word: self._options(override) for word, override in self.overrides.items()}
         groups = {word: allowed for word, allowed in options.items() if allowed}
@@ -146,7 +146,7 @@ class CommandLine:
         fixed = [word for word, override in values.items() if not override.is_sweep_override()]
         fixed = [self.opened.get(word, word) for word in fixed]
         self.words = [self.opened.get(word, word) for word in self.words]
-        self.overrides, _ = parse(self.words, self.loader)
+        self.overrides, _ = parse_words(self.words, self.loader)
         return (self._compose([*map(str, choices), *fixed]) if fixed else base), sweep
 
     def launched(self) -> list[str]:
@@ -263,7 +263,7 @@ class CommandLine:
         """What is wrong with a word that is no override."""
         if "=" not in word:
             return self._without_value(word, base)
-        return unreadable(word, error)
+        return syntax_problem(word, error)
 
     def _without_value(self, word: str, base: DictConfig) -> str:
         groups = [group for group in self.loader.list_groups("") if word in self._choices(group)]
@@ -282,7 +282,7 @@ class CommandLine:
         if not (name := re.match(r"In '(.+?)': ConfigTypeError", str(error))):
             return None
         known = _content(self.config_dir / "config.yaml")
-        typed = [*parse(self.extra)[0].values(), *self.overrides.values()]
+        typed = [*parse_words(self.extra)[0].values(), *self.overrides.values()]
         lists = [one.value() for one in typed if one.key_or_group == SEARCHPATH]
         added = [str(path) for paths in lists if isinstance(paths, list) for path in paths]
         for folder in (self.config_dir, *(Path(path.removeprefix("file://")) for path in added)):

@@ -29,7 +29,7 @@ from phasewise.project import CONF
 from phasewise.records.checkpoints import checkpoint_file
 
 
-def told(text: str) -> WrapValidator:
+def message(text: str) -> WrapValidator:
     """Whatever is wrong with a value of this type, say ``text``."""
 
     def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
@@ -43,7 +43,7 @@ def told(text: str) -> WrapValidator:
 
 def wrong(text: str, key: str = "") -> PydanticCustomError:
     """An error of a validator, about ``key`` below the field."""
-    return PydanticCustomError("told", "{text}", {"text": text, "key": key})
+    return PydanticCustomError("message", "{text}", {"text": text, "key": key})
 
 
 def several(problems: Sequence[Problem]) -> PydanticCustomError:
@@ -96,8 +96,8 @@ def checkpoint(value: str | None) -> str | None:
     return value
 
 
-Flag = Annotated[bool, told("must be true or false")]
-Text = Annotated[str, Field(min_length=1), told("must be a text")]
+Flag = Annotated[bool, message("must be true or false")]
+Text = Annotated[str, Field(min_length=1), message("must be a text")]
 
 
 def _several(text: Any) -> Any:
@@ -117,18 +117,18 @@ def _several(text: Any) -> Any:
 Paths = Annotated[list[Text], Field(min_length=1), BeforeValidator(_several)]
 """A path, or ``[a,b,c]`` where that is no file's name; those of trials have commas themselves."""
 
-Whole = Annotated[int, Field(ge=0), told("must be a whole number >= 0")]
-Count = Annotated[int, Field(ge=1), told("must be a whole number >= 1")]
-CountOrNull = Annotated[int | None, Field(ge=1), told("must be a whole number >= 1 or null")]
-Seed = Annotated[int, Field(ge=0, lt=2**32), told("must be a whole number in [0, 2**32)")]
+Whole = Annotated[int, Field(ge=0), message("must be a whole number >= 0")]
+Count = Annotated[int, Field(ge=1), message("must be a whole number >= 1")]
+CountOrNull = Annotated[int | None, Field(ge=1), message("must be a whole number >= 1 or null")]
+Seed = Annotated[int, Field(ge=0, lt=2**32), message("must be a whole number in [0, 2**32)")]
 Pixels = Annotated[
-    int, Field(ge=32, multiple_of=32), told("must be a whole number, a multiple of 32")
+    int, Field(ge=32, multiple_of=32), message("must be a whole number, a multiple of 32")
 ]
-NonNegative = Annotated[float, Field(ge=0), told("must be a number >= 0")]
-Positive = Annotated[float, Field(gt=0), told("must be a number > 0")]
-PositiveOrNull = Annotated[float | None, Field(gt=0), told("must be a number > 0 or null")]
-Fraction = Annotated[float, Field(gt=0, lt=1), told("must be a number in (0, 1)")]
-BelowOne = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
+NonNegative = Annotated[float, Field(ge=0), message("must be a number >= 0")]
+Positive = Annotated[float, Field(gt=0), message("must be a number > 0")]
+PositiveOrNull = Annotated[float | None, Field(gt=0), message("must be a number > 0 or null")]
+Fraction = Annotated[float, Field(gt=0, lt=1), message("must be a number in (0, 1)")]
+BelowOne = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
 Batches = Annotated[int | float, BeforeValidator(batches)]
 BackboneName = Annotated[Text, AfterValidator(backbone)]
 Pretrained = Annotated[bool | str, BeforeValidator(weights)]
@@ -137,11 +137,13 @@ Activation = Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mis
 InitScheme = Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
 Norm = Literal["batch", "group"]
 Folder = Annotated[Text, AfterValidator(folder)]
-CheckpointOrNull = Annotated[str | None, told("must be a path or null"), AfterValidator(checkpoint)]
+CheckpointOrNull = Annotated[
+    str | None, message("must be a path or null"), AfterValidator(checkpoint)
+]
 Milestones = Annotated[
     list[Count],
     AfterValidator(ascending),
-    told("must be a list of ascending whole numbers >= 1, e.g. [10,15]"),
+    message("must be a list of ascending whole numbers >= 1, e.g. [10,15]"),
 ]
 
 
@@ -162,7 +164,7 @@ def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
 
 def chosen_by(tag: Callable[[Any], str | None], key: str, text: str) -> Discriminator:
     """Chooses the class of a section by its ``tag``; says ``text`` about ``key`` without one."""
-    return Discriminator(tag, "told", "{text}", {"text": text, "key": key})
+    return Discriminator(tag, "message", "{text}", {"text": text, "key": key})
 
 
 def by_choice(value: Any, handler: Callable[[Any], Any]) -> Any:

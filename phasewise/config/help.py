@@ -33,16 +33,7 @@ _LIKE_OTHER_TYPE = re.compile(
 KEY_COLUMN = 44
 """Widest `key=default` (characters) that the comments of a section are aligned to."""
 
-EXAMPLES = (
-    ("", "train on embedded data, nothing to download"),
-    ("task=segmentation", "another task, on its embedded data"),
-    ("data=voc data.root=PATH", "train on a folder in PASCAL VOC layout"),
-    ("model.backbone=resnet34 optimizer.lr=3e-4", "change some keys"),
-    ("-m model.activation=relu,gelu,leaky_relu", "compare three activations"),
-    ("study=demo", "a sequence of phases, each from the winner of the one before"),
-    ("--cfg job", "print the composed config and stop"),
-    ("task=reid data=veri --help", "the keys and defaults of other choices"),
-)
+_EXAMPLE = re.compile(r"^#   \S+\.py(.*) # (.*)$", re.MULTILINE)
 
 
 class Entry(NamedTuple):
@@ -153,7 +144,7 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
         key, value = _locate((*item["loc"], *inner), data)
         typed = key if isinstance(value, dict) else f"{key}={show(value)}"
         match item["type"]:
-            case "told":
+            case "message":
                 problems.append(Problem(typed, context["text"].replace(KEY, key)))
             case "problems":
                 problems += context["problems"]
@@ -251,7 +242,7 @@ def key_comments(config_dir: Path, choices: Mapping[str, str]) -> dict[str, str]
 
     Args:
         config_dir: the folder of ``config.yaml``.
-        choices: config group to choice, e.g. ``{"task": "multitask", "data": "voc"}``.
+        choices: config group to choice, e.g. ``{"optimizer": "adamw", "data": "voc"}``.
 
     Returns:
         Dotted key (or config group) to comment.
@@ -277,6 +268,12 @@ def _first_comment(path: Path) -> str:
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
+def examples(config_dir: Path) -> list[tuple[str, str]]:
+    """What one may type, and what it does: the comments of config.yaml that begin with a script."""
+    text = (config_dir / "config.yaml").read_text(encoding="utf-8")
+    return [(words.strip(), what) for words, what in _EXAMPLE.findall(text)]
+
+
 def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> str:
     """The whole of ``--help`` for one composed config.
 
@@ -291,9 +288,10 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     del values["hydra"]
-    lines = [f"usage: python {program} [-m] [KEY=VALUE ...]", "", "examples:"]
-    examples = [(f"python {program} {words}".rstrip(), what) for words, what in EXAMPLES]
-    lines += _table(examples, width, column=80)
+    lines = [f"usage: python {program} [-m] [KEY=VALUE ...]"]
+    if shown := examples(config_dir):
+        rows = [(f"python {program} {words}".rstrip(), what) for words, what in shown]
+        lines += ["", "examples:", *_table(rows, width, column=80)]
     groups = config_groups(config_dir)
     general = {key: value for key, value in values.items() if not isinstance(value, dict)}
     for name in dict.fromkeys((*FIRST_SECTIONS, *groups, *values)):

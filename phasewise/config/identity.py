@@ -40,7 +40,7 @@ NOT_CONTENT = (
 )
 """Keys of ``data`` that decide how samples are used, not which they are; they need no new look."""
 
-JUDGES = ("val", "test")
+COMPARED_SPLITS = ("val", "test")
 """Splits by which configurations are compared."""
 
 SHOWN = 3
@@ -67,7 +67,7 @@ class DataIdentity:
         return digest(dict(self.hashes))[:12]
 
 
-class Listed(Protocol):
+class ListedData(Protocol):
     """What is asked of data that list their samples, e.g. a `StoreDataModule`."""
 
     @property
@@ -84,7 +84,7 @@ class Listed(Protocol):
         """By split, a hash by the name of each sample."""
 
 
-def question(data: Mapping[str, Any]) -> str:
+def data_key(data: Mapping[str, Any]) -> str:
     """The same for sections ``data`` that ask for the same samples."""
     asked = {key: value for key, value in data.items() if key not in NOT_CONTENT}
     if asked.get("root"):
@@ -92,7 +92,7 @@ def question(data: Mapping[str, Any]) -> str:
     return digest(asked)
 
 
-def known_identity(data: Mapping[str, Any]) -> DataIdentity | None:
+def cached_identity(data: Mapping[str, Any]) -> DataIdentity | None:
     """The answer of an earlier call, if all that it rests on is as it was; no torch.
 
     Args:
@@ -112,8 +112,8 @@ def known_identity(data: Mapping[str, Any]) -> DataIdentity | None:
         return None
 
 
-def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
-    """`known_identity`, or else from the data themselves, whose samples are listed for it.
+def data_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
+    """`cached_identity`, or else from the data themselves, whose samples are listed for it.
 
     Args:
         data: as above.
@@ -126,7 +126,7 @@ def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
     Raises:
         UserError: the data cannot be used.
     """
-    found = known_identity(data)
+    found = cached_identity(data)
     if found is not None and not (found.rejected and data["on_bad"] == "error"):
         return found
     root = _root(data)
@@ -134,16 +134,16 @@ def find_identity(data: Mapping[str, Any], seed: int) -> DataIdentity | None:
         return None
     from hydra.utils import get_class  # the data's own module brings torch
 
-    module: Listed = get_class(data["_target_"])(**data_arguments(data, seed))
+    module: ListedData = get_class(data["_target_"])(**data_arguments(data, seed))
     if not hasattr(module, "check_listed"):  # a user's own
         return module.identity() if hasattr(module, "identity") else None
     module.check_listed()
     identity = module.identity()
-    remember(data, module)
+    remember_identity(data, module)
     return identity
 
 
-def remember(data: Mapping[str, Any], module: Listed) -> None:
+def remember_identity(data: Mapping[str, Any], module: ListedData) -> None:
     """Keep the answer of data that have been listed, with what it rests on.
 
     Args:
@@ -180,7 +180,7 @@ def _written_since(trace: Trace) -> bool:
 
 
 def _place(data: Mapping[str, Any]) -> Path:
-    return _cache(data) / FOLDER / f"{question(data)}.json"
+    return _cache(data) / FOLDER / f"{data_key(data)}.json"
 
 
 def _cache(data: Mapping[str, Any]) -> Path:
@@ -226,7 +226,7 @@ def _code(target: str) -> str:
 
 def differences(before: DataIdentity, now: DataIdentity, cache_dir: Path) -> str:
     """Which splits differ, and in which samples if ``cache_dir`` remembers both."""
-    told = []
+    lines = []
     for split in dict.fromkeys([*before.hashes, *now.hashes]):
         hashes = [one.hashes.get(split, "none") for one in (before, now)]
         if hashes[0] == hashes[1]:
@@ -239,5 +239,5 @@ def differences(before: DataIdentity, now: DataIdentity, cache_dir: Path) -> str
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             which = ", ".join(names[:SHOWN]) + more if names else "their order"
             text += f" (what differs: {which})"
-        told.append(text)
-    return "; ".join(told)
+        lines.append(text)
+    return "; ".join(lines)

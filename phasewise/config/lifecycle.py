@@ -21,15 +21,9 @@ AROUND_A_RUN = ("hydra", "study")
 """Sections that say nothing of a single run."""
 
 
-def own_words(words: Sequence[str]) -> list[str]:
+def own_overrides(words: Sequence[str]) -> list[str]:
     """Of the overrides that a run was launched with, those that make its config."""
     return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
-
-
-def _targets(cfg: DictConfig) -> dict[str, Any]:
-    """The parts that do not come with the project, by their keys, where there are any."""
-    found = foreign_targets({k: it for k, it in plain_config(cfg).items() if k not in AROUND_A_RUN})
-    return {"targets": found} if found else {}
 
 
 def study_part(cfg: DictConfig) -> dict[str, Any]:
@@ -48,7 +42,11 @@ def start_record(
     cost: Mapping[str, Any] | None = None,
     data: Mapping[str, Any] | None = None,
 ) -> RunRecord:
-    """Write the record of a run of ``cfg`` that begins; see `RunRecord.start`."""
+    """Write the record of a run of ``cfg`` that begins; see `RunRecord.start`.
+
+    Its environment lists the parts that do not come with the project by their keys, if any.
+    """
+    own = foreign_targets({k: it for k, it in plain_config(cfg).items() if k not in AROUND_A_RUN})
     return RunRecord.start(
         directory,
         task=cfg.task.name,
@@ -57,14 +55,14 @@ def start_record(
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        environment=environment() | {"device": device} | _targets(cfg),
+        environment=environment() | {"device": device} | ({"targets": own} if own else {}),
         cost=cost,
         data=data,
         study=study_part(cfg),
     )
 
 
-def bury(record: RunRecord, error: str) -> None:
+def mark_failed(record: RunRecord, error: str) -> None:
     """Finish the record of a run whose process died, as failed; its epochs are in `metrics.csv`."""
     rows = read_history(record.directory)
     last = {key: value for key, value in rows[-1].items() if "/" in key} if rows else {}

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.config.fingerprint import computed, fingerprint, named_files, plain_config
 from phasewise.config.help import flatten, show
-from phasewise.config.identity import DataIdentity, differences, find_identity
+from phasewise.config.identity import DataIdentity, data_identity, differences
 from phasewise.errors import UserError
 from phasewise.records.history import read_history
 from phasewise.records.record import RunRecord, read_record
@@ -40,12 +40,12 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
         return None
     directory = Path(directory)
     if record.fingerprint != fingerprint(cfg):
-        what = f"holds a run of other settings ({other_settings(record, cfg)})"
+        what = f"holds a run of other settings ({settings_difference(record, cfg)})"
     else:
-        what = other_data(record, cfg)
+        what = data_difference(record, cfg)
         if not what:
             return record
-    if left_nothing(record):
+    if has_no_epochs(record):
         return None
     away = shlex.join(["mv", str(directory), f"{directory}.before"])
     raise UserError(
@@ -54,7 +54,7 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
     )
 
 
-def left_nothing(record: RunRecord) -> bool:
+def has_no_epochs(record: RunRecord) -> bool:
     """Whether a run ended before its first epoch; one that is said to be running may have been
     killed in it."""
     if record.status == "running":
@@ -62,7 +62,9 @@ def left_nothing(record: RunRecord) -> bool:
     return record.status != "completed" and not record.cost.get("epochs")
 
 
-def other_data(record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | None = None) -> str:
+def data_difference(
+    record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | None = None
+) -> str:
     """What a run's data and those of a config differ in; empty if they do not, or nobody knows.
 
     Args:
@@ -76,7 +78,7 @@ def other_data(record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | 
     if record.data.get("hash") is None:
         return ""
     data = plain_config(cfg)["data"]
-    found = found or find_identity(data, cfg["seed"])
+    found = found or data_identity(data, cfg["seed"])
     if found is None or found.hash == record.data["hash"]:
         return ""
     before = DataIdentity(record.data["hashes"], record.data["counts"])
@@ -84,7 +86,7 @@ def other_data(record: RunRecord, cfg: Mapping[Any, Any], found: DataIdentity | 
     return f"holds a run of other data ({differences(before, found, cache_dir)})"
 
 
-def other_settings(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
+def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     """Which keys of a run's saved config and of another config differ, with both values."""
     try:
         saved = OmegaConf.load(record.directory / ".hydra" / "config.yaml")

@@ -36,8 +36,8 @@ from phasewise.config.fields import (
     Text,
     Whole,
     by_choice,
+    message,
     several,
-    told,
     wrong,
 )
 from phasewise.config.help import (
@@ -83,9 +83,11 @@ class DataConfig(Node):
 
     @field_validator("augment", mode="wrap")
     @classmethod
-    def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
+    def known_transforms(
+        cls, value: Any, handler: Callable[[Any], list[Any]], info: ValidationInfo
+    ) -> list[Any]:
         """Names and settings, as the augmentation itself declares them."""
-        if problems := check_augment(value):
+        if problems := check_augment(value, imports=bool((info.context or {}).get("imports"))):
             raise several(problems)
         return handler(value)
 
@@ -185,7 +187,7 @@ class ForeignModule(ForeignPart):
 class Task(Node):
     """What conf/task/*.yaml says about the task itself."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), told("must be a short name, a-z")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), message("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
     module: Module
     predictor: str | None
@@ -376,7 +378,9 @@ def _schema(task: Any) -> type[RunConfig]:
     name = task.get("schema") if isinstance(task, dict) else None
     schema = project_class(name, RunConfig) or _own_schema(name)
     if schema is None:
-        reason = "must name a schema of this project, e.g. multitask.schema.MultitaskConfig"
+        reason = (
+            "must name a subclass of phasewise.config.schema.RunConfig, as PACKAGE.MODULE.CLASS"
+        )
         raise refusal([Problem(f"task.schema={show(name)}", reason)])
     return schema
 

@@ -18,7 +18,7 @@ from phasewise.config.help import KEY, did_you_mean, not_one_of
 from phasewise.config.signatures import TARGET, TargetError, find_object, signature_of
 from phasewise.errors import UserError
 
-HYDRAS = (TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
+HYDRA_KEYS = (TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
 """Keys of such a mapping that are Hydra's and no arguments."""
 
 CONTEXT = {"imports": True}
@@ -27,22 +27,27 @@ CONTEXT = {"imports": True}
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> Any:
+def build(
+    node: Mapping[str, Any], *args: Any, where: str, kind: type | None = None, **supplied: Any
+) -> Any:
     """What a mapping with `_target_` describes.
 
     Args:
         node: of plain containers.
         args: positional arguments that come before its own.
         where: its key in the config, for messages.
+        kind: what it must make an instance of; None: anything.
         supplied: arguments by name that the mapping may give itself.
 
     Raises:
-        UserError: it cannot be imported, or raises when it is made.
+        UserError: it cannot be imported, raises when it is made, or makes something else.
     """
-    target = node[TARGET]
+    target = node.get(TARGET)
+    if not isinstance(target, str):
+        raise UserError(f"{where}: {dict(node)} has no {TARGET}, the full name of its class")
     try:
         find_object(target)
-        return make(node, *args, **supplied)
+        made = _instantiate(node, *args, **supplied)
     except TargetError as error:
         raise UserError(f"{where}: {error}") from error
     except UserError:
@@ -50,14 +55,15 @@ def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> A
     except Exception as error:  # whatever its maker may raise
         reason = (str(error).strip() or repr(error)).splitlines()[0]
         raise UserError(f"{where}: {target} cannot be made: {reason}") from error
+    if kind is not None and not isinstance(made, kind):
+        wanted = f"{kind.__module__.partition('.')[0]} {kind.__name__}"
+        raise UserError(f"{where}: {target} makes a {type(made).__name__}, which is no {wanted}")
+    return made
 
 
-def make(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
+def _instantiate(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
     """Hydra's `instantiate`, with plain containers: an optimizer that keeps one of OmegaConf's
     could not be read from a checkpoint. What the maker raises is raised, without Hydra's wrapping.
-
-    Args:
-        node, args, supplied: see `build`.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
@@ -119,7 +125,7 @@ def _errors(
         if it.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
     } - {*given}
     for key, value in node.items():
-        if key in HYDRAS or key in beside:
+        if key in HYDRA_KEYS or key in beside:
             continue
         if key not in named and Parameter.VAR_KEYWORD not in kinds:
             near = did_you_mean(key, named)
@@ -146,7 +152,7 @@ def _inner(loc: tuple[str, ...], value: Any) -> Iterator[InitErrorDetails]:
 
 
 def _error(loc: tuple[str, ...], value: Any, text: str) -> InitErrorDetails:
-    kind = PydanticCustomError("told", "{text}", {"text": text, "key": ""})
+    kind = PydanticCustomError("message", "{text}", {"text": text, "key": ""})
     return InitErrorDetails(type=kind, loc=loc, input=value)
 
 
@@ -183,7 +189,7 @@ class ForeignPart(BaseModel):
         if isinstance(node, dict) and (info.context or {}).get("imports"):
             method, kind = cls.needed
             if method and not _has(str(node.get(TARGET)), method):
-                raise _told(f"is no {kind}", TARGET)
+                raise _invalid(f"is no {kind}", TARGET)
             check_target(cls.arguments(node), **cls.comes_with(node))
         return node
 
@@ -207,13 +213,13 @@ def own_part(*names: str, positional: int = 0, supplied: Collection[str] = ()) -
         if isinstance(value, dict) and TARGET in value:
             context = info.context or {}
             if not context.get("imports") and value[TARGET] not in context.get("allowed", ()):
-                raise _told("a part of one's own is built only where a command line names it")
+                raise _invalid("a part of one's own is built only where a command line names it")
             check_target(value, positional=positional, supplied=supplied)
             return value
         if isinstance(value, dict):
-            raise _told("a part of one's own needs _target_, the full name of its class")
+            raise _invalid("a part of one's own needs _target_, the full name of its class")
         if value not in names:
-            raise _told(f"{not_one_of(value, names)}; or {{_target_: mypackage.Class, ...}}")
+            raise _invalid(f"{not_one_of(value, names)}; or {{_target_: mypackage.Class, ...}}")
         return value
 
     return _Wrap(validate)
@@ -229,5 +235,5 @@ def _has(target: str, method: str) -> bool:
     return isinstance(found, type) and hasattr(found, method)
 
 
-def _told(text: str, key: str = "") -> PydanticCustomError:
-    return PydanticCustomError("told", "{text}", {"text": text, "key": key})
+def _invalid(text: str, key: str = "") -> PydanticCustomError:
+    return PydanticCustomError("message", "{text}", {"text": text, "key": key})

@@ -25,7 +25,7 @@ from phasewise.config.fields import (
     Node,
     PositiveOrNull,
     Whole,
-    told,
+    message,
     wrong,
 )
 from phasewise.config.help import did_you_mean, show
@@ -109,16 +109,16 @@ class Arguments(BaseModel):
     limit_test_batches: Batches = 1.0
     num_nodes: Annotated[
         Literal[1],
-        told("a run is of one machine; hydra/launcher=submitit_slurm spreads a study's trials"),
+        message("a run is of one machine; hydra/launcher=submitit_slurm spreads a study's trials"),
     ] = 1
     num_sanity_val_steps: Annotated[
-        int, Field(ge=-1), told("must be a whole number >= 0, or -1 for all")
+        int, Field(ge=-1), message("must be a whole number >= 0, or -1 for all")
     ] = 0
     val_check_interval: Annotated[Any, BeforeValidator(_once_an_epoch)] = None
     log_every_n_steps: CountOrNull = None
     enable_checkpointing: Annotated[
         Literal[True],
-        told("a run keeps its best epoch by checkpoints; trainer.fast_dev_run has none"),
+        message("a run keeps its best epoch by checkpoints; trainer.fast_dev_run has none"),
     ] = True
     enable_model_summary: Flag = False
     benchmark: bool | None = None
@@ -156,7 +156,7 @@ class Trainer(Node):
     limit_val_batches: Batches
     check_val_every_n_epoch: Count
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
-    deterministic: Annotated[bool | Literal["warn"], told("must be true or false, or warn")]
+    deterministic: Annotated[bool | Literal["warn"], message("must be true or false, or warn")]
     enable_progress_bar: Flag
 
     @model_validator(mode="after")
@@ -171,7 +171,7 @@ class Trainer(Node):
                 text = f"Lightning's Trainer takes no such argument{near}"
             else:
                 continue
-            kind = PydanticCustomError("told", "{text}", {"text": text, "key": ""})
+            kind = PydanticCustomError("message", "{text}", {"text": text, "key": ""})
             errors.append(InitErrorDetails(type=kind, loc=(key,), input=value))
         if errors:
             raise ValidationError.from_exception_data("trainer", errors)

@@ -17,11 +17,11 @@ from torchvision.transforms.v2.functional import resize
 from phasewise.augment.pipeline import Augment
 from phasewise.augment.transfer import send
 from phasewise.config.identity import DataIdentity
-from phasewise.data.ahead import ReadAhead
 from phasewise.data.batch import Batch
 from phasewise.data.block import Block
 from phasewise.data.joined import JoinedStore
 from phasewise.data.listed import DataSummary, Listed, Splits
+from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
 from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from phasewise.data.seeding import derive
@@ -117,7 +117,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.trace: Trace | None = None
         self._read: Splits | None = None
         self._is_decoded = False
-        self._ahead = ReadAhead()
+        self._prefetcher = Prefetcher()
         self._train_batches = Block(self._train_batch)
 
     @abstractmethod
@@ -401,13 +401,13 @@ class StoreDataModule(L.LightningDataModule, ABC):
         if store.device == device:
             rows = store.gather(send(index, device))
         else:
-            rows = self._ahead.gather(store, index, following)
+            rows = self._prefetcher.gather(store, index, following)
         rows["index"] = index
         return {key: send(value, device) for key, value in rows.items()}
 
     def teardown(self, stage: str) -> None:
         """Nothing is fetched any more."""
-        self._ahead.close()
+        self._prefetcher.close()
         self._train_batches.clear()
 
     def prepared(self, split: str, index: Tensor, device: torch.device) -> Batch:

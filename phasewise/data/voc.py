@@ -69,7 +69,7 @@ def check_mask_values(mask: UINT8, num_classes: int, name: str) -> None:
 def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
     """List and check a data set in VOC layout; only headers of images and masks are read.
 
-    A split is the union of its lists for detection and segmentation. Masks and annotations are
+    A split is the union of its lists in all of `LIST_FOLDERS`. Masks and annotations are
     used where they exist. Nothing stops at the first bad file.
 
     Args:
@@ -244,8 +244,8 @@ def _partly_labelled(samples: list[VocSample]) -> list[Problem]:
     no_boxes = [sample.name for sample in samples if sample.objects is None]
     no_mask = [sample.name for sample in samples if sample.mask is None]
     kinds = (
-        (ANNOTATIONS, no_boxes, "annotation; they train segmentation only"),
-        (MASKS, no_mask, "mask; they train detection only"),
+        (ANNOTATIONS, no_boxes, "annotation; they train without boxes"),
+        (MASKS, no_mask, "mask; they train without masks"),
     )
     return [
         Problem(folder, f"{len(names)} of {len(samples)} images have no {what}")

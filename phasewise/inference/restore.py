@@ -85,7 +85,7 @@ class Restored:
 
     @property
     def class_names(self) -> list[str]:
-        """Index to name; of re-identification the identities that it was trained on."""
+        """Index to name; of a retrieval network the identities that it was trained on."""
         return self.info["class_names"]
 
     @property

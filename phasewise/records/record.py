@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import platform
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from typing import Any, Literal, get_args
 
 from phasewise.errors import unwritable
 from phasewise.project import APPLICATION
+from phasewise.records.notes import Notes
 from phasewise.storage import write_whole
 
 RECORD = "record.json"
@@ -46,6 +48,9 @@ PACKAGES = (
     "timm",
 )
 
+_NUMBERS = re.compile(r"\[\n[-+.,e\d\s]+\]")
+"""Lists of numbers only, which stand on one line."""
+
 log = logging.getLogger(__name__)
 
 
@@ -69,6 +74,7 @@ class RunRecord:
         data: counts, hash of the split, ``rejected`` and ``warnings``.
         study: of a trial, the ``name`` of its study and its ``places`` there, each with ``phase``,
             ``number`` (from 1) and ``role`` (candidate, incumbent, final, start).
+        notes: what the task adds to reports that show the run.
     """
 
     directory: Path
@@ -87,6 +93,7 @@ class RunRecord:
     cost: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def is_final(self) -> bool:
@@ -198,6 +205,7 @@ class RunRecord:
             StorageError: its disk is full or fails.
         """
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
         target = self.directory / RECORD
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -242,7 +250,7 @@ def _parse(directory: Path, content: Any) -> RunRecord:
         **dict.fromkeys(("objective", "best", "last"), (dict,)),
         **dict.fromkeys(("baselines", "cost", "data", "environment", "study"), (dict,)),
     }
-    content = {"study": {}} | content  # which earlier versions did not write
+    content = {"study": {}, "notes": {}} | content  # which earlier versions did not write
     for key, kind in kinds.items():
         if key not in content:
             raise ValueError(f"{key} is missing")
@@ -250,7 +258,8 @@ def _parse(directory: Path, content: Any) -> RunRecord:
             raise ValueError(f"{key} is of type {type(content[key]).__name__}")
     if missing := {"metric", "mode", "value", "epoch"} - content["objective"].keys():
         raise ValueError(f"objective lacks {', '.join(sorted(missing))}")
-    return RunRecord(directory=directory, **{key: content[key] for key in kinds})
+    notes = Notes.parse(content["notes"])
+    return RunRecord(directory=directory, notes=notes, **{key: content[key] for key in kinds})
 
 
 def _plain(value: Any) -> Any:

@@ -108,7 +108,7 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
+class FindingBlock:
     """One finding of the audit: its rule, what it rests on, and what to do about it."""
 
     title: str
@@ -118,7 +118,7 @@ class Finding:
     block: ClassVar[str] = "finding"
 
 
-Block = Text | Bullets | Command | Table | Figure | Picture | Finding
+Block = Text | Bullets | Command | Table | Figure | Picture | FindingBlock
 
 
 @dataclass

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from phasewise.analysis.audit import Finding
     from phasewise.report.content import Report, Section
-    from phasewise.report.view import Study
+    from phasewise.report.view import StudyView
 
 PAGE = "report.html"
 TEXT = "report.md"
@@ -35,10 +35,10 @@ def write_report(
     Raises:
         UserError: the directory holds no run, or the report cannot be written.
     """
-    from phasewise.report.view import Study
+    from phasewise.report.view import StudyView
     from phasewise.study.read import read_study
 
-    study = Study(read_study(directory))
+    study = StudyView(read_study(directory))
     return publish(build(study), Path(output or directory), refresh)
 
 
@@ -64,10 +64,10 @@ def write_comparison(
     """
     from phasewise.report.content import slug
     from phasewise.report.sections.comparison import compare
-    from phasewise.report.view import Study
+    from phasewise.report.view import StudyView
     from phasewise.study.read import read_study
 
-    first, second = (Study(read_study(one)) for one in (directory, other))
+    first, second = (StudyView(read_study(one)) for one in (directory, other))
     place = Path(output or Path(directory) / f"compare_{slug(Path(other).resolve().name)}")
     return publish(compare((first, second)), place, refresh)
 
@@ -89,7 +89,7 @@ def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
     return folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
 
 
-def build(study: Study) -> Report:
+def build(study: StudyView) -> Report:
     """The content of a study's report."""
     from phasewise.analysis.audit import audit
     from phasewise.report.content import Report
@@ -99,9 +99,9 @@ def build(study: Study) -> Report:
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
     from phasewise.report.sections.overall import (
+        behaviour_section,
         hypotheses_section,
         importance_section,
-        losses_section,
     )
     from phasewise.report.sections.phases import phase_section
     from phasewise.report.sections.summary import facts, summary
@@ -122,7 +122,7 @@ def build(study: Study) -> Report:
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
         "What mattered": lambda: importance_section(study),
-        "Behaviour of the losses": lambda: losses_section(study, colours),
+        "Behaviour": lambda: behaviour_section(study, colours),
         "Appendix": lambda: appendix(study),
     }
     sections = [_made(title, make) for title, make in parts.items()]

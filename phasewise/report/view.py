@@ -18,10 +18,10 @@ from phasewise.study.selection import value_at
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CandidateView:
     """A configuration of a phase with what came of it."""
 
-    phase: Phase
+    phase: PhaseView
     index: int
     result: CandidateResult
 
@@ -86,7 +86,7 @@ class Candidate:
         return max(found, key=lambda trial: self.phase.sign * trial.value, default=None)
 
 
-class Phase:
+class PhaseView:
     """A phase with its candidates."""
 
     def __init__(self, result: PhaseResult, number: int) -> None:
@@ -97,12 +97,12 @@ class Phase:
         self.metric = result.plan.objective["metric"]
         self.mode = result.plan.objective["mode"]
         self.candidates = [
-            Candidate(self, index, one) for index, one in enumerate(result.candidates)
+            CandidateView(self, index, one) for index, one in enumerate(result.candidates)
         ]
 
     @cached_property
     def scores(self) -> list[dict[str, float]]:
-        """A row per candidate; see `Candidate.scores`."""
+        """A row per candidate; see `CandidateView.scores`."""
         return candidate_frame(self.result).to_dict("records")
 
     @property
@@ -123,23 +123,23 @@ class Phase:
         return 1.0 if self.mode == "max" else -1.0
 
     @cached_property
-    def ranked(self) -> list[Candidate]:
+    def ranked(self) -> list[CandidateView]:
         """Best first; those with results of more seeds before the others, as in selection."""
         scored = [one for one in self.candidates if one.values]
         return sorted(scored, key=lambda one: (-len(one.values), -self.sign * one.mean))
 
     @cached_property
-    def comparable(self) -> list[Candidate]:
+    def comparable(self) -> list[CandidateView]:
         """Those of `ranked` that have results of as many seeds as the first."""
         return [one for one in self.ranked if len(one.values) == len(self.ranked[0].values)]
 
     @property
-    def incumbent(self) -> Candidate | None:
+    def incumbent(self) -> CandidateView | None:
         """What the phase started from, if it is a candidate."""
         return self._at(self.plan.incumbent)
 
     @property
-    def winner(self) -> Candidate | None:
+    def winner(self) -> CandidateView | None:
         """What later phases start from; ``None`` while it is not decided."""
         return self._at(self.plan.winner)
 
@@ -152,26 +152,26 @@ class Phase:
             spans[key] = max(means) - min(means) if means else 0.0
         return max(spans, key=lambda key: spans[key], default=None)
 
-    def by_value(self, key: str) -> dict[Setting, list[Candidate]]:
+    def by_value(self, key: str) -> dict[Setting, list[CandidateView]]:
         """Scored candidates by the value of a key, numbers in order, else as in the plan."""
-        groups: dict[Setting, list[Candidate]] = {}
+        groups: dict[Setting, list[CandidateView]] = {}
         for one in self.candidates:
             if one.values:
                 groups.setdefault(one.settings[key], []).append(one)
         return {value: groups[value] for value in in_order(list(groups))}
 
-    def _at(self, index: int | None) -> Candidate | None:
+    def _at(self, index: int | None) -> CandidateView | None:
         inside = index is not None and 0 <= index < len(self.candidates)
         return self.candidates[index] if inside and index is not None else None
 
 
-class Study:
+class StudyView:
     """A study as the report sees it."""
 
     def __init__(self, result: StudyResult) -> None:
         self.result = result
         self.plan = result.plan
-        phases = [Phase(one, number) for number, one in enumerate(result.phases, 1)]
+        phases = [PhaseView(one, number) for number, one in enumerate(result.phases, 1)]
         self.phases = [phase for phase in phases if phase.plan.kind != "test"]
         self.test = next((phase for phase in phases if phase.plan.kind == "test"), None)
 
@@ -185,11 +185,11 @@ class Study:
         """All trials, see `phasewise.analysis.statistics.frame.trial_frame`."""
         return trial_frame(self.result)
 
-    def frame_of(self, phase: Phase) -> pd.DataFrame:
+    def frame_of(self, phase: PhaseView) -> pd.DataFrame:
         """The trials of a phase."""
         return self.frame[self.frame["phase"] == phase.number - 1]
 
-    def trials(self) -> Iterator[tuple[Phase, Candidate, TrialResult]]:
+    def trials(self) -> Iterator[tuple[PhaseView, CandidateView, TrialResult]]:
         """All runs, of the test phase too, each once."""
         seen = set()
         phases = [*self.phases, *([self.test] if self.test else [])]
@@ -201,12 +201,12 @@ class Study:
                         yield phase, candidate, trial
 
     @property
-    def last(self) -> Phase | None:
+    def last(self) -> PhaseView | None:
         """The last phase that was decided."""
         return next((phase for phase in reversed(self.phases) if phase.winner), None)
 
     @property
-    def final(self) -> Candidate | None:
+    def final(self) -> CandidateView | None:
         """The tested one; before that, the winner of the last decided phase, or what leads."""
         if self.test is not None and self.test.candidates:
             return self.test.candidates[0]
@@ -215,7 +215,7 @@ class Study:
         return next((phase.ranked[0] for phase in self.phases if phase.ranked), None)
 
     @property
-    def start(self) -> Candidate | None:
+    def start(self) -> CandidateView | None:
         """The starting configuration, if it was tested too."""
         others = self.test.candidates[1:] if self.test else []
         return others[0] if others else None
@@ -235,7 +235,7 @@ STOPPED = "stopped"
 """The status of a run that successive halving has judged and not continued."""
 
 
-def status_of(trial: TrialResult, one: Candidate) -> str:
+def status_of(trial: TrialResult, one: CandidateView) -> str:
     """Of a run of a candidate; one that is said to be running may have been killed."""
     if trial.record is None:
         return "no record"

@@ -35,7 +35,7 @@ def watch(directories: Sequence[Path], write: Callable[[], None], pause: float =
         pause: seconds between two looks.
     """
     before: Stamps | None = None
-    told = ""
+    reported = ""
     try:
         while True:
             now = stamps(directories)
@@ -44,9 +44,9 @@ def watch(directories: Sequence[Path], write: Callable[[], None], pause: float =
                     write()
                     before = now
                 except UserError as error:  # no run yet
-                    if str(error) != told:
-                        told = str(error)
-                        say(f"{told}\nwaiting for it; Ctrl-C ends")
+                    if str(error) != reported:
+                        reported = str(error)
+                        say(f"{reported}\nwaiting for it; Ctrl-C ends")
             time.sleep(pause)
     except KeyboardInterrupt:
         return

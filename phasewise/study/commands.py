@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from phasewise.cli.printed import script, shell_command, short
+from phasewise.cli.shell import script, shell_command, short
 from phasewise.project import CONF
-from phasewise.study.saved import Saved
+from phasewise.study.saved_config import SavedConfig
 
 PROGRAM, CONFIG = "train.py", "config"
 """The entry script and the config that it reads unless it is told another one."""
@@ -21,25 +21,25 @@ def single_run(directory: Path, words: Sequence[str], program: str | None = None
         words: its overrides.
         program: the entry script as it was called; by the files of the run if ``None``.
     """
-    saved = Saved(directory)
+    saved = SavedConfig(directory)
     alone = ["hydra.mode=RUN"] if any(word.startswith("study=") for word in words) else []
     program = program or _program(saved)
     return shell_command(program, [*_flags(saved), *words, *alone])
 
 
-def _flags(saved: Saved) -> Iterator[str]:
+def _flags(saved: SavedConfig) -> Iterator[str]:
     """Where the config came from, if not from the project's own files."""
     for path in saved.sources("main")[:1]:
         if Path(path) != CONF and Path(path).is_dir():
             yield from ("--config-path", path)  # in full: it would be looked for in the project
-    name = saved.of_hydra("job.config_name")
+    name = saved.hydra_value("job.config_name")
     if name not in (None, CONFIG):
         yield from ("--config-name", str(name))
     for path in saved.sources("command-line")[:1]:
         yield from ("--config-dir", short(Path(path)))
 
 
-def _program(saved: Saved) -> str:
+def _program(saved: SavedConfig) -> str:
     """The script that ran it, with its place if that is not the present folder."""
-    name = saved.of_hydra("job.name")
+    name = saved.hydra_value("job.name")
     return script(PROGRAM if name is None else f"{name}.py")

@@ -29,7 +29,7 @@ from phasewise.config.fingerprint import (
     plain_config,
 )
 from phasewise.config.help import flatten, no_such_key, not_one_of, show
-from phasewise.config.identity import DataIdentity, find_identity, known_identity, question
+from phasewise.config.identity import DataIdentity, cached_identity, data_identity, data_key
 from phasewise.errors import Problem, UserError
 from phasewise.records.record import identity
 from phasewise.study.naming import parse_overrides
@@ -64,7 +64,7 @@ class Composer:
         config: what Hydra composed for the sweep as a whole.
         loader: Hydra's.
         known: of configs that need no composing, by their words; see `context`.
-        data: sections ``data`` of their configs, by `phasewise.config.identity.question`.
+        data: sections ``data`` of their configs, by `phasewise.config.identity.data_key`.
 
     Attributes:
         looks: whether data that are not known yet are looked at where they matter, which brings
@@ -87,9 +87,9 @@ class Composer:
         self.known = dict(known or {})
         self.data = dict(data or {})
         self.files: set[str] = set()
-        self.looks = True
-        self.unlooked = False
-        self.compares = False
+        self.reads_data = True
+        self.has_unread_data = False
+        self.compares_data = False
         self._identities: dict[str, DataIdentity | None] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._is_group: dict[str, bool] = {}
@@ -170,7 +170,7 @@ class Composer:
             check_config(config)
             plain = plain_config(config)
             self.files.update(text for _, text in file_names(plain))
-            asked = question(plain["data"])
+            asked = data_key(plain["data"])
             self.data.setdefault(asked, plain["data"])
             self.known[key] = Known(fingerprint(config), asked)
         return self.known[key]
@@ -203,12 +203,12 @@ class Composer:
     def _data_identity(self, asked: str) -> DataIdentity | None:
         data = self.data[asked]
         if asked not in self._identities:
-            self._identities[asked] = known_identity(data)
+            self._identities[asked] = cached_identity(data)
         if self._identities[asked] is None:
-            matter = bool(data.get("root")) or self.compares or len(self.data) > 1
-            self.unlooked = self.unlooked or (matter and not self.looks)
-            if matter and self.looks:
-                self._identities[asked] = find_identity(data, self.config.seed)
+            matter = bool(data.get("root")) or self.compares_data or len(self.data) > 1
+            self.has_unread_data = self.has_unread_data or (matter and not self.reads_data)
+            if matter and self.reads_data:
+                self._identities[asked] = data_identity(data, self.config.seed)
         return self._identities[asked]
 
 

@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable, Sequence
 
 from phasewise.records.history import read_history
-from phasewise.study.plan import Job, Stage
+from phasewise.study.plan import Stage, TrialJob
 from phasewise.study.selection import survivors, value_at
 
 log = logging.getLogger(__name__)
 
-Launch = Callable[[Sequence[Job], int | None], None]
+Launch = Callable[[Sequence[TrialJob], int | None], None]
 
 
 def halve(stage: Stage, launch: Launch) -> None:

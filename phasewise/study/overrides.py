@@ -13,7 +13,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
-from phasewise.config.slips import parse, slip, unreadable
+from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.study.naming import parse_overrides, trial_name
 
@@ -134,10 +134,10 @@ def parsed(line: Sequence[str], loader: ConfigLoader) -> list[Override]:
     Raises:
         UserError: all words that are none, and those of no value or of infinitely many.
     """
-    overrides, errors = parse(line, loader)
-    if errors and (problem := slip(line, loader)):
+    overrides, errors = parse_words(line, loader)
+    if errors and (problem := suggest_correction(line, loader)):
         raise UserError(problems=[problem])
-    problems = [Problem(word, unreadable(word, error)) for word, error in errors.items()]
+    problems = [Problem(word, syntax_problem(word, error)) for word, error in errors.items()]
     for word, override in overrides.items():
         if reason := _no_grid(override):
             problems.append(Problem(word, reason))

@@ -11,23 +11,23 @@ from statistics import fmean
 
 from phasewise.errors import UserError
 from phasewise.records.record import RunRecord, read_record
-from phasewise.study import journal
-from phasewise.study.ending import why_it_ends
+from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.halving import halve
-from phasewise.study.launching import Crew
+from phasewise.study.journal import Journal, Phase
+from phasewise.study.launching import TrialExecutor
+from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.naming import parse_overrides, trial_name
 from phasewise.study.overrides import SEED, merge
-from phasewise.study.places import Place, Places, role_of
-from phasewise.study.plan import REFIT, Job, Planner, Stage
+from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
 from phasewise.study.progress import Progress
 from phasewise.study.reports import Reporter
 from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
-from phasewise.study.saved import Saved
-from phasewise.study.schema import Phase, Study
-from phasewise.study.selection import JUDGED_APART, Decision, judged_apart, select
-from phasewise.study.show import say_decision, say_final, show_trials
+from phasewise.study.saved_config import SavedConfig
+from phasewise.study.schema import PhaseConfig, StudyConfig
+from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
 from phasewise.study.table import REFUSED, unfinished
+from phasewise.study.undecided import explain_undecided
 
 TEST = "test"
 
@@ -52,24 +52,24 @@ class Runner:
 
     def __init__(
         self,
-        book: journal.Journal,
-        study: Study,
+        journal: Journal,
+        study: StudyConfig,
         planner: Planner,
-        crew: Crew,
+        executor: TrialExecutor,
         index: RunIndex,
         *,
         test: bool,
     ) -> None:
-        self.book = book
+        self.journal = journal
         self.study = study
         self.planner = planner
-        self.crew = crew
+        self.executor = executor
         self.index = index
         self.test = test
         self.stages: list[Stage] = []
         self.ended: str | None = None
-        self.reporter = Reporter(book.directory, study.report)
-        self._places = Places(book.name)
+        self.reporter = Reporter(journal.directory, study.report)
+        self._memberships = Memberships(journal.name)
 
     def run(self, first: Stage) -> None:
         """Run all phases, then look at the test data.
@@ -77,7 +77,7 @@ class Runner:
         Args:
             first: the first phase as planned.
         """
-        base = self.book.base
+        base = self.journal.base
         for number, (name, spec) in enumerate(self.study.phases.items()):
             if number == 0:
                 stage = first
@@ -90,15 +90,15 @@ class Runner:
             if winner is not None:
                 base = self.planner.choices.join(base, stage.phase.candidates[winner].overrides)
             elif name:
-                self.ended = why_it_ends(stage.phase, self._needed(stage))
+                self.ended = explain_undecided(stage.phase, self._needed(stage))
                 return
         if self.test:
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
-            self._say_final(stage)
-        self._places.settle()
+            self._print_final(stage)
+        self._memberships.settle()
 
-    def jobs(self) -> Iterator[tuple[Stage, Job]]:
+    def jobs(self) -> Iterator[tuple[Stage, TrialJob]]:
         """All trials so far, each directory once."""
         seen = set()
         for stage in self.stages:
@@ -114,16 +114,16 @@ class Runner:
             for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
                 extra = [f"seed={seed}"] if stage.phase.seeded else []
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(self.crew.outcome(job), overrides=words))
+                found.append(replace(self.executor.outcome(job), overrides=words))
             if candidate.refused is not None:
-                place = self.book.directory / stage.phase.name / trial_name(candidate.overrides)
+                place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = unfinished(place, candidate.overrides)
                 found.append(replace(nothing, status=REFUSED, error=candidate.refused))
         return found
 
     def _needed(self, stage: Stage) -> list[RunRecord]:
         """The results without which nothing can be decided: all, or the incumbent's alone."""
-        outcomes = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
+        outcomes = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
         row = stage.phase.incumbent
         some = any(math.isfinite(objective_value(one)) for found in outcomes for one in found)
         return outcomes[row] if some and row is not None else [one for it in outcomes for one in it]
@@ -131,15 +131,15 @@ class Runner:
     def _run_stage(self, stage: Stage, number: int) -> None:
         phase = stage.phase
         self.stages.append(stage)
-        self.book.phases[number:] = [phase, *self.book.phases[number + 1 :]]
+        self.journal.phases[number:] = [phase, *self.journal.phases[number + 1 :]]
         if number or self.study.set_aside:
             self.index.set_aside(stage, self.planner.composer)
         for note in stage.notes if number else ():  # the plan has told those of the first phase
             log.info("\n%s: %s", phase.name, note)
         self.index.reuse(stage)
-        self._place(stage, number)
+        self._note_membership(stage, number)
         phase.status = "running"
-        self.book.write()
+        self.journal.write()
         more = [f"study.isolate={str(self.study.isolate).lower()}"] if self.study.isolate else []
         if phase.kind == TEST:
             more.append("test=true")
@@ -150,12 +150,12 @@ class Runner:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
             values = self._decide(stage) if phase.kind != TEST else []
         finally:  # what there is, and with a star what was decided, if it came to that
-            show_trials(phase, self.records(stage), self.book.directory)
+            print_trials(phase, self.records(stage), self.journal.directory)
         if phase.kind != TEST:
-            say_decision(phase, values, self.book.directory)
+            print_decision(phase, values, self.journal.directory)
         phase.status = "completed"
-        self.book.write()
-        if phase.name and self.crew.returns:  # else there is nothing new, and no last report
+        self.journal.write()
+        if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
@@ -163,14 +163,14 @@ class Runner:
                 self.index.add(record)
 
     def _launch(
-        self, stage: Stage, jobs: Sequence[Job], more: Sequence[str], pause: int | None = None
+        self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str], pause: int | None = None
     ) -> None:
         """Run those trials that are not done, each directory once, up to epoch ``pause``."""
         unique = list({job.subdir: job for job in jobs}.values())
         waiting = [job for job in unique if not self._is_done(job, stage, pause)]
         later = sum(
             len(candidate.trials)
-            for phase in self.book.phases[len(self.stages) :]
+            for phase in self.journal.phases[len(self.stages) :]
             for candidate in phase.candidates
         )
         progress = Progress(
@@ -188,10 +188,10 @@ class Runner:
             where = f"{stage.phase.name}: " if stage.phase.name else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
         words = [] if pause is None else [f"trainer.pause_after={pause}"]
-        self.crew.run(waiting, [*more, *words], progress)
+        self.executor.run(waiting, [*more, *words], progress)
         self._check_data(waiting)
 
-    def _check_data(self, jobs: Sequence[Job]) -> None:
+    def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.
 
         Raises:
@@ -205,7 +205,7 @@ class Runner:
                     f"before {job.subdir}: nothing is decided; the same command says what differs"
                 )
 
-    def _is_done(self, job: Job, stage: Stage, pause: int | None) -> bool:
+    def _is_done(self, job: TrialJob, stage: Stage, pause: int | None) -> bool:
         record = read_record(job.directory)
         if record is None or not record.is_of(job.fingerprint):
             return False
@@ -216,27 +216,29 @@ class Runner:
         # the phase's status is the earlier call's: its data may have no test split
         return stage.phase.kind != TEST or record.test is not None
 
-    def _place(self, stage: Stage, number: int) -> None:
+    def _note_membership(self, stage: Stage, number: int) -> None:
         """Note what each trial is in this phase, for its record."""
         for row, jobs in enumerate(stage.jobs):
-            place = Place(number + 1, stage.phase.name, role_of(stage.phase, row))
+            place = Membership(number + 1, stage.phase.name, role_of(stage.phase, row))
             for job in jobs:
-                self._places.add(job.directory, place)
+                self._memberships.add(job.directory, place)
         for jobs in stage.jobs:
-            jobs[:] = [replace(job, part=self._places.word(job.directory)) for job in jobs]
+            jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
     def _decide(self, stage: Stage) -> list[dict[int, float]]:
         """Choose the winner; returns the objective of each candidate by seed."""
         phase = stage.phase
         values = [
             {
-                seed: objective_value(self.crew.outcome(job))
+                seed: objective_value(self.executor.outcome(job))
                 for seed, job in zip(phase.seeds, jobs, strict=False)
             }
             for jobs in stage.jobs
         ]
-        if judged_apart(self.crew.outcome(job) for jobs in stage.jobs for job in jobs):
-            decision = Decision(phase.incumbent, "undecided", JUDGED_APART)
+        if used_different_samples(
+            self.executor.outcome(job) for jobs in stage.jobs for job in jobs
+        ):
+            decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
         else:
             decision = select(
                 values,
@@ -250,10 +252,10 @@ class Runner:
         phase.reason, phase.p_value = decision.reason, decision.p_value
         return values
 
-    def _rerun(self, name: str, spec: Phase, base: Sequence[str]) -> Stage:
+    def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None
         best = self._best(spec.rerun.top, self.planner.objective_of(spec), base)
-        return self.planner.rerun(name, spec, self.book.base, best)
+        return self.planner.rerun(name, spec, self.journal.base, best)
 
     def _best(
         self, count: int, objective: dict[str, str], base: Sequence[str]
@@ -265,7 +267,7 @@ class Runner:
             if stage.phase.objective != objective:
                 continue
             for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-                values = [objective_value(self.crew.outcome(job)) for job in jobs]
+                values = [objective_value(self.executor.outcome(job)) for job in jobs]
                 if values and all(map(math.isfinite, values)):
                     words = self.planner.choices.join(stage.phase.base, candidate.overrides)
                     ranked.append((sign * fmean(values), words))
@@ -279,9 +281,9 @@ class Runner:
     def _test_stage(self, base: Sequence[str]) -> Stage:
         """The final configuration and, if it is another one, the starting one."""
         seeds = self.planner.seeds or [self.planner.default_seed]
-        start = self.book.base
-        phase = journal.Phase(TEST, "test", self.book.objective, seeds, base=list(start))
-        stage = Stage(phase, Phase(overrides=["test=true"]))
+        start = self.journal.base
+        phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
+        stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
         refit = list(REFIT) if self.study.refit else []
         identity = self.planner.composer.fingerprint
         if identity(base) != identity(start):  # words alone may say what the start is anyway
@@ -290,11 +292,11 @@ class Runner:
         self.planner.add_once(stage, refit)
         return stage
 
-    def _say_final(self, stage: Stage) -> None:
-        records = [[self.crew.outcome(job) for job in jobs] for jobs in stage.jobs]
-        own, start = stage.jobs[0][0].words, self.book.base
+    def _print_final(self, stage: Stage) -> None:
+        records = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
+        own, start = stage.jobs[0][0].words, self.journal.base
         words = [word for word in own if word in start or not word.startswith(f"{SEED}=")]
-        final, before = (Saved(jobs[0].directory) for jobs in (stage.jobs[0], stage.jobs[-1]))
+        final, before = (SavedConfig(jobs[0].directory) for jobs in (stage.jobs[0], stage.jobs[-1]))
         overrides = stage.phase.candidates[0].overrides
         keys = {word: parse_overrides([word])[0].key_or_group for word in overrides}
         changed = [
@@ -302,4 +304,4 @@ class Runner:
             for word, key in keys.items()
             if word not in REFIT and final.get(key) != before.get(key)
         ]
-        say_final(self.book, records, sys.argv[0], words, changed)
+        print_final(self.journal, records, sys.argv[0], words, changed)

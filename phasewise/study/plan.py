@@ -11,28 +11,28 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from phasewise.config.help import refusal
-from phasewise.config.identity import JUDGES
-from phasewise.config.previous import left_nothing, other_data, other_settings
+from phasewise.config.identity import COMPARED_SPLITS
+from phasewise.config.previous import data_difference, has_no_epochs, settings_difference
 from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
-from phasewise.study import journal
+from phasewise.study.compatibility import Choices, PlannedCandidates
 from phasewise.study.compose import Composer, Known, Problems
-from phasewise.study.feasible import Choices, Rival
+from phasewise.study.console import label
+from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.naming import trial_name
+from phasewise.study.override_checks import nothing_to_compare, override_problems
 from phasewise.study.overrides import SEED, Grid, Words, draw, expand, merge, without
-from phasewise.study.schema import Phase
-from phasewise.study.show import label
-from phasewise.study.words import nothing_to_compare, problems_of_words
+from phasewise.study.schema import PhaseConfig
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
 """Training on training and validation data leaves nothing to choose an epoch by."""
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """A trial to be launched; ``name`` is for people, who see what differs.
 
-    ``part`` is the override that tells it its places in the study, see `phasewise.study.places`.
+    ``part`` is the override with its places in the study, see `phasewise.study.membership`.
     """
 
     name: str
@@ -65,9 +65,9 @@ class Stage:
         once: candidates by the fingerprints of their trials.
     """
 
-    phase: journal.Phase
-    spec: Phase
-    jobs: list[list[Job]] = field(default_factory=list)
+    phase: Phase
+    spec: PhaseConfig
+    jobs: list[list[TrialJob]] = field(default_factory=list)
     refused: dict[int, Problems] = field(default_factory=dict)
     problems: Problems = field(default_factory=dict)
     epochs: int | None = None
@@ -101,14 +101,14 @@ class Planner:
         self.seeds = seeds
         self.default_seed = default_seed
 
-    def grid_of(self, spec: Phase, *, named: bool = True) -> Grid:
+    def grid_of(self, spec: PhaseConfig, *, named: bool = True) -> Grid:
         """The configurations that a phase names; the words of a plain sweep were judged as typed.
 
         Raises:
             UserError: there is none; a word is not a phase's; there is nothing to compare.
             hydra.errors.HydraException: one cannot be read.
         """
-        problems = problems_of_words(spec) if named else []
+        problems = override_problems(spec) if named else []
         if problems:
             raise refusal(problems)
         lines = [spec.overrides]
@@ -120,7 +120,7 @@ class Planner:
             raise refusal(problems)
         return draw(grid, spec.sample, spec.sample_seed) if spec.sample else grid
 
-    def stage(self, name: str, spec: Phase, base: Sequence[str]) -> Stage:
+    def stage(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         """A phase that starts from ``base``, which is a candidate too unless it is a plain sweep's.
 
         Args:
@@ -130,7 +130,7 @@ class Planner:
         """
         grid = self.grid_of(spec, named=bool(name))
         seeds = spec.seeds or grid.seeds or self.seeds
-        phase = journal.Phase(
+        phase = Phase(
             name,
             "grid" if spec.combinations is None else "combinations",
             self.objective_of(spec),
@@ -155,16 +155,16 @@ class Planner:
         elif name:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
-        self._refuse_other_judges(stage)
+        self._check_compared_samples(stage)
         if spec.halving is not None:
             self._find_epochs(stage)
-        self._note_lost(stage)
+        self._note_dropped(stage)
         return stage
 
-    def _refuse_other_judges(self, stage: Stage) -> None:
+    def _check_compared_samples(self, stage: Stage) -> None:
         """Candidates that are judged by different samples, with any seed, cannot be compared."""
         phase = stage.phase
-        for jobs, split in product(zip(*filter(None, stage.jobs), strict=True), JUDGES):
+        for jobs, split in product(zip(*filter(None, stage.jobs), strict=True), COMPARED_SPLITS):
             data = [found for job in jobs if (found := self.composer.data_of(job.words))]
             if len({one.hashes.get(split) for one in data}) > 1:
                 keys = [key for key in phase.declared if key.split(".")[0] == "data"]
@@ -180,7 +180,11 @@ class Planner:
                 return
 
     def rerun(
-        self, name: str, spec: Phase, start: Sequence[str], configurations: Sequence[Sequence[str]]
+        self,
+        name: str,
+        spec: PhaseConfig,
+        start: Sequence[str],
+        configurations: Sequence[Sequence[str]],
     ) -> Stage:
         """Configurations once more, with the overrides of ``spec.rerun``.
 
@@ -194,10 +198,10 @@ class Planner:
             UserError: a word of ``spec.rerun`` is not a phase's.
         """
         assert spec.rerun is not None
-        problems = problems_of_words(spec)
+        problems = override_problems(spec)
         if problems:
             raise refusal(problems)
-        phase = journal.Phase(
+        phase = Phase(
             name,
             "rerun",
             self.objective_of(spec),
@@ -210,7 +214,7 @@ class Planner:
         for words in configurations:
             whole = self.choices.join(words, more)
             self.add_once(stage, [word for word in whole if word not in start or word in more])
-        self._note_lost(stage)
+        self._note_dropped(stage)
         return stage
 
     def _find_epochs(self, stage: Stage) -> None:
@@ -224,9 +228,9 @@ class Planner:
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:
         """Append a candidate with its trials; what is wrong with it goes to ``stage.refused``."""
         phase = stage.phase
-        candidate = journal.Candidate(overrides)
-        told = [word for word in overrides if word.partition("=")[0] in lead] or overrides
-        jobs: list[Job] = []
+        candidate = Candidate(overrides)
+        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
+        jobs: list[TrialJob] = []
         problems: Problems = {}
         for seed in phase.seeds:
             extra = [f"{SEED}={seed}"] if phase.seeded else []
@@ -235,14 +239,14 @@ class Planner:
             words = self.words(phase, overrides, seed)
             known = self.composer.try_fingerprint(words, subdir, problems)
             if known is not None:
-                label = " ".join([*told, *extra]) or name
-                jobs.append(Job(label, words, self.directory / subdir, subdir, known))
+                label = " ".join([*shown, *extra]) or name
+                jobs.append(TrialJob(label, words, self.directory / subdir, subdir, known))
         if problems:
             candidate.refused = "; ".join(map(str, problems))
             jobs = []
             stage.refused[len(phase.candidates)] = problems
         candidate.trials = [
-            journal.Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
+            Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
         ]
         phase.candidates.append(candidate)
@@ -260,24 +264,26 @@ class Planner:
         del candidates[-1], stage.jobs[-1]
         return False
 
-    def _note_lost(self, stage: Stage) -> None:
+    def _note_dropped(self, stage: Stage) -> None:
         """Tell which words do not go with the config groups that candidates choose."""
         found: dict[str, dict[str, None]] = {}
         for candidate in stage.phase.candidates:
-            for word in self.choices.lost(stage.phase.base, candidate.overrides):
+            for word in self.choices.dropped(stage.phase.base, candidate.overrides):
                 for chosen in self.choices.groups(candidate.overrides):
                     if self.choices.section(chosen) in ("", self.choices.section(word)):
                         found.setdefault(word, {})[chosen] = None
         if found:
-            lost = "; ".join(f"{word} with {', '.join(chosen)}" for word, chosen in found.items())
-            stage.notes.append(f"left out, for there is no such key: {lost}")
+            dropped = "; ".join(
+                f"{word} with {', '.join(chosen)}" for word, chosen in found.items()
+            )
+            stage.notes.append(f"left out, for there is no such key: {dropped}")
 
-    def words(self, phase: journal.Phase, overrides: Sequence[str], seed: int) -> Words:
+    def words(self, phase: Phase, overrides: Sequence[str], seed: int) -> Words:
         """All overrides of a trial."""
         extra = [f"{SEED}={seed}"] if phase.seeded else []
         return tuple(merge(self.choices.join(phase.base, overrides), extra))
 
-    def objective_of(self, spec: Phase) -> dict[str, str]:
+    def objective_of(self, spec: PhaseConfig) -> dict[str, str]:
         """What a phase is judged by."""
         from phasewise.config.schema import metrics_of
 
@@ -286,17 +292,17 @@ class Planner:
         modes = metrics_of(self.composer.config)
         return {"metric": spec.metric, "mode": modes.get(spec.metric, self.objective["mode"])}
 
-    def objective_words(self, spec: Phase) -> list[str]:
+    def objective_words(self, spec: PhaseConfig) -> list[str]:
         """The overrides that make its trials go by that."""
         if spec.metric is None:
             return []
         return [f"objective.{key}={value}" for key, value in self.objective_of(spec).items()]
 
-    def _fingerprint_of_base(self, phase: journal.Phase) -> str | None:
+    def _fingerprint_of_base(self, phase: Phase) -> str | None:
         return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
 
 
-def remembered(old: journal.Journal) -> dict[Words, Known]:
+def remembered(old: Journal) -> dict[Words, Known]:
     """What an earlier call knows of configs, by their words."""
     known = {}
     for phase, candidate, trial in old.trials():
@@ -308,10 +314,10 @@ def remembered(old: journal.Journal) -> dict[Words, Known]:
     return known
 
 
-def rival_of(stage: Stage) -> Rival:
+def planned_candidates(stage: Stage) -> PlannedCandidates:
     """What a phase has to do with the others' choices."""
     words = [candidate.overrides for candidate in stage.phase.candidates]
-    return Rival(stage.phase.name, words, stage.refused)
+    return PlannedCandidates(stage.phase.name, words, stage.refused)
 
 
 def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
@@ -319,12 +325,14 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for job in (job for jobs in stage.jobs for job in jobs):
         record = read_record(job.directory)
-        if record is None or record.is_of(job.fingerprint) or left_nothing(record):
+        if record is None or record.is_of(job.fingerprint) or has_no_epochs(record):
             continue
         if record.fingerprint == job.fingerprint.partition(DATA_MARK)[0]:
-            what = other_data(record, composer.config_of(job.words), composer.data_of(job.words))
+            what = data_difference(
+                record, composer.config_of(job.words), composer.data_of(job.words)
+            )
         else:
-            there = other_settings(record, composer.config_of(job.words))
+            there = settings_difference(record, composer.config_of(job.words))
             what = f"holds a run of other settings ({there})"
         found.setdefault(what, []).append(job.subdir)
     return found

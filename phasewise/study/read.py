@@ -13,7 +13,7 @@ from phasewise.records.record import RECORD
 from phasewise.study.journal import Journal, read_journal
 from phasewise.study.rebuild import Run, is_run, rebuild, run_folders
 from phasewise.study.results import PhaseResult, StudyResult, TrialResult, read_phase
-from phasewise.study.sound import unsound_plan, unsound_record, why_no_record
+from phasewise.study.validation import journal_error, record_error, unreadable_record
 
 
 def read_study(directory: str | Path) -> StudyResult:
@@ -56,7 +56,7 @@ def _check_place(directory: Path) -> None:
 
 def _journal(directory: Path, problems: list[Problem]) -> Journal | None:
     plan = read_journal(directory)
-    reason = "damaged" if plan is None else unsound_plan(plan)
+    reason = "damaged" if plan is None else journal_error(plan)
     if plan is not None and reason is None:
         if plan.status == "running" and not is_held(directory):
             plan.status = "interrupted"  # killed, with no time to say so
@@ -93,12 +93,12 @@ def _strangers(directory: Path, plan: Journal) -> Iterator[Problem]:
 
 def _check_trials(phases: list[PhaseResult], directory: Path) -> Iterator[Problem]:
     """Take out of the trials what cannot be used, and say why; each directory once."""
-    told = set()
+    reported = set()
     for phase in phases:
         for trial in (trial for candidate in phase.candidates for trial in candidate.trials):
             for problem in _check_trial(trial, directory):
-                if problem not in told:
-                    told.add(problem)
+                if problem not in reported:
+                    reported.add(problem)
                     yield problem
 
 
@@ -109,10 +109,10 @@ def _check_trial(trial: TrialResult, directory: Path) -> Iterator[Problem]:
         name = str(trial.directory)
     record = trial.record
     if record is None:
-        if (reason := why_no_record(trial.directory)) is not None:
+        if (reason := unreadable_record(trial.directory)) is not None:
             yield Problem(name, f"{RECORD} {reason}")
         return
-    if (reason := unsound_record(record)) is not None:
+    if (reason := record_error(record)) is not None:
         trial.record = None
         yield Problem(name, f"{RECORD} {reason}")
         return

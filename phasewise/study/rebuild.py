@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 
 import yaml
 
-from phasewise.config.lifecycle import own_words
+from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
 from phasewise.project import JOURNAL
 from phasewise.records.record import FINAL, RECORD, RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Kind, Phase, Trial
+from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
-from phasewise.study.places import Place, Role, read_places
 from phasewise.study.results import objective_value, plain, settings_of
-from phasewise.study.saved import HYDRAS, MULTIRUN, Saved, look_up, read_yaml
+from phasewise.study.saved_config import HYDRA_FOLDER, MULTIRUN, SavedConfig, look_up, read_yaml
 from phasewise.study.selection import select
-from phasewise.study.sound import ERRORS, unsound_record
+from phasewise.study.validation import ERRORS, record_error
 
 SEED = "seed"
 NOT_PHASES = frozenset({"superseded", "tables", "figures"})
@@ -59,7 +59,7 @@ class Run:
     words: list[str] | None
     seed: int
     study: str = ""
-    places: list[Place] = field(default_factory=list)
+    places: list[Membership] = field(default_factory=list)
     number: int | None = None
     role: Role | None = None
 
@@ -67,9 +67,9 @@ class Run:
     def read(cls, directory: Path, phase: str) -> Run:
         """From the record, or, where there is none, from what Hydra wrote at the start."""
         record = read_record(directory)
-        if record is not None and unsound_record(record) is not None:
+        if record is not None and record_error(record) is not None:
             record = None
-        words = record.overrides if record is not None else _hydras_words(directory)
+        words = record.overrides if record is not None else _hydra_overrides(directory)
         try:
             parsed = parse_overrides(words or [])
         except ERRORS:
@@ -79,7 +79,7 @@ class Run:
         kept = [str(o.input_line) for o in parsed if o.key_or_group != SEED]
         own = None if words is None else kept
         part = record.study if record is not None else None
-        study, places = read_places(part or Saved(directory).get("study.trial"))
+        study, places = read_memberships(part or SavedConfig(directory).get("study.trial"))
         return cls(
             directory, phase, record, own, seed if isinstance(seed, int) else 0, study, places
         )
@@ -102,9 +102,9 @@ class Run:
         return self.record is not None and self.record.status in FINAL
 
     @cached_property
-    def saved(self) -> Saved:
+    def saved(self) -> SavedConfig:
         """What Hydra wrote beside it."""
-        return Saved(self.directory)
+        return SavedConfig(self.directory)
 
     def has(self, word: str) -> bool:
         """Whether an override names what it ran with; that may be its config's default."""
@@ -116,7 +116,7 @@ class Run:
 
 def is_run(directory: Path) -> bool:
     """Whether a directory is a run's."""
-    return os.path.lexists(directory / RECORD) or (directory / HYDRAS).is_dir()
+    return os.path.lexists(directory / RECORD) or (directory / HYDRA_FOLDER).is_dir()
 
 
 def run_folders(directory: Path, problems: list[Problem]) -> Iterator[tuple[Path, str]]:
@@ -381,11 +381,11 @@ def _canonical(word: str) -> str:
     return trial_name([word])
 
 
-def _hydras_words(directory: Path) -> list[str] | None:
+def _hydra_overrides(directory: Path) -> list[str] | None:
     try:
-        text = (directory / HYDRAS / "overrides.yaml").read_text(encoding="utf-8")
+        text = (directory / HYDRA_FOLDER / "overrides.yaml").read_text(encoding="utf-8")
         words = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError):
         return None
     read = isinstance(words, list) and all(isinstance(word, str) for word in words)
-    return own_words(words) if read else None
+    return own_overrides(words) if read else None

@@ -12,9 +12,9 @@ from typing import Any
 from phasewise.errors import Problem
 from phasewise.records.history import Row, read_history
 from phasewise.records.record import RunRecord, read_record
-from phasewise.study import journal
+from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.naming import parse_overrides
-from phasewise.study.saved import Saved
+from phasewise.study.saved_config import SavedConfig
 
 Setting = float | str
 """A value of a swept key: a number, or its text in Hydra's grammar."""
@@ -38,9 +38,9 @@ class TrialResult:
         return math.nan if self.record is None else objective_value(self.record)
 
     @cached_property
-    def saved(self) -> Saved:
+    def saved(self) -> SavedConfig:
         """What Hydra wrote beside it."""
-        return Saved(self.directory)
+        return SavedConfig(self.directory)
 
     def history(self) -> list[Row]:
         """``metrics.csv``: one row per epoch, read once; none if it cannot be read."""
@@ -56,7 +56,7 @@ class TrialResult:
 class CandidateResult:
     """A configuration with its runs, one per seed."""
 
-    plan: journal.Candidate
+    plan: Candidate
     trials: list[TrialResult]
 
     @cached_property
@@ -84,7 +84,7 @@ class CandidateResult:
 class PhaseResult:
     """A phase with its candidates, in the order of the plan."""
 
-    plan: journal.Phase
+    plan: Phase
     candidates: list[CandidateResult]
     _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -136,7 +136,7 @@ class PhaseResult:
 class StudyResult:
     """A study as far as it has come; ``problems`` are the directories that could not be read."""
 
-    plan: journal.Journal
+    plan: Journal
     phases: list[PhaseResult]
     problems: list[Problem] = field(default_factory=list)
 
@@ -172,7 +172,7 @@ def objective_value(record: RunRecord) -> float:
     return float(value)
 
 
-def read_phase(plan: journal.Phase, directory: Path) -> PhaseResult:
+def read_phase(plan: Phase, directory: Path) -> PhaseResult:
     """A phase with the records that lie below ``directory``."""
     candidates = [
         CandidateResult(one, [_read_trial(trial, directory) for trial in one.trials])
@@ -181,7 +181,7 @@ def read_phase(plan: journal.Phase, directory: Path) -> PhaseResult:
     return PhaseResult(plan, candidates)
 
 
-def _read_trial(plan: journal.Trial, directory: Path) -> TrialResult:
+def _read_trial(plan: Trial, directory: Path) -> TrialResult:
     place = directory / plan.directory
     record = read_record(place)
     if record is not None and not record.is_of(plan.fingerprint):

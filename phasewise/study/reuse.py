@@ -10,9 +10,9 @@ from pathlib import Path
 
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
-from phasewise.study.plan import Job, Stage, foreign_runs
+from phasewise.study.plan import Stage, TrialJob, foreign_runs
 from phasewise.study.rebuild import run_folders
-from phasewise.study.sound import unsound_record
+from phasewise.study.validation import record_error
 
 SUPERSEDED = "superseded"
 
@@ -45,7 +45,7 @@ class RunIndex:
         self.knows_data = self.knows_data or "hash" in record.data
         runs = self._runs.setdefault(record.fingerprint, [])
         known = any(run.directory == record.directory for run in runs)
-        if record.status == "completed" and not known and unsound_record(record) is None:
+        if record.status == "completed" and not known and record_error(record) is None:
             runs.append(record)
 
     def find(self, identity: str) -> RunRecord | None:
@@ -63,26 +63,26 @@ class RunIndex:
         A run of an earlier phase stays, and the trial points to it; any other is moved to where
         the trial would have run, so that what a phase uses lies in its folder, or before it.
         """
-        told: Counter[str] = Counter()
+        sources: Counter[str] = Counter()
         for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
             for column, job in enumerate(jobs):
                 run = self._elsewhere(job)
                 if run is not None:
                     there = run.directory.relative_to(self.directory).as_posix()
-                    told[there.rpartition("/")[0] or there] += 1
+                    sources[there.rpartition("/")[0] or there] += 1
                     if run.directory not in self._used:
                         self._bring(run, job)
                     subdir = run.directory.relative_to(self.directory).as_posix()
                     jobs[column] = replace(job, directory=run.directory, subdir=subdir)
                     candidate.trials[column].directory = subdir
                 self._used.add(jobs[column].directory)
-        if told:
-            where = ", ".join(f"{count} in {folder}" for folder, count in told.items())
+        if sources:
+            where = ", ".join(f"{count} in {folder}" for folder, count in sources.items())
             lead = f"{stage.phase.name}: " if stage.phase.name else ""
             total = sum(map(len, stage.jobs))
-            log.info("\n%s%d of %d computed before: %s", lead, told.total(), total, where)
+            log.info("\n%s%d of %d computed before: %s", lead, sources.total(), total, where)
 
-    def _elsewhere(self, job: Job) -> RunRecord | None:
+    def _elsewhere(self, job: TrialJob) -> RunRecord | None:
         """A run that has computed what a trial is to compute, if the trial's own has not."""
         there = read_record(job.directory)
         if there is not None and there.is_of(job.fingerprint) and there.status == "completed":
@@ -90,7 +90,7 @@ class RunIndex:
         run = self.find(job.fingerprint)
         return run if run is not None and _still(run, job.fingerprint) else None
 
-    def _bring(self, run: RunRecord, job: Job) -> None:
+    def _bring(self, run: RunRecord, job: TrialJob) -> None:
         """Move a run to where a trial would have run; what lies there has not come as far."""
         if job.directory.exists():
             self._move_away(job.subdir)

@@ -10,9 +10,19 @@ from typing import Annotated, Any, ClassVar, Literal
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
-from phasewise.config.fields import Count, Flag, Fraction, Node, Seed, Text, Whole, told, wrong
+from phasewise.config.fields import (
+    Count,
+    Flag,
+    Fraction,
+    Node,
+    Seed,
+    Text,
+    Whole,
+    message,
+    wrong,
+)
 from phasewise.config.help import did_you_mean, not_one_of, problems_of, refusal, show
-from phasewise.config.slips import parse, slip, unreadable
+from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 
 FULL = "full"
@@ -25,7 +35,7 @@ RESERVED = ("test", "superseded", "tables", "figures")
 """Folders of a study that are no phase."""
 
 
-def words(value: Any) -> list[str]:
+def parse_override_list(value: Any) -> list[str]:
     """Overrides as one types them in a shell, ``a=1 'b=[x, y]'``, or as a list of them."""
     if isinstance(value, str):
         try:
@@ -57,9 +67,11 @@ def distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-Words = Annotated[list[str], BeforeValidator(words)]
+Words = Annotated[list[str], BeforeValidator(parse_override_list)]
 Seeds = Annotated[
-    list[Seed], AfterValidator(distinct), told("must be a list of different seeds, e.g. [0,1,2]")
+    list[Seed],
+    AfterValidator(distinct),
+    message("must be a list of different seeds, e.g. [0,1,2]"),
 ]
 
 
@@ -97,7 +109,7 @@ class Halving(Written):
 
     EXAMPLE = "{epochs: 2, factor: 3}"
     epochs: Count
-    factor: Annotated[float, Field(gt=1), told("must be a number > 1")] = 3.0
+    factor: Annotated[float, Field(gt=1), message("must be a number > 1")] = 3.0
 
 
 class Rerun(Written):
@@ -108,11 +120,11 @@ class Rerun(Written):
     overrides: Words
 
 
-class Phase(Node):
+class PhaseConfig(Node):
     """One comparison; a text is its ``overrides``."""
 
     overrides: Words = Field(default_factory=list)
-    combinations: Annotated[list[Words] | None, told("must be a list of overrides")] = None
+    combinations: Annotated[list[Words] | None, message("must be a list of overrides")] = None
     sample: Count | None = None
     sample_seed: Whole = 0
     seeds: Seeds | None = None
@@ -129,7 +141,7 @@ class Phase(Node):
         return checked_keys(cls, value)
 
     @model_validator(mode="after")
-    def fits_together(self) -> Phase:
+    def fits_together(self) -> PhaseConfig:
         """A rerun chooses its configurations itself."""
         own = bool(self.overrides) or self.combinations is not None
         if self.rerun is not None and (own or self.sample or self.halving):
@@ -172,12 +184,14 @@ class Hypothesis(Written):
         return self
 
 
-class Study(Node):
+class StudyConfig(Node):
     """The section ``study``."""
 
-    name: Annotated[str | None, Field(pattern=r"^[\w-]+$"), told("must be letters, digits, _, -")]
+    name: Annotated[
+        str | None, Field(pattern=r"^[\w-]+$"), message("must be letters, digits, _, -")
+    ]
     seeds: Seeds | None
-    phases: dict[Annotated[str, AfterValidator(phase_name)], Phase]
+    phases: dict[Annotated[str, AfterValidator(phase_name)], PhaseConfig]
     adopt: Literal["best", "significant"]
     alpha: Fraction
     refit: Flag
@@ -232,10 +246,10 @@ class Study(Node):
 
 
 class _Root(Node):
-    study: Study
+    study: StudyConfig
 
 
-def read_study(config: DictConfig) -> tuple[Study, list[str]]:
+def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
     """The section ``study`` of a composed config, and the overrides of its ``budget``.
 
     A budget may change the study itself: its words for ``study.*`` are applied, the others
@@ -296,7 +310,7 @@ def named_phases(phases: Any) -> dict[str, Any]:
     return found
 
 
-def _validated(data: dict[Any, Any]) -> Study:
+def _validated(data: dict[Any, Any]) -> StudyConfig:
     """The section, checked.
 
     Raises:
@@ -313,10 +327,10 @@ def _validated(data: dict[Any, Any]) -> Study:
 
 def no_single_values(line: Sequence[str]) -> list[str]:
     """What is wrong with words that must be overrides of one value each."""
-    overrides, errors = parse(line)
-    if errors and (problem := slip(line)):
+    overrides, errors = parse_words(line)
+    if errors and (problem := suggest_correction(line)):
         return [str(problem)]
-    found = [f"{word}: {unreadable(word, error)}" for word, error in errors.items()]
+    found = [f"{word}: {syntax_problem(word, error)}" for word, error in errors.items()]
     several = [word for word, override in overrides.items() if override.is_sweep_override()]
     return found + [f"{word}: has several values, and one is needed" for word in several]
 

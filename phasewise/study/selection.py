@@ -17,7 +17,7 @@ Values = dict[int, float]
 """The objective of a candidate by seed; seeds without a result are missing, or NaN."""
 
 
-JUDGED_APART = "the candidates were judged by different validation samples"
+DIFFERENT_SAMPLES = "the candidates were judged by different validation samples"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Decision:
     p_value: float | None = None
 
 
-def judged_apart(records: Iterable[RunRecord]) -> bool:
+def used_different_samples(records: Iterable[RunRecord]) -> bool:
     """Whether completed runs of one seed had different validation samples, which makes their
     figures those of different exams."""
     found: dict[int | None, set[Any]] = defaultdict(set)

@@ -24,25 +24,24 @@ from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.storage import remove_drafts, storage_error, write_whole
-from phasewise.study import journal
+from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, refusal
-from phasewise.study.feasible import Foresight
-from phasewise.study.journal import Journal, read_journal
-from phasewise.study.launching import Crew
+from phasewise.study.console import log_of
+from phasewise.study.journal import Journal, Phase, read_journal
+from phasewise.study.launching import TrialExecutor
 from phasewise.study.naming import parse_overrides
-from phasewise.study.opening import say_plan
 from phasewise.study.overrides import merge
 from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
-from phasewise.study.plan import Planner, Stage, foreign_runs, remembered, rival_of, swept
+from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
+from phasewise.study.plan_summary import print_plan
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
-from phasewise.study.saved import MULTIRUN
-from phasewise.study.schema import Phase, Study, read_study
-from phasewise.study.show import log_of
+from phasewise.study.saved_config import MULTIRUN
+from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
 
-HYDRAS_SUBDIR = "${hydra.job.num}"
+DEFAULT_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
 
@@ -87,28 +86,28 @@ def sweep(
         SweepFailed: after everything ran, if a trial did not complete.
     """
     tell_children()
-    crew = Crew(launcher, max_batch_size)
-    study, scaled = read_study(config)
+    executor = TrialExecutor(launcher, max_batch_size)
+    study, scaled = parse_study(config)
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
     composer = _composer(arguments, config, config_loader, old)
-    composer.compares = index.knows_data
+    composer.compares_data = index.knows_data
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
     tests = is_study(study) and config.test is not False
-    composer.looks = False  # before what can be refused at once has been
-    book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
-    composer.looks = True
-    if composer.unlooked:
-        book, stages, notes = _judged(arguments, config, study, scaled, planner, old)
-    say_plan(book, stages, index, notes)
+    composer.reads_data = False  # before what can be refused at once has been
+    journal, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+    composer.reads_data = True
+    if composer.has_unread_data:
+        journal, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+    print_plan(journal, stages, index, notes)
     if study.dry_run:
         return []
     prepare(config)
-    runner = Runner(book, study, planner, crew, index, test=tests)
+    runner = Runner(journal, study, planner, executor, index, test=tests)
     with _alone(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)
-    return crew.returns
+    return executor.returns
 
 
 def _composer(
@@ -125,7 +124,7 @@ def _composer(
 def _plan(
     arguments: Sequence[str],
     config: DictConfig,
-    study: Study,
+    study: StudyConfig,
     scaled: Sequence[str],
     planner: Planner,
 ) -> tuple[Journal, list[Stage]]:
@@ -135,13 +134,13 @@ def _plan(
         UserError: the command line mixes what does not go together.
     """
     words = swept(config, arguments)
-    _refuse_mixtures(words, arguments, config, study)
+    _check_command(words, arguments, config, study)
     chosen = [word for word in words if word.startswith("study=")]
     others = [word for word in words if word not in chosen]
     base = merge(chosen, scaled, others) if is_study(study) else []
-    study.phases = study.phases or {"": Phase(overrides=words)}
+    study.phases = study.phases or {"": PhaseConfig(overrides=words)}
     stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
-    book = Journal(
+    journal = Journal(
         planner.directory,
         study.name or "sweep",
         str(config.task.name),
@@ -155,13 +154,13 @@ def _plan(
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
     )
-    return book, stages
+    return journal, stages
 
 
 def _judged(
     arguments: Sequence[str],
     config: DictConfig,
-    study: Study,
+    study: StudyConfig,
     scaled: Sequence[str],
     planner: Planner,
     old: Journal | None,
@@ -172,31 +171,33 @@ def _judged(
         UserError: all that is wrong with any trial; the directory is another study's, or holds
             runs of something else.
     """
-    book, stages = _plan(arguments, config, study, scaled, planner)
+    journal, stages = _plan(arguments, config, study, scaled, planner)
     composer = planner.composer
-    book.files, book.data = sorted(composer.files), composer.data
-    book.context = context(config, arguments, book.files)
-    told = check_owner(book, old)
-    foresight = Foresight(planner.choices, book.base)
-    foresight.look([rival_of(stage) for stage in stages], breaks=not _same_plan(book, old))
-    _refuse_problems(stages, foresight)
+    journal.files, journal.data = sorted(composer.files), composer.data
+    journal.context = context(config, arguments, journal.files)
+    note = check_owner(journal, old)
+    compatibility = CompatibilityCheck(planner.choices, journal.base)
+    compatibility.check(
+        [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
+    )
+    _refuse_problems(stages, compatibility)
     if not study.set_aside and (there := foreign_runs(stages[0], composer)):
-        raise _other_runs(planner.directory, there)
-    return book, stages, [*([told] if told else []), *foresight.notes()]
+        raise _occupied(planner.directory, there)
+    return journal, stages, [*([note] if note else []), *compatibility.notes()]
 
 
-def _same_plan(book: Journal, old: Journal | None) -> bool:
+def _same_plan(journal: Journal, old: Journal | None) -> bool:
     """Whether an earlier call planned these phases from these config files, and told of them."""
-    if old is None or old.context != book.context:
+    if old is None or old.context != journal.context:
         return False
     plans = (
-        [(phase.name, phase.declared) for phase in journal.phases if phase.kind != "test"]
-        for journal in (book, old)
+        [(phase.name, phase.declared) for phase in one.phases if phase.kind != "test"]
+        for one in (journal, old)
     )
     return next(plans) == next(plans)
 
 
-def _refuse_problems(stages: Sequence[Stage], foresight: Foresight) -> None:
+def _refuse_problems(stages: Sequence[Stage], compatibility: CompatibilityCheck) -> None:
     """Refuse what can run after no choice.
 
     Raises:
@@ -206,7 +207,7 @@ def _refuse_problems(stages: Sequence[Stage], foresight: Foresight) -> None:
     found = [stage.problems for stage in stages]
     for stage in stages:
         for row, problems in stage.refused.items():
-            if (stage.phase.name, row) not in foresight.possible:
+            if (stage.phase.name, row) not in compatibility.possible:
                 found.append(problems)
     for problems in found:
         for problem, names in problems.items():
@@ -216,12 +217,12 @@ def _refuse_problems(stages: Sequence[Stage], foresight: Foresight) -> None:
         raise refusal(merged, sum(sizes))
 
 
-def is_study(study: Study) -> bool:
+def is_study(study: StudyConfig) -> bool:
     """Whether it has phases of its own; a sweep is one phase without a name."""
     return bool(study.phases.keys() - {""})
 
 
-def _other_runs(directory: Path, found: Mapping[str, list[str]]) -> UserError:
+def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     """What lies where trials are to run, and the two ways on."""
     problems = [Problem(names[0], what) for what, names in found.items()]
     count = sum(map(len, found.values()))
@@ -233,7 +234,7 @@ def _other_runs(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
-def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> Stage:
+def _planned(name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner) -> Stage:
     """A phase as it would start from the starting configuration."""
     try:
         if spec.rerun is None:
@@ -246,17 +247,17 @@ def _planned(name: str, spec: Phase, base: Sequence[str], planner: Planner) -> S
     except (UserError, HydraException) as error:
         if not name:
             raise
-        phase = journal.Phase(name, "grid", {}, [])
+        phase = Phase(name, "grid", {}, [])
         key = f"study.phases.{name}"
         return Stage(phase, spec, problems={Problem(key, str(it)): [] for it in problems_in(error)})
 
 
-def _refuse_mixtures(
-    words: Sequence[str], arguments: Sequence[str], config: DictConfig, study: Study
+def _check_command(
+    words: Sequence[str], arguments: Sequence[str], config: DictConfig, study: StudyConfig
 ) -> None:
     """What can be typed and composed, but means nothing that anybody could want."""
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    if isinstance(raw, dict) and raw["subdir"] != HYDRAS_SUBDIR:
+    if isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
         raise UserError(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
@@ -328,43 +329,43 @@ def _run(runner: Runner, first: Stage, old: Journal | None) -> None:
         SweepFailed: a trial did not complete.
         StorageError: a disk is full or fails; the study stays where it stands.
     """
-    book = runner.book
+    journal = runner.journal
     try:
         runner.run(first)
     except BaseException as stop:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
         full = storage_error(stop)  # nothing was decided, and nobody is to blame
         again = full is not None or isinstance(stop, KeyboardInterrupt)
-        book.status = "interrupted" if again else "failed"
+        journal.status = "interrupted" if again else "failed"
         with suppress(StorageError):
-            book.write()
+            journal.write()
         runner.reporter.stop()
         if full is not None:
             raise full from stop
         raise
-    records = [runner.crew.outcome(job) for _, job in runner.jobs()]
+    records = [runner.executor.outcome(job) for _, job in runner.jobs()]
     if not any(record.fingerprint for record in records):
-        for job in (job for batch in runner.crew.returns for job in batch):
+        for job in (job for batch in runner.executor.returns for job in batch):
             _ = job.return_value  # raises what the job raised
         return
     bad = _failed(runner, records)
-    book.status = "failed" if bad or runner.ended else "completed"
-    book.reported = old is not None and old.reported
-    book.write()
-    same = book == old and not runner.crew.returns
-    if not (same and book.reported and (book.directory / PAGE).exists()):
-        book.reported = runner.reporter.finish()
-        book.write()
+    journal.status = "failed" if bad or runner.ended else "completed"
+    journal.reported = old is not None and old.reported
+    journal.write()
+    same = journal == old and not runner.executor.returns
+    if not (same and journal.reported and (journal.directory / PAGE).exists()):
+        journal.reported = runner.reporter.finish()
+        journal.write()
     if runner.ended is not None:
         raise SweepFailed(runner.ended)
     if bad:
-        raise SweepFailed(_failures(book, bad, records))
+        raise SweepFailed(_failures(journal, bad, records))
 
 
 def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord]:
     """The trials that neither completed nor were stopped by halving, each with a final record."""
     pruned = {
         trial.directory
-        for _, candidate, trial in runner.book.trials()
+        for _, candidate, trial in runner.journal.trials()
         if candidate.epochs is not None
     }
     bad = {}
@@ -376,7 +377,7 @@ def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord
         if record.status == "failed" and (there is None or there.status == "running"):
             written = RunRecord.start(
                 job.directory,
-                task=runner.book.task,
+                task=runner.journal.task,
                 fingerprint=job.fingerprint.partition(DATA_MARK)[0],
                 overrides=job.words,
                 seed=None,
@@ -387,13 +388,13 @@ def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord
     return bad
 
 
-def _failures(book: Journal, bad: dict[str, RunRecord], records: Sequence[RunRecord]) -> str:
+def _failures(journal: Journal, bad: dict[str, RunRecord], records: Sequence[RunRecord]) -> str:
     """Which trials did not complete, why, and where each one's log is."""
     labels = dict(zip((r.directory for r in records), trial_labels(records), strict=True))
     problems = []
     for subdir, record in bad.items():
         reason = (record.error or "no reason recorded").strip().partition("\n")[0]
-        label = subdir if book.phases[0].name else labels[record.directory]
+        label = subdir if journal.phases[0].name else labels[record.directory]
         problems.append(Problem(label, f"{record.status}: {reason}{log_of(record)}"))
     what = f"of {len(records)} trials did not complete"
     return str(UserError(what, problems, "the tables above hold all of them"))

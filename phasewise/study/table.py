@@ -14,7 +14,7 @@ from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import write_whole
 from phasewise.study.naming import parse_overrides
 from phasewise.study.results import UNSET, plain
-from phasewise.study.saved import Saved
+from phasewise.study.saved_config import SavedConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,7 +186,7 @@ def _swept(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
     keys = dict.fromkeys(key for row in rows for key in row)
     for row, record in zip(rows, records, strict=True):
         if unnamed := [key for key in keys if key not in row]:
-            saved = Saved(record.directory)
+            saved = SavedConfig(record.directory)
             values = {key: saved.get(key, UNSET) for key in unnamed}
             row |= {key: plain(value) for key, value in values.items() if value is not UNSET}
     columns = {key: [row.get(key) for row in rows] for key in keys}

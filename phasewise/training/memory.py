@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import gc
+import math
 import os
 import sys
 import traceback
@@ -14,10 +15,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from omegaconf import DictConfig
 
 from phasewise.config.schema import check_config
+from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.sampling import InParts
 from phasewise.errors import UserError
 from phasewise.records.checkpoints import FOLDER
 from phasewise.records.history import FILE
@@ -63,6 +67,30 @@ def with_batch(cfg: DictConfig, cost: Mapping[str, Any]) -> DictConfig:
     if all(name in cost for name in LOWERED):
         cfg.data.batch_size, cfg.trainer.accumulate_grad_batches = (cost[key] for key in LOWERED)
     return cfg
+
+
+def keep_steps(trainer: L.Trainer, data: StoreDataModule, parts: int) -> None:
+    """As many steps and as many images as with whole batches, also where they are limited.
+
+    Args:
+        trainer: has not begun.
+        data: set up, with batches that are cut.
+        parts: into how many each is cut; a short last one into fewer.
+    """
+    cut = InParts(data.schedule("train"), parts).parts
+    trainer.accumulate_grad_batches = trainer.accumulate_grad_batches // parts * cut
+    validated = math.ceil(len(data.schedule("val")) / parts)
+    trainer.limit_train_batches = cut * _limited(
+        trainer.limit_train_batches, len(data.schedule("train"))
+    )
+    trainer.limit_val_batches = parts * _limited(trainer.limit_val_batches, validated)
+
+
+def _limited(limit: int | float | None, batches: int) -> int:
+    """How many batches Lightning takes under one of its limits."""
+    if isinstance(limit, int):
+        return min(limit, batches)
+    return batches if limit is None else int(limit * batches)
 
 
 def forget(directory: Path) -> None:

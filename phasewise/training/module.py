@@ -23,6 +23,7 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER
 from phasewise.networks.parts import refuse_foreign
+from phasewise.records.notes import Notes
 from phasewise.training.optim import build_optimizer, build_schedulers
 
 Scores = dict[str, float]
@@ -211,6 +212,10 @@ class TaskModule(L.LightningModule, ABC):
         """What users of an exported network must know, as plain containers: the meaning of its
         ``outputs`` by name, thresholds and the like."""
         return {"outputs": {}}
+
+    def report_notes(self) -> Notes:
+        """What reports are to say of this task besides what they say of every one."""
+        return Notes()
 
     def prepare(self, batch: Mapping[str, Any], *, targets: bool = True) -> Batch:
         """A batch as the steps take it: as it is from our DataModules, from any other loader with

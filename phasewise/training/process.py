@@ -18,7 +18,7 @@ ENVIRONMENT = (
 
 
 @contextmanager
-def left_as_found() -> Iterator[None]:
+def restored_state() -> Iterator[None]:
     """Undo what seeding and ``trainer.deterministic`` set beyond the run that asked for it."""
     found = {name: os.environ.get(name) for name in ENVIRONMENT}
     deterministic = torch.are_deterministic_algorithms_enabled()

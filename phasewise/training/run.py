@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.lifecycle import is_done, lacks_test, own_words, start_record
+from phasewise.config.lifecycle import is_done, lacks_test, own_overrides, start_record
 from phasewise.config.previous import OLDER, previous_run
 from phasewise.data.resources import device_name
 from phasewise.errors import OutOfMemoryError, RunFailedError
@@ -24,11 +25,11 @@ from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
 from phasewise.storage import FREE_MB, check_room, storage_error
-from phasewise.training.apart import run_apart
-from phasewise.training.job import Job, verdict
+from phasewise.training.isolated import run_isolated
 from phasewise.training.memory import LOWERED, batch_of, forget, free, give_back, with_batch
-from phasewise.training.process import left_as_found
+from phasewise.training.process import restored_state
 from phasewise.training.saving import take_up
+from phasewise.training.session import Session, status_of
 
 ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
 
@@ -46,10 +47,10 @@ def run(cfg: DictConfig) -> float | None:
     """
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
-    overrides = own_words(settings.overrides.task)
+    overrides = own_overrides(settings.overrides.task)
     trial = settings.mode == RunMode.MULTIRUN
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
-        return run_apart(cfg, directory, overrides)
+        return run_isolated(cfg, directory, overrides)
     return train(cfg, directory, overrides=overrides, trial=trial)
 
 
@@ -82,111 +83,112 @@ def train(
     rank = getattr(rank_zero_only, "rank", 0)
     if rank:
         logging.disable(logging.INFO)  # the first device speaks for all, and holds the directory
-    record = _done(cfg, directory, trial=trial)
+    request = _Request(cfg, directory, overrides, trial)
+    record = request.done()
     if record is None:
         with nullcontext(False) if rank else locked(directory, wait=trial) as waited:
-            record = _done(cfg, directory, trial=trial, waited=waited)
-            if record is None:
-                record = _train(cfg, directory, overrides, trial=trial)
+            record = request.done(waited=waited) or request.work()
     if not trial:
         curves = shlex.join(["tensorboard", "--logdir", str(directory)])
         log.info("\nrun directory  %s\ncurves         %s", directory, curves)
     return record.objective["value"]
 
 
-def _done(
-    cfg: DictConfig, directory: Path, *, trial: bool, waited: bool = False
-) -> RunRecord | None:
-    """The record of an earlier run that leaves nothing to do.
+@dataclass
+class _Request:
+    """What `train` is asked for: what of it is there, and what is still to do."""
 
-    Raises:
-        RunFailedError: the run that was waited for did not complete.
-    """
-    record = previous_run(directory, cfg)
-    if record is None:
-        return None
-    if is_done(record, cfg, trial=trial):
-        _say(record, cfg, f"{directory} holds this run already, {record.status}\n")
-        return record
-    if waited and record.is_final and record.status != "completed":
-        raise RunFailedError(record.error)
-    return None
+    cfg: DictConfig
+    directory: Path
+    overrides: Sequence[str]
+    trial: bool
 
+    def done(self, *, waited: bool = False) -> RunRecord | None:
+        """The record of an earlier run that leaves nothing to do.
 
-def _train(cfg: DictConfig, directory: Path, overrides: Sequence[str], *, trial: bool) -> RunRecord:
-    """Begin a run, go on with one, or test one that has completed; the directory is held."""
-    previous = previous_run(directory, cfg)
-    completed = previous is not None and lacks_test(previous, cfg, trial=trial)
-    if previous is not None and previous.data and "hash" not in previous.data:
-        log.info(OLDER)
-    rank = getattr(rank_zero_only, "rank", 0)
-    check_room(directory, FREE_MB * 10**6, "logs and records of a run", ADVICE)
-    done = 0 if completed else take_up(directory, cfg.objective, tidy=not rank)
-    record = previous if completed else _start(cfg, directory, overrides, previous)
-    assert record is not None
-    start = time.perf_counter() - record.cost.get("seconds", 0.0)
-    while (smaller := _attempt(cfg, directory, record, trial=trial, done=done)) is not None:
-        forget(directory)
-        done = 0
-        record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
-        record.write()
-        log.warning(
-            "out of memory: this run begins anew with data.batch_size=%d "
-            "trainer.accumulate_grad_batches=%d",
-            *batch_of(smaller).values(),
-        )
-    _say(record, cfg)
-    return record
-
-
-def _attempt(
-    cfg: DictConfig, directory: Path, record: RunRecord, *, trial: bool, done: int
-) -> DictConfig | None:
-    """What `Job.run` returns; its memory is given back."""
-    used = with_batch(cfg, record.cost)
-    parts = cfg.data.batch_size // used.data.batch_size
-    job = Job(used, directory, record, trial=trial, parts=parts, done=done)
-    try:
-        with left_as_found():
-            if record.status != "completed":
-                return job.run()
-            job.test_completed()
+        Raises:
+            RunFailedError: the run that was waited for did not complete.
+        """
+        record = previous_run(self.directory, self.cfg)
+        if record is None:
             return None
-    except BaseException as error:
-        status, reason = verdict(error, job.places)
-        full = storage_error(error, job.places)
-        free(error)
-        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
-        if full is not None:
-            raise full from error
-        if status == "out_of_memory":
-            raise OutOfMemoryError(reason if record.error is None else record.error) from error
-        raise
-    finally:
-        job.close()
-        del job
-        give_back()
+        if is_done(record, self.cfg, trial=self.trial):
+            self._say(record, f"{self.directory} holds this run already, {record.status}\n")
+            return record
+        if waited and record.is_final and record.status != "completed":
+            raise RunFailedError(record.error)
+        return None
 
+    def work(self) -> RunRecord:
+        """Begin the run, go on with it, or test it if it has completed; the directory is held."""
+        directory = self.directory
+        previous = previous_run(directory, self.cfg)
+        completed = previous is not None and lacks_test(previous, self.cfg, trial=self.trial)
+        if previous is not None and previous.data and "hash" not in previous.data:
+            log.info(OLDER)
+        rank = getattr(rank_zero_only, "rank", 0)
+        check_room(directory, FREE_MB * 10**6, "logs and records of a run", ADVICE)
+        done = 0 if completed else take_up(directory, self.cfg.objective, tidy=not rank)
+        record = previous if completed else self._start(previous)
+        assert record is not None
+        start = time.perf_counter() - record.cost.get("seconds", 0.0)
+        while (smaller := self._attempt(record, done)) is not None:
+            forget(directory)
+            done = 0
+            record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
+            record.write()
+            log.warning(
+                "out of memory: this run begins anew with data.batch_size=%d "
+                "trainer.accumulate_grad_batches=%d",
+                *batch_of(smaller).values(),
+            )
+        self._say(record)
+        return record
 
-def _start(
-    cfg: DictConfig, directory: Path, overrides: Sequence[str], previous: RunRecord | None
-) -> RunRecord:
-    """The record of a run that begins, or goes on from its checkpoint."""
-    cost: dict[str, Any] = {}
-    data: dict[str, Any] = {}
-    if previous is not None:
-        data = previous.data  # which these must be, see `Job`
-        goes_on = (directory / FOLDER / f"{LAST}.ckpt").is_file()
-        kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
-        cost = {key: previous.cost[key] for key in kept if key in previous.cost}
-    device = device_name(cfg.trainer.accelerator)
-    return start_record(cfg, directory, overrides, device=device, cost=cost, data=data)
+    def _start(self, previous: RunRecord | None) -> RunRecord:
+        """The record of a run that begins, or goes on from its checkpoint."""
+        cost: dict[str, Any] = {}
+        data: dict[str, Any] = {}
+        if previous is not None:
+            data = previous.data  # which these must be, see `Session`
+            goes_on = (self.directory / FOLDER / f"{LAST}.ckpt").is_file()
+            kept = ("seconds", *LOWERED) if goes_on else LOWERED if not previous.is_final else ()
+            cost = {key: previous.cost[key] for key in kept if key in previous.cost}
+        device = device_name(self.cfg.trainer.accelerator)
+        return start_record(
+            self.cfg, self.directory, self.overrides, device=device, cost=cost, data=data
+        )
 
+    def _attempt(self, record: RunRecord, done: int) -> DictConfig | None:
+        """What `Session.complete` returns; its memory is given back."""
+        used = with_batch(self.cfg, record.cost)
+        parts = self.cfg.data.batch_size // used.data.batch_size
+        session = Session(used, self.directory, record, trial=self.trial, parts=parts, done=done)
+        try:
+            with restored_state():
+                if record.status != "completed":
+                    return session.complete()
+                session.test_completed()
+                return None
+        except BaseException as error:
+            status, reason = status_of(error, session.output_directories)
+            full = storage_error(error, session.output_directories)
+            free(error)
+            if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+                raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
+            if full is not None:
+                raise full from error
+            if status == "out_of_memory":
+                raise OutOfMemoryError(reason if record.error is None else record.error) from error
+            raise
+        finally:
+            session.close()
+            del session
+            give_back()
 
-def _say(record: RunRecord, cfg: DictConfig, lead: str = "") -> None:
-    if record.status == "completed":  # the first of several devices writes the record
-        log.info("%s%s", lead, summary_text(record))
-    elif record.status == "paused":
-        done, of = record.cost["epochs"], cfg.trainer.max_epochs
-        log.info("%spaused after epoch %d of %d", lead, done, of)
+    def _say(self, record: RunRecord, lead: str = "") -> None:
+        if record.status == "completed":  # the first of several devices writes the record
+            log.info("%s%s", lead, summary_text(record))
+        elif record.status == "paused":
+            done, of = record.cost["epochs"], self.cfg.trainer.max_epochs
+            log.info("%spaused after epoch %d of %d", lead, done, of)

@@ -21,7 +21,6 @@ from lightning.pytorch.profilers import (
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
 from phasewise.data.resources import best_precision, check_devices, find_device
-from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
 from phasewise.training.logs import build_loggers
@@ -104,14 +103,12 @@ def _profiler(wanted: Any, directory: Path) -> Profiler:
     if isinstance(wanted, str):
         return PROFILERS[wanted](**place)
     own = {key: place[key] for key in accepted(wanted[TARGET], place)}
-    found = build(wanted, where="trainer.profiler", **own)
-    if not isinstance(found, Profiler):
-        raise UserError(f"trainer.profiler: {wanted[TARGET]} is no profiler of Lightning")
+    found: Profiler = build(wanted, where="trainer.profiler", kind=Profiler, **own)
     return found
 
 
 def _ask_briefly() -> None:
     """Whether there is a GPU, Adam asks at each step, and Lightning has torch look for NVIDIA's
     library each time, so that the answer leaves no trace in processes that are forked: half a
-    millisecond where nothing is found. None are forked here; `left_as_found` undoes it."""
+    millisecond where nothing is found. None are forked here; `restored_state` undoes it."""
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"

@@ -1,4 +1,4 @@
-"""The process of one trial, see `phasewise.training.apart`.
+"""The process of one trial, see `phasewise.training.isolated`.
 
 ``python -m phasewise.training.worker JOB DIRECTORY``: ``JOB``, a YAML file, holds ``config``,
 composed and resolved, the ``overrides`` that made it and Hydra's settings of ``logging``.

@@ -151,3 +151,8 @@ def test_one_vehicle_seen_by_two_cameras_each_is_enough_to_train(
 
 
 EMBEDDED = {f"data.{k}" for k in ("train_identities", "test_identities", "cameras", "shots")}
+
+
+def test_the_limit_is_of_a_metric_that_is_logged() -> None:
+    (limit,) = ReidModule(num_classes=4, backbone="mobilenet_v3_small").report_notes().limits
+    assert limit.metric == "train/positive_share" and limit.least == 0.5

@@ -16,7 +16,7 @@ from torch.nn.functional import cosine_similarity
 from phasewise.augment.color import normalize
 from phasewise.data.images import Resize, read_image
 from phasewise.errors import UserError
-from phasewise.inference.prediction.output import Output
+from phasewise.inference.prediction.output import PredictionOutput
 from phasewise.inference.prediction.predictor import Reader
 from phasewise.inference.prediction.sources import list_images
 from phasewise.inference.restore import Restored
@@ -59,7 +59,7 @@ def run(found: Restored, folders: tuple[Path, Path], tmp_path: Path, words: str 
     queries, gallery = folders
     kind = predictor(found, words=f"gallery={gallery} batch_size=16 {words}")
     items = list_images(str(queries), "source")
-    entries, rows = kind.run(items, Reader(16), Output(tmp_path / "out", []))
+    entries, rows = kind.run(items, Reader(16), PredictionOutput(tmp_path / "out", []))
     assert [(row[0], row[2], row[3]) for row in rows["ranking"]] == [
         (entry["file"], match["file"], match["distance"])
         for entry in entries

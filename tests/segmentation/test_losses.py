@@ -9,7 +9,7 @@ import torch
 from segmentation_models_pytorch import losses as smp
 from torch import Tensor
 
-from segmentation.losses import TERMS, SegmentationLoss
+from segmentation.losses import TERMS, SegmentationLoss, loss_diagram
 
 NAMES = tuple(TERMS)
 OVERLAP = ("dice", "tversky")
@@ -519,3 +519,37 @@ def test_shapes_that_would_broadcast_are_refused():
     logits, mask = random_batch()
     with pytest.raises(ValueError, match="same shape"):
         make("dice")(logits[:, None], mask)
+
+
+FORMULAE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "dice": lambda p: (1 - p) / (1 + p),
+    "tversky": lambda p: 0.8 * (1 - p) / (p + 0.8 * (1 - p)),
+    "focal": lambda p: -0.3 * (1 - p) ** 1.5 * np.log(p),
+    "bce": lambda p: -np.log(p),
+}
+FORMULAE["combined"] = lambda p: 0.6 * FORMULAE["dice"](p) + 0.4 * FORMULAE["focal"](p)
+FORMULAE["dice_bce"] = lambda p: 0.6 * FORMULAE["dice"](p) + 0.4 * FORMULAE["bce"](p)
+LABELS = {
+    "tversky": "tversky fn_weight 0.8",
+    "focal": "focal pos_alpha 0.3 gamma 1.5",
+    "combined": "combined dice_weight 0.6 pos_alpha 0.3 gamma 1.5",
+    "dice_bce": "dice_bce dice_weight 0.6",
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_diagram_against_closed_forms(name: str) -> None:
+    """All foreground pixels have the probability p, the background is right, no smoothing."""
+    settings = {"pos_alpha": 0.3, "gamma": 1.5, "fn_weight": 0.8, "dice_weight": 0.6}
+    loss = SegmentationLoss(
+        name, schedule_epochs=3, fp_weight=0.3, smooth=1e-6, reduce="batch", **settings
+    )
+    diagram = loss_diagram(loss)
+    p, value, slope, *focus = map(np.array, diagram.curves.values())
+    assert diagram.label == LABELS.get(name, name)
+    assert value == pytest.approx(FORMULAE[name](p), rel=1e-3)
+    numeric = (FORMULAE[name](p + 1e-5) - FORMULAE[name](p - 1e-5)) / 2e-5
+    assert slope == pytest.approx(np.abs(numeric), rel=1e-3)
+    assert len(focus) == ("focal" in loss.names)
+    for factor in focus:
+        assert factor == pytest.approx((1 - p) ** 1.5, rel=1e-3)

@@ -9,7 +9,7 @@ from typing import Any
 
 from phasewise.analysis.audit.case import Case, Finding, count, of_phase
 from phasewise.study.results import plain, settings_of
-from phasewise.study.saved import look_up
+from phasewise.study.saved_config import look_up
 
 OVERLAP = re.compile(r"\bis in \w+ and \w+")
 """How `phasewise.data.splits` words that a sample is in two splits."""

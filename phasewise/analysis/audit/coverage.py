@@ -81,11 +81,11 @@ def failed(case: Case) -> Iterator[Finding]:
     broken = [one for one in case.ran if one.record.status in FAILED]
     if broken:
         states = Counter(one.record.status for one in broken)
-        told = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in states.items())
+        counts = ", ".join(f"{n} {state.replace('_', ' ')}" for state, n in states.items())
         yield Finding(
             "failed",
             "warning",
-            f"{len(broken)} of {_planned(case)} trials have no result: {told}",
+            f"{len(broken)} of {_planned(case)} trials have no result: {counts}",
             tuple(f"{one.name}: {one.record.status}, {_reason(one)}" for one in broken),
             "run.log in their directories has the traceback; study.retry_failed=true runs them "
             "again",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from phasewise.analysis.audit.case import Case, Finding, Ran, compares, count, number, of_phase
+from phasewise.records.notes import Limit
 from phasewise.study.results import PhaseResult
 
 MARGIN = 0.02
@@ -33,13 +34,8 @@ LEAST_ACCURACY = 0.5
 LEAST_PARTS = 3
 """With two classes, one of them alone is a plausible result of an early epoch."""
 
-LEAST_POSITIVES = 0.5
-"""Share of anchors with a positive below which most of a batch teaches a metric loss nothing."""
-
 TRUTH = "/truth/"
 """In the name of metrics that describe the data instead of a prediction."""
-
-POSITIVES = "train/positive_share"
 
 
 def no_better_than_trivial(case: Case) -> Iterator[Finding]:
@@ -163,21 +159,21 @@ def no_baselines(case: Case) -> Iterator[Finding]:
         )
 
 
-def few_positives(case: Case) -> Iterator[Finding]:
-    """A metric loss most of whose anchors have no positive in their batch."""
-    lines = []
+def below_limit(case: Case) -> Iterator[Finding]:
+    """A metric below the least value that the task itself names."""
+    lines: dict[Limit, list[str]] = {}
     for one in case.completed:
-        share = number(one.record.best, POSITIVES)
-        if share < LEAST_POSITIVES:
-            lines.append(f"{one.name}: {POSITIVES} {share:.3g}")
-    if lines:
+        for limit in one.record.notes.limits:
+            value = number(one.record.best, limit.metric)
+            if value < limit.least:
+                lines.setdefault(limit, []).append(f"{one.name}: {limit.metric} {value:.3g}")
+    for limit, evidence in lines.items():
         yield Finding(
-            "few_positives",
+            "below_limit",
             "warning",
-            f"in {count(len(lines), 'trial')} most anchors had no positive in their batch: the "
-            "metric loss had hardly anything to learn from",
-            tuple(lines),
-            "data.sampler=identity, or a larger data.batch_size",
+            f"in {count(len(evidence), 'trial')} {limit.meaning}",
+            tuple(evidence),
+            limit.advice,
         )
 
 
@@ -185,4 +181,4 @@ def _completed(case: Case, phase: PhaseResult) -> Iterator[Ran]:
     return (one for one in case.of(phase) if one.record.status == "completed")
 
 
-CHECKS = (no_better_than_trivial, trivial_on_test, no_baselines, few_positives)
+CHECKS = (no_better_than_trivial, trivial_on_test, no_baselines, below_limit)

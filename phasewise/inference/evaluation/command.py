@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.evaluation.settings import SCRIPT, Settings, help_text, parse
+from phasewise.inference.evaluation.settings import SCRIPT, EvaluationSettings, help_text, parse
 
 if TYPE_CHECKING:
     from phasewise.analysis.items import Floats
     from phasewise.data.datamodule import StoreDataModule
-    from phasewise.inference.evaluation.score import Scored
+    from phasewise.inference.evaluation.measure import Measured
     from phasewise.inference.restore import Restored, RunOf
     from phasewise.training.module import Scores
 
@@ -54,7 +54,7 @@ def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
     evaluate(settings, data_words, run_of)
 
 
-def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) -> None:
+def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: RunOf | None) -> None:
     """Compute all figures of a split and write them, for one checkpoint after the other.
 
     Raises:
@@ -68,13 +68,15 @@ def evaluate(settings: Settings, data_words: Sequence[str], run_of: RunOf | None
         say(_over_runs(settings, runs))
 
 
-def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) -> _Evaluated:
+def _evaluate(
+    settings: EvaluationSettings, data_words: Sequence[str], trained: Restored
+) -> _Evaluated:
     from phasewise.analysis.bootstrap import intervals, resampled
     from phasewise.cli.main import check_directory
     from phasewise.data.resources import find_device
     from phasewise.inference.evaluation.data import open_data, with_data
-    from phasewise.inference.evaluation.output import Output, table
-    from phasewise.inference.evaluation.score import run_precision, score
+    from phasewise.inference.evaluation.measure import measure, run_precision
+    from phasewise.inference.evaluation.output import EvaluationOutput, table
     from phasewise.training.memory import keep_freed
 
     keep_freed()
@@ -86,14 +88,14 @@ def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) 
     _set_up(data, settings.split)
     module = trained.rebuilt(config).to(device)
     module.accept(data)
-    found = score(module, data, settings.split, run_precision(config, device))
+    found = measure(module, data, settings.split, run_precision(config, device))
     samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
         drawn = resampled(found.items, resamples=settings.resamples, seed=settings.seed)
         named = {f"{settings.split}/{name}": values for name, values in drawn.items()}
-        samples = {name: values for name, values in named.items() if name in found.figures}
+        samples = {name: values for name, values in named.items() if name in found.metrics}
     bounds = intervals(samples, settings.confidence)
-    output = Output(folder)
+    output = EvaluationOutput(folder)
     if found.items is not None:
         output.items(found.items, data.splits.names[settings.split])
     if samples:
@@ -103,15 +105,15 @@ def _evaluate(settings: Settings, data_words: Sequence[str], trained: Restored) 
     record = recorded(trained, config, data, settings.split)
     output.index(_content(settings, data_words, trained, data, found, bounds, record))
     say(_heading(settings, trained, data, found))
-    say(table(found.figures, bounds, found.baselines, module.headline, settings.confidence))
+    say(table(found.metrics, bounds, found.baselines, module.headline, settings.confidence))
     if is_other_data(trained, data, settings.split):
         say(f"\nnote: these are not the {settings.split} data of the run, nor comparable with it")
     for line in _footing(settings, found, record, folder):
         say(line)
-    return _Evaluated(found.figures, samples, module.headline, data.identity().hash)
+    return _Evaluated(found.metrics, samples, module.headline, data.identity().hash)
 
 
-def _over_runs(settings: Settings, runs: Sequence[_Evaluated]) -> str:
+def _over_runs(settings: EvaluationSettings, runs: Sequence[_Evaluated]) -> str:
     """The mean of several runs, say seeds, as it would be with other runs and other items."""
     from phasewise.analysis.bootstrap import intervals, over_runs
     from phasewise.inference.evaluation.output import table
@@ -137,7 +139,7 @@ def _set_up(data: StoreDataModule, split: str) -> None:
         raise UserError(f"split={split}: the data have none; {' or '.join(others)} is there")
 
 
-def _folder(settings: Settings, trained: Restored) -> Path:
+def _folder(settings: EvaluationSettings, trained: Restored) -> Path:
     if settings.output is not None:
         return Path(settings.output).expanduser()
     file = trained.checkpoint
@@ -187,11 +189,11 @@ def _difference(figures: Scores, record: Scores) -> tuple[float, str]:
 
 
 def _content(
-    settings: Settings,
+    settings: EvaluationSettings,
     words: Sequence[str],
     trained: Restored,
     data: StoreDataModule,
-    found: Scored,
+    found: Measured,
     bounds: Mapping[str, Any],
     record: Scores | None,
 ) -> dict[str, Any]:
@@ -201,7 +203,7 @@ def _content(
     figures = {
         name: {"value": value}
         | ({"low": bounds[name].low, "high": bounds[name].high} if name in bounds else {})
-        for name, value in found.figures.items()
+        for name, value in found.metrics.items()
     }
     items = found.items
     bootstrap = None
@@ -217,14 +219,16 @@ def _content(
         "figures": figures,
         "bootstrap": bootstrap,
         "baselines": found.baselines,
-        "difference_from_record": None if record is None else _difference(found.figures, record)[0],
+        "difference_from_record": None if record is None else _difference(found.metrics, record)[0],
         "data": data.summary().as_dict(),
         "seconds": found.seconds,
         "environment": environment() | {"device": device_name(settings.accelerator)},
     }
 
 
-def _heading(settings: Settings, trained: Restored, data: StoreDataModule, found: Scored) -> str:
+def _heading(
+    settings: EvaluationSettings, trained: Restored, data: StoreDataModule, found: Measured
+) -> str:
     count = data.summary().counts[settings.split]
     text = f"\n{trained.checkpoint}\ntask={trained.task}, {settings.split} split, {count} images"
     if found.items is not None and settings.resamples:
@@ -235,12 +239,14 @@ def _heading(settings: Settings, trained: Restored, data: StoreDataModule, found
     return text + "\n"
 
 
-def _footing(settings: Settings, found: Scored, record: Scores | None, folder: Path) -> list[str]:
+def _footing(
+    settings: EvaluationSettings, found: Measured, record: Scores | None, folder: Path
+) -> list[str]:
     from phasewise.inference.evaluation.output import FIGURES, INDEX, ITEMS, RESAMPLES
 
     lines = []
     if record is not None:
-        distance, name = _difference(found.figures, record)
+        distance, name = _difference(found.metrics, record)
         same = f"equal to the run's record to {SAME:g}"
         other = f"differs from the run's record by up to {distance:.2g} ({name})"
         lines.append(same if distance <= SAME else other)

@@ -21,7 +21,7 @@ INDEX, ITEMS, FIGURES = "evaluation.json", "items.csv", "figures"
 RESAMPLES = "resamples.csv"
 
 
-class Output:
+class EvaluationOutput:
     """Writes into a folder.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from phasewise.cli import words
+from phasewise.cli import settings
 from phasewise.config.fields import Fraction, Node, Paths, Seed, Text, Whole, wrong
 
 SCRIPT = "evaluate.py"
@@ -18,7 +18,7 @@ ABOUT = (
     "and figures."
 )
 EXAMPLES = {
-    "checkpoint=outputs/localization/RUN": "the test split of a run's own data",
+    "checkpoint=outputs/TASK/RUN": "the test split of a run's own data",
     "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
     "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
     "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
@@ -30,7 +30,7 @@ MORE = (
 )
 
 
-class Settings(Node):
+class EvaluationSettings(Node):
     """What ``evaluate.py`` is told."""
 
     checkpoint: Paths = Field(
@@ -62,11 +62,13 @@ class Settings(Node):
         return self
 
 
-def parse(typed: Sequence[str]) -> tuple[Settings, list[str]]:
+def parse(typed: Sequence[str]) -> tuple[EvaluationSettings, list[str]]:
     """The settings, and the words about data."""
-    return words.parse(Settings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
+    return settings.parse(EvaluationSettings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
 
 
 def help_text() -> str:
     """The whole of ``--help``."""
-    return words.help_text(Settings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE)
+    return settings.help_text(
+        EvaluationSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE
+    )

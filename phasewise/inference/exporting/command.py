@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.exporting.settings import SCRIPT, SUFFIXES, Settings, help_text, parse
+from phasewise.inference.exporting.settings import (
+    SCRIPT,
+    SUFFIXES,
+    ExportSettings,
+    help_text,
+    parse,
+)
 
 if TYPE_CHECKING:
     from phasewise.inference.exporting.check import Images
@@ -40,7 +46,7 @@ def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
     export(settings, data_words, run_of)
 
 
-def export(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) -> Path:
+def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | None) -> Path:
     """Write the file; its path.
 
     Raises:
@@ -84,7 +90,7 @@ def export(settings: Settings, data_words: Sequence[str], run_of: RunOf | None) 
     return file
 
 
-def _file(settings: Settings, trained: Restored) -> Path:
+def _file(settings: ExportSettings, trained: Restored) -> Path:
     if settings.output is not None:
         file = Path(settings.output).expanduser()
         if file.is_dir():
@@ -94,7 +100,7 @@ def _file(settings: Settings, trained: Restored) -> Path:
     return folder / f"{trained.checkpoint.stem}.{SUFFIXES[settings.format]}"
 
 
-def _images(settings: Settings, data_words: Sequence[str], trained: Restored) -> Images:
+def _images(settings: ExportSettings, data_words: Sequence[str], trained: Restored) -> Images:
     from phasewise.inference.evaluation.data import open_data, with_data
     from phasewise.inference.exporting.check import drawn_images, images_of, validation_images
 
@@ -111,7 +117,7 @@ def _images(settings: Settings, data_words: Sequence[str], trained: Restored) ->
 
 
 def _summary(
-    settings: Settings,
+    settings: ExportSettings,
     trained: Restored,
     file: Path,
     metadata: dict[str, Any],

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from phasewise.cli import words
+from phasewise.cli import settings
 from phasewise.config.fields import CountOrNull, Node, Positive, Text
 from phasewise.project import install_command
 
@@ -19,7 +19,7 @@ ABOUT = (
     "images are prepared for it, and compares its outputs with the network's."
 )
 EXAMPLES = {
-    "checkpoint=outputs/segmentation/RUN format=onnx": "into the run's directory",
+    "checkpoint=outputs/TASK/RUN format=onnx": "into the run's directory",
     "checkpoint=STUDY format=torchscript output=a.pt": "the winner of a study or sweep",
     "checkpoint=a.ckpt format=torch_export images=photos": "compared on images of a folder",
 }
@@ -29,7 +29,7 @@ MORE = (
 )
 
 
-class Settings(Node):
+class ExportSettings(Node):
     """What ``export.py`` is told."""
 
     checkpoint: Text = Field(
@@ -59,11 +59,13 @@ class Settings(Node):
     )
 
 
-def parse(typed: Sequence[str]) -> tuple[Settings, list[str]]:
+def parse(typed: Sequence[str]) -> tuple[ExportSettings, list[str]]:
     """The settings, and the words about data."""
-    return words.parse(Settings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
+    return settings.parse(ExportSettings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
 
 
 def help_text() -> str:
     """The whole of ``--help``."""
-    return words.help_text(Settings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE)
+    return settings.help_text(
+        ExportSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE
+    )

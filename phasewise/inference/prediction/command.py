@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.prediction.settings import SCRIPT, Settings, help_text, parse
+from phasewise.inference.prediction.settings import SCRIPT, PredictionSettings, help_text, parse
 from phasewise.inference.prediction.sources import Item, list_images
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
     predict(parse(words), run_of)
 
 
-def predict(settings: Settings, run_of: RunOf | None = None) -> None:
+def predict(settings: PredictionSettings, run_of: RunOf | None = None) -> None:
     """Predict what the settings say and write it.
 
     Args:
@@ -51,13 +51,20 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
             the disk is full.
     """
     from phasewise.cli.main import check_directory
-    from phasewise.inference.prediction.output import INDEX, Output, output_folder, results_in
+    from phasewise.inference.prediction.output import (
+        INDEX,
+        PredictionOutput,
+        output_folder,
+        results_in,
+    )
 
     folder = output_folder(settings)
     check_directory("output", str(folder))
     items = list_images(settings.source, "source", results_in(folder))
     predictor = _predictor(settings, run_of)
-    output = Output(folder, [*(f"{name}.csv" for name in predictor.tables), *predictor.folders])
+    output = PredictionOutput(
+        folder, [*(f"{name}.csv" for name in predictor.tables), *predictor.folders]
+    )
     reader = _reader(predictor, items)
     content: dict[str, Any] = {"predictions": predictor.members[0].task, "status": "running"}
     output.index(content)
@@ -84,7 +91,7 @@ def predict(settings: Settings, run_of: RunOf | None = None) -> None:
         print(f"{SCRIPT}: {left_out}", file=sys.stderr)
 
 
-def _predictor(settings: Settings, run_of: RunOf | None) -> Predictor:
+def _predictor(settings: PredictionSettings, run_of: RunOf | None) -> Predictor:
     """The networks, on their device, as their task predicts with them."""
     from phasewise.data.resources import find_device
     from phasewise.inference.prediction.predictor import predictor_of

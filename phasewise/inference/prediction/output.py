@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 
 from phasewise.errors import UserError
-from phasewise.inference.prediction.settings import Settings
+from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.inference.prediction.sources import title
 
 INDEX = "predictions.json"
@@ -27,7 +27,7 @@ LONGEST_JPEG = 65_500
 """A JPEG has no side of more pixels."""
 
 
-class Output:
+class PredictionOutput:
     """A folder of predictions.
 
     Args:
@@ -94,7 +94,7 @@ class Output:
             ) from error
 
 
-def output_folder(settings: Settings) -> Path:
+def output_folder(settings: PredictionSettings) -> Path:
     """Where a call's results go."""
     if settings.output is not None:
         return Path(settings.output).expanduser()

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from phasewise.data.images import UINT8, Resize, read_image
 from phasewise.errors import BadSample, Problem, UserError
-from phasewise.inference.prediction.output import Output
-from phasewise.inference.prediction.settings import Settings
+from phasewise.inference.prediction.output import PredictionOutput
+from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.inference.prediction.sources import Item
 from phasewise.inference.prediction.views import View, views
 from phasewise.inference.restore import Restored
@@ -102,7 +102,7 @@ class Predictor(ABC):
     keys: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
-        self, members: Sequence[Restored], settings: Settings, device: torch.device
+        self, members: Sequence[Restored], settings: PredictionSettings, device: torch.device
     ) -> None:
         self.members, self.settings, self.device = members, settings, device
         for member in members:
@@ -159,7 +159,7 @@ class Predictor(ABC):
 
     @abstractmethod
     def run(
-        self, items: Sequence[Item], reader: Reader, output: Output
+        self, items: Sequence[Item], reader: Reader, output: PredictionOutput
     ) -> tuple[list[dict[str, Any]], dict[str, list[Row]]]:
         """Predict, and write pictures.
 
@@ -209,7 +209,7 @@ class ImagePredictor(Predictor, Generic[Result]):
         """The image with the result drawn in."""
 
     def run(
-        self, items: Sequence[Item], reader: Reader, output: Output
+        self, items: Sequence[Item], reader: Reader, output: PredictionOutput
     ) -> tuple[list[dict[str, Any]], dict[str, list[Row]]]:
         """See `Predictor.run`."""
         entries: list[dict[str, Any]] = []
@@ -232,7 +232,9 @@ class ImagePredictor(Predictor, Generic[Result]):
                         rows[table] += found
         return entries, rows
 
-    def _write(self, output: Output, item: Item, image: UINT8, result: Result) -> dict[str, str]:
+    def _write(
+        self, output: PredictionOutput, item: Item, image: UINT8, result: Result
+    ) -> dict[str, str]:
         """Write the pictures of a result; their names below the folder."""
         written = {}
         mask = self.mask(result)

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from phasewise.cli import words
-from phasewise.config.fields import Count, CountOrNull, Flag, Node, Paths, Text, told, wrong
+from phasewise.cli import settings
+from phasewise.config.fields import Count, CountOrNull, Flag, Node, Paths, Text, message, wrong
 
 SCRIPT = "predict.py"
 PATHS = ("source", "checkpoint", "gallery", "output")
@@ -17,18 +17,18 @@ ABOUT = (
     "pictures with the results drawn in; all in pixels of the upright image."
 )
 EXAMPLES = {
-    "checkpoint=outputs/localization/RUN source=photos": "a run's best network, a folder",
+    "checkpoint=outputs/TASK/RUN source=photos": "a run's best network, a folder",
     "checkpoint=STUDY source='photos/**/*.jpg'": "the winner of a study, a pattern",
     "checkpoint=[RUN1,RUN2] source=a.png flip=true": "several networks, and mirror images",
-    "checkpoint=RUN source=large.tif tile=512 overlap=64": "segmentation of a large image",
-    "checkpoint=RUN source=queries gallery=images": "re-identification",
+    "checkpoint=RUN source=large.tif tile=512 overlap=64": "a large image, piece by piece",
+    "checkpoint=RUN source=queries gallery=images": "retrieval from a gallery",
 }
 
-Share = Annotated[float, Field(ge=0, lt=1), told("must be a number in [0, 1)")]
-WholeOrNull = Annotated[int | None, Field(ge=0), told("must be a whole number >= 0 or null")]
+Share = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
+WholeOrNull = Annotated[int | None, Field(ge=0), message("must be a whole number >= 0 or null")]
 
 
-class Settings(Node):
+class PredictionSettings(Node):
     """What ``predict.py`` is told."""
 
     checkpoint: Paths = Field(
@@ -44,20 +44,20 @@ class Settings(Node):
     )
     gallery: Text | None = Field(
         default=None,
-        description="re-identification: where to look for the source's images; as source",
+        description="retrieval: where to look for the source's images; as source",
     )
-    top: Count = Field(default=10, description="re-identification: length of the ranked lists")
+    top: Count = Field(default=10, description="retrieval: length of the ranked lists")
     score: Share = Field(
-        default=0.3, description="multitask: boxes of lower confidence are left out, 0 <= score < 1"
+        default=0.3, description="detection: boxes of lower confidence are left out, 0 <= score < 1"
     )
     tile: CountOrNull = Field(
         default=None,
-        description="segmentation: look at squares of so many pixels, each scaled to the network's "
+        description="masks: look at squares of so many pixels, each scaled to the network's "
         "image_size; null = as in training: data.tile_size, else the image as a whole",
     )
     overlap: WholeOrNull = Field(
         default=None,
-        description="segmentation: pixels that neighbouring squares share, within which one is "
+        description="masks: pixels that neighbouring squares share, within which one is "
         "blended into the other; null = an eighth of the square",
     )
     flip: Flag = Field(
@@ -78,21 +78,21 @@ class Settings(Node):
     )
 
     @model_validator(mode="after")
-    def _overlap_below_tile(self) -> Settings:
+    def _overlap_below_tile(self) -> PredictionSettings:
         if self.overlap is not None and self.tile is not None and self.overlap >= self.tile:
             raise wrong(f"must be smaller than tile={self.tile}", "overlap")
         return self
 
 
-def parse(typed: Sequence[str]) -> Settings:
+def parse(typed: Sequence[str]) -> PredictionSettings:
     """The settings that a command line asks for; ``model_fields_set`` tells which were typed.
 
     Raises:
         UserError: everything that is wrong with the words.
     """
-    return words.parse(Settings, typed, script=SCRIPT, paths=PATHS)[0]
+    return settings.parse(PredictionSettings, typed, script=SCRIPT, paths=PATHS)[0]
 
 
 def help_text() -> str:
     """The whole of ``--help``."""
-    return words.help_text(Settings, script=SCRIPT, about=ABOUT, examples=EXAMPLES)
+    return settings.help_text(PredictionSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES)

@@ -138,10 +138,10 @@ def legend_below(figure: Figure, entries: Sequence[Line2D]) -> None:
         figure.legend(handles=entries, loc="outside lower center", ncols=columns)
 
 
-def handle(colour: str, label: Any, **more: Any) -> Line2D:
-    """An entry of a legend."""
+def handle(colour: str, label: Any, most: int = 40, **more: Any) -> Line2D:
+    """An entry of a legend, of ``most`` characters."""
     settings = {"color": colour, "linewidth": 2, **more}
-    return Line2D([], [], label=shortened(plain(label), 40), **settings)
+    return Line2D([], [], label=shortened(plain(label), most), **settings)
 
 
 def to_svg(figure: Figure) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import shlex
 
 from phasewise.analysis.statistics.frame import trial_name_of
 from phasewise.report.content import Column, Section, Table
-from phasewise.report.view import STOPPED, Phase, Study, status_of
+from phasewise.report.view import STOPPED, PhaseView, StudyView, status_of
 
 COSTS = {
     "epochs": Column("epochs", "number"),
@@ -19,7 +19,7 @@ COSTS = {
 }
 
 
-def appendix(study: Study) -> Section:
+def appendix(study: StudyView) -> Section:
     """All runs, the failures among them, and what could not be read."""
     section = Section("Appendix")
     section.parts.append(Section("All runs", [all_runs(study)], anchor="all_runs"))
@@ -34,7 +34,7 @@ def appendix(study: Study) -> Section:
     return section
 
 
-def all_runs(study: Study) -> Table:
+def all_runs(study: StudyView) -> Table:
     """One row per run, each once, in the order of the phases."""
     runs = list(study.trials())
     known = [
@@ -72,7 +72,7 @@ def all_runs(study: Study) -> Table:
     return table
 
 
-def failures(study: Study) -> Table:
+def failures(study: StudyView) -> Table:
     """Candidates that were refused and runs that did not complete, with the reason."""
     columns = [Column("phase"), Column("configuration"), Column("status"), Column("reason")]
     table = Table("failures", "What did not complete, and why.", columns)
@@ -89,7 +89,7 @@ def failures(study: Study) -> Table:
     return table
 
 
-def _add(table: Table, phase: Phase, label: str, state: str, reason: str | None) -> None:
+def _add(table: Table, phase: PhaseView, label: str, state: str, reason: str | None) -> None:
     table.add(phase.plan.name or "sweep", label, state, _first_line(reason), mark="bad")
 
 
@@ -97,7 +97,7 @@ def _first_line(reason: str | None) -> str:
     return (reason or "no reason recorded").strip().partition("\n")[0][:300]
 
 
-def unread(study: Study) -> Table:
+def unread(study: StudyView) -> Table:
     """Directories that the report comes out without."""
     columns = [Column("file"), Column("reason")]
     table = Table("not_read", "This could not be read; the report goes without it.", columns)
@@ -106,7 +106,7 @@ def unread(study: Study) -> Table:
     return table
 
 
-def environments(study: Study) -> Table:
+def environments(study: StudyView) -> Table:
     """Versions and devices, one column per kind of machine."""
     found: list[dict[str, object]] = []
     for _, _, trial in study.trials():

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from phasewise.analysis.audit import RULES
-from phasewise.analysis.audit import Finding as Found
-from phasewise.report.content import Finding, Section, Text
+from phasewise.analysis.audit import RULES, Finding
+from phasewise.report.content import FindingBlock, Section, Text
 
 PLURAL = {"error": "errors", "warning": "warnings", "note": "notes"}
 
@@ -16,12 +15,12 @@ MOST_LINES = 5
 """Of the evidence of a finding; 200 trials would bury what they are about."""
 
 
-def audit_section(found: list[Found]) -> Section:
+def audit_section(found: list[Finding]) -> Section:
     """Every finding with its rule, evidence and advice."""
     section = Section("Audit", [Text(f"{len(RULES)} rules were applied: {counted(found)}.")])
     for one in found:
         evidence = [*few(one.evidence), f"Rule {one.rule}: {RULES[one.rule]}"]
-        section.blocks.append(Finding(one.text, one.severity, evidence, one.advice))
+        section.blocks.append(FindingBlock(one.text, one.severity, evidence, one.advice))
     return section
 
 
@@ -36,7 +35,7 @@ def few(lines: Sequence[str]) -> list[str]:
     return [*lines[:MOST_LINES], *([f"and {rest} more; {where}"] if rest > 0 else [])]
 
 
-def counted(found: list[Found]) -> str:
+def counted(found: list[Finding]) -> str:
     """How many findings of each severity.
 
     >>> counted([])

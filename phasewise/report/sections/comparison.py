@@ -31,10 +31,10 @@ from phasewise.report.sections.glance import STATISTICS, statistics
 from phasewise.report.sections.phases import quantities
 from phasewise.report.sections.summary import NO_SETTINGS, facts, full_settings
 from phasewise.report.text import plain
-from phasewise.report.view import Study
+from phasewise.report.view import StudyView
 from phasewise.study.results import UNSET
 
-Pair = tuple[Study, Study]
+Pair = tuple[StudyView, StudyView]
 
 
 def compare(studies: Pair) -> Report:
@@ -114,7 +114,7 @@ def score_table(studies: Pair, names: Sequence[str]) -> Table:
     return table
 
 
-def _scores(study: Study) -> dict[str, list[float]]:
+def _scores(study: StudyView) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     records: list[RunRecord] = []
     for name, one in compared(study).items():
@@ -192,7 +192,7 @@ def shared_values(studies: Pair, names: Sequence[str]) -> list[Section]:
     return [Section("Values that both tried", blocks)]
 
 
-def _means(study: Study, key: str) -> pd.Series:
+def _means(study: StudyView, key: str) -> pd.Series:
     phase = next(phase for phase in study.phases if key in phase.keys)
     return marginal_means(study.frame_of(phase), key, phase.mode)["mean"]
 

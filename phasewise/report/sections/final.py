@@ -16,12 +16,12 @@ import pandas as pd
 from phasewise.analysis.bootstrap import intervals, over_runs
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
-from phasewise.cli.printed import script, shell_command, short
+from phasewise.cli.shell import script, shell_command, short
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from phasewise.report.figures.scatter import intervals as draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
-from phasewise.report.view import Candidate, Study
+from phasewise.report.view import CandidateView, StudyView
 
 SPLITS = {"test": "test data, looked at once", "val": "validation data, which chose the best epoch"}
 FINAL, START = "final configuration", "starting configuration"
@@ -46,18 +46,18 @@ SEEDS_ONLY = (
 )
 
 
-def split_of(study: Study) -> str:
+def split_of(study: StudyView) -> str:
     """``test`` where the final configuration was tested, else ``val``."""
     final = study.final
     return "test" if final is not None and any(r.test for r in final.records) else "val"
 
 
-def objective_on(study: Study, split: str) -> str:
+def objective_on(study: StudyView, split: str) -> str:
     """The objective's name on a split."""
     return split + study.plan.objective["metric"].removeprefix("val")
 
 
-def compared(study: Study) -> dict[str, Candidate]:
+def compared(study: StudyView) -> dict[str, CandidateView]:
     """The configurations that the summary compares."""
     found = {FINAL: study.final, START: study.start}
     if study.start is None and study.phases:
@@ -99,7 +99,7 @@ class Score:
     """Over seeds and items, where there are several seeds and `evaluate.py` has seen them all."""
 
 
-def measured(one: Candidate, split: str) -> dict[str, Score]:
+def measured(one: CandidateView, split: str) -> dict[str, Score]:
     """Each main metric with its interval: over seeds if there are several, else over items."""
     found = {}
     values = scores(one.records, split)
@@ -114,7 +114,7 @@ def measured(one: Candidate, split: str) -> dict[str, Score]:
     return found
 
 
-def item_intervals(one: Candidate, split: str) -> dict[str, Interval]:
+def item_intervals(one: CandidateView, split: str) -> dict[str, Interval]:
     """What ``evaluate.py`` found by resampling the items, if it saw what the records tell; of
     several seeds over these too, see `phasewise.analysis.bootstrap.over_runs`."""
     done = _runs(one)
@@ -149,7 +149,7 @@ def _evaluation(directory: Path, split: str) -> dict[str, Any]:
     return dict(content)
 
 
-def final_blocks(study: Study) -> list[Block]:
+def final_blocks(study: StudyView) -> list[Block]:
     """The table of scores with its intervals, and the objective drawn."""
     split = split_of(study)
     candidates = compared(study)
@@ -174,7 +174,7 @@ def final_blocks(study: Study) -> list[Block]:
     return blocks
 
 
-def _runs(one: Candidate) -> list[Path]:
+def _runs(one: CandidateView) -> list[Path]:
     return [trial.directory for trial in one.result.trials if math.isfinite(trial.value)]
 
 
@@ -241,7 +241,7 @@ def _drawing(
     return Figure("final", caption, draw)
 
 
-def final_pictures(study: Study) -> Section | None:
+def final_pictures(study: StudyView) -> Section | None:
     """What the final configuration predicts on test data."""
     final = study.final
     trial = final.best_trial if final is not None and study.test is not None else None

@@ -20,13 +20,13 @@ from phasewise.report.sections.final import (
     split_of,
 )
 from phasewise.report.text import listed, number, percent, plain
-from phasewise.report.view import STOPPED, Study, status_of
+from phasewise.report.view import STOPPED, StudyView, status_of
 
 MOST = 3
 ALPHA = 0.05
 
 
-def top_findings(study: Study, audit: list[Finding]) -> list[str]:
+def top_findings(study: StudyView, audit: list[Finding]) -> list[str]:
     """At most `MOST`, the most important first."""
     sentences = [
         *_final(study),
@@ -39,7 +39,7 @@ def top_findings(study: Study, audit: list[Finding]) -> list[str]:
     return sentences[:MOST]
 
 
-def _final(study: Study) -> Iterator[str]:
+def _final(study: StudyView) -> Iterator[str]:
     """The final configuration against the starting one and the best trivial predictor."""
     split = split_of(study)
     target = objective_on(study, split)
@@ -77,7 +77,7 @@ def _against(one: float, other: float, sign: float) -> str:
     return f"{number(abs(gain))}{share} {'better' if gain > 0 else 'worse'} than"
 
 
-def _strongest(study: Study) -> Iterator[str]:
+def _strongest(study: StudyView) -> Iterator[str]:
     effects = phase_effects(study.result)
     for row in effects.head(1).to_dict("records"):
         where = f" in phase {row['phase']}" if row["phase"] else ""
@@ -89,7 +89,7 @@ def _strongest(study: Study) -> Iterator[str]:
         )
 
 
-def _weakest(study: Study) -> Iterator[str]:
+def _weakest(study: StudyView) -> Iterator[str]:
     effects = phase_effects(study.result)
     for row in effects[1:].tail(1).to_dict("records"):
         yield (
@@ -104,7 +104,7 @@ def _errors(audit: list[Finding]) -> Iterator[str]:
         yield f"The audit found {counted(audit)}. The gravest: {errors[0].text}."
 
 
-def _failures(study: Study) -> Iterator[str]:
+def _failures(study: StudyView) -> Iterator[str]:
     runs = [(one.label, status_of(trial, one)) for _, one, trial in study.trials()]
     bad = [(label, state) for label, state in runs if state not in ("completed", STOPPED)]
     if bad:
@@ -113,7 +113,7 @@ def _failures(study: Study) -> Iterator[str]:
         yield f"{len(bad)} of {len(runs)} runs did not complete ({counts}): {names}."
 
 
-def _noise(study: Study) -> Iterator[str]:
+def _noise(study: StudyView) -> Iterator[str]:
     """Which adopted gains several seeds confirm."""
     clear, adopted = [], []
     for phase in study.phases:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from phasewise.report.content import Column, Section, Table
 from phasewise.report.sections.phases import VERDICTS
-from phasewise.report.view import Study
+from phasewise.report.view import StudyView
 
 STATISTICS = {
     "best": Column("best", "number"),
@@ -20,7 +20,7 @@ STATISTICS = {
 }
 
 
-def glance_section(study: Study) -> Section | None:
+def glance_section(study: StudyView) -> Section | None:
     """A row per phase; ``None`` without phases."""
     if not study.phases:
         return None

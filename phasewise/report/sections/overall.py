@@ -1,28 +1,25 @@
-"""Over all phases: what mattered, what the hypotheses came to, how the losses behave."""
+"""Over all phases: what mattered, what the hypotheses came to, how the configurations behave."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from phasewise.analysis.statistics.effects import phase_effects
-from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.hypotheses import Answer, answer_hypotheses
 from phasewise.analysis.statistics.importance import importance
+from phasewise.records.notes import Diagram
 from phasewise.report.content import Column, Figure, Mark, Section, Table, Text
-from phasewise.report.figures.losses import FORMULAE, Loss, behaviour
+from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.scatter import ranking
-from phasewise.report.figures.style import Colours
-from phasewise.report.text import number, plain
-from phasewise.report.view import Study
+from phasewise.report.figures.style import PALETTE, Colours
+from phasewise.report.view import CandidateView, PhaseView, StudyView
 
-LOSS_KEYS = ("loss.name", "loss.segmentation")
-LOSS_SETTINGS = ("pos_alpha", "gamma", "fn_weight", "dice_weight")
 MARKS: dict[str, Mark] = {"yes": "best", "no": "bad"}
-MOST_LOSSES = 7
+MOST_DIAGRAMS = len(PALETTE)
 
 
-def importance_section(study: Study) -> Section | None:
+def importance_section(study: StudyView) -> Section | None:
     """A ranking of the keys; ``None`` where nothing was varied."""
     effects = phase_effects(study.result)
     if effects.empty:
@@ -64,7 +61,7 @@ def importance_section(study: Study) -> Section | None:
     return section
 
 
-def hypotheses_section(study: Study) -> Section | None:
+def hypotheses_section(study: StudyView) -> Section | None:
     """The study's own claims with their answers."""
     if not study.plan.hypotheses:
         return None
@@ -95,39 +92,37 @@ def _means(answers: Sequence[Answer]) -> Table:
     return table
 
 
-def losses_section(study: Study, colours: Colours) -> Section | None:
-    """How the segmentation losses that were compared depend on p."""
-    losses = swept_losses(study, colours)
-    if not losses:
-        return None
-    caption = (
-        "Losses over the probability p of the foreground pixels, where the background is right "
-        "and without smoothing. dice: (1 - p) / (1 + p); tversky: b (1 - p) / (p + b (1 - p)), "
-        "b = fn_weight; focal: -a (1 - p)^g log p, a = pos_alpha, g = gamma; bce: -log p; "
-        "combined and dice_bce: dice_weight times dice, the rest times focal or bce. "
-        "Settings that are not named are the defaults: "
-        f"{', '.join(f'{name} {getattr(Loss, name):g}' for name in LOSS_SETTINGS)}."
-    )
-    figure = Figure("losses", caption, partial(behaviour, losses))
-    return Section("Behaviour of the losses", [figure])
-
-
-def swept_losses(study: Study, colours: Colours) -> list[Loss]:
-    """The different losses of all candidates of phases that vary one; at most `MOST_LOSSES`."""
-    found: dict[str, Loss] = {}
+def behaviour_section(study: StudyView, colours: Colours) -> Section | None:
+    """What the task shows of the configurations that a phase compared, where they differ."""
+    section = Section("Behaviour")
     for phase in study.phases:
-        varied = {*LOSS_KEYS, *(f"loss.{name}" for name in LOSS_SETTINGS)}.intersection(phase.keys)
-        for one in phase.candidates if varied else []:
-            setting = partial(phase.result.setting, one.result)
-            key = next((key for key in LOSS_KEYS if setting(key) in FORMULAE), None)
-            if key is None:
-                continue
-            numbers = {name: setting(f"loss.{name}") for name in LOSS_SETTINGS}
-            own = {name: float(v) for name, v in numbers.items() if is_number(v)}
-            named = phase.result.base.keys() | one.result.settings.keys() | set(phase.keys)
-            told = [f"{name} {number(v)}" for name, v in own.items() if f"loss.{name}" in named]
-            label = " ".join([plain(setting(key)), *told])
-            lead = key if key in phase.keys else min(varied)
-            colour = colours.of(lead, one.settings[lead])
-            found.setdefault(label, Loss(str(setting(key)), label, colour, **own))
-    return list(found.values())[:MOST_LOSSES]
+        section.blocks += _diagrams(phase, colours)
+    return section if section.blocks else None
+
+
+def _diagrams(phase: PhaseView, colours: Colours) -> Iterator[Figure]:
+    """Those of one name over each other, at most `MOST_DIAGRAMS` that differ."""
+    found: dict[str, list[tuple[CandidateView, Diagram]]] = {}
+    for one in phase.candidates:
+        for diagram in one.records[0].notes.diagrams if one.records else ():
+            found.setdefault(diagram.name, []).append((one, diagram))
+    for name, pairs in found.items():
+        different: dict[str, tuple[CandidateView, Diagram]] = {}
+        for pair in pairs:
+            different.setdefault(pair[1].label, pair)
+        if len(different) < 2:
+            continue
+        ones, diagrams = zip(*[*different.values()][:MOST_DIAGRAMS], strict=True)
+        key = _told_apart_by(phase, pairs)
+        inks = PALETTE if key is None else [colours.of(key, one.settings[key]) for one in ones]
+        caption = f"{phase.title}. {diagrams[0].caption}"
+        yield Figure(f"{name}_{phase.slug}", caption, partial(overlaid, diagrams, inks))
+
+
+def _told_apart_by(phase: PhaseView, pairs: Sequence[tuple[CandidateView, Diagram]]) -> str | None:
+    """The key that has another value for each diagram: its colours mean the same here."""
+    for key in phase.keys:
+        both = {(one.settings[key], diagram.label) for one, diagram in pairs}
+        if len(both) == len({value for value, _ in both}) == len({label for _, label in both}):
+            return key
+    return None

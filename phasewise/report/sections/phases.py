@@ -11,7 +11,7 @@ from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import training_section
 from phasewise.report.sections.values import values_section
 from phasewise.report.text import listed, number
-from phasewise.report.view import Candidate, Phase, Study, short
+from phasewise.report.view import CandidateView, PhaseView, StudyView, short
 
 VERDICTS = {
     "adopted": "adopted",
@@ -26,7 +26,7 @@ PICTURES = 2
 """Of each of the two trials."""
 
 
-def phase_section(study: Study, phase: Phase, colours: Colours) -> Section:
+def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
     section.blocks += [_verdict(phase), trials_table(phase)]
@@ -51,7 +51,7 @@ def phase_section(study: Study, phase: Phase, colours: Colours) -> Section:
     return section
 
 
-def _verdict(phase: Phase) -> Text:
+def _verdict(phase: PhaseView) -> Text:
     plan = phase.plan
     swept = f"Compared: {listed(phase.keys)}. " if phase.keys else ""
     if plan.verdict is None:
@@ -61,7 +61,7 @@ def _verdict(phase: Phase) -> Text:
     return Text(f"{swept}Verdict: {VERDICTS[plan.verdict]}{winner}{reason}.")
 
 
-def trials_table(phase: Phase) -> Table:
+def trials_table(phase: PhaseView) -> Table:
     """All candidates, best first, then those without a result."""
     several = len(phase.plan.seeds) > 1
     columns = [
@@ -84,7 +84,7 @@ def trials_table(phase: Phase) -> Table:
     return table
 
 
-def _row(phase: Phase, one: Candidate, several: bool) -> list[object]:
+def _row(phase: PhaseView, one: CandidateView, several: bool) -> list[object]:
     cells: list[object] = [_note(phase, one), *(one.settings[key] for key in phase.keys)]
     if several:
         cells.append((one.mean, one.scores["std"]))
@@ -99,7 +99,7 @@ def _row(phase: Phase, one: Candidate, several: bool) -> list[object]:
     return [*cells, epoch, one.seconds, one.status]
 
 
-def _note(phase: Phase, one: Candidate) -> str:
+def _note(phase: PhaseView, one: CandidateView) -> str:
     notes = []
     if len(phase.comparable) > 1:
         notes += ["best"] if one is phase.comparable[0] else []
@@ -110,7 +110,7 @@ def _note(phase: Phase, one: Candidate) -> str:
     return ", ".join(notes)
 
 
-def _mark(phase: Phase, one: Candidate) -> Mark:
+def _mark(phase: PhaseView, one: CandidateView) -> Mark:
     if not one.values:
         return "bad"
     if len(phase.comparable) > 1:
@@ -122,7 +122,7 @@ def _mark(phase: Phase, one: Candidate) -> Mark:
     return ""
 
 
-def quantities(phase: Phase) -> list[str]:
+def quantities(phase: PhaseView) -> list[str]:
     """What curves are drawn of: losses of both splits, the objective and its twin in training."""
     _, _, split = phase.metric.partition("/")
     wanted = ["train/loss", "val/loss", f"train/{split}", phase.metric]
@@ -136,7 +136,7 @@ def quantities(phase: Phase) -> list[str]:
     return [key for key in dict.fromkeys(wanted) if key in known]
 
 
-def curves_figure(phase: Phase, colours: Colours) -> Figure | None:
+def curves_figure(phase: PhaseView, colours: Colours) -> Figure | None:
     """All trials over each other; ``None`` without any epoch."""
     shown = quantities(phase)
     if not shown:
@@ -174,7 +174,7 @@ def curves_figure(phase: Phase, colours: Colours) -> Figure | None:
     )
 
 
-def _caption(phase: Phase, count: int, lead: str | None, second: str | None) -> str:
+def _caption(phase: PhaseView, count: int, lead: str | None, second: str | None) -> str:
     said = [f"Learning curves of {phase.title}"]
     if count > MOST:
         said.append(
@@ -191,7 +191,7 @@ def _caption(phase: Phase, count: int, lead: str | None, second: str | None) -> 
     return "; ".join(said) + "."
 
 
-def pictures(phase: Phase) -> list[Block]:
+def pictures(phase: PhaseView) -> list[Block]:
     """Predictions of the best and the worst trial, as their runs drew them."""
     if not phase.comparable:
         return []

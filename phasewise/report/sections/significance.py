@@ -9,12 +9,12 @@ import pandas as pd
 from phasewise.analysis.statistics.effects import BLOCK, anova
 from phasewise.analysis.statistics.intervals import Analysis, compare_with
 from phasewise.report.content import Block, Column, Section, Table, Text
-from phasewise.report.view import Phase
+from phasewise.report.view import PhaseView
 
 ALPHA = 0.05
 
 
-def significance_section(phase: Phase, frame: pd.DataFrame) -> Section | None:
+def significance_section(phase: PhaseView, frame: pd.DataFrame) -> Section | None:
     """``None`` where no test applies: one key and one seed."""
     blocks: list[Block] = []
     if len(phase.keys) > 1:
@@ -24,7 +24,7 @@ def significance_section(phase: Phase, frame: pd.DataFrame) -> Section | None:
     return Section("Tests", blocks, anchor=f"tests_{phase.slug}") if blocks else None
 
 
-def anova_blocks(phase: Phase, frame: pd.DataFrame) -> list[Block]:
+def anova_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
     """A row per term with its effect sizes."""
     found = anova(frame, phase.keys)
     if found.table is None:
@@ -49,7 +49,7 @@ def anova_blocks(phase: Phase, frame: pd.DataFrame) -> list[Block]:
     return [table]
 
 
-def seed_blocks(phase: Phase, winner: int) -> list[Block]:
+def seed_blocks(phase: PhaseView, winner: int) -> list[Block]:
     """The winner against every other configuration."""
     found = compare_with(phase.result, winner)
     if found.table is None:

@@ -12,7 +12,7 @@ from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import START, compared, final_blocks
 from phasewise.report.sections.findings import top_findings
 from phasewise.report.text import duration
-from phasewise.report.view import STOPPED, Candidate, Study, status_of
+from phasewise.report.view import STOPPED, CandidateView, StudyView, status_of
 from phasewise.study.commands import single_run
 from phasewise.study.results import UNSET, Setting, plain, settings_of
 
@@ -20,7 +20,7 @@ NO_SETTINGS = ("study", "budget", "seed", "test")
 """Keys of overrides that are no part of a configuration."""
 
 
-def facts(study: Study) -> list[tuple[str, str]]:
+def facts(study: StudyView) -> list[tuple[str, str]]:
     """What stands below the title."""
     plan = study.plan
     states = [status_of(trial, one) for _, one, trial in study.trials()]
@@ -40,7 +40,7 @@ def facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def summary(study: Study, audit: list[Finding]) -> Section:
+def summary(study: StudyView, audit: list[Finding]) -> Section:
     """Best configuration, its command, its scores, the top findings."""
     section = Section("Summary")
     final = study.final
@@ -67,12 +67,12 @@ def summary(study: Study, audit: list[Finding]) -> Section:
     return section
 
 
-def full_settings(candidate: Candidate) -> dict[str, Any]:
+def full_settings(candidate: CandidateView) -> dict[str, Any]:
     """All that a candidate's overrides set, those of its phase's start included."""
     return settings_of([*candidate.phase.plan.base, *candidate.result.plan.overrides])
 
 
-def configuration(study: Study, final: Candidate) -> Table:
+def configuration(study: StudyView, final: CandidateView) -> Table:
     """The best configuration, key by key, beside the starting one."""
     best = full_settings(final)
     decided = {
@@ -93,7 +93,7 @@ def configuration(study: Study, final: Candidate) -> Table:
     return table
 
 
-def start_settings(study: Study, keys: Sequence[str]) -> dict[str, Setting]:
+def start_settings(study: StudyView, keys: Sequence[str]) -> dict[str, Setting]:
     """What the starting configuration had."""
     start = compared(study).get(START)
     if start is None:

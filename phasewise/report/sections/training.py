@@ -12,14 +12,14 @@ from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.scatter import Point, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
 from phasewise.report.text import number, plain
-from phasewise.report.view import Candidate, Phase, short
+from phasewise.report.view import CandidateView, PhaseView, short
 
 MOST_RANKED = 15
 LEAST = 3
 """Trials that these figures need."""
 
 
-def training_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Section | None:
+def training_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> Section | None:
     """``None`` with fewer than `LEAST` trials that have a score."""
     scored = frame.dropna(subset=["value"])
     if len(scored) < LEAST:
@@ -36,7 +36,7 @@ def training_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Sec
 class _Marks:
     """Colours and markers of points: the lead key's values, and those of another."""
 
-    def __init__(self, phase: Phase, scored: pd.DataFrame, colours: Colours) -> None:
+    def __init__(self, phase: PhaseView, scored: pd.DataFrame, colours: Colours) -> None:
         self.lead = phase.lead
         self.legend = []
         self.colour: dict[object, str] = {}
@@ -73,7 +73,7 @@ class _Marks:
         ]
 
 
-def behaviour_table(phase: Phase, frame: pd.DataFrame) -> Table:
+def behaviour_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Means over seeds, in the order of the score."""
     known = {
         "stability": Column("std of val/loss", "number"),
@@ -106,7 +106,7 @@ def behaviour_table(phase: Phase, frame: pd.DataFrame) -> Table:
     return table
 
 
-def _convergence(phase: Phase, scored: pd.DataFrame, marks: _Marks) -> Figure:
+def _convergence(phase: PhaseView, scored: pd.DataFrame, marks: _Marks) -> Figure:
     rows = scored.dropna(subset=["epochs_to_best"])
     points = marks.points(rows, "epochs_to_best")
     best = _best(phase, points)
@@ -115,11 +115,11 @@ def _convergence(phase: Phase, scored: pd.DataFrame, marks: _Marks) -> Figure:
     return Figure(f"convergence_{phase.slug}", caption, draw)
 
 
-def _best(phase: Phase, points: list[Point]) -> int:
+def _best(phase: PhaseView, points: list[Point]) -> int:
     return max(range(len(points)), key=lambda row: phase.sign * points[row].y)
 
 
-def _efficiency(phase: Phase, scored: pd.DataFrame, colours: Colours) -> list[Block]:
+def _efficiency(phase: PhaseView, scored: pd.DataFrame, colours: Colours) -> list[Block]:
     """Only where more is better: a loss per epoch says nothing."""
     if phase.mode != "max":
         return []
@@ -139,12 +139,12 @@ def _efficiency(phase: Phase, scored: pd.DataFrame, colours: Colours) -> list[Bl
     return [Figure(f"efficiency_{phase.slug}", caption, draw)]
 
 
-def _colour(one: Candidate, colours: Colours) -> str:
+def _colour(one: CandidateView, colours: Colours) -> str:
     lead = one.phase.lead
     return colours.of(lead, one.settings[lead]) if lead else PLAIN
 
 
-def _stability(phase: Phase, scored: pd.DataFrame, marks: _Marks) -> list[Block]:
+def _stability(phase: PhaseView, scored: pd.DataFrame, marks: _Marks) -> list[Block]:
     """How steadiness and score go together."""
     if scored["stability"].isna().all():  # no validation loss
         return []

@@ -14,7 +14,7 @@ from phasewise.report.content import Block, Column, Figure, Mark, Section, Table
 from phasewise.report.figures import heatmap, values
 from phasewise.report.figures.style import Colours
 from phasewise.report.text import plain
-from phasewise.report.view import Phase
+from phasewise.report.view import PhaseView
 
 MOST_VALUES = 30
 """Of a key that bars are drawn for."""
@@ -29,7 +29,7 @@ MEASURES: dict[str, tuple[str, heatmap.End]] = {
 """What heat maps show besides the objective: title and which end is framed."""
 
 
-def values_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Section | None:
+def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> Section | None:
     """Means, spread and heat maps; ``None`` where nothing was varied or finished."""
     scored = frame.dropna(subset=["value"])
     keys = [key for key in phase.keys if scored[key].nunique() > 1]
@@ -62,7 +62,7 @@ def values_section(phase: Phase, frame: pd.DataFrame, colours: Colours) -> Secti
     return Section("Values", [*blocks, *heat_maps(phase, scored)], anchor=f"values_{phase.slug}")
 
 
-def means_table(phase: Phase, frame: pd.DataFrame) -> Table:
+def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Mean, deviation, best and count of each value of each key."""
     columns = [
         Column("key"),
@@ -93,7 +93,7 @@ def _values(scored: pd.DataFrame, key: str, colours: Colours) -> list[values.Val
     ]
 
 
-def heat_maps(phase: Phase, scored: pd.DataFrame) -> list[Block]:
+def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     """The objective, stability and epochs to best over the two numeric keys that matter most."""
     known = {key: in_order(list(scored[key])) for key in phase.keys}
     numeric = [key for key, v in known.items() if len(v) > 1 and all(map(is_number, v))]

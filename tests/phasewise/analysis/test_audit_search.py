@@ -8,6 +8,7 @@ import pytest
 
 from phasewise.analysis.audit import audit
 from phasewise.records.history import Row
+from phasewise.records.notes import Limit, Notes
 from phasewise.records.record import RunRecord
 from phasewise.study.journal import JOURNAL, Journal
 from phasewise.study.read import read_study
@@ -15,20 +16,19 @@ from tests.phasewise.analysis.auditing import BATCH, LR, audited, halved, only, 
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, clean_score, noise
 
 
-@pytest.mark.parametrize("told_by", ["override", "warning", "objective"])
-def test_selected_on_the_test_gallery(tmp_path: Path, told_by: str) -> None:
-    def warn(record: RunRecord, rows: list[Row], settings: Settings) -> None:
-        reason = "selection on the test gallery, as published; figures are optimistic"
-        record.data["warnings"] = [{"file": "validation=test", "reason": reason}]
+def test_selected_by_a_metric_of_test_data(tmp_path: Path) -> None:
+    found = only(audited(tmp_path, Synthetic(metric="test/mAP")), "selected_on_test")
+    assert found.severity == "error" and "objective is test/mAP" in found.evidence[0]
 
-    study = {
-        "override": Synthetic(base=["data.validation=test"]),
-        "warning": Synthetic(edit=warn),
-        "objective": Synthetic(metric="test/mAP"),
-    }[told_by]
-    found = only(audited(tmp_path, study), "selected_on_test")
-    assert found.severity == "error"
-    assert "objective is test/mAP" in found.evidence[0] or "data.validation" in found.evidence[0]
+
+@pytest.mark.parametrize("same", [True, False])
+def test_selected_on_the_test_gallery(tmp_path: Path, same: bool) -> None:
+    def hashed(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.data["hashes"] = {"train": "1", "val": "2", "test": "2" if same else "3"}
+
+    found = audited(tmp_path, Synthetic(edit=hashed))
+    assert rules(found) == ["selected_on_test"] * same
+    assert all("validation data are its test data" in it for one in found for it in one.evidence)
 
 
 def test_test_data_seen_by_every_trial(tmp_path: Path) -> None:
@@ -70,11 +70,16 @@ def test_second_best_within_noise_is_a_note(tmp_path: Path) -> None:
 
 
 def test_anchors_without_positives(tmp_path: Path) -> None:
-    def lonely(record: RunRecord, rows: list[Row], settings: Settings) -> None:
-        record.best["train/positive_share"] = 0.1 + 0.1 * noise(settings, record.seed or 0)
+    limit = Limit("train/positive_share", 0.5, "most anchors had no positive", "a larger batch")
 
-    found = only(audited(tmp_path, Synthetic(edit=lonely)), "few_positives")
-    assert len(found.evidence) == 15 and "data.sampler=identity" in found.advice
+    def lonely(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        share = 0.1 + 0.1 * noise(settings, record.seed or 0)
+        record.best["train/positive_share"] = 0.6 if settings[LR] == 1e-2 else share
+        record.notes = Notes(limits=(limit,))
+
+    found = only(audited(tmp_path, Synthetic(edit=lonely)), "below_limit")
+    assert found.text.startswith("in 12 trials most anchors had no positive")
+    assert len(found.evidence) == 12 and found.advice == "a larger batch"
 
 
 # D: microbeads

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from phasewise.cli.main import CommandLine
 from phasewise.config.help import (
-    EXAMPLES,
     config_groups,
+    examples,
     help_text,
     key_comments,
     nearest_key,
@@ -138,7 +138,13 @@ def test_comments_are_wrapped_to_the_width() -> None:
     assert max(map(len, page(width=110).splitlines())) > 90
 
 
-@pytest.mark.parametrize("words", [words for words, _ in EXAMPLES])
+def test_the_examples_stand_in_the_root_of_the_tree(tmp_path: Path) -> None:
+    assert len(examples(CONF)) == 8
+    (tmp_path / "config.yaml").write_text("# nothing\nseed: 0 # of train.py\n")
+    assert examples(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", [words for words, _ in examples(CONF)])
 def test_the_examples_are_accepted(words: str) -> None:
     overrides = [word for word in words.split() if "=" in word]
     line = CommandLine(overrides, CONF, "config")

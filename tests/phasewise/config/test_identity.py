@@ -18,9 +18,9 @@ from phasewise.config import identity
 from phasewise.config.fingerprint import plain_config
 from phasewise.config.identity import (
     DataIdentity,
+    cached_identity,
+    data_identity,
     differences,
-    find_identity,
-    known_identity,
 )
 from phasewise.errors import UserError
 from phasewise.records import content
@@ -46,7 +46,7 @@ def section(make_config: Callable[..., DictConfig], voc: VocFolder, tmp_path: Pa
 @pytest.fixture
 def find(section: Callable[..., dict[str, Any]]) -> Find:
     def get(*words: str, root: Path | None = None) -> DataIdentity:
-        found = find_identity(section(*words, root=root), seed=0)
+        found = data_identity(section(*words, root=root), seed=0)
         assert found is not None
         return found
 
@@ -133,10 +133,10 @@ def test_a_table_counts_wherever_it_lies(
     (voc.root / file).write_text(f"file,xmin,ymin,xmax,ymax\n{table}")
     words = ("task=localization", "data=csv", f"data.root={voc.root}", f"data.file={file}")
     data = plain_config(make_config(*words))["data"] | {"cache_dir": str(tmp_path / "cache")}
-    before = find_identity(data, seed=0)
-    assert before is not None and known_identity(data) == before
+    before = data_identity(data, seed=0)
+    assert before is not None and cached_identity(data) == before
     (voc.root / file).write_text((voc.root / file).read_text().replace("1,2,30", "1,3,30"))
-    after = find_identity(data, seed=0)
+    after = data_identity(data, seed=0)
     assert after is not None and changed_splits(before, after) == {"train", "val", "test"}
 
 
@@ -156,9 +156,9 @@ def test_annotations_count_wherever_they_lie(
     words = ("task=localization", "data=coco", f"data.root={voc.root}")
     data = plain_config(make_config(*words, f"data.annotations={pattern}"))["data"]
     data |= {"cache_dir": str(tmp_path / "cache")}
-    assert find_identity(data, seed=0) == known_identity(data)
+    assert data_identity(data, seed=0) == cached_identity(data)
     file.write_text(file.read_text().replace("[1, 2, 20, 10]", "[1, 3, 20, 10]"))
-    assert known_identity(data) is None
+    assert cached_identity(data) is None
 
 
 def test_nothing_is_remembered_of_data_that_were_written_meanwhile(
@@ -172,19 +172,19 @@ def test_nothing_is_remembered_of_data_that_were_written_meanwhile(
     module = instantiate(data, seed=0)
     module.check_listed()
     voc.add("new")
-    identity.remember(data, module)
-    assert known_identity(data) is None
-    later = find_identity(data, seed=0)
+    identity.remember_identity(data, module)
+    assert cached_identity(data) is None
+    later = data_identity(data, seed=0)
     assert later is not None and sum(later.counts.values()) == 7
 
 
 def test_an_answer_is_remembered_without_looking_at_samples_again(
     section: Callable[..., dict[str, Any]], find: Find, settled: None
 ) -> None:
-    assert known_identity(section()) is None
+    assert cached_identity(section()) is None
     found = find()
-    assert known_identity(section("data.batch_size=7")) == found
-    assert known_identity(section("data.split_seed=1")) is None  # another question
+    assert cached_identity(section("data.batch_size=7")) == found
+    assert cached_identity(section("data.split_seed=1")) is None  # another question
 
 
 @pytest.mark.parametrize("damage", ['{"code": 1}', "{}", "[", "without files"])
@@ -197,12 +197,12 @@ def test_a_damaged_cache_is_made_again(
 ) -> None:
     before = find()
     for path in (tmp_path / "cache").glob("*/*.json"):
-        told = json.loads(path.read_text())
-        told.pop("files", None)
-        told = {key: 5 if path.parent.name == "contents" else it for key, it in told.items()}
-        path.write_text(json.dumps(told) if damage == "without files" else damage)
-    assert known_identity(section()) is None
-    assert find() == before == known_identity(section())
+        content = json.loads(path.read_text())
+        content.pop("files", None)
+        content = {key: 5 if path.parent.name == "contents" else it for key, it in content.items()}
+        path.write_text(json.dumps(content) if damage == "without files" else damage)
+    assert cached_identity(section()) is None
+    assert find() == before == cached_identity(section())
 
 
 def test_other_code_of_the_data_is_another_question(
@@ -210,7 +210,7 @@ def test_other_code_of_the_data_is_another_question(
 ) -> None:
     find()
     monkeypatch.setattr(identity, "_code", lambda target: "other")
-    assert known_identity(section()) is None
+    assert cached_identity(section()) is None
 
 
 def test_bad_samples_are_told_when_the_data_are_listed(
@@ -230,8 +230,8 @@ def test_what_differs_is_named(voc: VocFolder, find: Find, tmp_path: Path) -> No
     before = find()
     voc.annotate("val-1", xmin=5)
     voc.list("train", ["train-0", "train-1"])
-    told = differences(before, find(), tmp_path / "cache")
-    assert told == (
+    content = differences(before, find(), tmp_path / "cache")
+    assert content == (
         "train: 4 samples there, 2 now (what differs: train-2, train-3); "
         "val: 2 samples there, 2 now (what differs: val-1)"
     )
@@ -242,5 +242,5 @@ def test_data_to_be_downloaded_are_not_known_yet(
 ) -> None:
     words = ("data=voc2012", f"data.root={tmp_path / 'none'}", "data.download=true")
     data = plain_config(make_config(*words))["data"]
-    assert find_identity(data, seed=0) is None
+    assert data_identity(data, seed=0) is None
     assert not (tmp_path / "none").exists()

@@ -99,7 +99,7 @@ def test_no_key_has_a_default_outside_the_files() -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "told"),
+    ("override", "expected"),
     [
         (
             "model.activation=rellu",
@@ -151,14 +151,14 @@ def test_no_key_has_a_default_outside_the_files() -> None:
         ("init_from=/no/such", "init_from=/no/such: neither a checkpoint nor the directory"),
     ],
 )
-def test_a_wrong_value_is_told_in_one_line(base: DictConfig, override: str, told: str) -> None:
+def test_a_wrong_value_is_told_in_one_line(base: DictConfig, override: str, expected: str) -> None:
     first, *rest = refused(changed(base, override)).splitlines()
-    assert told in first
+    assert expected in first
     assert len(rest) == 1
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "expected"),
     [
         (
             ("model.segmentation_head=none",),
@@ -180,13 +180,13 @@ def test_a_wrong_value_is_told_in_one_line(base: DictConfig, override: str, told
     ],
 )
 def test_values_that_do_not_go_together(
-    base: DictConfig, overrides: tuple[str, ...], told: str
+    base: DictConfig, overrides: tuple[str, ...], expected: str
 ) -> None:
-    assert told in refused(changed(base, *overrides))
+    assert expected in refused(changed(base, *overrides))
 
 
 @pytest.mark.parametrize(
-    ("overrides", "told"),
+    ("overrides", "expected"),
     [
         (
             ("data=beads", "seed=-1"),
@@ -227,8 +227,8 @@ def test_values_that_do_not_go_together(
         (("scheduler=plateau", "scheduler.factor=1.0"), "must be a number in (0, 1)"),
     ],
 )
-def test_values_of_other_choices(overrides: tuple[str, ...], told: str) -> None:
-    assert told in refused(composed(*overrides))
+def test_values_of_other_choices(overrides: tuple[str, ...], expected: str) -> None:
+    assert expected in refused(composed(*overrides))
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,9 @@ def test_the_hydra_node_is_left_out_but_may_be_referred_to() -> None:
     "name", ["os.path", "os.system", "phasewise.errors.UserError", "schema", ""]
 )
 def test_only_a_schema_of_this_project_is_imported(base: DictConfig, name: str) -> None:
-    assert "must name a schema of this project" in refused(changed(base, f"task.schema='{name}'"))
+    assert "must name a subclass of phasewise.config.schema.RunConfig" in refused(
+        changed(base, f"task.schema='{name}'")
+    )
 
 
 def test_a_schema_may_be_of_a_package_of_ones_own(

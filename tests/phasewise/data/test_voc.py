@@ -94,8 +94,8 @@ def test_partly_labelled_images_are_used_and_mentioned_once_per_kind(voc):
     listing = voc.read()
     assert len(listing.samples["train"]) == 7
     assert [str(warning) for warning in listing.warnings] == [
-        "Annotations: 3 of 9 images have no annotation; they train segmentation only",
-        "SegmentationClass: 1 of 9 images have no mask; they train detection only",
+        "Annotations: 3 of 9 images have no annotation; they train without boxes",
+        "SegmentationClass: 1 of 9 images have no mask; they train without masks",
     ]
     assert listing.samples["train"][-1].objects == ()
 

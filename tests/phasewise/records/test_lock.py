@@ -72,7 +72,7 @@ def test_a_trial_waits_and_sees_what_came_of_the_other(
     caplog: pytest.LogCaptureFixture,
     status: str,
 ) -> None:
-    monkeypatch.setattr(phasewise.training.run, "Job", None)  # nothing is trained here
+    monkeypatch.setattr(phasewise.training.run, "Session", None)  # nothing is trained here
     cfg = make_config(*TINY)
     with held(tmp_path) as other, caplog.at_level(logging.INFO):
 

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 
 from phasewise.config.fingerprint import fingerprint
 from phasewise.errors import UserError
+from phasewise.records.notes import Diagram, Limit, Notes
 from phasewise.records.record import FINAL, RECORD, RunRecord, environment, git_commit, read_record
 
 ROOT = Path(__file__).parents[3]
@@ -71,6 +72,36 @@ def test_a_finished_run_reads_back_as_written(tmp_path: Path) -> None:
     assert read.is_final
     assert read.data == {"counts": {"train": 2}}
     assert os.listdir(tmp_path) == [RECORD]
+
+
+def test_notes_read_back_as_written(tmp_path: Path) -> None:
+    record = start(tmp_path)
+    curves = {"p": [0.1, 0.5], "loss": [2.5, 1e-05]}
+    record.notes = Notes(
+        (Limit("train/share", 0.5, "too few", "more"),),
+        (Diagram("losses", "dice [1, 2]", "Losses.", curves, log=("loss",)),),
+    )
+    record.finish("completed")
+    assert read_record(tmp_path) == record
+    assert '"loss": [ 2.5, 1e-05 ]' in (tmp_path / RECORD).read_text()
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"limits": [{"metric": "a", "lest": 1}]},
+        {"limits": 1},
+        {"diagrams": [{"name": "a", "label": "a", "caption": "a", "curves": {"x": [1]}}]},
+        {"diagrams": [{"name": "a", "label": "", "caption": "", "curves": {"x": [1], "y": []}}]},
+    ],
+)
+def test_notes_that_are_none_are_told(
+    tmp_path: Path, notes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    content = start(tmp_path).as_dict() | {"notes": notes}
+    (tmp_path / RECORD).write_text(json.dumps(content))
+    assert read_record(tmp_path) is None
+    assert "notes" in caplog.text or "curves of a" in caplog.text
 
 
 def test_what_json_lacks_is_null_or_a_number(tmp_path: Path) -> None:

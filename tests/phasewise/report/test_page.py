@@ -17,7 +17,7 @@ from phasewise.report.content import (
     Column,
     Command,
     Figure,
-    Finding,
+    FindingBlock,
     Picture,
     Report,
     Section,
@@ -63,7 +63,7 @@ def report(tmp_path: Path) -> Report:
         Figure("plot", NASTY, drawing),
         Picture("shown", NASTY, tmp_path / "run.png"),
         Picture("broken", "cannot be seen", tmp_path / "cut.png"),
-        Finding(NASTY, "warning", [NASTY], NASTY),
+        FindingBlock(NASTY, "warning", [NASTY], NASTY),
     ]
     return Report(NASTY, [(NASTY, NASTY)], [Section(NASTY, [], [Section("part", blocks)])], True)
 

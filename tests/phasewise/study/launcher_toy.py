@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from phasewise.config.fingerprint import fingerprint
-from phasewise.config.lifecycle import own_words, study_part
+from phasewise.config.lifecycle import own_overrides, study_part
 from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord, read_record
 
@@ -45,7 +45,7 @@ def _begin(cfg: DictConfig, directory: Path) -> None:
         directory,
         task=cfg.task.name,
         fingerprint=fingerprint(cfg),
-        overrides=own_words(HydraConfig.get().overrides.task),
+        overrides=own_overrides(HydraConfig.get().overrides.task),
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,

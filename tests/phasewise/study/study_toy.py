@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from phasewise.config.fingerprint import fingerprint
-from phasewise.config.lifecycle import own_words, study_part
+from phasewise.config.lifecycle import own_overrides, study_part
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, read_record
 
@@ -46,7 +46,7 @@ def run(cfg: DictConfig) -> float | None:
         directory,
         task=cfg.task.name,
         fingerprint=fingerprint(cfg),
-        overrides=own_words(settings.overrides.task),
+        overrides=own_overrides(settings.overrides.task),
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,

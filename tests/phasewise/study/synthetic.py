@@ -15,7 +15,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from phasewise.records.history import History, Row
-from phasewise.records.record import RECORD, RunRecord
+from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.read import read_study
@@ -227,9 +227,8 @@ class Synthetic:
         for trial in candidate.trials:
             file = directory / trial.directory / RECORD
             if file.exists():
-                content = json.loads(file.read_text())
-                content.pop("schema")
-                record = RunRecord(directory=file.parent, **content)
+                record = read_record(file.parent)
+                assert record is not None
                 found[trial.seed] = objective_value(record)
         return found
 

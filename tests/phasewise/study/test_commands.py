@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from phasewise.cli.printed import path_override, shell_command, short
+from phasewise.cli.shell import path_override, shell_command, short
 from phasewise.records.record import read_record
 from phasewise.report.report import write_report
 from phasewise.study.commands import single_run

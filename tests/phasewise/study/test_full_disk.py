@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from phasewise.errors import StorageError
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.journal import Journal
-from phasewise.study.launching import Crew
+from phasewise.study.launching import TrialExecutor
 from phasewise.study.sweeper import prepare
 from phasewise.study.table import sweep_table, write_csv
 from tests.forks import Done
@@ -74,14 +74,14 @@ class Failing(Lossy):
 def test_no_trial_is_to_blame(tmp_path: Path) -> None:
     """Not even one that says it has completed, whose test did not fit."""
     (job,) = jobs(tmp_path, "a")
-    crew = Crew(Failing(print), None)
+    executor = TrialExecutor(Failing(print), None)
     begin(job.directory)
     with pytest.raises(StorageError, match=r"somewhere/last\.ckpt: No space left on device"):
-        crew._launch([job], [], Quiet())  # type: ignore[arg-type]
+        executor._launch([job], [], Quiet())  # type: ignore[arg-type]
     for end in (None, "completed"):
         if end:
             begin(job.directory).finish(end, value=1.0)  # type: ignore[arg-type]
-        assert crew.outcome(job).status == "interrupted"
+        assert executor.outcome(job).status == "interrupted"
     assert status(job.directory) == "completed"
 
 
@@ -91,9 +91,9 @@ def test_a_launcher_that_could_not_write_has_lost_no_worker(tmp_path: Path) -> N
         raise FULL
 
     launcher = Lossy(act)
-    crew = Crew(launcher, None)
+    executor = TrialExecutor(launcher, None)
     with pytest.raises(StorageError, match=r"somewhere/last\.ckpt"):
-        crew.run(jobs(tmp_path, "ab"), [], Quiet())  # type: ignore[arg-type]
+        executor.run(jobs(tmp_path, "ab"), [], Quiet())  # type: ignore[arg-type]
     assert launcher.batches == [["a", "b"]]
     assert status(tmp_path / "a") == "running"
 

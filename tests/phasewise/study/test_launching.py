@@ -13,9 +13,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from phasewise.records.record import RunRecord, read_record
-from phasewise.study.launchers import settle
-from phasewise.study.launching import Crew
-from phasewise.study.plan import Job
+from phasewise.study.launcher_plugins import configure
+from phasewise.study.launching import TrialExecutor
+from phasewise.study.plan import TrialJob
 from phasewise.study.progress import Progress
 
 
@@ -49,14 +49,14 @@ def begin(place: Path) -> RunRecord:
     )
 
 
-def jobs(folder: Path, names: str) -> list[Job]:
-    return [Job(name, [], folder / name, name, "f") for name in names]
+def jobs(folder: Path, names: str) -> list[TrialJob]:
+    return [TrialJob(name, [], folder / name, name, "f") for name in names]
 
 
 def run(folder: Path, names: str, act: Callable[[Path], None]) -> list[list[str]]:
     launcher = Lossy(act)
-    crew = Crew(launcher, None)
-    crew.run(jobs(folder, names), [], Progress("", len(names), 0, 0, "max"))
+    executor = TrialExecutor(launcher, None)
+    executor.run(jobs(folder, names), [], Progress("", len(names), 0, 0, "max"))
     return launcher.batches
 
 
@@ -130,15 +130,15 @@ def test_submitits_local_executor_gets_no_more_trials_than_cores(
     monkeypatch.setenv("OMP_NUM_THREADS", "")
     for given, size, threads in ((None, 8, "1"), (2, 2, "4"), (20, 20, "1")):
         monkeypatch.delenv("OMP_NUM_THREADS")
-        assert settle(Local(print), given) == size
+        assert configure(Local(print), given) == size
         assert os.environ["OMP_NUM_THREADS"] == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    settle(Local(print), None)
+    configure(Local(print), None)
     assert os.environ["OMP_NUM_THREADS"] == "3"
 
 
 def test_other_launchers_get_all_trials_and_hydras_own_one_by_one() -> None:
-    assert Crew(Lossy(print), None).batch_size is None
-    assert Crew(Lossy(print), 3).batch_size == 3
-    assert Crew(BasicLauncher(), None).batch_size == 1
-    assert Crew(BasicLauncher(), 3).batch_size == 3
+    assert TrialExecutor(Lossy(print), None).batch_size is None
+    assert TrialExecutor(Lossy(print), 3).batch_size == 3
+    assert TrialExecutor(BasicLauncher(), None).batch_size == 1
+    assert TrialExecutor(BasicLauncher(), 3).batch_size == 3

@@ -18,8 +18,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from phasewise.config.fingerprint import plain_config
-from phasewise.config.identity import remember
-from phasewise.config.lifecycle import is_done, lacks_test, own_words, start_record, wants_test
+from phasewise.config.identity import remember_identity
+from phasewise.config.lifecycle import is_done, lacks_test, own_overrides, start_record, wants_test
 from phasewise.config.previous import previous_run
 from phasewise.records.history import History
 
@@ -52,7 +52,7 @@ def run(cfg: DictConfig) -> float | None:
     or the disk is full.
     """
     directory = Path(HydraConfig.get().runtime.output_dir)
-    words = own_words(HydraConfig.get().overrides.task)
+    words = own_overrides(HydraConfig.get().overrides.task)
     record = previous_run(directory, cfg)
     if record is not None and is_done(record, cfg, trial=True):
         return record.objective["value"]
@@ -66,7 +66,7 @@ def run(cfg: DictConfig) -> float | None:
         told = {"counts": dict(identity.counts), "hash": identity.hash}
         told["hashes"] = dict(identity.hashes)
         record = start_record(cfg, directory, words, data=told)
-        remember(plain_config(cfg)["data"], module)
+        remember_identity(plain_config(cfg)["data"], module)
         history = History(directory)
         for epoch in range(len(history.rows) + 1, cfg.trainer.max_epochs + 1):
             _count_epoch(directory)

@@ -65,7 +65,7 @@ def test_weights_that_change_while_a_run_begins_end_it(
         shutil.copy(other, one)
         start_from(*args)
 
-    monkeypatch.setattr("phasewise.training.job.start_from", late)
+    monkeypatch.setattr("phasewise.training.session.start_from", late)
     with pytest.raises(UserError, match=r"init_from=.* changed while it was read"):
         train(cfg, tmp_path / "run")
 

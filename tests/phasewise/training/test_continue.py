@@ -134,7 +134,7 @@ def test_a_run_that_died_after_its_last_epoch_trains_no_further_one(
     scripted(0.4, 0.3, 0.5)
     cfg = config(f"trainer.max_epochs={3 if words else 2}", *words)
     with monkeypatch.context() as patch:
-        patch.setattr(phasewise.training.run.Job, "_draw", lambda *_: 1 / 0)
+        patch.setattr(phasewise.training.run.Session, "_draw", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             train(cfg, tmp_path)
     before = weights(tmp_path)
@@ -258,13 +258,13 @@ def test_best_weights_of_another_epoch_are_none(
 def test_best_weights_that_go_while_it_trains_are_not_replaced_by_the_last(
     config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    restore = phasewise.training.run.Job._restore_best
+    restore = phasewise.training.run.Session._restore_best
 
     def lose(self: Any) -> None:
         (tmp_path / "checkpoints" / "best.ckpt").unlink()
         restore(self)
 
-    monkeypatch.setattr(phasewise.training.run.Job, "_restore_best", lose)
+    monkeypatch.setattr(phasewise.training.run.Session, "_restore_best", lose)
     with pytest.raises(UserError, match=r"best\.ckpt cannot be read \(there is no such file\)"):
         train(config(), tmp_path)
     assert record_of(tmp_path).test is None

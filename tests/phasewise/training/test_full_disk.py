@@ -22,9 +22,9 @@ from omegaconf import DictConfig
 import phasewise.training.trainer
 from phasewise.errors import StorageError
 from phasewise.records.record import RunRecord
-from phasewise.training.apart import run_apart
-from phasewise.training.job import Job
+from phasewise.training.isolated import run_isolated
 from phasewise.training.run import train
+from phasewise.training.session import Session
 from tests.phasewise.training.directory import assert_same_run, record_of
 
 pytestmark = pytest.mark.slow
@@ -75,20 +75,20 @@ def test_a_run_is_interrupted_and_goes_on(
 def test_a_worker_says_so_to_its_sweep(config: Make, tmp_path: Path) -> None:
     cfg = config("trainer.accelerator=cpu")
     with small_files(), pytest.raises(StorageError, match=r"last\.ckpt: File too large"):
-        run_apart(cfg, tmp_path, [])
+        run_isolated(cfg, tmp_path, [])
     assert record_of(tmp_path).status == "interrupted"
 
 
 def test_a_worker_that_cannot_write_its_record_says_so_too(
     config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("phasewise.training.apart._work", lambda *_: os.EX_IOERR)
+    monkeypatch.setattr("phasewise.training.isolated._work", lambda *_: os.EX_IOERR)
     RunRecord.start(
         tmp_path, task="t", fingerprint="f", overrides=[], seed=0, metric="val/mIoU", mode="max"
     ).finish("interrupted", error="stopped from outside")
-    monkeypatch.setattr("phasewise.training.apart.previous_run", lambda *_: record_of(tmp_path))
+    monkeypatch.setattr("phasewise.training.isolated.previous_run", lambda *_: record_of(tmp_path))
     with pytest.raises(StorageError, match="a disk that this trial writes to is full or fails"):
-        run_apart(config(), tmp_path, [])
+        run_isolated(config(), tmp_path, [])
     assert record_of(tmp_path).error == "stopped from outside"
 
 
@@ -102,7 +102,7 @@ def test_where_the_record_cannot_be_written_it_stays_and_is_enough(
     train(cfg, tmp_path / "whole")
     with monkeypatch.context() as patch:
         broken(2, OSError(errno.EIO, "Input/output error", "somewhere"))
-        finish = Job._finish
+        finish = Session._finish
 
         def full(*args: object, **settings: object) -> None:
             patch.setattr(os, "fsync", no_room)
@@ -111,7 +111,7 @@ def test_where_the_record_cannot_be_written_it_stays_and_is_enough(
         def no_room(_: int) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        patch.setattr(Job, "_finish", full)
+        patch.setattr(Session, "_finish", full)
         with pytest.raises(StorageError, match=r"^somewhere: Input/output error"):
             train(cfg, tmp_path / "run")
     monkeypatch.undo()

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 import phasewise.training.run
 from multitask.module import MultitaskModule
 from phasewise.errors import OutOfMemoryError, UserError
-from phasewise.training.job import Job
 from phasewise.training.run import train
+from phasewise.training.session import Session
 from tests.conftest import TINY
 from tests.phasewise.training.directory import record_of
 from tests.reid.conftest import TINY_REID
@@ -41,7 +41,7 @@ def test_it_has_the_figures_of_a_run_that_was_tested_at_once(
     before = record_of(tmp_path / "late").as_dict()
     assert before["test"] is None
     untested = contents(tmp_path / "late", "figures/*") | contents(tmp_path / "late", "*.csv")
-    monkeypatch.setattr(Job, "_fit", None)  # nothing is trained
+    monkeypatch.setattr(Session, "_fit", None)  # nothing is trained
     assert train(make_config(*words), tmp_path / "late") == value
     after, once = record_of(tmp_path / "late").as_dict(), record_of(tmp_path / "once").as_dict()
     for part in ("test", "baselines", "objective", "best", "last", "data"):
@@ -61,12 +61,12 @@ def test_it_is_done_once_and_only_where_it_is_wanted(
 ) -> None:
     train(config("test=false"), tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(phasewise.training.run, "Job", None)
+        patch.setattr(phasewise.training.run, "Session", None)
         train(config("test=false"), tmp_path)
         train(config("test=auto"), tmp_path, trial=True)
     train(config("test=true"), tmp_path, trial=True)
     assert record_of(tmp_path).test is not None
-    monkeypatch.setattr(phasewise.training.run, "Job", None)
+    monkeypatch.setattr(phasewise.training.run, "Session", None)
     train(config(), tmp_path)
 
 
@@ -78,7 +78,7 @@ def test_data_without_a_test_split_are_not_read_again(
     content = json.loads(path.read_text())
     content["data"]["counts"]["test"] = 0
     path.write_text(json.dumps(content))
-    monkeypatch.setattr(phasewise.training.run, "Job", None)
+    monkeypatch.setattr(phasewise.training.run, "Session", None)
     train(config(), tmp_path)
 
 

@@ -13,7 +13,7 @@ from phasewise.training.logs import (
     build_loggers,
     log_hyperparameters,
     log_traceback,
-    only_our_words,
+    without_lightning_output,
 )
 
 
@@ -89,7 +89,7 @@ def test_other_loaders_advice_stays_silent() -> None:
     level = lightning.level
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
-        with only_our_words():
+        with without_lightning_output():
             assert not lightning.isEnabledFor(logging.INFO)
             warnings.warn("The 'train_dataloader' does not have many workers which", stacklevel=1)
             warnings.warn("something new", stacklevel=1)
@@ -101,6 +101,6 @@ def test_other_loaders_advice_stays_silent() -> None:
 def test_levels_come_back_after_an_error() -> None:
     lightning = logging.getLogger("lightning.pytorch")
     level = lightning.level
-    with pytest.raises(ValueError, match="x"), only_our_words():
+    with pytest.raises(ValueError, match="x"), without_lightning_output():
         raise ValueError("x")
     assert lightning.level == level

@@ -83,7 +83,7 @@ def test_where_it_is_past_already_nothing_is_trained(
         return config("trainer.max_epochs=3", f"trainer.pause_after={epochs}")
 
     value = train(make(2), tmp_path)
-    monkeypatch.setattr(phasewise.training.run, "Job", None)
+    monkeypatch.setattr(phasewise.training.run, "Session", None)
     for epochs in (1, 2):
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -97,7 +97,7 @@ def test_a_run_that_was_killed_past_it_is_only_recorded(
     config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, status: str
 ) -> None:
     monkeypatch.setattr(
-        phasewise.training.run.Job, "_finish", lambda *_: None
+        phasewise.training.run.Session, "_finish", lambda *_: None
     )  # as if killed before
     train(config("trainer.max_epochs=4", f"trainer.pause_after={epochs}"), tmp_path)
     assert record_of(tmp_path).status == "running"

@@ -269,7 +269,7 @@ def test_a_completed_run_is_left_alone(
     done: Path, make_config: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
-    monkeypatch.setattr(phasewise.training.run, "Job", None)
+    monkeypatch.setattr(phasewise.training.run, "Session", None)
     words = ("trainer.max_epochs=2", "data.test_images=3")
     with caplog.at_level(logging.INFO):
         value = train(make_config(*TINY, *words), done)

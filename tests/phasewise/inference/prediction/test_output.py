@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from phasewise.errors import UserError
-from phasewise.inference.prediction.output import INDEX, LONGEST_JPEG, Output, results_in
+from phasewise.inference.prediction.output import INDEX, LONGEST_JPEG, PredictionOutput, results_in
 
 PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
-    output = Output(tmp_path / "new/folder", ["boxes.csv", "overlays"])
+    output = PredictionOutput(tmp_path / "new/folder", ["boxes.csv", "overlays"])
     output.index({"predictions": "x", "name": "Über"})
     assert output.picture("overlays/sub/a b.png", PICTURE) == "overlays/sub/a b.png"
     output.table("boxes", ("file", "x"), [('a,"b".jpg', 1.5)])
@@ -32,7 +32,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
 
 def test_a_side_beyond_jpeg_becomes_png(tmp_path: Path) -> None:
     wide = Image.new("RGB", (LONGEST_JPEG + 1, 1))
-    assert Output(tmp_path, []).picture("overlays/a.jpg", wide) == "overlays/a.png"
+    assert PredictionOutput(tmp_path, []).picture("overlays/a.jpg", wide) == "overlays/a.png"
     with Image.open(tmp_path / "overlays/a.png") as image:
         assert image.size == wide.size
 
@@ -40,7 +40,7 @@ def test_a_side_beyond_jpeg_becomes_png(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    output = Output(tmp_path, [])
+    output = PredictionOutput(tmp_path, [])
     output.index({"predictions": 1})
     before = (tmp_path / INDEX).read_bytes()
 
@@ -60,12 +60,12 @@ def test_files_of_others_are_not_overwritten(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("mine")
     (tmp_path / "unrelated.txt").touch()
     with pytest.raises(UserError, match=f"{name} in it would be overwritten"):
-        Output(tmp_path, ["boxes.csv", "masks"])
+        PredictionOutput(tmp_path, ["boxes.csv", "masks"])
     assert results_in(tmp_path) == []
 
 
 def test_a_folder_with_other_things_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").touch()
-    Output(tmp_path, ["boxes.csv", "masks"]).index({"predictions": "x"})
+    PredictionOutput(tmp_path, ["boxes.csv", "masks"]).index({"predictions": "x"})
     (tmp_path / "masks").mkdir()
-    Output(tmp_path, ["boxes.csv", "masks"])  # ours now
+    PredictionOutput(tmp_path, ["boxes.csv", "masks"])  # ours now

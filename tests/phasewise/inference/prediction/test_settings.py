@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from phasewise.errors import UserError
-from phasewise.inference.prediction.settings import Settings, help_text, parse
+from phasewise.inference.prediction.settings import PredictionSettings, help_text, parse
 
 NEEDED = ["checkpoint=a", "source=b"]
 
@@ -97,7 +97,7 @@ def test_overlap_is_smaller_than_the_tile() -> None:
 
 def test_help_explains_every_key_with_its_default() -> None:
     lines = help_text().splitlines()
-    for key, field in Settings.model_fields.items():
+    for key, field in PredictionSettings.model_fields.items():
         (row,) = [i for i, line in enumerate(lines) if line.strip().startswith(f"{key}=")]
         shown = lines[row].strip().partition("=")[2]
         defaults = {None: "null", True: "true", False: "false"}

@@ -8,7 +8,7 @@ import pytest
 
 from phasewise.records.record import RunRecord
 from phasewise.study.journal import Journal
-from phasewise.study.opening import notes_on_data
+from phasewise.study.plan_summary import data_notes
 from tests.phasewise.study.synthetic import write_config
 
 
@@ -31,5 +31,5 @@ def test_a_moved_folder_is_told_of_the_runs_that_are_used(
         data={"hash": "h"},
     )
     book.data = {"now": {"root": "A"}}
-    notes = [note.removeprefix("note: data.root=") for note in notes_on_data(book, [run])]
+    notes = [note.removeprefix("note: data.root=") for note in data_notes(book, [run])]
     assert notes == [f"{one} did" for one in told]

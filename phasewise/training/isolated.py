@@ -19,7 +19,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.fingerprint import plain_config
-from phasewise.config.lifecycle import bury, is_done, start_record
+from phasewise.config.lifecycle import is_done, mark_failed, start_record
 from phasewise.config.previous import previous_run
 from phasewise.errors import CONTINUES, RunFailedError, StorageError
 from phasewise.project import module_environment
@@ -32,7 +32,7 @@ GRACE_SECONDS = 60.0
 """How long a worker may take to end cleanly when it is told to."""
 
 
-def run_apart(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> float | None:
+def run_isolated(cfg: DictConfig, directory: Path, overrides: Sequence[str]) -> float | None:
     """Train one trial in a process of its own; see `phasewise.training.run.train`.
 
     Ctrl-C and SIGTERM end the worker cleanly before they are passed on.
@@ -112,5 +112,5 @@ def _reason(
         reason += "; often the machine's memory ran out" * (-code == signal.SIGKILL)
     else:
         reason = f"its process ended early, with exit code {code}; see run.log"
-    bury(record or start_record(cfg, directory, overrides), reason)
+    mark_failed(record or start_record(cfg, directory, overrides), reason)
     return reason

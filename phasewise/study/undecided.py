@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from phasewise.errors import SHOWN
 from phasewise.records.history import read_history
 from phasewise.records.record import RunRecord
+from phasewise.study.console import log_of
 from phasewise.study.journal import Phase
 from phasewise.study.results import objective_value
-from phasewise.study.show import log_of
 
-HAPPENED = {
+OUTCOMES = {
     "failed": "failed",
     "diverged": "diverged",
     "out_of_memory": "ran out of memory",
 }
 
 
-def why_it_ends(phase: Phase, records: Sequence[RunRecord]) -> str:
+def explain_undecided(phase: Phase, records: Sequence[RunRecord]) -> str:
     """What became of trials that a decision needs and that have no result.
 
     Args:
@@ -28,10 +28,10 @@ def why_it_ends(phase: Phase, records: Sequence[RunRecord]) -> str:
         records: of all its trials, or of those of the incumbent where that one is missing.
     """
     metric = phase.objective["metric"]
-    lacking = [record for record in records if not math.isfinite(objective_value(record))]
+    undefined_records = [record for record in records if not math.isfinite(objective_value(record))]
     first: dict[str, RunRecord] = {}
     reasons: Counter[str] = Counter()
-    for record in lacking:
+    for record in undefined_records:
         reason = _reason(record, metric)
         first.setdefault(reason, record)
         reasons[reason] += 1
@@ -43,11 +43,11 @@ def why_it_ends(phase: Phase, records: Sequence[RunRecord]) -> str:
     if len(reasons) > SHOWN:
         lines.append(f"  ... and {len(reasons) - SHOWN} more reasons")
     lines.append("no later phase and no test was run")
-    if any(record.status != "completed" for record in lacking):
+    if any(record.status != "completed" for record in undefined_records):
         lines.append(
             "mend the cause; then the same command with study.retry_failed=true runs them again"
         )
-    undefined = [record for record in lacking if record.status == "completed"]
+    undefined = [record for record in undefined_records if record.status == "completed"]
     if undefined:
         lines.append(
             f"objective.metric chooses another one{_defined(undefined[0])}, together with "
@@ -61,7 +61,7 @@ def _reason(record: RunRecord, metric: str) -> str:
         what = "(no validation sample has what it measures)"
         return f"completed, but {metric} is undefined in every epoch {what}"
     cause = (record.error or "no reason recorded").strip().partition("\n")[0]
-    return f"{HAPPENED.get(record.status, 'did not finish')}: {cause}"
+    return f"{OUTCOMES.get(record.status, 'did not finish')}: {cause}"
 
 
 def _defined(record: RunRecord) -> str:

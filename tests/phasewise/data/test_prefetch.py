@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from phasewise.data.ahead import ReadAhead
+from phasewise.data.prefetch import Prefetcher
 from phasewise.data.store import Store
 
 ROWS = torch.arange(12).view(12, 1)
@@ -31,7 +31,7 @@ class Watched(Store):
 
 
 def test_rows_come_once_and_from_beside() -> None:
-    store, ahead = Watched(), ReadAhead()
+    store, ahead = Watched(), Prefetcher()
     parts = ROWS[:9, 0].split(3)
     for index, following in zip(parts, [*parts[1:], None], strict=True):
         assert ahead.gather(store, index, following)["row"].equal(index[:, None])
@@ -40,7 +40,7 @@ def test_rows_come_once_and_from_beside() -> None:
 
 
 def test_what_was_not_foreseen_is_fetched_now() -> None:
-    store, ahead = Watched(), ReadAhead()
+    store, ahead = Watched(), Prefetcher()
     first, second, third = ROWS[:9, 0].split(3)
     ahead.gather(store, first, second)
     assert ahead.gather(store, third, None)["row"].equal(third[:, None])
@@ -53,7 +53,7 @@ def test_what_was_not_foreseen_is_fetched_now() -> None:
 
 
 def test_an_error_comes_where_the_rows_are_wanted() -> None:
-    store, ahead = Watched(), ReadAhead()
+    store, ahead = Watched(), Prefetcher()
     good, bad = ROWS[:3, 0], ROWS[9:, 0]
     ahead.gather(store, good, bad)
     with pytest.raises(OSError, match="the disk is gone"):

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from phasewise.records.record import RunRecord
+from phasewise.study.console import label, print_trials
 from phasewise.study.journal import Candidate, Phase, Trial
-from phasewise.study.show import label, show_trials
 from tests.phasewise.study.synthetic import write_config
 
 VALUES = {"relu": (0.1, 0.9), "gelu": (0.6, 0.6)}
@@ -44,7 +44,7 @@ def shown(
     goal = {"metric": "val/x", "mode": "max"}
     seeds = list(range(len(found)))
     settings = {"name": "act", "kind": "grid", "objective": goal, "seeds": seeds} | phase
-    show_trials(Phase(candidates=candidates, **settings), records, tmp_path)
+    print_trials(Phase(candidates=candidates, **settings), records, tmp_path)
     lines = capsys.readouterr().out.strip().splitlines()
     stars = [" ".join(line.split()[1:3]) for line in lines[:-1] if line.startswith("*")]
     return stars, lines[-1].partition(";")[0]

@@ -16,7 +16,7 @@ from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.study.compose import Composer, Problems, problems_in
 from phasewise.study.naming import parse_overrides
 from phasewise.study.overrides import Words, key_of, merge
-from phasewise.study.saved import look_up
+from phasewise.study.saved_config import look_up
 
 ERRORS = (UserError, HydraException, OmegaConfBaseException)
 _MISSING = object()
@@ -32,14 +32,14 @@ class Choices:
     def __init__(self, composer: Composer) -> None:
         self.composer = composer
         self._groups: dict[str, bool] = {}
-        self._lost: dict[tuple[Words, Words, Words], Words] = {}
+        self._dropped: dict[tuple[Words, Words, Words], Words] = {}
 
     def join(self, base: Sequence[str], more: Sequence[str]) -> list[str]:
         """``more`` after ``base``, of which words for keys that are gone then are left out."""
-        lost = self.lost(base, more)
-        return merge([word for word in base if word not in lost], more)
+        dropped = self.dropped(base, more)
+        return merge([word for word in base if word not in dropped], more)
 
-    def lost(self, base: Sequence[str], more: Sequence[str]) -> Words:
+    def dropped(self, base: Sequence[str], more: Sequence[str]) -> Words:
         """The words of ``base`` for keys that its own choices have and those of ``more`` lack."""
         if not self.groups(more):
             return ()
@@ -52,12 +52,12 @@ class Choices:
             if not (_parsed(word).is_add() or _parsed(word).is_force_add())
         )
         case = (values, before, after)
-        if case not in self._lost:
+        if case not in self._dropped:
             try:
-                self._lost[case] = self._gone(*case) if values else ()
+                self._dropped[case] = self._gone(*case) if values else ()
             except ERRORS:  # no such choice: told where the trial is composed
-                self._lost[case] = ()
-        return self._lost[case]
+                self._dropped[case] = ()
+        return self._dropped[case]
 
     def groups(self, words: Iterable[str]) -> Words:
         """The words that choose from a config group."""
@@ -102,7 +102,7 @@ def _parsed(word: str) -> Override:
 
 
 @dataclass
-class Rival:
+class PlannedCandidates:
     """A phase as it is planned, from the starting configuration.
 
     Attributes:
@@ -116,7 +116,7 @@ class Rival:
     refused: dict[int, Problems] = field(default_factory=dict)
 
 
-class Foresight:
+class CompatibilityCheck:
     """What the choices of earlier phases do to the candidates of later ones.
 
     Each earlier phase is looked at alone, and section by section of the config: of two candidates
@@ -131,11 +131,11 @@ class Foresight:
         self.choices = choices
         self.base = base
         self.possible: set[tuple[str, int]] = set()
-        self._needs: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
-        self._breaks: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
+        self._requirements: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+        self._conflicts: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
         self._seen: dict[Words, tuple[Problem, ...]] = {}
 
-    def look(self, phases: Sequence[Rival], *, breaks: bool = True) -> None:
+    def check(self, phases: Sequence[PlannedCandidates], *, conflicts: bool = True) -> None:
         """Compare each phase with those before it.
 
         Args:
@@ -143,49 +143,51 @@ class Foresight:
             breaks: whether candidates that can run from the starting configuration are looked at.
         """
         for place, later in enumerate(phases):
-            self._look_for_help(later, phases[:place])
-            for earlier in phases[:place] if breaks else ():
-                self._look_for_harm(later, earlier)
+            self._find_enabling(later, phases[:place])
+            for earlier in phases[:place] if conflicts else ():
+                self._find_conflicts(later, earlier)
 
     def notes(self) -> list[str]:
         """What was found, at most ten lines."""
         lines = []
-        for (name, reason), (rows, helpers) in self._needs.items():
-            after = " or ".join(dict.fromkeys(helpers))
+        for (name, reason), (rows, enabling) in self._requirements.items():
+            after = " or ".join(dict.fromkeys(enabling))
             lines.append(f"{name}: {_some(rows)} can run only after {after} (else {reason})")
-        for (before, choice, name, reason), broken in self._breaks.items():
+        for (before, choice, name, reason), broken in self._conflicts.items():
             lines.append(
                 f"{name}: {_some(broken)} cannot run if {before} adopts {choice} ({reason})"
             )
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         return [*lines[:SHOWN], *more]
 
-    def _look_for_help(self, later: Rival, earlier: Sequence[Rival]) -> None:
+    def _find_enabling(
+        self, later: PlannedCandidates, earlier: Sequence[PlannedCandidates]
+    ) -> None:
         """Choices after which candidates can run; one stands for all that are refused alike."""
-        helpers: dict[tuple[str, Words], list[str]] = {}
+        enabling: dict[tuple[str, Words], list[str]] = {}
         for index, problems in later.refused.items():
             words, reason = later.candidates[index], "; ".join(map(str, problems))
             case = reason, tuple(_key(word) for word in words)
-            if case not in helpers:
-                helpers[case] = [
+            if case not in enabling:
+                enabling[case] = [
                     f"{phase.name}: {' '.join(choice)}"
                     for phase in earlier
                     for choice in self._choices_for(words, phase)
                     if not self._problems(choice, words)
                 ]
-            if helpers[case]:
+            if enabling[case]:
                 self.possible.add((later.name, index))
-                rows, texts = self._needs.setdefault((later.name, reason), ([], []))
+                rows, texts = self._requirements.setdefault((later.name, reason), ([], []))
                 rows.append(" ".join(words))
-                texts += helpers[case]
+                texts += enabling[case]
 
-    def _choices_for(self, words: Sequence[str], phase: Rival) -> dict[Words, None]:
+    def _choices_for(self, words: Sequence[str], phase: PlannedCandidates) -> dict[Words, None]:
         sections = {self.choices.section(word) for word in words}
         return dict.fromkeys(choice for at in sections for choice in self._parts(phase, at))
 
-    def _look_for_harm(self, later: Rival, earlier: Rival) -> None:
+    def _find_conflicts(self, later: PlannedCandidates, earlier: PlannedCandidates) -> None:
         able = [it for row, it in enumerate(later.candidates) if row not in later.refused]
-        rest = Rival(later.name, able)
+        rest = PlannedCandidates(later.name, able)
         sections = dict.fromkeys(self.choices.section(word) for words in able for word in words)
         for at in sections:
             parts = self._parts(rest, at)
@@ -198,9 +200,9 @@ class Foresight:
                     if problems and not self._problems(choice, ()):
                         reason = "; ".join(map(str, problems))
                         case = (earlier.name, " ".join(choice), later.name, reason)
-                        self._breaks[case][" ".join(part)] = None
+                        self._conflicts[case][" ".join(part)] = None
 
-    def _parts(self, phase: Rival, section: str) -> dict[Words, None]:
+    def _parts(self, phase: PlannedCandidates, section: str) -> dict[Words, None]:
         """What its candidates set in a section; all that they set where it may be any."""
         everywhere = (section, "")
         parts = (

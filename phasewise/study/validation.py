@@ -18,7 +18,7 @@ ERRORS = (HydraException, ValueError, TypeError, KeyError, AttributeError)
 """What content of another kind than expected raises."""
 
 
-def unsound_plan(plan: Journal) -> str | None:
+def journal_error(plan: Journal) -> str | None:
     """What keeps a journal from being used, ``None`` if it is sound."""
     try:
         for phase in plan.phases:
@@ -37,7 +37,7 @@ def unsound_plan(plan: Journal) -> str | None:
     return None
 
 
-def unsound_record(record: RunRecord) -> str | None:
+def record_error(record: RunRecord) -> str | None:
     """What keeps a record from being used, ``None`` if it is sound."""
     objective = record.objective
     if not isinstance(objective["metric"], str) or objective["mode"] not in ("max", "min"):
@@ -55,7 +55,7 @@ def unsound_record(record: RunRecord) -> str | None:
     return None
 
 
-def why_no_record(directory: Path) -> str | None:
+def unreadable_record(directory: Path) -> str | None:
     """Why a directory has no usable record; ``None`` if it simply has none."""
     try:
         content = json.loads((directory / RECORD).read_text(encoding="utf-8"))

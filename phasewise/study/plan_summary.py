@@ -7,25 +7,27 @@ from collections.abc import Collection, Iterator, Sequence
 from phasewise.config.previous import OLDER
 from phasewise.errors import say
 from phasewise.records.record import RunRecord, environment, read_record
+from phasewise.study.console import plan_text
 from phasewise.study.journal import Journal, read_journal
-from phasewise.study.launching import settled
+from phasewise.study.launching import has_ended
 from phasewise.study.plan import Stage
 from phasewise.study.reuse import RunIndex
-from phasewise.study.saved import Saved
-from phasewise.study.show import plan_text
+from phasewise.study.saved_config import SavedConfig
 
 
-def say_plan(book: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]) -> None:
+def print_plan(
+    journal: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]
+) -> None:
     """What will run, and what was found of an earlier call."""
     found = {}
-    for _, _, trial in book.trials():
-        record = read_record(book.directory / trial.directory)
+    for _, _, trial in journal.trials():
+        record = read_record(journal.directory / trial.directory)
         if record is None or not record.is_of(trial.fingerprint):
             record = index.find(trial.fingerprint)
-        if record is not None and settled(record):
+        if record is not None and has_ended(record):
             found[trial.directory] = record
-    say(plan_text(book, len(found)))
-    for line in notes_on_data(book, found.values()):
+    say(plan_text(journal, len(found)))
+    for line in data_notes(journal, found.values()):
         say(line)
     for stage in stages:
         where = f"{stage.phase.name}: " if stage.phase.name else ""
@@ -45,14 +47,14 @@ def say_plan(book: Journal, stages: Sequence[Stage], index: RunIndex, notes: Seq
         say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
 
 
-def notes_on_data(book: Journal, found: Collection[RunRecord]) -> Iterator[str]:
+def data_notes(journal: Journal, found: Collection[RunRecord]) -> Iterator[str]:
     """What is done, and its data moved meanwhile, or are not known by their content."""
     if any(record.data and "hash" not in record.data for record in found):
         yield OLDER
-    now = {str(data.get("root")) for data in book.data.values()}
-    old = read_journal(book.directory) if found else None
+    now = {str(data.get("root")) for data in journal.data.values()}
+    old = read_journal(journal.directory) if found else None
     before = {str(data.get("root")) for data in old.data.values()} if old is not None else now
     if before != now:  # of runs that were set aside the last call's data are not
-        before = {str(Saved(run.directory).get("data.root")) for run in found if run.data}
+        before = {str(SavedConfig(run.directory).get("data.root")) for run in found if run.data}
     if moved := before - now:
         yield f"note: data.root={', '.join(now)} holds the same data as {', '.join(moved)} did"

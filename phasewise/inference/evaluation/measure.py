@@ -18,7 +18,7 @@ from phasewise.training.module import Scores, TaskModule
 
 
 @dataclass(frozen=True)
-class Scored:
+class Measured:
     """What came of it.
 
     Attributes:
@@ -28,14 +28,14 @@ class Scored:
         seconds: of the pass, without the baselines.
     """
 
-    figures: Scores
+    metrics: Scores
     items: Items | None
     baselines: dict[str, Scores]
     seconds: float
 
 
 @torch.no_grad()
-def score(module: TaskModule, data: StoreDataModule, split: str, precision: str) -> Scored:
+def measure(module: TaskModule, data: StoreDataModule, split: str, precision: str) -> Measured:
     """Evaluate a network as a training does.
 
     Args:
@@ -53,7 +53,7 @@ def score(module: TaskModule, data: StoreDataModule, split: str, precision: str)
             observed.append(module.observe(module.evaluate(batch), batch))
         items = module.items(observed)
         # A look at validation data is none to choose by: that is what training does.
-        figures = module.epoch_metrics("test", prefix=split)
+        metrics = module.epoch_metrics("test", prefix=split)
     seconds = time.perf_counter() - start
     baselines = {
         name: {f"{split}/{key}": value for key, value in scores.items()}
@@ -61,7 +61,7 @@ def score(module: TaskModule, data: StoreDataModule, split: str, precision: str)
     }
     if items is not None and not len(items.rows):
         items = None
-    return Scored(figures, items, baselines, seconds)
+    return Measured(metrics, items, baselines, seconds)
 
 
 def run_precision(config: Mapping[str, Any], device: torch.device) -> str:

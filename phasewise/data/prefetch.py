@@ -17,7 +17,7 @@ class _Pending:
     rows: Future[dict[str, Tensor]]
 
 
-class ReadAhead:
+class Prefetcher:
     """Gathers rows of stores, and those that are wanted next in a thread beside it.
 
     For a device that has no room for a split: while it computes, the processor has time to copy

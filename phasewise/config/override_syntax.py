@@ -17,7 +17,7 @@ _PAIRS = {"[": "]", "{": "}", "(": ")"}
 _COLON = re.compile(r"([+~]*[\w./@]+):(?=[^:])", re.ASCII)
 
 
-def parse(
+def parse_words(
     words: Sequence[str], loader: ConfigLoader | None = None
 ) -> tuple[dict[str, Override], dict[str, HydraException]]:
     """The overrides by their words, and the errors of words that are none."""
@@ -33,14 +33,14 @@ def parse(
     return overrides, errors
 
 
-def slip(words: Sequence[str], loader: ConfigLoader | None = None) -> Problem | None:
+def suggest_correction(words: Sequence[str], loader: ConfigLoader | None = None) -> Problem | None:
     """What to write instead of words of which Hydra cannot read all, where that can be told.
 
     ``a=1, 2``, ``a = 1`` and ``a=[x, y]`` are several words; ``a:1`` is how YAML writes it.
     """
     whole = _joined(words)
     meant = [_COLON.sub(r"\1=", word, count=1) if "=" not in word else word for word in whole]
-    if meant == list(words) or parse(meant, loader)[1]:
+    if meant == list(words) or parse_words(meant, loader)[1]:
         return None
     wrong = [i for i, word in enumerate(meant) if word not in words]
     reason = "an override has no spaces" if len(whole) < len(words) else "an override is KEY=VALUE"
@@ -72,7 +72,7 @@ def _plain(word: str) -> bool:
     return not re.search(r"[\s'\"\\]", word)
 
 
-def unreadable(word: str, error: Exception) -> str:
+def syntax_problem(word: str, error: Exception) -> str:
     """What is wrong with a word that is no override, and where."""
     key, equals, value = word.partition("=")
     if not equals:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-HYDRAS = ".hydra"
+HYDRA_FOLDER = ".hydra"
 MULTIRUN = "multirun.yaml"
 """In the directory of a study or sweep: the config of the last call as a whole, as typed."""
 
@@ -20,7 +20,7 @@ _MOST_REFERENCES = 8
 """One that leads in a circle must not be followed for ever."""
 
 
-class Saved:
+class SavedConfig:
     """The files in ``.hydra`` of a run directory, each read once and only if it is asked for."""
 
     def __init__(self, directory: str | Path) -> None:
@@ -29,21 +29,21 @@ class Saved:
     @cached_property
     def config(self) -> Mapping[str, Any]:
         """``config.yaml``, as composed, with interpolations; empty if it cannot be read."""
-        return read_yaml(self.directory / HYDRAS / "config.yaml")
+        return read_yaml(self.directory / HYDRA_FOLDER / "config.yaml")
 
     @cached_property
     def choices(self) -> Mapping[str, Any]:
         """The choice of each config group."""
-        found = self.of_hydra("runtime.choices")
+        found = self.hydra_value("runtime.choices")
         return found if isinstance(found, Mapping) else {}
 
     def sources(self, provider: str) -> list[str]:
         """Folders that the config came from: ``main``, ``command-line`` (``--config-dir``)."""
-        found = self.of_hydra("runtime.config_sources")
+        found = self.hydra_value("runtime.config_sources")
         named = [one for one in found or [] if isinstance(one, Mapping)]
         return [str(one.get("path")) for one in named if one.get("provider") == provider]
 
-    def of_hydra(self, key: str) -> Any:
+    def hydra_value(self, key: str) -> Any:
         """A value of ``hydra.yaml``, Hydra's own settings; ``None`` if it is not there."""
         return look_up(self._hydra, f"hydra.{key}")
 
@@ -61,7 +61,7 @@ class Saved:
 
     @cached_property
     def _hydra(self) -> Mapping[str, Any]:
-        return read_yaml(self.directory / HYDRAS / "hydra.yaml")
+        return read_yaml(self.directory / HYDRA_FOLDER / "hydra.yaml")
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from phasewise.errors import RunFailedError, UserError
 from phasewise.records.history import read_history
-from phasewise.training import apart
-from phasewise.training.apart import JOB, run_apart
+from phasewise.training import isolated
+from phasewise.training.isolated import JOB, run_isolated
 from phasewise.training.run import train
 from tests.conftest import ROOT, TINY
 from tests.phasewise.training.directory import assert_same_run, record_of
@@ -45,7 +45,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
         return process
 
     popen = subprocess.Popen
-    monkeypatch.setattr(apart.subprocess, "Popen", start)
+    monkeypatch.setattr(isolated.subprocess, "Popen", start)
     return found
 
 
@@ -64,7 +64,7 @@ def test_it_is_the_run_of_this_process(
     cfg = config("trainer.max_epochs=2", "optimizer.lr=1e-5", "model.dropout_rate=0.3")
     value = train(cfg, tmp_path / "here", overrides=["seed=0"], trial=True)
     monkeypatch.chdir(tmp_path)
-    assert run_apart(cfg, Path("apart"), ["seed=0"]) == value
+    assert run_isolated(cfg, Path("apart"), ["seed=0"]) == value
     assert_same_run(tmp_path / "here", tmp_path / "apart")
     record = record_of(tmp_path / "apart")
     assert (record.status, record.test, record.overrides) == ("completed", None, ["seed=0"])
@@ -76,9 +76,9 @@ def test_a_completed_one_needs_no_process(
     config: Make, tmp_path: Path, started: list[subprocess.Popen[bytes]]
 ) -> None:
     value = train(config(), tmp_path, trial=True)
-    assert run_apart(config(), tmp_path, []) == value
+    assert run_isolated(config(), tmp_path, []) == value
     with pytest.raises(UserError, match="other settings"):
-        run_apart(config("seed=1"), tmp_path, [])
+        run_isolated(config("seed=1"), tmp_path, [])
     assert started == []
 
 
@@ -89,7 +89,7 @@ def test_two_devices_train_one_trial(
         monkeypatch.setenv(name, "1")
     words = ("data.train_images=16", "data.val_images=5", "trainer.pause_after=1")
     cfg = config(*words, "trainer.max_epochs=2", "trainer.devices=2", "trainer.strategy=ddp")
-    value = run_apart(cfg, tmp_path, [])
+    value = run_isolated(cfg, tmp_path, [])
     record, (row,) = record_of(tmp_path), read_history(tmp_path)
     assert (record.status, record.objective["value"]) == ("paused", value)
     assert row["step"] == 2  # of 16 images, 4 on each device
@@ -100,7 +100,7 @@ def test_two_devices_train_one_trial(
 
 def test_why_it_failed_is_told(config: Make, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match=r"data.batch_size=1 .* leave batch norm a single"):
-        run_apart(config("data.batch_size=1"), tmp_path, [])
+        run_isolated(config("data.batch_size=1"), tmp_path, [])
     assert record_of(tmp_path).status == "failed"
     assert "Traceback" in (tmp_path / "run.log").read_text()
 
@@ -114,12 +114,12 @@ def test_what_broke_before_the_run_began_is_recorded(
     (tmp_path / "phasewise" / "__init__.py").write_text("1 / 0")
     monkeypatch.chdir(tmp_path)  # what lies here is not the project's
     with pytest.raises(RunFailedError, match=r"nowhere"):
-        run_apart(cfg, tmp_path / "run", [])
-    monkeypatch.setattr(apart, "JOB", "missing/job.yaml")
-    monkeypatch.setattr(apart.OmegaConf, "save", lambda *_: None)
+        run_isolated(cfg, tmp_path / "run", [])
+    monkeypatch.setattr(isolated, "JOB", "missing/job.yaml")
+    monkeypatch.setattr(isolated.OmegaConf, "save", lambda *_: None)
     told = "its process ended early, with exit code 1; see run.log"
     with pytest.raises(RunFailedError, match=told):
-        run_apart(cfg, tmp_path / "other", ["seed=0"])
+        run_isolated(cfg, tmp_path / "other", ["seed=0"])
     record = record_of(tmp_path / "other")
     assert (record.status, record.error, record.overrides) == ("failed", told, ["seed=0"])
 
@@ -135,22 +135,22 @@ def test_a_killed_one_has_failed_and_the_next_goes_on(
     thread.start()
     told = "its process was killed by SIGKILL; often the machine's memory ran out"
     with pytest.raises(RunFailedError, match=told):
-        run_apart(config("trainer.max_epochs=40"), tmp_path, [])
+        run_isolated(config("trainer.max_epochs=40"), tmp_path, [])
     thread.join()
     record, rows = record_of(tmp_path), read_history(tmp_path)
     assert (record.status, record.error, record.is_final) == ("failed", told, True)
     assert record.cost["epochs"] == len(rows) >= 1
     assert record.last["val/loss"] == rows[-1]["val/loss"]
     with pytest.raises(UserError, match="other settings"):  # what it left is in the way
-        run_apart(config("seed=1"), tmp_path, [])
+        run_isolated(config("seed=1"), tmp_path, [])
 
 
-APART = """
+ISOLATED = """
 import sys
 from pathlib import Path
 from omegaconf import OmegaConf
-from phasewise.training.apart import run_apart
-run_apart(OmegaConf.load(sys.argv[1]), Path(sys.argv[2]), [])
+from phasewise.training.isolated import run_isolated
+run_isolated(OmegaConf.load(sys.argv[1]), Path(sys.argv[2]), [])
 """
 
 
@@ -158,7 +158,7 @@ run_apart(OmegaConf.load(sys.argv[1]), Path(sys.argv[2]), [])
 def sweep(config: Make, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Another process that trains a trial apart, in ``tmp_path / "run"``."""
     OmegaConf.save(config("trainer.max_epochs=200"), tmp_path / "config.yaml", resolve=True)
-    command = [sys.executable, "-c", APART, str(tmp_path / "config.yaml"), str(tmp_path / "run")]
+    command = [sys.executable, "-c", ISOLATED, str(tmp_path / "config.yaml"), str(tmp_path / "run")]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet)
     try:
@@ -185,9 +185,7 @@ def test_it_does_not_outlive_the_sweep(
 
 
 def test_nothing_heavy_is_imported_to_run_one() -> None:
-    code = (
-        "import phasewise.training.apart, sys; print({'torch', 'lightning'} & sys.modules.keys())"
-    )
+    code = "import phasewise.training.isolated, sys; print({'torch', 'lightning'} & {*sys.modules})"
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == "set()"
 

@@ -22,7 +22,7 @@ CONSOLE = "console.log"
 POLL_SECONDS = 1.0
 
 
-def run_elsewhere(
+def run_in_worker(
     run: Callable[[DictConfig], float | None], cfg: DictConfig, directory: Path
 ) -> float | None:
     """Run a trial in a launcher's process; its console goes into a file of ``directory``.

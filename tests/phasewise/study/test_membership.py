@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from phasewise.records.record import read_record
-from phasewise.report.view import Study
+from phasewise.report.view import StudyView
 from phasewise.study.journal import JOURNAL
 from phasewise.study.read import read_study
 from phasewise.study.results import StudyResult
@@ -87,7 +87,7 @@ def test_a_copy_without_journal_and_times_is_the_same_study(
     assert rebuilt.plan.status == "completed"
     for key in ("name", "budget", "adopt", "refit"):
         assert getattr(rebuilt.plan, key) == getattr(whole.plan, key)
-    before, after = Study(whole), Study(rebuilt)
+    before, after = StudyView(whole), StudyView(rebuilt)
     for one, other in ((before.final, after.final), (before.start, after.start)):
         assert one is not None and other is not None
         assert one.mean == pytest.approx(other.mean, nan_ok=True)

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from phasewise.config.fingerprint import NOT_COMPUTATION
 from phasewise.errors import Problem
 from phasewise.study.overrides import key_of
-from phasewise.study.schema import Phase
+from phasewise.study.schema import PhaseConfig
 
 PLACES = {
     "study": "concerns the whole study: type it, or write it under study: in the file",
@@ -27,7 +27,7 @@ COMPARABLE = ("data.root",)
 """No computation, but the data that lie there are."""
 
 
-def problems_of_words(spec: Phase) -> list[Problem]:
+def override_problems(spec: PhaseConfig) -> list[Problem]:
     """What is wrong with the words of a phase, word by word."""
     if spec.rerun is not None:
         return [*_problems("rerun.overrides", spec.rerun.overrides)]

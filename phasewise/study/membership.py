@@ -19,7 +19,7 @@ Role = Literal["candidate", "incumbent", "final", "start"]
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class Membership:
     """A part in a study; phases are numbered from 1."""
 
     number: int
@@ -34,16 +34,16 @@ def role_of(phase: Phase, row: int) -> Role:
     return "incumbent" if row == phase.incumbent else "candidate"
 
 
-def read_places(part: Any) -> tuple[str, list[Place]]:
+def read_memberships(part: Any) -> tuple[str, list[Membership]]:
     """The study's name and the places from a record's ``study``; none from anything else."""
     try:
-        found = [Place(int(p["number"]), str(p["phase"]), p["role"]) for p in part["places"]]
+        found = [Membership(int(p["number"]), str(p["phase"]), p["role"]) for p in part["places"]]
         return str(part["name"]), [one for one in found if one.role in get_args(Role)]
     except (TypeError, KeyError, ValueError, OverflowError):
         return "", []
 
 
-class Places:
+class Memberships:
     """The places of all runs of a study, as far as it has come.
 
     Args:
@@ -52,9 +52,9 @@ class Places:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._known: dict[Path, set[Place]] = {}
+        self._known: dict[Path, set[Membership]] = {}
 
-    def add(self, directory: Path, place: Place) -> None:
+    def add(self, directory: Path, place: Membership) -> None:
         """Give a run another place; its record says so at once, if there is one."""
         self._known.setdefault(directory, set()).add(place)
         self._write(directory, keep=True)
@@ -76,7 +76,7 @@ class Places:
         record = read_record(directory)
         if record is None or record.status == "running":  # it is launched again, and told
             return
-        name, before = read_places(record.study)
+        name, before = read_memberships(record.study)
         wanted = self._known[directory]
         if keep and name == self.name:
             wanted = wanted.union(before)
@@ -85,7 +85,7 @@ class Places:
             record.write()
 
 
-def as_dicts(places: Iterable[Place]) -> list[dict[str, Any]]:
+def as_dicts(places: Iterable[Membership]) -> list[dict[str, Any]]:
     """As they stand in a record."""
     return [
         {"phase": one["phase"], "number": one["number"], "role": one["role"]}

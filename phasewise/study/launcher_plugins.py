@@ -22,7 +22,7 @@ RAY = {
 }
 
 
-def settle(launcher: Launcher, batch_size: int | None) -> int | None:
+def configure(launcher: Launcher, batch_size: int | None) -> int | None:
     """Set what the study wants of a launcher and the person has not set.
 
     Args:
@@ -42,14 +42,14 @@ def settle(launcher: Launcher, batch_size: int | None) -> int | None:
     return batch_size
 
 
-def wait_for_others(death: BaseException) -> None:
-    """Wait until no job of a batch is queued or running, whose launcher has raised ``death``.
+def wait_for_jobs(crash: BaseException) -> None:
+    """Wait until no job of a batch is queued or running, whose launcher has raised ``crash``.
 
     joblib ends all workers with the first one. submitit and Ray go on with the others, of which
     their launchers know no more; what they had submitted still is in their frames. Were they not
     found, trials would wait for each other's locks, no more.
     """
-    for name, jobs in _submitted(death):
+    for name, jobs in _submitted(crash):
         if name == "jobs":
             for job in jobs:
                 job.wait()
@@ -60,7 +60,7 @@ def wait_for_others(death: BaseException) -> None:
 
 
 @contextmanager
-def ended_with_us() -> Iterator[None]:
+def cancelled_on_interrupt() -> Iterator[None]:
     """Ctrl-C also ends the jobs of submitit, which are no processes of ours."""
     try:
         yield

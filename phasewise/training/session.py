@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import time
 from collections.abc import Sequence
@@ -18,12 +17,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.fingerprint import named_files
-from phasewise.config.identity import remember
+from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
-from phasewise.config.previous import other_data
+from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
-from phasewise.data.sampling import InParts
 from phasewise.errors import DivergedError, StorageError, UserError
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
@@ -46,9 +44,9 @@ from phasewise.training.logs import (
     close_loggers,
     log_hyperparameters,
     log_traceback,
-    only_our_words,
+    without_lightning_output,
 )
-from phasewise.training.memory import batch_of, free, halved, keep_freed
+from phasewise.training.memory import batch_of, free, halved, keep_freed, keep_steps
 from phasewise.training.module import Scores, TaskModule
 from phasewise.training.saving import check_room_for_checkpoints
 from phasewise.training.trackers import start_trackers
@@ -60,7 +58,7 @@ COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
 """Whose errors are those of ``trainer.compile``."""
 
 
-class Job:
+class Session:
     """The steps of one training, and what is known of it when it ends early.
 
     Args:
@@ -102,7 +100,7 @@ class Job:
         self.test: Scores | None = None
         self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
 
-    def run(self) -> DictConfig | None:
+    def complete(self) -> DictConfig | None:
         """Read, train, evaluate, draw, record; also how the run ended if it ended early.
 
         A run that is paused is neither evaluated on test data nor drawn.
@@ -112,9 +110,9 @@ class Job:
             with; its record is not finished then.
         """
         try:
-            self._run()
+            self._work()
         except BaseException as error:
-            status, reason = verdict(error, self.places)
+            status, reason = status_of(error, self.output_directories)
             log_traceback(error)
             if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
                 smaller = halved(self.cfg)
@@ -130,7 +128,7 @@ class Job:
         return None
 
     @property
-    def places(self) -> list[Path]:
+    def output_directories(self) -> list[Path]:
         """Where a run writes."""
         temporary = os.environ.get("TMPDIR") or "/tmp"
         return [self.directory, Path(self.cfg.data.cache_dir), Path(temporary)]
@@ -151,7 +149,7 @@ class Job:
             self._set_up(data, self.record.data.get("hash"))
             module = self._build(data)
             module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
-            with only_our_words():
+            with without_lightning_output():
                 self._test(data)
             self._draw(data, "test")
         except BaseException as error:
@@ -175,7 +173,7 @@ class Job:
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
         keep_freed()
-        with only_our_words():
+        with without_lightning_output():
             self.trainer = build_trainer(  # first: it knows devices and trackers
                 self.config, self.record.task, self.directory, self.history, self.origin
             )
@@ -194,24 +192,26 @@ class Job:
             network(module).compile(mode=mode)
         return module
 
-    def _run(self) -> None:
+    def _work(self) -> None:
         data = self._begin()
         assert self.trainer is not None
         self._read(data)
         if self.parts > 1 and isinstance(data, StoreDataModule):
-            self._keep_steps(data)
+            keep_steps(self.trainer, data, self.parts)
         if isinstance(data, StoreDataModule):
             data.overfit_batches = self.config["trainer"].get("overfit_batches", 0)
         self.module = self._build(data)
-        self._say_network(self.module)
+        if isinstance(self.module, TaskModule):
+            self.record.notes = self.module.report_notes()
+        self._log_network(self.module)
         self._start_from()
         self._check_files()
         check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
         if self.config["trainer"].get("fast_dev_run"):
-            self._run_once(data)
+            self._try_out(data)
             return
-        self._score_baselines(data, "val")
-        with only_our_words():
+        self._evaluate_baselines(data, "val")
+        with without_lightning_output():
             self._fit(data)
             if is_paused(self.trainer):
                 self._finish("paused")
@@ -222,10 +222,10 @@ class Job:
         self._draw(data, "val", "test")
         self._finish("completed")
 
-    def _run_once(self, data: L.LightningDataModule) -> None:
+    def _try_out(self, data: L.LightningDataModule) -> None:
         """``trainer.fast_dev_run``: a few batches of each split, without a result."""
         assert self.trainer is not None
-        with only_our_words():
+        with without_lightning_output():
             self._fit(data)
             if has_test(data):
                 self.trainer.test(self.module, datamodule=data, verbose=False)
@@ -240,7 +240,7 @@ class Job:
                 self.record.data = found.as_dict()
         self.record.write()
         if isinstance(data, StoreDataModule):
-            remember(self.config["data"], data)
+            remember_identity(self.config["data"], data)
         if found is None:
             log.info(UNKNOWN, self.config["data"]["_target_"])
             return
@@ -259,22 +259,8 @@ class Job:
             data.setup()
         found = identity(data)
         if before is not None and found is not None and before != found.hash:
-            what = other_data(self.record, self.cfg, found)
+            what = data_difference(self.record, self.cfg, found)
             raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")
-
-    def _keep_steps(self, data: StoreDataModule) -> None:
-        """As many steps and as many images as with whole batches, also where they are limited."""
-        assert self.trainer is not None
-        parts = InParts(data.schedule("train"), self.parts).parts
-        per_step = self.config["trainer"]["accumulate_grad_batches"] // self.parts
-        self.trainer.accumulate_grad_batches = per_step * parts
-        validated = math.ceil(len(data.schedule("val")) / self.parts)
-        self.trainer.limit_train_batches = parts * _limited(
-            self.trainer.limit_train_batches, len(data.schedule("train"))
-        )
-        self.trainer.limit_val_batches = self.parts * _limited(
-            self.trainer.limit_val_batches, validated
-        )
 
     def _start_from(self) -> None:
         origin = self.config["init_from"]
@@ -289,7 +275,7 @@ class Job:
             what = "changed while it was read; try again when nothing writes there"
             raise UserError(f"{' and '.join(changed)}: {what}")
 
-    def _score_baselines(self, data: L.LightningDataModule, split: str) -> None:
+    def _evaluate_baselines(self, data: L.LightningDataModule, split: str) -> None:
         assert self.trainer is not None
         if not isinstance(self.module, TaskModule) or not isinstance(data, StoreDataModule):
             return  # nobody knows trivial predictors of a foreign task
@@ -299,7 +285,7 @@ class Job:
             prefixed = {f"{split}/{key}": value for key, value in scores.items()}
             self.baselines.setdefault(name, {}).update(prefixed)
 
-    def _say_network(self, module: L.LightningModule) -> None:
+    def _log_network(self, module: L.LightningModule) -> None:
         count = sum(p.numel() for p in module.parameters())
         settings = self.config.get("model", {}) if isinstance(module, TaskModule) else {}
         model = ", ".join(f"{key} {value}" for key, value in settings.items())
@@ -350,7 +336,7 @@ class Job:
         assert self.trainer is not None
         (scores,) = self.trainer.test(self.module, datamodule=data, verbose=False)
         self.test = {name: float(value) for name, value in scores.items()}
-        self._score_baselines(data, "test")
+        self._evaluate_baselines(data, "test")
 
     def _best(self) -> dict[str, float] | None:
         return self.history.best_of(self.config["objective"])
@@ -420,21 +406,14 @@ class Job:
         }
 
 
-def _limited(limit: int | float | None, batches: int) -> int:
-    """How many batches Lightning takes under one of its limits."""
-    if isinstance(limit, int):
-        return min(limit, batches)
-    return batches if limit is None else int(limit * batches)
-
-
 def _metrics(row: dict[str, float] | None) -> dict[str, float]:
     return {} if row is None else {key: value for key, value in row.items() if "/" in key}
 
 
-def verdict(error: BaseException, places: Sequence[Path] = ()) -> tuple[Status, str]:
-    """How a run ended that raised ``error``, having written in ``places``."""
+def status_of(error: BaseException, output_directories: Sequence[Path] = ()) -> tuple[Status, str]:
+    """How a run ended that raised ``error``, having written in ``output_directories``."""
     text = f"{type(error).__name__}: {error}"
-    if (full := storage_error(error, places)) is not None:
+    if (full := storage_error(error, output_directories)) is not None:
         return "interrupted", str(full)
     if isinstance(error, UserError):
         return "failed", str(error)

@@ -13,7 +13,7 @@ from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.frame import trial_frame
 from phasewise.study.read import read_study
 from phasewise.study.results import UNSET, PhaseResult
-from phasewise.study.saved import Saved
+from phasewise.study.saved_config import SavedConfig
 from phasewise.study.table import sweep_table
 from tests.phasewise.study.synthetic import Settings, Synthetic, noise, write_config
 
@@ -77,7 +77,7 @@ def test_choices_of_groups_and_references(tmp_path: Path) -> None:
     runtime = {"choices": {"scheduler": "cosine", "augment": "strong"}, "config_sources": sources}
     text = yaml.safe_dump({"hydra": {"runtime": runtime}})
     (tmp_path / ".hydra" / "hydra.yaml").write_text(text)
-    saved = Saved(tmp_path)
+    saved = SavedConfig(tmp_path)
     assert saved.get("scheduler") == "cosine"  # not its keys
     assert saved.get("augment") == "strong"
     assert saved.get("data.size") == 64
@@ -85,7 +85,7 @@ def test_choices_of_groups_and_references(tmp_path: Path) -> None:
     assert saved.get("model.none", "x") == "x"
     assert str(saved.get("a")).startswith("${")
     assert saved.sources("command-line") == ["/my confs"]
-    nothing = Saved(tmp_path / "nowhere")
+    nothing = SavedConfig(tmp_path / "nowhere")
     assert nothing.get("a") is None and nothing.sources("main") == [] and not nothing.choices
 
 

@@ -13,8 +13,8 @@ from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
 from phasewise.study.journal import Candidate, Journal, Phase
 from phasewise.study.results import UNSET, plain
-from phasewise.study.saved import Saved
-from phasewise.study.selection import judged_apart
+from phasewise.study.saved_config import SavedConfig
+from phasewise.study.selection import used_different_samples
 from phasewise.study.table import best_row, format_table, sweep_table, write_csv
 
 TABLE = "sweep.csv"
@@ -23,7 +23,7 @@ RUN_LOG = "run.log"
 log = logging.getLogger(__name__)
 
 
-def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None:
+def print_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None:
     """Print the table of a phase and write it as CSV, if a trial left a record.
 
     The star marks all seeds of what the phase decided for; before that, the best run.
@@ -36,7 +36,7 @@ def show_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> None
     write_csv(table, path)
     chosen = 0 if phase.kind == "test" else phase.winner
     marked: list[int] | None
-    if chosen is None and judged_apart(records):
+    if chosen is None and used_different_samples(records):
         marked, meaning = [], "no star, for different validation samples judged; "
     elif chosen is None:
         marked, meaning = None, "" if best_row(table) is None else "* the best run so far; "
@@ -59,7 +59,7 @@ def _meaning(phase: Phase) -> str:
     return f"{'adopted' if phase.verdict == 'adopted' else 'kept, the incumbent'}{runs}"
 
 
-def say_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
+def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
     """Who won and why; with several seeds the means before it."""
     names = [label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1:
@@ -86,7 +86,7 @@ def label(phase: Phase, candidate: Candidate, study: Path) -> str:
         words = [word for word in words if word.partition("=")[0] in phase.declared] or words
     if words:
         return " ".join(words)
-    saved = [Saved(study / trial.directory) for trial in candidate.trials[:1]]
+    saved = [SavedConfig(study / trial.directory) for trial in candidate.trials[:1]]
     known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
     own = [f"{key}={plain(value)}" for key, value in known.items() if value is not UNSET]
     return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
@@ -98,20 +98,20 @@ def log_of(record: RunRecord) -> str:
     return f"; see {path}" if path.exists() and path.stat().st_size else ""
 
 
-def plan_text(book: Journal, done: int) -> str:
+def plan_text(journal: Journal, done: int) -> str:
     """Phases, trials and seeds before anything runs.
 
     Args:
         book: the journal with its planned phases.
         done: how many of the trials are finished.
     """
-    phases = [phase for phase in book.phases if phase.kind != "test"]
+    phases = [phase for phase in journal.phases if phase.kind != "test"]
     count = sum(len(c.trials) for phase in phases for c in phase.candidates)
-    goal = f"{book.objective['metric']} ({book.objective['mode']})"
+    goal = f"{journal.objective['metric']} ({journal.objective['mode']})"
     if not phases[0].name:
-        return f"{count} trials in {book.directory}{_finished(done)}"
-    scale = "" if book.budget == "full" else f", budget {book.budget}"
-    lines = [f"study {book.name}{scale}: {goal}, in {book.directory}"]
+        return f"{count} trials in {journal.directory}{_finished(done)}"
+    scale = "" if journal.budget == "full" else f", budget {journal.budget}"
+    lines = [f"study {journal.name}{scale}: {goal}, in {journal.directory}"]
     width = max(len(phase.name) for phase in phases)
     for number, phase in enumerate(phases, 1):
         what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
@@ -126,8 +126,8 @@ def plan_text(book: Journal, done: int) -> str:
     return "\n".join(lines)
 
 
-def say_final(
-    book: Journal,
+def print_final(
+    journal: Journal,
     records: Sequence[Sequence[RunRecord]],
     program: str,
     words: Sequence[str],
@@ -142,7 +142,7 @@ def say_final(
         words: all overrides of the final configuration.
         changed: those that the phases have changed.
     """
-    metric = "test/" + book.objective["metric"].partition("/")[2]
+    metric = "test/" + journal.objective["metric"].partition("/")[2]
     say("")
     names = ["final configuration", "starting configuration"]
     for name, found in zip(names, records, strict=False):
@@ -152,7 +152,7 @@ def say_final(
         if metric in scores:
             say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
     say(f"\nchanged from the start: {' '.join(changed) or 'nothing'}")
-    place = book.directory / book.phases[-1].candidates[0].trials[0].directory
+    place = journal.directory / journal.phases[-1].candidates[0].trials[0].directory
     say(f"as a single run: {single_run(place, words, program)}")
 
 

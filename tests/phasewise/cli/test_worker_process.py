@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from phasewise.cli import elsewhere
+from phasewise.cli import worker_process
 
 WARNING = signal.SIGUSR2
 
@@ -18,7 +18,7 @@ WARNING = signal.SIGUSR2
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Which warnings were answered, while another one comes in each time."""
-    monkeypatch.setattr(elsewhere, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(worker_process, "_end_with_parent", lambda: None)
     found: list[int] = []
 
     def answer(number: int, frame: object) -> None:
@@ -36,5 +36,5 @@ def test_a_warning_that_comes_twice_is_answered_once(tmp_path: Path, heard: list
         os.kill(os.getpid(), WARNING)
         return 0.5
 
-    assert elsewhere.run_elsewhere(run, DictConfig({}), tmp_path) == 0.5
+    assert worker_process.run_in_worker(run, DictConfig({}), tmp_path) == 0.5
     assert heard == [WARNING]
