@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field
 
 from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
+    ByTarget,
     Count,
     Flag,
     Folder,
@@ -25,9 +26,8 @@ from phasewise.config.fields import (
     Text,
     Whole,
     message,
-    tagged,
 )
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
@@ -81,23 +81,16 @@ class PetsData(DataConfig):
     split_seed: Seed
 
 
-TARGETS = {
-    "localization.data.AnimalsData": "animals",
-    "localization.data.VocBoxesData": "voc_boxes",
-    "localization.data.CsvData": "csv",
-    "localization.data.CocoData": "coco",
-    "localization.data.PetsData": "pets",
-}
+class ReaderData(DataConfig):
+    """A file of a user's own with ``_target_: localization.data.ReaderData``."""
+
+    target: Literal["localization.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
 
 Data = Annotated[
-    Annotated[AnimalsData, Tag("animals")]
-    | Annotated[VocBoxesData, Tag("voc_boxes")]
-    | Annotated[CsvData, Tag("csv")]
-    | Annotated[CocoData, Tag("coco")]
-    | Annotated[PetsData, Tag("pets")],
-    tagged(
-        TARGETS, key="_target_", text=f"this task reads only data={', '.join(TARGETS.values())}"
-    ),
+    AnimalsData | VocBoxesData | CsvData | CocoData | PetsData | ReaderData, ByTarget()
 ]
 
 
@@ -118,15 +111,18 @@ class Model(Node):
 class Loss(Node):
     """The loss and the weights of its terms."""
 
-    name: Literal[
-        "smooth_l1",
-        "l1",
-        "giou",
-        "ciou",
-        "smooth_l1_giou",
-        "l1_giou",
-        "smooth_l1_ciou",
-        "l1_ciou",
+    name: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "smooth_l1",
+            "l1",
+            "giou",
+            "ciou",
+            "smooth_l1_giou",
+            "l1_giou",
+            "smooth_l1_ciou",
+            "l1_ciou",
+        ),
     ]
     box_weight: NonNegative
     iou_weight: NonNegative
@@ -141,18 +137,6 @@ class Finetuning(Node):
     layer_decay: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
 
 
-class LocalizationModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["localization.module.LocalizationModule"] = Field(alias="_target_")
-
-
-class LocalizationTask(Task):
-    """``task`` of conf/task/localization.yaml."""
-
-    module: LocalizationModule
-
-
 class LocalizationConfig(RunConfig):
     """The whole config of a localization run."""
 
@@ -163,7 +147,7 @@ class LocalizationConfig(RunConfig):
         "val/acc75": "max",
     }
 
-    task: LocalizationTask
+    task: Task[Literal["localization.module.LocalizationModule"]]
     data: Data
     model: Model
     loss: Loss

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field
 
 from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
+    ByTarget,
     Count,
     Flag,
     Folder,
@@ -23,9 +24,8 @@ from phasewise.config.fields import (
     Seed,
     Text,
     message,
-    tagged,
 )
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
@@ -63,20 +63,15 @@ class Voc2012Data(DataConfig):
     split_seed: Seed
 
 
-Data = Annotated[
-    Annotated[ShapesData, Tag("shapes")]
-    | Annotated[VocData, Tag("voc")]
-    | Annotated[Voc2012Data, Tag("voc2012")],
-    tagged(
-        {
-            "multitask.data.ShapesData": "shapes",
-            "multitask.data.VocData": "voc",
-            "multitask.data.Voc2012Data": "voc2012",
-        },
-        key="_target_",
-        text="this task reads only data=shapes, voc, voc2012",
-    ),
-]
+class ReaderData(DataConfig):
+    """A file of a user's own with ``_target_: multitask.data.ReaderData``."""
+
+    target: Literal["multitask.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
+Data = Annotated[ShapesData | VocData | Voc2012Data | ReaderData, ByTarget()]
 
 
 HeadWidth = Annotated[
@@ -92,7 +87,7 @@ class Model(Node):
     segmentation_head: Annotated[
         str | dict[str, Any], own_part("unet", "fcn", "deeplabv3plus", "none", positional=2)
     ]
-    detection_head: Literal["fpn", "none"]
+    detection_head: Annotated[str | dict[str, Any], own_part("fpn", "none", positional=2)]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -110,22 +105,11 @@ class Loss(Node):
     class_weights: Literal["none", "balanced"]
     label_smoothing: BelowOne
     focal_gamma: NonNegative
+    detection: Annotated[str | dict[str, Any], own_part("fcos")]
     boxes: Literal["smooth_l1", "giou"]
     balance: Literal["fixed", "uncertainty", "dwa", "gradnorm", "pcgrad"]
     segmentation_weight: NonNegative
     detection_weight: NonNegative
-
-
-class MultitaskModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["multitask.module.MultitaskModule"] = Field(alias="_target_")
-
-
-class MultitaskTask(Task):
-    """``task`` of conf/task/multitask.yaml."""
-
-    module: MultitaskModule
 
 
 class MultitaskConfig(RunConfig):
@@ -139,7 +123,7 @@ class MultitaskConfig(RunConfig):
         "val/mAP50": "max",
     }
 
-    task: MultitaskTask
+    task: Task[Literal["multitask.module.MultitaskModule"]]
     data: Data
     model: Model
     loss: Loss

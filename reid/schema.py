@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from phasewise.config.fields import (
     Activation,
     BelowOne,
+    ByTarget,
     Count,
     CountOrNull,
     Flag,
@@ -22,11 +23,11 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Text,
-    tagged,
     wrong,
 )
 from phasewise.config.help import did_you_mean
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 from reid.backbone_names import NAMED, is_backbone
 
@@ -93,19 +94,15 @@ class FolderData(FilesData):
     target: Literal["reid.data.FolderData"] = Field(alias="_target_")
 
 
-TARGETS = {f"reid.data.{name.capitalize()}Data": name for name in ("vehicles", "veri")} | {
-    f"reid.data.{name.capitalize()}Data": name for name in ("market", "folder")
-}
+class ReaderData(ReidData):
+    """A file of a user's own with ``_target_: reid.data.ReaderData``."""
 
-Data = Annotated[
-    Annotated[VehiclesData, Tag("vehicles")]
-    | Annotated[VeriData, Tag("veri")]
-    | Annotated[MarketData, Tag("market")]
-    | Annotated[FolderData, Tag("folder")],
-    tagged(
-        TARGETS, key="_target_", text=f"this task reads only data={', '.join(TARGETS.values())}"
-    ),
-]
+    target: Literal["reid.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
+Data = Annotated[VehiclesData | VeriData | MarketData | FolderData | ReaderData, ByTarget()]
 
 
 class Model(Node):
@@ -115,8 +112,8 @@ class Model(Node):
     pretrained: Pretrained
     last_stride: Literal[1, 2] | None
     embedding_dim: CountOrNull
-    neck: Literal["none", "bnneck"]
-    pooling: Literal["avg", "max", "gem", "native"]
+    neck: Annotated[str | dict[str, Any], own_part("none", "bnneck", positional=1)]
+    pooling: Annotated[str | dict[str, Any], own_part("avg", "max", "gem", "native", positional=1)]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -126,16 +123,20 @@ class Model(Node):
 class Loss(Node):
     """The two losses and their weights."""
 
-    metric: Literal[
-        "triplet",
-        "circle",
-        "arcface",
-        "cosface",
-        "multi_similarity",
-        "contrastive",
-        "supcon",
-        "ntxent",
-        "none",
+    metric: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "triplet",
+            "circle",
+            "arcface",
+            "cosface",
+            "multi_similarity",
+            "contrastive",
+            "supcon",
+            "ntxent",
+            "none",
+            supplied=("num_classes", "embedding_dim"),
+        ),
     ]
     id_weight: NonNegative
     metric_weight: NonNegative
@@ -154,18 +155,6 @@ class Evaluation(Node):
     rerank: Flag
 
 
-class ReidModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["reid.module.ReidModule"] = Field(alias="_target_")
-
-
-class ReidTask(Task):
-    """``task`` of conf/task/reid.yaml."""
-
-    module: ReidModule
-
-
 class ReidConfig(RunConfig):
     """The whole config of a re-identification run."""
 
@@ -177,7 +166,7 @@ class ReidConfig(RunConfig):
         "val/rank10": "max",
     }
 
-    task: ReidTask
+    task: Task[Literal["reid.module.ReidModule"]]
     data: Data
     model: Model
     loss: Loss

@@ -32,7 +32,7 @@ from phasewise.config.help import (
     not_one_of,
     settings_error,
 )
-from phasewise.config.open_keys import SEVERAL, OpenKeys
+from phasewise.config.open_keys import SEVERAL, OpenKeys, has_key
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.project import install_command
@@ -169,7 +169,7 @@ class CommandLine:
         override = self.overrides[word]
         key, value = override.key_or_group, override.value_type
         plain = value is not None and not override.is_sweep_override()
-        if not plain or not key or self._options(override) or _has(data, key):
+        if not plain or not key or self._options(override) or has_key(data, key):
             return word
         if override.is_add() or override.is_force_add() or override.is_delete():
             return word
@@ -243,9 +243,9 @@ class CommandLine:
             adds = override.is_add() or override.is_force_add()
             if not key:
                 self.problems[word] = Problem(word, "a key stands before the equals sign")
-            elif hydras and not adds and not _has(settings, key):
+            elif hydras and not adds and not has_key(settings, key):
                 self.problems[word] = no_such_key(key, flatten(settings))
-            elif not hydras and key not in keys and not _has(data, key):
+            elif not hydras and key not in keys and not has_key(data, key):
                 if may_add.has(key) and not override.is_delete():
                     self.opened[word] = word if adds else f"++{word}"
                     continue
@@ -280,7 +280,7 @@ class CommandLine:
             return f"an override is KEY=VALUE; did you mean {meant}?"
         data = OmegaConf.to_container(base, resolve=False)
         assert isinstance(data, dict)
-        if _has(data, word):
+        if has_key(data, word):
             return f"a value must follow: {word}=VALUE"
         near = nearest_key(word, flatten(data))
         return "an override is KEY=VALUE" + (f"; did you mean {near}=VALUE?" if near else "")
@@ -330,15 +330,3 @@ def _forgets_phases(cfg: DictConfig) -> bool:
     """Whether a sweeper that is not this project's got a study."""
     foreign = cfg.hydra.runtime.choices[SWEEPER] != "phasewise"
     return foreign and bool(OmegaConf.select(cfg, "study.phases"))
-
-
-def _has(node: Any, key: str) -> bool:
-    """Whether a dotted key leads anywhere in a plain container."""
-    for part in key.split("."):
-        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node:
-            node = node[part]
-        else:
-            return False
-    return True

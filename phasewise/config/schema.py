@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -83,9 +83,11 @@ class DataConfig(Node):
 
     @field_validator("augment", mode="wrap")
     @classmethod
-    def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
+    def known_transforms(
+        cls, value: Any, handler: Callable[[Any], list[Any]], info: ValidationInfo
+    ) -> list[Any]:
         """Names and settings, as the augmentation itself declares them."""
-        if problems := check_augment(value):
+        if problems := check_augment(value, imports=bool((info.context or {}).get("imports"))):
             raise several(problems)
         return handler(value)
 
@@ -162,10 +164,14 @@ def _data_keys(kind: type[DataConfig]) -> Iterator[str]:
         yield from _data_keys(other)
 
 
-class Module(Node):
-    """The LightningModule; a task's schema narrows it to its own."""
+Target = TypeVar("Target", bound=str)
+"""A `Literal`: the full name of a task's LightningModule."""
 
-    target: str = Field(alias="_target_")
+
+class Module(Node, Generic[Target]):
+    """The LightningModule of a task."""
+
+    target: Target = Field(alias="_target_")
 
 
 class ForeignModule(ForeignPart):
@@ -182,12 +188,12 @@ class ForeignModule(ForeignPart):
             return {}
 
 
-class Task(Node):
+class Task(Node, Generic[Target]):
     """What conf/task/*.yaml says about the task itself."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), message("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
-    module: Module
+    module: Module[Target]
     predictor: str | None
 
     @field_validator("module", mode="wrap")
@@ -216,7 +222,7 @@ class RunConfig(Node):
         dict[str, Callbacks],
         named_parts("callbacks", "callbacks=swa or +callbacks.NAME._target_=mypackage.Callback"),
     ]
-    task: Task
+    task: Task[Any]
     objective: Objective
     early_stopping: EarlyStopping
     trainer: Trainer

@@ -22,6 +22,7 @@ from phasewise.config.fields import (
     wrong,
 )
 from phasewise.config.help import did_you_mean, not_one_of, problems_of, settings_error
+from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.text import format_value
@@ -288,6 +289,28 @@ def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
         scaled = OmegaConf.to_container(section.study, resolve=False)
         assert isinstance(scaled, dict)
         study = _validated(scaled)
+    return _opened(study, others, config)
+
+
+def _opened(
+    study: StudyConfig, others: list[str], config: DictConfig
+) -> tuple[StudyConfig, list[str]]:
+    """With keys that no file has as a command line would write them, see `open_words`."""
+    kept = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    data = OmegaConf.to_container(kept, resolve=False)
+    assert isinstance(data, dict)
+    lines = [others]
+    for phase in study.phases.values():
+        again = [phase.rerun.overrides] if phase.rerun else []
+        lines += [phase.overrides, *(phase.combinations or []), *again]
+    found = iter(open_words(lines, data))
+    others = next(found)
+    for phase in study.phases.values():
+        phase.overrides = next(found)
+        if phase.combinations:
+            phase.combinations = [next(found) for _ in phase.combinations]
+        if phase.rerun:
+            phase.rerun.overrides = next(found)
     return study, others
 
 

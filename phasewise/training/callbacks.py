@@ -239,10 +239,7 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         callbacks.append(_Pause(pause))
     for name, node in config.get("callbacks", {}).items():
         own = {key: str(directory / name) for key in accepted(node[TARGET], ("dirpath",))}
-        callback = build(node, where=f"callbacks.{name}", **own)
-        if not isinstance(callback, Callback):
-            raise UserError(f"callbacks.{name}: {node[TARGET]} is no callback of Lightning")
-        callbacks.append(callback)
+        callbacks.append(build(node, where=f"callbacks.{name}", kind=Callback, **own))
     if shows_progress(config):
         callbacks.append(TQDMProgressBar(leave=False))
     return callbacks + _checkpoints(directory / FOLDER, objective)

@@ -52,7 +52,7 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
     """
     from phasewise.inference.restore import restore_all
 
-    members = restore_all(settings.checkpoint, run_of=run_of)
+    members = restore_all(settings.checkpoint, run_of=run_of, trust=settings.trust)
     runs = [_evaluate(settings, data_words, trained) for trained in members]
     if len(runs) > 1:
         say(_over_runs(settings, runs))
@@ -70,11 +70,11 @@ def _evaluate(
     from phasewise.training.memory import keep_freed
 
     keep_freed()
-    config = with_data(trained.config, data_words)
+    config = with_data(trained.config, data_words, trained.trust)
     device = find_device(settings.accelerator)
     folder = _folder(settings, trained)
     check_directory("output", str(folder))
-    data = open_data(config)
+    data = open_data(config, trained.checkpoint, trained.trust)
     _set_up(data, settings.split)
     module = trained.rebuilt(config).to(device)
     module.accept(data)
@@ -123,7 +123,7 @@ def _over_runs(settings: EvaluationSettings, runs: Sequence[_Evaluated]) -> str:
 
 
 def _set_up(data: StoreDataModule, split: str) -> None:
-    data.setup()
+    data.setup("test" if split == "test" else "validate")
     if not len(data.splits.stores.get(split, ())):
         others = [name for name in ("test", "val") if len(data.splits.stores.get(name, ()))]
         raise UserError(f"split={split}: the data have none; {' or '.join(others)} is there")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from phasewise.cli.settings import ScriptSettings
-from phasewise.config.fields import Fraction, Paths, Seed, Text, Whole, wrong
+from phasewise.config.fields import Fraction, Names, Paths, Seed, Text, Whole, wrong
 
 
 class EvaluationSettings(ScriptSettings):
@@ -53,6 +53,12 @@ class EvaluationSettings(ScriptSettings):
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"
+    )
+
+    trust: Names = Field(
+        default=[],
+        description="packages outside of this project whose code the checkpoint may name, e.g. "
+        "[mine]; or single classes",
     )
 
     @model_validator(mode="after")

@@ -53,7 +53,7 @@ def validation_images(data: StoreDataModule) -> Images:
     Raises:
         UserError: the data cannot be read.
     """
-    data.setup()
+    data.setup("validate")
     count = min(MOST, len(data.splits.stores["val"]))
     found = data.prepared("val", torch.arange(count), torch.device("cpu"))
     return Images(found["image"], f"{count} validation images")

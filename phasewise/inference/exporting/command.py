@@ -43,7 +43,7 @@ def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | 
     from phasewise.inference.restore import restore
 
     check_installed(settings.format)
-    trained = restore(settings.checkpoint, run_of=run_of)
+    trained = restore(settings.checkpoint, run_of=run_of, trust=settings.trust)
     file = _file(settings, trained)
     check_directory("output", str(file.parent))
     network = Deployed(trained.module).eval()
@@ -90,7 +90,8 @@ def _images(settings: ExportSettings, data_words: Sequence[str], trained: Restor
     if settings.images is not None:
         return images_of(settings.images, trained)
     try:
-        return validation_images(open_data(with_data(trained.config, data_words)))
+        config = with_data(trained.config, data_words, trained.trust)
+        return validation_images(open_data(config, trained.checkpoint, trained.trust))
     except UserError as error:
         if data_words:
             raise

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from phasewise.cli.settings import ScriptSettings
-from phasewise.config.fields import CountOrNull, Positive, Text
+from phasewise.config.fields import CountOrNull, Names, Positive, Text
 from phasewise.project import install_command
 
 SUFFIXES = {"onnx": "onnx", "torchscript": "pt", "torch_export": "pt2"}
@@ -57,4 +57,9 @@ class ExportSettings(ScriptSettings):
         default=1e-4,
         description="largest difference of an output to the network's, as a share of the output's "
         "largest value or of 1, whichever is more",
+    )
+    trust: Names = Field(
+        default=[],
+        description="packages outside of this project whose code the checkpoint may name, e.g. "
+        "[mine]; or single classes",
     )

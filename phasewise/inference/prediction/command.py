@@ -93,7 +93,7 @@ def _predictor(settings: PredictionSettings, run_of: RunOf | None) -> Predictor:
     from phasewise.training.memory import keep_freed
 
     keep_freed()
-    members = restore_all(settings.checkpoint, run_of=run_of)
+    members = restore_all(settings.checkpoint, run_of=run_of, trust=settings.trust)
     kind = predictor_of(members[0])
     foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)
     if foreign:

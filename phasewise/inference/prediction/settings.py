@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from phasewise.cli.settings import ScriptSettings
-from phasewise.config.fields import Count, CountOrNull, Flag, Paths, Text, message, wrong
+from phasewise.config.fields import Count, CountOrNull, Flag, Names, Paths, Text, message, wrong
 
 Share = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
 WholeOrNull = Annotated[int | None, Field(ge=0), message("must be a whole number >= 0 or null")]
@@ -74,6 +74,12 @@ class PredictionSettings(ScriptSettings):
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"
+    )
+
+    trust: Names = Field(
+        default=[],
+        description="packages outside of this project whose code the checkpoint may name, e.g. "
+        "[mine]; or single classes",
     )
 
     @model_validator(mode="after")
