@@ -22,9 +22,11 @@ from localization.readers import (
 )
 from localization.samples import Listing, Sample
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
+from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 
 
@@ -162,6 +164,31 @@ class FilesData(LocalizationData):
             key={"classes": list(labels), "resize": self.resize},
             names=[sample.name for sample in samples],
         )
+
+
+class ReaderData(FilesData):
+    """Images that a reader of somebody's own lists.
+
+    Args:
+        root: the folder that they are below.
+        reader: a function, or a mapping of ``_target_`` and its arguments; it takes the folder
+            before these and returns a `localization.samples.Listing`.
+        settings: see `LocalizationData`.
+    """
+
+    def __init__(self, *, root: str, reader: Reader, **settings: Unpack[DataSettings]) -> None:
+        super().__init__(root=root, **settings)
+        self.reader = reader
+
+    def beside_root(self) -> list[Path]:
+        """What the reader's arguments name."""
+        return places_of(self.reader)
+
+    def listing(self, root: Path) -> Listing:
+        """What the reader lists."""
+        found: Listing = read_with(self.reader, root, Listing)
+        check_inside(root, (it.image for split in found.samples.values() for it in split))
+        return found
 
 
 class VocBoxesData(FilesData):

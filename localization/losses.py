@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phasewise.config.targets import build
+from phasewise.networks.parts import returned
 from phasewise.training.box_losses import ciou_loss, giou_loss
 
 TERMS: dict[str, tuple[str, ...]] = {
@@ -104,6 +107,52 @@ class LocalizationLoss(nn.Module):
         if len(self.names) == 1:
             return {self.names[0]: 1.0}
         return dict(zip(self.names, (self.box_weight, self.iou_weight), strict=True))
+
+
+class OwnLoss(nn.Module):
+    """A loss that somebody brought, which is shown images with a valid box only.
+
+    Args:
+        loss: takes boxes and true boxes, both float32 (N, 4), x1, y1, x2, y2 as fractions of the
+            side, N > 0, and returns a scalar.
+    """
+
+    names = ("own",)
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, boxes: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
+        """See `LocalizationLoss.forward`.
+
+        Raises:
+            UserError: it is no scalar.
+        """
+        if not valid.any():
+            return {"own": 0 * boxes.float().sum()}
+        value = self.loss(boxes[valid].float(), target[valid].float())
+        return {"own": returned(value, (), "a scalar", by=self.loss, where="loss.name")}
+
+    def weights(self) -> dict[str, float]:
+        """The one term counts as it is."""
+        return {"own": 1.0}
+
+
+def make_loss(name: str | Mapping[str, Any], **settings: Any) -> LocalizationLoss | OwnLoss:
+    """The loss that is asked for.
+
+    Args:
+        name: of `LocalizationLoss`, or a mapping, see `phasewise.config.targets.build`.
+        settings: of `LocalizationLoss`.
+
+    Raises:
+        UserError: the mapping makes no loss.
+        ValueError: see `LocalizationLoss`.
+    """
+    if isinstance(name, Mapping):
+        return OwnLoss(build(name, where="loss.name", kind=nn.Module))
+    return LocalizationLoss(name, **settings)
 
 
 def _scaled(boxes: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

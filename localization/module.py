@@ -12,7 +12,7 @@ from torch import Tensor
 
 from localization.baselines import baselines
 from localization.figures import examples_figure, iou_by_size, iou_histogram, make_example
-from localization.losses import LocalizationLoss
+from localization.losses import make_loss
 from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
 from localization.networks import LocalizationNetwork
 from localization.targets import box_targets
@@ -42,7 +42,8 @@ class LocalizationModule(TaskModule):
         backbone, pretrained, stride, head, hidden, activation, init_scheme, norm, dropout_rate: see
             `LocalizationNetwork`.
         loss: ``smooth_l1``, ``l1``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``, ``l1_giou``,
-            ``smooth_l1_ciou``, ``l1_ciou``.
+            ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of ``_target_`` and
+            its arguments, see `localization.losses.OwnLoss`.
         loss_box_weight, loss_iou_weight, loss_beta: see `LocalizationLoss`.
         finetuning_freeze_epochs: so many epochs train the head alone.
         finetuning_backbone_lr_factor: learning rate of the backbone's last stage as a share of
@@ -72,7 +73,7 @@ class LocalizationModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.1,
-        loss: str = "smooth_l1_giou",
+        loss: str | Mapping[str, Any] = "smooth_l1_giou",
         loss_box_weight: float = 5.0,
         loss_iou_weight: float = 2.0,
         loss_beta: float = 0.1,
@@ -84,7 +85,7 @@ class LocalizationModule(TaskModule):
         monitor: str = "val/IoU",
         mode: str = "max",
     ) -> None:
-        criterion = LocalizationLoss(
+        criterion = make_loss(
             loss, beta=loss_beta, box_weight=loss_box_weight, iou_weight=loss_iou_weight
         )
         super().__init__(

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.backbones import build_backbone
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
-from phasewise.networks.parts import build_part
+from phasewise.networks.parts import returned
 
 STRIDES = (1, 2, 4, 8, 16, 32)
 """Of the backbone's maps."""
@@ -180,13 +181,10 @@ class OwnHead(nn.Module):
         Raises:
             UserError: it gives something else.
         """
-        boxes = self.head(features)
-        if not isinstance(boxes, Tensor) or boxes.shape != (len(features), 4):
-            shape = tuple(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
-            raise UserError(
-                f"model.head: {type(self.head).__name__} gives {shape}, wanted are boxes (B, 4)"
-            )
-        return boxes
+        shape = (len(features), 4)
+        return returned(
+            self.head(features), shape, "boxes (B, 4)", by=self.head, where="model.head"
+        )
 
 
 class LocalizationNetwork(nn.Module):
@@ -196,9 +194,9 @@ class LocalizationNetwork(nn.Module):
         image_size: side of the images in pixels, a multiple of 32.
         backbone, pretrained: see `phasewise.networks.backbones.build_backbone`.
         stride: of the backbone's map that the head looks at: 8, 16 or 32 pixels.
-        head: a mapping, see `OwnHead` and `build_part`, which calls it with C; or ``linear`` (see
-            `LinearHead`), ``spatial`` (see `SpatialHead`) or ``points`` (see
-            `PointsHead`).
+        head: ``linear`` (see `LinearHead`), ``spatial`` (see `SpatialHead`), ``points`` (see
+            `PointsHead`); or one of somebody's own, a mapping of ``_target_`` and its arguments: it
+            is called with the channels of the map before these, see `OwnHead`.
         hidden: channels of the spatial head and of the one of points.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the head is changed and drawn anew. The last
@@ -240,7 +238,7 @@ class LocalizationNetwork(nn.Module):
         channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
         self.head: LinearHead | SpatialHead | PointsHead | OwnHead
         if isinstance(head, Mapping):
-            self.head = OwnHead(build_part(head, channels))
+            self.head = OwnHead(build(head, channels, where="model.head", kind=nn.Module))
         elif head == "linear":
             self.head = LinearHead(channels, dropout_rate)
         elif head == "spatial":

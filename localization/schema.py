@@ -81,7 +81,17 @@ class PetsData(DataConfig):
     split_seed: Seed
 
 
-Data = Annotated[AnimalsData | VocBoxesData | CsvData | CocoData | PetsData, ByTarget()]
+class ReaderData(DataConfig):
+    """A file of a user's own with ``_target_: localization.data.ReaderData``."""
+
+    target: Literal["localization.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
+Data = Annotated[
+    AnimalsData | VocBoxesData | CsvData | CocoData | PetsData | ReaderData, ByTarget()
+]
 
 
 class Model(Node):
@@ -101,15 +111,18 @@ class Model(Node):
 class Loss(Node):
     """The loss and the weights of its terms."""
 
-    name: Literal[
-        "smooth_l1",
-        "l1",
-        "giou",
-        "ciou",
-        "smooth_l1_giou",
-        "l1_giou",
-        "smooth_l1_ciou",
-        "l1_ciou",
+    name: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "smooth_l1",
+            "l1",
+            "giou",
+            "ciou",
+            "smooth_l1_giou",
+            "l1_giou",
+            "smooth_l1_ciou",
+            "l1_ciou",
+        ),
     ]
     box_weight: NonNegative
     iou_weight: NonNegative

@@ -12,10 +12,12 @@ from torchvision.datasets import VOCSegmentation
 from multitask import synthetic
 from multitask.metrics import VOID
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image, read_mask
 from phasewise.data.listed import Splits
 from phasewise.data.listing import find_layouts
+from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 from phasewise.data.voc import IMAGES, VocListing, VocSample, check_mask_values, read_voc
 from phasewise.errors import UserError
@@ -96,6 +98,10 @@ class VocData(StoreDataModule):
         assert self.root is not None
         return self.root
 
+    def listing(self, root: Path) -> VocListing:
+        """All samples, their headers and boxes checked."""
+        return read_voc(root, split_seed=self.split_seed)
+
     def read(self) -> Splits:
         """List and check all samples.
 
@@ -103,7 +109,7 @@ class VocData(StoreDataModule):
             UserError: no such layout, or an empty split.
         """
         root = self.layout()
-        listing = read_voc(root, split_seed=self.split_seed)
+        listing = self.listing(root)
         splits = Splits(listing.class_names, listing.problems, listing.warnings)
         # The same for all splits, which may be joined. At least one slot: tensors without
         # elements are an edge case in too many places.
@@ -171,6 +177,32 @@ class VocData(StoreDataModule):
             "has_mask": np.array(sample.mask is not None),
             "has_boxes": np.array(sample.objects is not None),
         }
+
+
+class ReaderData(VocData):
+    """Images that a reader of somebody's own lists.
+
+    Args:
+        root: the folder that they are below.
+        reader: a function, or a mapping of ``_target_`` and its arguments; it takes the folder
+            before these and returns a `phasewise.data.voc.VocListing`.
+        settings: see `VocData`.
+    """
+
+    def __init__(self, *, root: str, reader: Reader, **settings: Unpack[DataSettings]) -> None:
+        super().__init__(root=root, **settings)
+        self.reader = reader
+
+    def beside_root(self) -> list[Path]:
+        """What the reader's arguments name."""
+        return places_of(self.reader)
+
+    def listing(self, root: Path) -> VocListing:
+        """What the reader lists."""
+        found: VocListing = read_with(self.reader, root, VocListing)
+        for samples in found.samples.values():
+            check_inside(root, (file for it in samples for file in (it.image, it.mask)))
+        return found
 
 
 class Voc2012Data(VocData):

@@ -17,12 +17,16 @@ from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
 from phasewise.config.help import not_one_of
+from phasewise.config.targets import build
 from phasewise.errors import UserError
-from phasewise.networks.parts import build_part
+from phasewise.networks.parts import returned
 from phasewise.training.box_losses import giou_loss
 
 VOID = 255
 """Value of mask pixels that are not labelled."""
+
+OUTPUTS = ("class_logits", "ltrb", "centerness")
+"""Of a detection head."""
 
 CENTER_RADIUS = 1.5
 """Positive points lie within this many strides of the box's centre (torchvision's FCOS)."""
@@ -133,11 +137,7 @@ class OwnSegmentationLoss(nn.Module):
         if not (mask != VOID).any():
             return 0 * logits.sum()
         value = self.loss(logits, mask)
-        if not isinstance(value, Tensor) or value.ndim:
-            found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            name = type(self.loss).__name__
-            raise UserError(f"loss_segmentation: {name} returned {found}, no tensor of shape ()")
-        return value
+        return returned(value, (), "a scalar", by=self.loss, where="loss_segmentation")
 
 
 def make_segmentation_loss(
@@ -151,7 +151,7 @@ def make_segmentation_loss(
     """The loss that is asked for.
 
     Args:
-        kind: of `SegmentationLoss`, or a mapping, see `phasewise.networks.parts.build_part`.
+        kind: of `SegmentationLoss`, or a mapping, see `phasewise.config.targets.build`.
         num_classes, label_smoothing, focal_gamma: see `SegmentationLoss`.
         class_weights: ``none``; ``balanced``, ones for the time being; or C numbers >= 0.
 
@@ -164,7 +164,7 @@ def make_segmentation_loss(
                 f"loss_class_weights={class_weights}: they are of the project's own losses; one "
                 "that loss_segmentation brings has its own arguments"
             )
-        return OwnSegmentationLoss(build_part(kind))
+        return OwnSegmentationLoss(build(kind, where="loss_segmentation", kind=nn.Module))
     return SegmentationLoss(
         kind,
         num_classes=num_classes,
@@ -324,6 +324,53 @@ class FcosLoss(nn.Module):
             "box": box / positives,
             "centerness": center / positives,
         }
+
+
+class OwnDetectionLoss(nn.Module):
+    """A loss that somebody brought, which is asked only about batches with an annotated image.
+
+    Args:
+        loss: takes the keyword arguments of `FcosLoss.forward` and returns a scalar, or several by
+            name, which are added up.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, **given: Tensor) -> dict[str, Tensor]:
+        """The terms; see `FcosLoss.forward` for what is given.
+
+        Raises:
+            UserError: they are no scalars.
+        """
+        if not given["has_boxes"].any():
+            nothing = [0 * given[key].float().sum() for key in OUTPUTS]
+            return {"detection": torch.stack(nothing).sum()}
+        found = self.loss(**given)
+        terms = found if isinstance(found, Mapping) and found else {"detection": found}
+        meaning = "a scalar, or a dict of scalars"
+        return {
+            str(name): returned(value, (), meaning, by=self.loss, where="loss_detection")
+            for name, value in terms.items()
+        }
+
+
+def make_detection_loss(kind: str | Mapping[str, Any], boxes: str) -> FcosLoss | OwnDetectionLoss:
+    """The loss that is asked for.
+
+    Args:
+        kind: ``fcos``, or a mapping, see `phasewise.config.targets.build`.
+        boxes: of `FcosLoss`.
+
+    Raises:
+        UserError: there is no such loss, or the mapping makes none.
+    """
+    if isinstance(kind, Mapping):
+        return OwnDetectionLoss(build(kind, where="loss_detection", kind=nn.Module))
+    if kind != "fcos":
+        raise UserError(f"loss_detection={kind}: {not_one_of(kind, ('fcos',))}")
+    return FcosLoss(boxes)
 
 
 def _at(values: Tensor, rows: Tensor) -> Tensor:

@@ -19,7 +19,12 @@ from multitask.batch import checked_targets
 from multitask.class_weights import balanced_weights, class_balance, count_batches
 from multitask.figures import Look, best_and_worst
 from multitask.items import Seen, make_items, observe
-from multitask.losses import FcosLoss, decode_boxes, make_segmentation_loss
+from multitask.losses import (
+    OUTPUTS,
+    decode_boxes,
+    make_detection_loss,
+    make_segmentation_loss,
+)
 from multitask.metrics import (
     BoxScores,
     Detections,
@@ -33,6 +38,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.networks.parts import returned
 from phasewise.training.module import Scores, TaskModule
 
 TASKS = ("segmentation", "detection")
@@ -78,7 +84,10 @@ class MultitaskModule(TaskModule):
             the training masks, which are counted before the first step; or C numbers >= 0.
         loss_label_smoothing: of ``cross_entropy``, 0 <= value < 1.
         loss_focal_gamma: of ``focal``, >= 0.
-        loss_boxes: ``giou``, ``smooth_l1``.
+        loss_detection: ``fcos``, see `FcosLoss`; or one of somebody's own, a mapping as above: it
+            makes a module that takes the keyword arguments of `FcosLoss.forward`, and returns a
+            scalar, or several by name.
+        loss_boxes: of ``fcos``: ``giou``, ``smooth_l1``.
         loss_balance: how the tasks share the gradient: ``fixed``, ``uncertainty``, ``dwa``,
             ``gradnorm``, ``pcgrad``, see `multitask.balance`.
         loss_segmentation_weight, loss_detection_weight: of the two losses under ``fixed``, and in
@@ -100,7 +109,7 @@ class MultitaskModule(TaskModule):
         backbone: str = "resnet18",
         pretrained: bool | str = False,
         segmentation_head: str | Mapping[str, Any] = "unet",
-        detection_head: str = "fpn",
+        detection_head: str | Mapping[str, Any] = "fpn",
         activation: str = "native",
         init_scheme: str = "native",
         norm: str = "batch",
@@ -111,6 +120,7 @@ class MultitaskModule(TaskModule):
         loss_class_weights: str | Sequence[float] = "none",
         loss_label_smoothing: float = 0.0,
         loss_focal_gamma: float = 2.0,
+        loss_detection: str | Mapping[str, Any] = "fcos",
         loss_boxes: str = "giou",
         loss_balance: str = "fixed",
         loss_segmentation_weight: float = 1.0,
@@ -156,7 +166,7 @@ class MultitaskModule(TaskModule):
             label_smoothing=loss_label_smoothing,
             focal_gamma=loss_focal_gamma,
         )
-        self.detection_loss = FcosLoss(loss_boxes)
+        self.detection_loss = make_detection_loss(loss_detection, loss_boxes)
         self.balance = make_balance(loss_balance, weights)
         self.metrics = make_metrics(len(class_names), self.loss_names())
         self._to_be_counted = loss_class_weights == "balanced" and "segmentation" in weights
@@ -240,22 +250,24 @@ class MultitaskModule(TaskModule):
             self._check_logits(logits, mask)
             terms["segmentation"] = self.segmentation_loss(logits, mask)
         if "detection" in self.weights:
+            points = self._points()
             parts = self.detection_loss(
-                *(outputs[key] for key in ("class_logits", "ltrb", "centerness")),
-                *self._points(),
-                *(batch[key] for key in ("boxes", "labels", "difficult", "has_boxes")),
+                points=points.xy,
+                strides=points.stride,
+                range_low=points.low,
+                range_high=points.high,
+                **{key: outputs[key] for key in OUTPUTS},
+                **{key: batch[key] for key in ("boxes", "labels", "difficult", "has_boxes")},
             )
             terms["detection"] = torch.stack(list(parts.values())).sum()
         return terms
 
     def _check_logits(self, logits: Tensor, mask: Tensor) -> None:
         """A head of somebody's own may return anything."""
-        wanted = (len(mask), len(self.hparams["class_names"]), *mask.shape[-2:])
-        if tuple(logits.shape) != wanted:
-            raise UserError(
-                f"segmentation_head returned logits of the shape {tuple(logits.shape)}, wanted is "
-                f"(B, C, S, S), here {wanted}"
-            )
+        head = self.network.segmentation
+        assert head is not None
+        shape = (len(mask), len(self.hparams["class_names"]), *mask.shape[-2:])
+        returned(logits, shape, "logits (B, C, S, S)", by=head, where="segmentation_head")
 
     def _points(self) -> Points:
         assert self.network.detection is not None

@@ -18,10 +18,11 @@ from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.ops import FeaturePyramidNetwork
 
 from phasewise.config.help import not_one_of
+from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.backbones import DEEPEST, build_backbone
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
-from phasewise.networks.parts import build_part
+from phasewise.networks.parts import returned
 
 UNET_WIDTHS = (256, 128, 64, 32, 16)
 DEEPLAB_WIDTH = 256
@@ -152,21 +153,71 @@ class FpnDetector(nn.Module):
             "centerness": center.squeeze(1),
         }
 
-    def points(self, image_size: int, device: torch.device) -> Points:
-        """The points for square images of ``image_size`` pixels, in the order of `forward`."""
+    @classmethod
+    def points(cls, image_size: int, device: torch.device) -> Points:
+        """The points for square images of ``image_size`` pixels, in the order of `forward`: the
+        cells of the finest level row by row, then those of the next one."""
         parts = []
-        for i, stride in enumerate(self.strides):
+        for i, stride in enumerate(cls.strides):
             centres = (torch.arange(image_size // stride, device=device) + 0.5) * stride
             y, x = torch.meshgrid(centres, centres, indexing="ij")
             xy = torch.stack([x.flatten(), y.flatten()], 1)
-            last = i == len(self.strides) - 1
+            last = i == len(cls.strides) - 1
             limits = (
                 float(stride),
-                0.0 if i == 0 else self.reach * stride / 2,
-                math.inf if last else float(self.reach * stride),
+                0.0 if i == 0 else cls.reach * stride / 2,
+                math.inf if last else float(cls.reach * stride),
             )
             parts.append((xy, *(xy.new_full((len(xy),), value) for value in limits)))
         return Points(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+class OwnDetector(nn.Module):
+    """A detection head of somebody's own, whose outputs are looked at.
+
+    Args:
+        head: takes the list of six maps to what `FpnDetector.forward` gives. P are the points of
+            `FpnDetector.points`, or those that its own method ``points`` gives, of the same form.
+        num_classes: with background, which the head does not predict.
+    """
+
+    def __init__(self, head: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.head = head
+        self.num_classes = num_classes
+
+    def points(self, image_size: int, device: torch.device) -> Points:
+        """See `FpnDetector.points`."""
+        own: Any = getattr(self.head, "points", FpnDetector.points)
+        return Points(*own(image_size, device))
+
+    def forward(self, features: list[Tensor]) -> dict[str, Tensor]:
+        """See `FpnDetector.forward`.
+
+        Raises:
+            UserError: it gives something else.
+        """
+        found = self.head(features)
+        batch, size = len(features[0]), features[0].shape[-1]
+        count = len(self.points(size, features[0].device).xy)
+        shapes = {
+            "class_logits": (batch, count, self.num_classes - 1),
+            "ltrb": (batch, count, 4),
+            "centerness": (batch, count),
+        }
+        if not isinstance(found, Mapping) or {*found} != {*shapes}:
+            what = (
+                ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found).__name__
+            )
+            raise UserError(
+                f"detection_head: {type(self.head).__name__} returned {what}; wanted is a dict of "
+                f"{', '.join(shapes)}"
+            )
+        for name, shape in shapes.items():
+            letters = "(B, P, K)" if name == "class_logits" else f"(B, P{', 4' * len(shape[2:])})"
+            meaning = f"{name} {letters}"
+            returned(found[name], shape, meaning, by=self.head, where="detection_head")
+        return dict(found)
 
 
 SEGMENTATION_HEADS = {"unet": Unet, "fcn": Fcn, "deeplabv3plus": DeepLabV3Plus}
@@ -183,7 +234,8 @@ class MultitaskNetwork(nn.Module):
             own, a mapping of ``_target_`` and its arguments: it is called with the channels of the
             six maps and ``num_classes`` before these, and takes the list of maps, of which each has
             half the side of the one before, to logits (B, C, S, S).
-        detection_head: ``fpn`` or ``none``.
+        detection_head: ``fpn`` or ``none``; or one of somebody's own, a mapping as above: it is
+            called with the channels of the six maps and ``num_classes``, see `OwnDetector`.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the heads are changed and drawn anew.
         dropout_rate: of both heads.
@@ -201,7 +253,7 @@ class MultitaskNetwork(nn.Module):
         backbone: str,
         pretrained: bool | str,
         segmentation_head: str | Mapping[str, Any],
-        detection_head: str,
+        detection_head: str | Mapping[str, Any],
         activation: str,
         init_scheme: str,
         norm: str,
@@ -214,13 +266,18 @@ class MultitaskNetwork(nn.Module):
         self.backbone = build_backbone(backbone, image_size, pretrained)
         channels: list[int] = list(self.backbone.out_channels)  # type: ignore[arg-type]
         self.segmentation: nn.Module | None = None
-        self.detection: FpnDetector | None = None
+        self.detection: FpnDetector | OwnDetector | None = None
         if isinstance(segmentation_head, Mapping):
-            self.segmentation = build_part(segmentation_head, channels, num_classes)
+            self.segmentation = _own_head(
+                "segmentation_head", segmentation_head, channels, num_classes
+            )
         elif segmentation_head != "none":
             head = SEGMENTATION_HEADS[segmentation_head]
             self.segmentation = head(channels, num_classes, dropout_rate)
-        if detection_head != "none":
+        if isinstance(detection_head, Mapping):
+            own = _own_head("detection_head", detection_head, channels, num_classes)
+            self.detection = OwnDetector(own, num_classes)
+        elif detection_head != "none":
             self.detection = FpnDetector(
                 channels, num_classes, head_channels, head_depth, dropout_rate
             )
@@ -229,7 +286,7 @@ class MultitaskNetwork(nn.Module):
                 swap_norm(part, norm)
                 init_weights(part, init_scheme)
         swap_activation(self, activation)
-        if self.detection is not None:
+        if isinstance(self.detection, FpnDetector):
             self.detection.reset_prior()
         # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
         self.to(memory_format=torch.channels_last)
@@ -253,15 +310,19 @@ class MultitaskNetwork(nn.Module):
         return out
 
 
-def _check_heads(
-    image_size: int, segmentation_head: str | Mapping[str, Any], detection_head: str
-) -> None:
+def _own_head(
+    key: str, node: Mapping[str, Any], channels: list[int], num_classes: int
+) -> nn.Module:
+    made: nn.Module = build(node, channels, num_classes, where=key, kind=nn.Module)
+    return made
+
+
+def _check_heads(image_size: int, segmentation_head: Any, detection_head: Any) -> None:
     if image_size < DEEPEST or image_size % DEEPEST:
         raise UserError(f"image_size={image_size}: must be a multiple of {DEEPEST}")
-    heads = (*SEGMENTATION_HEADS, "none")
-    if not isinstance(segmentation_head, Mapping) and segmentation_head not in heads:
-        reason = not_one_of(segmentation_head, heads)
-        raise UserError(f"segmentation_head={segmentation_head}: {reason}")
-    if detection_head not in ("fpn", "none"):
-        reason = not_one_of(detection_head, ("fpn", "none"))
-        raise UserError(f"detection_head={detection_head}: {reason}")
+    for key, head, known in (
+        ("segmentation_head", segmentation_head, (*SEGMENTATION_HEADS, "none")),
+        ("detection_head", detection_head, ("fpn", "none")),
+    ):
+        if not isinstance(head, Mapping) and head not in known:
+            raise UserError(f"{key}={head}: {not_one_of(head, known)}")

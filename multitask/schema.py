@@ -63,7 +63,15 @@ class Voc2012Data(DataConfig):
     split_seed: Seed
 
 
-Data = Annotated[ShapesData | VocData | Voc2012Data, ByTarget()]
+class ReaderData(DataConfig):
+    """A file of a user's own with ``_target_: multitask.data.ReaderData``."""
+
+    target: Literal["multitask.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
+Data = Annotated[ShapesData | VocData | Voc2012Data | ReaderData, ByTarget()]
 
 
 HeadWidth = Annotated[
@@ -79,7 +87,7 @@ class Model(Node):
     segmentation_head: Annotated[
         str | dict[str, Any], own_part("unet", "fcn", "deeplabv3plus", "none", positional=2)
     ]
-    detection_head: Literal["fpn", "none"]
+    detection_head: Annotated[str | dict[str, Any], own_part("fpn", "none", positional=2)]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -97,6 +105,7 @@ class Loss(Node):
     class_weights: Literal["none", "balanced"]
     label_smoothing: BelowOne
     focal_gamma: NonNegative
+    detection: Annotated[str | dict[str, Any], own_part("fcos")]
     boxes: Literal["smooth_l1", "giou"]
     balance: Literal["fixed", "uncertainty", "dwa", "gradnorm", "pcgrad"]
     segmentation_weight: NonNegative

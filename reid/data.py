@@ -15,6 +15,7 @@ from phasewise.data import painting
 from phasewise.data.datamodule import SEEN, DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
+from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.sampling import BatchSchedule
 from phasewise.data.store import Arrays, code_key
 from phasewise.errors import Problem, UserError
@@ -203,12 +204,15 @@ class ReidData(StoreDataModule):
         }
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the data, once, and see whether it fills the batches that are asked for.
+        """Read the data, once, and see whether it fills the batches that are asked for, if it is to
+        be trained on.
 
         Raises:
             UserError: see `StoreDataModule.setup`; or too few identities, also for a batch.
         """
         super().setup(stage)
+        if stage not in (None, "fit"):
+            return  # nothing is going to be trained
         if len(self.splits.class_names) < 2:
             raise UserError(f"{self._place()}: one identity is left to train on; two are needed")
         self.schedule("train")
@@ -339,3 +343,30 @@ class FolderData(FilesData):
         return read_folder(
             self.root, split_seed=self.split_seed, ignore_cameras=self.ignore_cameras
         )
+
+
+class ReaderData(ReidData):
+    """Images that a reader of somebody's own lists.
+
+    Args:
+        root: the folder that they are below.
+        reader: a function, or a mapping of ``_target_`` and its arguments; it takes the folder
+            before these and returns a `reid.splits.Listing`.
+        settings: see `ReidData`.
+    """
+
+    def __init__(self, *, root: str, reader: Reader, **settings: Unpack[ReidSettings]) -> None:
+        super().__init__(root=root, **settings)
+        self.reader = reader
+
+    def beside_root(self) -> list[Path]:
+        """What the reader's arguments name."""
+        return places_of(self.reader)
+
+    def listing(self) -> Listing:
+        """What the reader lists."""
+        assert self.root is not None
+        found: Listing = read_with(self.reader, self.root, Listing)
+        samples = (*found.train, *found.query, *found.gallery)
+        check_inside(self.root, (sample.path for sample in samples))
+        return found

@@ -7,12 +7,16 @@ compare, the metric loss is exactly 0 with zero gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import Tensor, nn
+
+from phasewise.config.targets import accepted, build
+from phasewise.networks.parts import returned
 
 METRICS = (
     "triplet",
@@ -76,6 +80,28 @@ class BatchHardTriplet(nn.Module):
         return costs.where(counted, 0).sum() / counted.sum().clamp_min(1)
 
 
+class OwnMetric(nn.Module):
+    """A metric loss that somebody brought.
+
+    Args:
+        loss: takes float32 embeddings (B, D) and integer identities (B,), from 0, B > 0, and
+            returns a scalar. Its parameters are trained with the network's.
+    """
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """See above.
+
+        Raises:
+            UserError: it is no scalar.
+        """
+        value = self.loss(embeddings, labels)
+        return returned(value, (), "a scalar", by=self.loss, where="loss.metric")
+
+
 class ReidLoss(nn.Module):
     """Identity loss and metric loss.
 
@@ -104,7 +130,9 @@ class ReidLoss(nn.Module):
     Args:
         num_classes: training identities; labels are below it.
         embedding_dim: D, width of the embeddings.
-        metric: one of `METRICS`; ``none`` trains on the identity alone.
+        metric: one of `METRICS`; ``none`` trains on the identity alone; or one of somebody's own, a
+            mapping of ``_target_`` and its arguments, see `OwnMetric`; it is given ``num_classes``
+            and ``embedding_dim`` if it takes arguments of these names.
         id_weight: >= 0; 0 = no ``id`` term, no logits wanted.
         metric_weight: >= 0; 0 = no ``metric`` term.
         label_smoothing: of ``id``, 0 <= value < 1.
@@ -126,7 +154,7 @@ class ReidLoss(nn.Module):
         num_classes: int,
         embedding_dim: int,
         *,
-        metric: str,
+        metric: str | Mapping[str, Any],
         id_weight: float,
         metric_weight: float,
         label_smoothing: float,
@@ -134,7 +162,8 @@ class ReidLoss(nn.Module):
         mining: str,
     ) -> None:
         super().__init__()
-        _check_choice("metric", metric, METRICS)
+        if isinstance(metric, str):
+            _check_choice("metric", metric, METRICS)
         _check_choice("mining", mining, MININGS)
         _check_number("id_weight", id_weight)
         _check_number("metric_weight", metric_weight)
@@ -154,7 +183,9 @@ class ReidLoss(nn.Module):
         self.metric: nn.Module | None = None
         if "metric" not in self.names:
             return
-        if metric == "triplet":
+        if isinstance(metric, Mapping):
+            self.metric = _own(metric, num_classes=num_classes, embedding_dim=embedding_dim)
+        elif metric == "triplet":
             self.miner, self.metric = _triplet(margin, mining)
         else:
             self.metric = _OTHERS[metric](num_classes, embedding_dim)
@@ -204,6 +235,11 @@ class ReidLoss(nn.Module):
         if self.miner is None:
             return self.metric(embeddings, labels)
         return self.metric(embeddings, labels, self.miner(embeddings, labels))
+
+
+def _own(node: Mapping[str, Any], **known: int) -> OwnMetric:
+    given = {key: known[key] for key in accepted(str(node.get("_target_")), known)}
+    return OwnMetric(build(node, where="loss.metric", kind=nn.Module, **given))
 
 
 def positive_share(labels: Tensor) -> Tensor:

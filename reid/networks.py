@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from phasewise.config.help import not_one_of
+from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
+from phasewise.networks.parts import returned
 from reid.attention import ADDED
 from reid.backbone_names import NAMED, Variant
 from reid.backbones import build_backbone
@@ -40,6 +44,30 @@ def bnneck(width: int) -> nn.BatchNorm1d:
     return neck
 
 
+class OwnVectors(nn.Module):
+    """A pooling or a neck of somebody's own, whose vectors are looked at.
+
+    Args:
+        part: maps float32 (B, C, H, W), of a pooling, or (B, C), of a neck, to (B, C).
+        key: in the config, for messages.
+    """
+
+    def __init__(self, part: nn.Module, key: str) -> None:
+        super().__init__()
+        self.part = part
+        self.key = key
+
+    def forward(self, values: Tensor) -> Tensor:
+        """See above.
+
+        Raises:
+            UserError: it gives something else.
+        """
+        return returned(
+            self.part(values), values.shape[:2], "vectors (B, C)", by=self.part, where=self.key
+        )
+
+
 def _full_precision(device: torch.device) -> AbstractContextManager:
     available = torch.amp.is_autocast_available(device.type)
     if available and torch.is_autocast_enabled(device.type):
@@ -61,10 +89,13 @@ class ReidNetwork(nn.Module):
             layer to that width with batch norm and ReLU. There is one such layer at most: for
             ``_fc512``, the number replaces the 512.
         neck: ``none``, or ``bnneck``: the embedding goes to the metric loss, and through a batch
-            norm to the classifier and to retrieval.
+            norm to the classifier and to retrieval; or one of somebody's own in the norm's place, a
+            mapping of ``_target_`` and its arguments: it is called with the width of the embedding
+            before these, see `OwnVectors`.
         pooling: ``avg``, ``max`` or ``gem`` of the last map (of a transformer, its patches'
             tokens), or ``native``, what the backbone's own classifier takes: the average, or a
-            class token.
+            class token; or one of somebody's own: it is called with the channels of the map, see
+            `OwnVectors`.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only what is added to it is changed and drawn
             anew. The norms of vectors stay batch norms.
@@ -84,8 +115,8 @@ class ReidNetwork(nn.Module):
         pretrained: bool | str,
         last_stride: int | None,
         embedding_dim: int | None,
-        neck: str,
-        pooling: str,
+        neck: str | Mapping[str, Any],
+        pooling: str | Mapping[str, Any],
         activation: str,
         init_scheme: str,
         norm: str,
@@ -93,7 +124,7 @@ class ReidNetwork(nn.Module):
     ) -> None:
         super().__init__()
         for key, value, known in (("neck", neck, NECKS), ("pooling", pooling, POOLINGS)):
-            if value not in known:
+            if not isinstance(value, Mapping) and value not in known:
                 raise UserError(f"model.{key}={value}: {not_one_of(value, known)}")
         variant = NAMED.get(backbone, Variant(backbone))
         self.backbone, width = build_backbone(
@@ -101,13 +132,19 @@ class ReidNetwork(nn.Module):
             image_size,
             pretrained=pretrained,
             last_stride=last_stride or (1 if variant.fc512 else 2),
-            pooling=pooling,
+            pooling=pooling if isinstance(pooling, str) else "avg",
         )
-        self.pool = POOLINGS[pooling]()
+        self.pool = (
+            _own("pooling", pooling, width) if isinstance(pooling, Mapping) else POOLINGS[pooling]()
+        )
         embedding_dim = embedding_dim or (FC_WIDTH if variant.fc512 else None)
         self.embedding_dim = embedding_dim or width
         self.projection = projection(width, embedding_dim) if embedding_dim else nn.Identity()
-        self.neck = bnneck(self.embedding_dim) if neck == "bnneck" else nn.Identity()
+        self.neck: nn.Module = nn.Identity()
+        if isinstance(neck, Mapping):
+            self.neck = _own("neck", neck, self.embedding_dim)
+        elif neck == "bnneck":
+            self.neck = bnneck(self.embedding_dim)
         self.dropout = nn.Dropout(dropout_rate)
         self.classifier = nn.Linear(self.embedding_dim, num_classes, bias=False)
         for part in (self.projection, *self._drawn(bool(pretrained))):
@@ -140,3 +177,8 @@ class ReidNetwork(nn.Module):
             if self.training:
                 out["logits"] = self.classifier(self.dropout(feature))
         return out
+
+
+def _own(key: str, node: Mapping[str, Any], width: int) -> OwnVectors:
+    where = f"model.{key}"
+    return OwnVectors(build(node, width, where=where, kind=nn.Module), where)

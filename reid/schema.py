@@ -27,6 +27,7 @@ from phasewise.config.fields import (
 )
 from phasewise.config.help import did_you_mean
 from phasewise.config.schema import DataConfig, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 from reid.backbone_names import NAMED, is_backbone
 
@@ -93,7 +94,15 @@ class FolderData(FilesData):
     target: Literal["reid.data.FolderData"] = Field(alias="_target_")
 
 
-Data = Annotated[VehiclesData | VeriData | MarketData | FolderData, ByTarget()]
+class ReaderData(ReidData):
+    """A file of a user's own with ``_target_: reid.data.ReaderData``."""
+
+    target: Literal["reid.data.ReaderData"] = Field(alias="_target_")
+    root: Folder
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
+Data = Annotated[VehiclesData | VeriData | MarketData | FolderData | ReaderData, ByTarget()]
 
 
 class Model(Node):
@@ -103,8 +112,8 @@ class Model(Node):
     pretrained: Pretrained
     last_stride: Literal[1, 2] | None
     embedding_dim: CountOrNull
-    neck: Literal["none", "bnneck"]
-    pooling: Literal["avg", "max", "gem", "native"]
+    neck: Annotated[str | dict[str, Any], own_part("none", "bnneck", positional=1)]
+    pooling: Annotated[str | dict[str, Any], own_part("avg", "max", "gem", "native", positional=1)]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -114,16 +123,20 @@ class Model(Node):
 class Loss(Node):
     """The two losses and their weights."""
 
-    metric: Literal[
-        "triplet",
-        "circle",
-        "arcface",
-        "cosface",
-        "multi_similarity",
-        "contrastive",
-        "supcon",
-        "ntxent",
-        "none",
+    metric: Annotated[
+        str | dict[str, Any],
+        own_part(
+            "triplet",
+            "circle",
+            "arcface",
+            "cosface",
+            "multi_similarity",
+            "contrastive",
+            "supcon",
+            "ntxent",
+            "none",
+            supplied=("num_classes", "embedding_dim"),
+        ),
     ]
     id_weight: NonNegative
     metric_weight: NonNegative

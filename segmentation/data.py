@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Unpack
 
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize
 from phasewise.data.listed import Splits
+from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
-from segmentation.image_mask import Sample, load, read_image_mask, tile
+from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -158,6 +161,10 @@ class ImageMaskData(SegmentationData):
         self.split_seed = split_seed
         self._resize = Resize(self.image_size, self.resize)
 
+    def listing(self, root: Path) -> Listing:
+        """All samples, their headers checked."""
+        return read_image_mask(root, split_seed=self.split_seed, kind=self.mask_values)
+
     def read(self) -> Splits:
         """List and check all samples.
 
@@ -165,7 +172,7 @@ class ImageMaskData(SegmentationData):
             UserError: no such layout, or an empty split.
         """
         assert self.root is not None
-        listing = read_image_mask(self.root, split_seed=self.split_seed, kind=self.mask_values)
+        listing = self.listing(self.root)
         splits = Splits(CLASS_NAMES, listing.problems, listing.warnings)
         for split, samples in listing.samples.items():
             if samples:
@@ -207,3 +214,30 @@ class ImageMaskData(SegmentationData):
         """Its files and how they are read; the same for all tiles of an image."""
         paths = (sample.image, sample.mask, sample.instances)
         return [[path and self.contents.key(path) for path in paths], sample.grey_bits]
+
+
+class ReaderData(ImageMaskData):
+    """Images and masks that a reader of somebody's own lists.
+
+    Args:
+        root: the folder that they are below.
+        reader: a function, or a mapping of ``_target_`` and its arguments; it takes the folder
+            before these and returns a `segmentation.image_mask.Listing`.
+        settings: see `ImageMaskData`.
+    """
+
+    def __init__(self, *, root: str, reader: Reader, **settings: Any) -> None:
+        super().__init__(root=root, **settings)
+        self.reader = reader
+
+    def beside_root(self) -> list[Path]:
+        """What the reader's arguments name."""
+        return places_of(self.reader)
+
+    def listing(self, root: Path) -> Listing:
+        """What the reader lists."""
+        found: Listing = read_with(self.reader, root, Listing)
+        for samples in found.samples.values():
+            files = (file for it in samples for file in (it.image, it.mask, it.instances))
+            check_inside(root, files)
+        return found

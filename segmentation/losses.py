@@ -17,12 +17,15 @@ bce       mean over labelled pixels     SoftBCE...: mean over all        -
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from phasewise.config.targets import build
+from phasewise.networks.parts import returned
 from phasewise.records.notes import Diagram
 
 FOREGROUND = 1
@@ -227,6 +230,53 @@ def loss_diagram(loss: SegmentationLoss) -> Diagram:
     settings += [key for name in loss.names for key in SETTINGS.get(name, ())]
     label = " ".join([loss.name, *(f"{key} {getattr(loss, key):g}" for key in settings)])
     return Diagram("losses", label, CAPTION, curves, log=(GRADIENT,))
+
+
+class OwnLoss(nn.Module):
+    """A loss that somebody brought, which is asked only about batches with a labelled pixel.
+
+    Args:
+        loss: takes float32 logits (B, S, S) and integer masks (B, S, S), 0 background, 1
+            foreground, 255 void, and returns a scalar.
+    """
+
+    names = ("own",)
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """See `SegmentationLoss.forward`.
+
+        Raises:
+            UserError: it is no scalar.
+        """
+        logits = logits.float()
+        if not (mask != VOID).any():
+            return {"own": 0 * logits.sum()}
+        value = self.loss(logits, mask.long())
+        return {"own": returned(value, (), "a scalar", by=self.loss, where="loss.name")}
+
+    def weights(self, epoch: int | None = None) -> dict[str, float]:
+        """The one term counts as it is."""
+        return {"own": 1.0}
+
+
+def make_loss(name: str | Mapping[str, Any], **settings: Any) -> SegmentationLoss | OwnLoss:
+    """The loss that is asked for.
+
+    Args:
+        name: of `SegmentationLoss`, or a mapping, see `phasewise.config.targets.build`.
+        settings: of `SegmentationLoss`.
+
+    Raises:
+        UserError: the mapping makes no loss.
+        ValueError: see `SegmentationLoss`.
+    """
+    if isinstance(name, Mapping):
+        return OwnLoss(build(name, where="loss.name", kind=nn.Module))
+    return SegmentationLoss(name, **settings)
 
 
 def _cross_entropy(logits: Tensor, positive: Tensor, labelled: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from segmentation.figures import (
     precision_recall_figure,
 )
 from segmentation.items import Seen, make_items, observe
-from segmentation.losses import VOID, SegmentationLoss, loss_diagram
+from segmentation.losses import VOID, SegmentationLoss, loss_diagram, make_loss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
 from segmentation.objects import split_objects
@@ -54,7 +54,9 @@ class SegmentationModule(TaskModule):
         min_distance: least distance of the centres of touching objects in pixels.
         architecture, backbone, pretrained, in_channels, width, depth, activation, init_scheme,
             norm, norm_momentum, dropout_rate, dropout_type, head_norm: see `SegmentationNetwork`.
-        loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``.
+        loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``; or one of
+            somebody's own, a mapping of ``_target_`` and its arguments, see
+            `segmentation.losses.OwnLoss`.
         loss_dice_weight, loss_schedule_epochs, loss_pos_alpha, loss_gamma, loss_fp_weight,
             loss_fn_weight, loss_smooth, loss_reduce: see `SegmentationLoss`.
         evaluation_threshold: what counts as foreground: ``auto``, the best Jaccard index on
@@ -76,7 +78,7 @@ class SegmentationModule(TaskModule):
         class_names: Sequence[str] = ("background", "foreground"),
         min_area: int = 8,
         min_distance: int = 3,
-        architecture: str = "unet",
+        architecture: str | Mapping[str, Any] = "unet",
         backbone: str | None = None,
         pretrained: bool | str = False,
         in_channels: int = 3,
@@ -89,7 +91,7 @@ class SegmentationModule(TaskModule):
         dropout_rate: float = 0.0,
         dropout_type: str = "element",
         head_norm: bool = False,
-        loss: str = "combined",
+        loss: str | Mapping[str, Any] = "combined",
         loss_dice_weight: float = 0.7,
         loss_schedule_epochs: int = 0,
         loss_pos_alpha: float = 0.25,
@@ -105,7 +107,7 @@ class SegmentationModule(TaskModule):
         monitor: str = "val/jaccard",
         mode: str = "max",
     ) -> None:
-        criterion = SegmentationLoss(
+        criterion = make_loss(
             loss,
             dice_weight=loss_dice_weight,
             schedule_epochs=loss_schedule_epochs,
@@ -228,8 +230,9 @@ class SegmentationModule(TaskModule):
         }
 
     def report_notes(self) -> Notes:
-        """How the loss behaves."""
-        return Notes(diagrams=(loss_diagram(self.loss),))
+        """How the loss behaves, if it is one of the project's."""
+        loss = self.loss
+        return Notes(diagrams=(loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ())
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
+from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.backbones import (
     DEEPEST,
@@ -21,6 +22,7 @@ from phasewise.networks.backbones import (
     smp_encoder,
 )
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
+from phasewise.networks.parts import returned
 from segmentation.unet import UNETS, UNet, keras_norm, make_dropout
 
 UNET_DEPTH, SMP_DEPTH = 4, 5
@@ -57,6 +59,31 @@ SMP: dict[str, tuple[type[nn.Module], Callable[[int, int], dict[str, Any]]]] = {
 }
 
 
+class OwnArchitecture(nn.Module):
+    """A network of somebody's own, whose logits are looked at.
+
+    Args:
+        network: takes normalised images (B, ``in_channels``, S, S) to the logits of the foreground,
+            (B, 1, S, S) or (B, S, S).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See above; (B, 1, S, S).
+
+        Raises:
+            UserError: it gives something else.
+        """
+        logits = self.network(images)
+        if isinstance(logits, Tensor) and logits.ndim == 3:
+            logits = logits[:, None]
+        shape, meaning = (len(images), 1, *images.shape[-2:]), "logits (B, 1, S, S)"
+        return returned(logits, shape, meaning, by=self.network, where="model.architecture")
+
+
 class SegmentationNetwork(nn.Module):
     """One of the architectures, from RGB images to the logits of the foreground.
 
@@ -66,7 +93,9 @@ class SegmentationNetwork(nn.Module):
             see `check_sizes`.
         architecture: ``unet``, ``attention_unet``, ``attention_resunet`` (see `segmentation.unet`),
             ``smp_unet``, ``unetplusplus``, ``manet``, ``fpn``, ``deeplabv3plus``, ``upernet``,
-            ``segformer`` (SMP's).
+            ``segformer`` (SMP's); or one of somebody's own, a mapping of ``_target_`` and its
+            arguments, see `OwnArchitecture`. Only ``in_channels``, ``activation``, ``norm`` and
+            ``init_scheme`` go with it; all else is said by its own arguments.
         backbone: of SMP's: an SMP encoder or a timm architecture, None for ``resnet18``. Ours have
             none.
         pretrained: of the backbone: ``True`` downloads ImageNet weights, a path loads a file.
@@ -92,7 +121,7 @@ class SegmentationNetwork(nn.Module):
         self,
         image_size: int,
         *,
-        architecture: str,
+        architecture: str | Mapping[str, Any],
         backbone: str | None,
         pretrained: bool | str,
         in_channels: int,
@@ -107,13 +136,16 @@ class SegmentationNetwork(nn.Module):
         head_norm: bool,
     ) -> None:
         super().__init__()
+        self.in_channels, self.image_size = in_channels, image_size
+        self.network: Any  # SMP's modules are known by their attributes only
+        if isinstance(architecture, Mapping):
+            self._bring(architecture, norm, init_scheme, activation)
+            return
         ours = architecture in UNETS
         depth = depth or (UNET_DEPTH if ours else SMP_DEPTH)
         _check_settings(architecture, backbone, pretrained, in_channels, width, norm, dropout_type)
         _check_size(image_size, 2**depth if ours else DEEPEST, architecture)
         dropout = partial(make_dropout, dropout_type, dropout_rate)
-        self.in_channels, self.image_size = in_channels, image_size
-        self.network: Any  # SMP's modules are known by their attributes only
         if ours:
             self.network = UNet(in_channels, width, depth, dropout, **UNETS[architecture])
         else:
@@ -138,7 +170,7 @@ class SegmentationNetwork(nn.Module):
                 layer.momentum = norm_momentum
         # Convolutions on channels-last tensors are 1.6 times as fast on CPU, and what GPUs want.
         self.to(memory_format=torch.channels_last)
-        self.backbone = backbone
+        self.built_for = f"model.backbone={backbone}" if backbone else None
         if backbone:
             with building(complaint):
                 logits = freeze_unused(self, image_size)
@@ -146,6 +178,22 @@ class SegmentationNetwork(nn.Module):
                     raise ValueError(f"its logits are {tuple(logits.shape)}")
             # Last, since what cannot be built is no fault of the weights or the connection.
             _load(self.network.encoder, backbone, pretrained, image_size, depth)
+
+    def _bring(
+        self, architecture: Mapping[str, Any], norm: str, init_scheme: str, activation: str
+    ) -> None:
+        """Build a network of somebody's own, and try it."""
+        own = build(architecture, where="model.architecture", kind=nn.Module)
+        self.network = OwnArchitecture(own)
+        swap_norm(self.network, norm)
+        init_weights(self.network, init_scheme)
+        swap_activation(self.network, activation)
+        self.to(memory_format=torch.channels_last)
+        self.built_for = f"model.architecture={type(own).__name__}"
+        size = f"{self.image_size}x{self.image_size}"
+        with building(f"{self.built_for}: cannot take {size} images"), torch.no_grad():
+            self.eval()(torch.zeros(1, 3, self.image_size, self.image_size))
+        self.train()
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised RGB ``(B, 3, S, S)`` to logits ``(B, S, S)``."""
@@ -164,14 +212,14 @@ class SegmentationNetwork(nn.Module):
             sizes: sides of the images in pixels.
 
         Raises:
-            UserError: the backbone cannot take one of them.
+            UserError: it cannot take one of them.
         """
-        if self.backbone is None:
+        if self.built_for is None:
             return  # ours take all multiples of their own step, which the schema has checked
         self.eval()
         for size in sorted({*sizes} - {self.image_size}):
             with building(
-                f"data.image_size_schedule: model.backbone={self.backbone} is built for "
+                f"data.image_size_schedule: {self.built_for} is built for "
                 f"data.image_size={self.image_size} and cannot take {size}x{size} images; "
                 "convolutional ones such as resnet18 can"
             ):

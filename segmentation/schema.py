@@ -28,10 +28,27 @@ from phasewise.config.fields import (
     wrong,
 )
 from phasewise.config.schema import DataConfig, RunConfig, Task
+from phasewise.config.targets import own_part
 from phasewise.errors import Problem
+from phasewise.text import format_value
 
 UNETS = ("unet", "attention_unet", "attention_resunet")
-"""The networks built here; the others are SMP's, around a backbone."""
+"""The networks built here."""
+
+OF_SMP = ("smp_unet", "unetplusplus", "manet", "fpn", "deeplabv3plus", "upernet", "segformer")
+"""SMP's, around a backbone."""
+
+NOT_OF_OWN: dict[str, Any] = {
+    "backbone": None,
+    "pretrained": False,
+    "width": 16,
+    "depth": None,
+    "norm_momentum": 0.1,
+    "dropout_rate": 0.0,
+    "dropout_type": "element",
+    "head_norm": False,
+}
+"""Keys that an architecture of one's own has arguments of its own for, with their defaults."""
 
 DEPTHS = {True: range(2, 7), False: range(3, 6)}
 """Allowed depths, of ours and of SMP's."""
@@ -84,35 +101,36 @@ class BeadsData(SegmentationData):
     draw_seed: Seed
 
 
-class ImageMaskData(SegmentationData):
-    """``conf/data/image_mask.yaml``"""
+class MaskData(SegmentationData):
+    """What those that read files have."""
 
-    target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
     root: Folder
     mask_values: Literal["auto", "binary", "instances"]
     tile_size: CountOrNull
     tile_overlap: BelowOne
+
+
+class ImageMaskData(MaskData):
+    """``conf/data/image_mask.yaml``"""
+
+    target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
     split_seed: Seed
 
 
-Data = Annotated[BeadsData | ImageMaskData, ByTarget()]
+class ReaderData(MaskData):
+    """A file of a user's own with ``_target_: segmentation.data.ReaderData``."""
+
+    target: Literal["segmentation.data.ReaderData"] = Field(alias="_target_")
+    reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
+
+
+Data = Annotated[BeadsData | ImageMaskData | ReaderData, ByTarget()]
 
 
 class Model(Node):
     """The network."""
 
-    architecture: Literal[
-        "unet",
-        "attention_unet",
-        "attention_resunet",
-        "smp_unet",
-        "unetplusplus",
-        "manet",
-        "fpn",
-        "deeplabv3plus",
-        "upernet",
-        "segformer",
-    ]
+    architecture: Annotated[str | dict[str, Any], own_part(*UNETS, *OF_SMP)]
     backbone: BackboneName | None
     pretrained: Pretrained
     in_channels: Literal[1, 3]
@@ -130,7 +148,10 @@ class Model(Node):
 class Loss(Node):
     """The loss and the weights of its terms."""
 
-    name: Literal["dice", "focal", "combined", "bce", "dice_bce", "tversky"]
+    name: Annotated[
+        str | dict[str, Any],
+        own_part("dice", "focal", "combined", "bce", "dice_bce", "tversky"),
+    ]
     dice_weight: Share
     schedule_epochs: Whole
     pos_alpha: Share
@@ -185,6 +206,12 @@ class SegmentationConfig(RunConfig):
 
     def _architecture_conflicts(self) -> Iterator[Problem]:
         model = self.model
+        if isinstance(model.architecture, dict):
+            for key, default in NOT_OF_OWN.items():
+                if (value := getattr(model, key)) != default:
+                    reason = "an architecture of one's own has its own arguments"
+                    yield Problem(f"model.{key}={format_value(value)}", reason)
+            return
         ours = model.architecture in UNETS
         name = f"model.architecture={model.architecture}"
         if ours and model.backbone is not None:
@@ -208,6 +235,8 @@ class SegmentationConfig(RunConfig):
     def _size_conflicts(self) -> Iterator[Problem]:
         model, data = self.model, self.data
         step = 2 ** (model.depth or 4) if model.architecture in UNETS else 32
+        if isinstance(model.architecture, dict):
+            step = 1  # it is tried when it is built
         if data.image_size % step:
             reason = f"model.depth={model.depth} wants a multiple of {step}"
             yield Problem(f"data.image_size={data.image_size}", reason)

@@ -6,9 +6,7 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,8 +19,9 @@ from PIL import Image
 from phasewise.errors import UserError
 from phasewise.records.record import read_record
 from phasewise.training.run import train
+from tests import forks
 from tests.conftest import ROOT, TINY
-from tests.forks import Forks
+from tests.forks import Child
 from tests.voc_folder import SIZE, VocFolder
 
 LAUGHS = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(9))
@@ -270,19 +269,12 @@ class Result(NamedTuple):
     err: str
 
 
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """Fresh processes that need not import everything anew."""
-    with Forks(tmp_path_factory.mktemp("said"), ("phasewise.cli.main", "multitask.data")) as server:
-        yield server
-
-
 @pytest.fixture
-def command(forks: Forks, cache: Path, tmp_path: Path) -> Callable[..., Result]:
+def command(cache: Path, tmp_path: Path) -> Callable[..., Result]:
     """Run the real command in an empty folder, where its outputs go."""
 
     def run(*words: str) -> Result:
-        done = forks.run([str(ROOT / "train.py"), *tiny(words, cache)], tmp_path)
+        done = forks.training().run([str(ROOT / "train.py"), *tiny(words, cache)], tmp_path)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run
@@ -290,22 +282,15 @@ def command(forks: Forks, cache: Path, tmp_path: Path) -> Callable[..., Result]:
 
 @pytest.fixture
 def stopped(cache: Path, tmp_path: Path) -> Callable[..., Result]:
-    """The same in a process of its own, which gets a signal after a text on the console."""
+    """The same with a signal after a text on the console."""
 
     def run(*words: str, after: str, number: signal.Signals) -> Result:
-        process = start(words, cache, tmp_path)
-        out = ""
-        try:
-            assert process.stdout is not None
-            while after not in out:
-                line = process.stdout.readline()
-                assert line, process.communicate()[1]
-                out += line
-            process.send_signal(number)
-            rest, err = process.communicate(timeout=120)
-        finally:
-            process.kill()
-        return Result(process.returncode, out + rest, err)
+        with start(words, cache, tmp_path) as child:
+            while after not in (line := child.readline()):
+                assert line, child.wait()
+            child.signal(number)
+            done = child.wait()
+        return Result(done.returncode, done.stdout, done.stderr)
 
     return run
 
@@ -319,13 +304,9 @@ def tiny(words: Sequence[str], cache: Path) -> list[str]:
     return [*kept, f"data.cache_dir={cache}", *words]
 
 
-def start(words: Sequence[str], cache: Path, folder: Path) -> subprocess.Popen[str]:
-    line = [sys.executable, "-u", str(ROOT / "train.py"), *tiny(words, cache)]
-    environment = {k: v for k, v in os.environ.items() if "HYDRA" not in k}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        line, cwd=folder, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True
-    )
+def start(words: Sequence[str], cache: Path, folder: Path) -> Child:
+    line = [str(ROOT / "train.py"), *tiny(words, cache)]
+    return forks.training().start(line, folder, pipe=True)
 
 
 @pytest.mark.parametrize(
@@ -436,15 +417,11 @@ def test_sigterm_stops_a_sweep_and_tells_how_to_continue(
 
 
 def test_a_run_goes_on_when_nobody_reads_on(cache: Path, tmp_path: Path) -> None:
-    process = start(["hydra.run.dir=run", "trainer.max_epochs=3"], cache, tmp_path)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.stdout.readline().startswith("data ")
-    process.stdout.close()
-    err = process.stderr.read()
-    assert (process.wait(timeout=300), err) == (0, "")
+    with start(["hydra.run.dir=run", "trainer.max_epochs=3"], cache, tmp_path) as child:
+        assert child.readline().startswith("data ")
+        child.stdout.close()
+        done = child.wait()
+    assert (done.returncode, done.stderr) == (0, "")
     record = read_record(tmp_path / "run")
     assert record is not None
     assert (record.status, record.cost["epochs"]) == ("completed", 3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,9 @@ from phasewise.config.signatures import TargetError, signature_of, trainer_argum
 from phasewise.config.trainer_schema import ELSEWHERE, Arguments, Trainer
 from phasewise.errors import UserError
 from phasewise.records.history import read_history
+from tests import forks
 from tests.conftest import ROOT, TINY
-from tests.forks import Done, Forks
+from tests.forks import Done
 
 SWA = "lightning.pytorch.callbacks.StochasticWeightAveraging"
 STEP_LR = "scheduler._target_=torch.optim.lr_scheduler.StepLR"
@@ -36,20 +36,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def forks(home: Path) -> Iterator[Forks]:
-    with Forks(home, ["phasewise.training.run", "multitask.module", "multitask.data"]) as server:
-        yield server
-
-
 @pytest.fixture
-def train(forks: Forks, home: Path, cache: Path, tmp_path: Path) -> Any:
+def train(home: Path, cache: Path, tmp_path: Path) -> Any:
     """`python train.py` in that folder, on tiny data; the run is in ``tmp_path / "run"``."""
 
     def call(*words: str, place: str = "run") -> Done:
         where = (f"data.cache_dir={cache}", f"hydra.run.dir={tmp_path / place}")
         tiny = [word for word in (*TINY, *CPU) if word.partition("=")[0] not in _keys(words)]
-        return forks.run([str(ROOT / "train.py"), *tiny, *where, *words], home)
+        script = [str(ROOT / "train.py"), *tiny, *where, *words]
+        return forks.training().run(script, home, {"PYTHONPATH": str(home)})
 
     return call
 

@@ -21,7 +21,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def resampled(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
+def resample(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
     """The figures of a split in resamples of its items, by name; NaN where one is undefined.
 
     Items are drawn with replacement, as many as there are, and the figures computed anew (Efron &
@@ -66,7 +66,7 @@ def over_runs(runs: Sequence[Mapping[str, Floats]], seed: int = 0) -> dict[str, 
     Application", section 3.8: hierarchical data). Of few runs the spread is somewhat too small.
 
     Args:
-        runs: `resampled` of each, with the same number of items, resamples and seed.
+        runs: `resample` of each, with the same number of items, resamples and seed.
         seed: draws the runs.
     """
     names = [name for name in runs[0] if all(name in run for run in runs)]

@@ -53,6 +53,16 @@ def normalize(image: Tensor) -> Tensor:
     return image.float().mul_(_per_channel(scale, image)).add_(_per_channel(offset, image))
 
 
+def unit_range(image: Tensor) -> Tensor:
+    """Normalised (..., 3, H, W) to float32 from 0 to 1."""
+    return (image * _per_channel(STD, image) + _per_channel(MEAN, image)).clamp_(0, 1)
+
+
+def normalized(image: Tensor) -> Tensor:
+    """The inverse of `unit_range`."""
+    return (image - _per_channel(MEAN, image)) / _per_channel(STD, image)
+
+
 def denormalize(image: Tensor) -> Tensor:
     """The inverse of ``normalize``: float (..., 3, H, W) to uint8, rounded and clamped."""
     values = image.float() * _per_channel(STD, image) + _per_channel(MEAN, image)

@@ -1,24 +1,31 @@
 """The augmentation of a batch: AutoAugment's colours, one colour map, one warp, blur, erasing,
-mixup."""
+what somebody brings, mixup."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from phasewise.augment import auto
 from phasewise.augment.blur import blur
-from phasewise.augment.color import COLOR, normalize, recolor
+from phasewise.augment.color import COLOR, normalize, normalized, recolor, unit_range
 from phasewise.augment.draws import Draws
 from phasewise.augment.erase import ERASE, fill
 from phasewise.augment.geometry import GEOMETRY, Warp
 from phasewise.augment.transfer import send
-from phasewise.config.augment import settings
+from phasewise.config.augment import KEY, settings
+from phasewise.config.signatures import TARGET
+from phasewise.config.targets import build
+from phasewise.errors import UserError
+
+Own = Callable[[Tensor, torch.Generator], Tensor]
+"""An augmentation of somebody's own, see `Augment`."""
 
 
 @dataclass
@@ -30,6 +37,7 @@ class _Plan:
     color: Tensor | None = None  # (B, 7, 7)
     sigma: Tensor | None = None  # (B,), 0 = not blurred
     holes: list[Tensor] = field(default_factory=list)  # (B, K, 4) each
+    own: list[tuple[Own, int]] = field(default_factory=list)  # with the seed of its draws
     mix: tuple[Tensor, float] | None = None  # (B,) partners, weight of the image itself
 
 
@@ -38,18 +46,27 @@ class Augment:
 
     The order of ``names`` is the order in which geometry is composed with geometry and colour with
     colour. Whatever the order, colour comes first (AutoAugment's before the others), then ONE warp
-    of image, mask and boxes, then blur, erasing and mixup.
+    of image, mask and boxes, then blur and erasing, then those of somebody's own, then mixup.
+
+    One of somebody's own is made once, and called with each training batch: ``images`` float32
+    (B, 3, H, W), RGB from 0 to 1, on the device, and ``generator``, on the CPU, from which all its
+    random numbers must come, so that a run can be repeated and continued. It returns images of the
+    same shape, which are cut off at 0 and 1. It sees neither masks nor boxes: where things are in
+    an image it leaves as it is. A ``torch.nn.Module`` is moved to the device first.
 
     Args:
-        names: each a name of ``phasewise.config.augment.AUGMENTATIONS`` or
-            ``{name: {parameter: value}}``. An empty list only normalises.
+        names: each a name of ``phasewise.config.augment.AUGMENTATIONS``,
+            ``{name: {parameter: value}}``, or ``{_target_: mypackage.Class, ...}``. An empty list
+            only normalises.
 
     Raises:
-        UserError: an unknown name or parameter, or a value outside its range.
+        UserError: an unknown name or parameter, a value outside its range, or a class that cannot
+            be made or called.
     """
 
-    def __init__(self, names: Sequence[str | Mapping[str, Mapping[str, float]]]) -> None:
+    def __init__(self, names: Sequence[str | Mapping[str, Any]]) -> None:
         self._steps = settings(names)
+        self._own = {i: _own(node) for i, (name, node) in enumerate(self._steps) if name == TARGET}
 
     def __call__(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Augments and normalises a batch.
@@ -90,6 +107,8 @@ class Augment:
             image = blur(image, plan.sigma)
         if plan.holes:
             image = fill(image, torch.cat(plan.holes, 1))
+        if plan.own:
+            image = _applied(image, plan.own)
         out["image"] = image
         if plan.mix is not None:
             _mix(out, *plan.mix)
@@ -98,7 +117,10 @@ class Augment:
     def _draw(self, draws: Draws) -> _Plan:
         """All random numbers, in the order of the list: an entry moves no draw of those before."""
         plan = _Plan()
-        for name, values in self._steps:
+        for i, (name, values) in enumerate(self._steps):
+            if name == TARGET:
+                plan.own.append((self._own[i], _seed(draws)))
+                continue
             if name == "mixup":
                 plan.mix = _draw_mix(draws, values["alpha"])
                 continue
@@ -138,8 +160,40 @@ def _warp_targets(batch: dict[str, Tensor], warp: Warp) -> None:
 def _draw_mix(draws: Draws, alpha: float) -> tuple[Tensor, float]:
     """Zhang et al., "mixup: Beyond Empirical Risk Minimization" (2018): one weight per batch."""
     partners = torch.randperm(draws.batch, generator=draws.generator)
-    seed = int(torch.randint(2**62, (), generator=draws.generator))
-    return partners, random.Random(seed).betavariate(alpha, alpha)
+    return partners, random.Random(_seed(draws)).betavariate(alpha, alpha)
+
+
+def _seed(draws: Draws) -> int:
+    return int(torch.randint(2**62, (), generator=draws.generator))
+
+
+def _own(node: Mapping[str, Any]) -> Own:
+    made: Own = build(node, where=KEY)
+    if not callable(made):
+        kind = type(made).__name__
+        reason = "which cannot be called with images and a generator"
+        raise UserError(f"{KEY}: {node[TARGET]} makes a {kind}, {reason}")
+    return made
+
+
+def _applied(image: Tensor, steps: Sequence[tuple[Own, int]]) -> Tensor:
+    """Normalised images after what somebody brought, one after the other.
+
+    Raises:
+        UserError: it gives something else than images of the same shape.
+    """
+    values = unit_range(image)
+    for step, seed in steps:
+        if isinstance(step, nn.Module):
+            step.to(image.device)
+        found = step(values, torch.Generator().manual_seed(seed))
+        if not isinstance(found, Tensor) or found.shape != image.shape:
+            got = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            name = getattr(step, "__name__", type(step).__name__)
+            reason = f"wanted are images (B, 3, H, W), here {tuple(image.shape)}"
+            raise UserError(f"{KEY}: {name} returned {got}; {reason}")
+        values = found.detach().float().clamp(0, 1)
+    return normalized(values)
 
 
 def _mix(batch: dict[str, Tensor], partners: Tensor, weight: float) -> None:

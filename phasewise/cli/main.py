@@ -31,10 +31,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.cli.completion import completing
-from phasewise.cli.shell import path_override, quoted, shell_command, short
+from phasewise.cli.shell import path_override, quoted, relative_path, shell_command
 from phasewise.cli.worker_process import run_in_worker
 from phasewise.config.command_line import CommandLine, one_line
-from phasewise.config.help import ADVICE, help_text, refusal
+from phasewise.config.help import ADVICE, help_text, settings_error
 from phasewise.config.previous import previous_run
 from phasewise.errors import Problem, RunFailedError, StorageError, UserError, say
 from phasewise.project import HYDRA_VERSION, JOURNAL, ROOT, tell_children
@@ -129,7 +129,7 @@ def main(run: str, config_name: str = "config") -> NoReturn:
             _exit(getattr(error, "exit_code", 2), str(error))
         if isinstance(error, HydraException | OmegaConfBaseException) and error is not job.error:
             _exit(1 if isinstance(error, InstantiationException) else 2, one_line(error))
-        log = f"\nsee {short(job.log)}" if job.log and job.log.exists() else ""
+        log = f"\nsee {relative_path(job.log)}" if job.log and job.log.exists() else ""
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
         _exit(1, f"{what}{error}{log}")
     sys.exit(0)
@@ -190,7 +190,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     args, extra = parser.parse_known_args(argv)
     unknown = [word for word in extra if word.startswith("-")]
     if unknown:
-        raise refusal([Problem(word, _unknown_flag(word)) for word in unknown])
+        raise settings_error([Problem(word, _unknown_flag(word)) for word in unknown])
     args.overrides += extra
     if (args.multirun + bool(args.cfg) + bool(args.info)) > 1:
         refuse("--multirun, --cfg and --info do not go together")
@@ -232,7 +232,7 @@ def _preflight(
         kind = "sweep" if sweep else "run"
         directory = str(cfg.hydra[kind].dir)
         check_directory(f"hydra.{kind}.dir", directory)
-        check_owner(f"hydra.{kind}.dir", Path(directory), sweep=sweep)
+        check_occupied(f"hydra.{kind}.dir", Path(directory), sweep=sweep)
         if not sweep:
             previous_run(directory, cfg)  # Hydra would overwrite what it keeps of another run
         launched = line.launched() if sweep else line.words
@@ -253,7 +253,7 @@ def _check_values(cfg: DictConfig) -> None:
     check_config(cfg)
 
 
-def check_owner(key: str, directory: Path, *, sweep: bool) -> None:
+def check_occupied(key: str, directory: Path, *, sweep: bool) -> None:
     """Refuses a run in a study's directory, a sweep in a run's, and either among a study's trials.
 
     Whether a sweep may go on where another one is, its plan decides.

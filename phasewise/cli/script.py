@@ -12,38 +12,40 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
+from phasewise.cli.settings import ScriptSettings
 from phasewise.errors import RunFailedError, UserError, say
 from phasewise.project import PACKAGE, ROOT
+
+Settings = TypeVar("Settings", bound=ScriptSettings)
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
 
 
 def run_script(
-    name: str,
-    run: Callable[[Sequence[str]], None],
-    help_text: Callable[[], str],
+    kind: type[Settings],
+    run: Callable[[Settings, list[str]], object],
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Run a script with the words of the command line, and exit.
 
     Args:
-        name: of the script, for messages.
-        run: does it.
-        help_text: what ``--help`` prints.
+        kind: its settings.
+        run: does what they and the words of their ``SECTIONS`` say.
         argv: the words; None takes them from ``sys.argv``.
     """
+    name = kind.SCRIPT
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
-        say(help_text())
+        say(kind.help_text())
         sys.exit(0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
     logging.raiseExceptions = False  # where nobody reads on (`| head`), it goes on in silence
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # see phasewise.cli.main
     try:
-        run(words)
+        run(*kind.parse(words))
     except UserError as error:
         _exit(name, 2, str(error))
     except KeyboardInterrupt:

@@ -1,4 +1,8 @@
-"""What may stand in ``data.augment``: names, parameters, defaults and ranges; no torch here."""
+"""What may stand in ``data.augment``: names, parameters, defaults and ranges; no torch here.
+
+Or ``{_target_: mypackage.Class, ...}``, a class of somebody's own with its arguments: see
+`phasewise.augment.pipeline.Augment` for what it is called with.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
+from phasewise.config.help import problems_of
+from phasewise.config.signatures import TARGET
+from phasewise.config.targets import check_target
 from phasewise.errors import Problem, UserError
 
 KEY = "data.augment"
@@ -135,19 +144,20 @@ AUGMENTATIONS: dict[str, Augmentation] = {
 """Every augmentation by the name that people type."""
 
 
-def check_augment(entries: object) -> list[Problem]:
+def check_augment(entries: object, *, imports: bool = False) -> list[Problem]:
     """What is wrong with ``data.augment``; an empty list means nothing.
 
     Args:
-        entries: should be a list whose items are a name or ``{name: {parameter: value}}``.
+        entries: should be a list whose items are a name, ``{name: {parameter: value}}``, or a
+            mapping with ``_target_``.
+        imports: whether the latter are imported, to compare them with their signatures.
     """
-    return list(_problems(entries))
+    return list(_problems(entries, imports=imports))
 
 
-def settings(
-    entries: Sequence[str | Mapping[str, Mapping[str, float]]],
-) -> list[tuple[str, dict[str, float]]]:
-    """The entries in order, each as its name and ALL its parameters (defaults filled in).
+def settings(entries: Sequence[str | Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """The entries in order, each as its name and ALL its parameters (defaults filled in); one of
+    somebody's own as ``_target_`` and the whole mapping.
 
     Raises:
         UserError: an unknown name or parameter, or a value outside its range.
@@ -158,27 +168,33 @@ def settings(
             "an entry is a name or {name: {setting: value}}, e.g. [flip, {rotate: {degrees: 5}}]"
         )
         raise UserError(f"problem(s) in {KEY}", problems, advice)
-    filled = []
+    filled: list[tuple[str, dict[str, Any]]] = []
     for entry in entries:
+        if isinstance(entry, Mapping) and TARGET in entry:
+            filled.append((TARGET, dict(entry)))
+            continue
         name, given = _split(entry)
         parameters = AUGMENTATIONS[name].parameters
         filled.append((name, {key: given.get(key, p.default) for key, p in parameters.items()}))
     return filled
 
 
-def _split(entry: str | Mapping[str, Mapping[str, float]]) -> tuple[str, Mapping[str, float]]:
+def _split(entry: str | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
     ((name, given),) = entry.items()
     return name, given or {}
 
 
-def _problems(entries: object) -> list[Problem]:
+def _problems(entries: object, *, imports: bool = False) -> list[Problem]:
     if isinstance(entries, str) or not isinstance(entries, Sequence):
         return [Problem(KEY, f"{entries!r} is not a list; write e.g. [flip, scale]")]
     problems: list[Problem] = []
     seen: set[str] = set()
-    for entry in entries:
+    for position, entry in enumerate(entries):
+        if isinstance(entry, Mapping) and TARGET in entry:
+            problems += _own_problems(entry, f"{KEY}[{position}]") if imports else ()
+            continue
         if not (isinstance(entry, str) or (isinstance(entry, Mapping) and len(entry) == 1)):
             problems.append(Problem(KEY, f"{entry!r} is neither a name nor one {{name: settings}}"))
             continue
@@ -193,6 +209,15 @@ def _problems(entries: object) -> list[Problem]:
             problems += _parameter_problems(name, given)
         seen.add(name)
     return problems
+
+
+def _own_problems(entry: Mapping[str, Any], key: str) -> list[Problem]:
+    try:
+        check_target(entry)
+    except ValidationError as error:
+        found = problems_of(error, dict(entry))
+        return [Problem(f"{key}.{it.file}", it.reason) for it in found]
+    return []
 
 
 def _parameter_problems(name: str, given: Mapping[str, Any]) -> list[Problem]:

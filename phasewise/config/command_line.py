@@ -30,13 +30,13 @@ from phasewise.config.help import (
     nearest_key,
     no_such_key,
     not_one_of,
-    refusal,
-    show,
+    settings_error,
 )
-from phasewise.config.open_keys import SEVERAL, OpenKeys
+from phasewise.config.open_keys import SEVERAL, OpenKeys, has_key
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.project import install_command
+from phasewise.text import format_value
 
 ONE_AT_A_TIME = "study"
 """The config group that cannot be swept: each choice of it is a sweep."""
@@ -113,9 +113,9 @@ class CommandLine:
             UserError: everything that is wrong with the words.
         """
         if twice := given_twice(self.words):
-            raise refusal(twice)
+            raise settings_error(twice)
         if self.unread and (problem := suggest_correction(self.words, self.loader)):
-            raise refusal([problem])
+            raise settings_error([problem])
         options = {word: self._options(override) for word, override in self.overrides.items()}
         groups = {word: allowed for word, allowed in options.items() if allowed}
         choices = [self._choose(word, allowed) for word, allowed in groups.items()]
@@ -128,7 +128,7 @@ class CommandLine:
         if study and not sweep and not typed:
             reason = "its file has no `hydra: {mode: MULTIRUN}`, or not below `# @package _global_`"
             self.problems["study"] = Problem(f"study={study}", f"{reason} as first line")
-            raise refusal([*self.problems.values()])
+            raise settings_error([*self.problems.values()])
         if all(choices):  # else keys of a choice that is not known would be called unknown
             self._check_keys(values, base, groups)
         for word, override in self.overrides.items():
@@ -142,7 +142,9 @@ class CommandLine:
         for word, error in self.unread.items():
             self.problems[word] = Problem(word, self._unread(word, error, base))
         if self.problems:
-            raise refusal([self.problems[word] for word in self.words if word in self.problems])
+            raise settings_error(
+                [self.problems[word] for word in self.words if word in self.problems]
+            )
         fixed = [word for word, override in values.items() if not override.is_sweep_override()]
         fixed = [self.opened.get(word, word) for word in fixed]
         self.words = [self.opened.get(word, word) for word in self.words]
@@ -167,7 +169,7 @@ class CommandLine:
         override = self.overrides[word]
         key, value = override.key_or_group, override.value_type
         plain = value is not None and not override.is_sweep_override()
-        if not plain or not key or self._options(override) or _has(data, key):
+        if not plain or not key or self._options(override) or has_key(data, key):
             return word
         if override.is_add() or override.is_force_add() or override.is_delete():
             return word
@@ -196,7 +198,11 @@ class CommandLine:
         if swept and group == ONE_AT_A_TIME:
             self.problems[word] = Problem(word, "one study at a time")
             return None
-        values = list(override.sweep_iterator(show)) if swept else [show(override.value())]
+        values = (
+            list(override.sweep_iterator(format_value))
+            if swept
+            else [format_value(override.value())]
+        )
         if isinstance(chosen := override.value(), list) and group in SEVERAL:
             values = [str(choice) for choice in chosen]  # all of them at once
         if values == ["null"] and group.startswith("hydra/"):
@@ -227,7 +233,9 @@ class CommandLine:
             override = self.overrides[word]
             if override.is_sweep_override() and not override.is_interval_sweep():
                 folder = self.config_dir / override.key_or_group
-                files = [folder / f"{choice}.yaml" for choice in override.sweep_iterator(show)]
+                files = [
+                    folder / f"{choice}.yaml" for choice in override.sweep_iterator(format_value)
+                ]
                 keys += [key for file in files if file.is_file() for key in file_entries(file)]
         may_add = OpenKeys(data, values.values())
         for word, override in values.items():
@@ -235,9 +243,9 @@ class CommandLine:
             adds = override.is_add() or override.is_force_add()
             if not key:
                 self.problems[word] = Problem(word, "a key stands before the equals sign")
-            elif hydras and not adds and not _has(settings, key):
+            elif hydras and not adds and not has_key(settings, key):
                 self.problems[word] = no_such_key(key, flatten(settings))
-            elif not hydras and key not in keys and not _has(data, key):
+            elif not hydras and key not in keys and not has_key(data, key):
                 if may_add.has(key) and not override.is_delete():
                     self.opened[word] = word if adds else f"++{word}"
                     continue
@@ -272,7 +280,7 @@ class CommandLine:
             return f"an override is KEY=VALUE; did you mean {meant}?"
         data = OmegaConf.to_container(base, resolve=False)
         assert isinstance(data, dict)
-        if _has(data, word):
+        if has_key(data, word):
             return f"a value must follow: {word}=VALUE"
         near = nearest_key(word, flatten(data))
         return "an override is KEY=VALUE" + (f"; did you mean {near}=VALUE?" if near else "")
@@ -322,15 +330,3 @@ def _forgets_phases(cfg: DictConfig) -> bool:
     """Whether a sweeper that is not this project's got a study."""
     foreign = cfg.hydra.runtime.choices[SWEEPER] != "phasewise"
     return foreign and bool(OmegaConf.select(cfg, "study.phases"))
-
-
-def _has(node: Any, key: str) -> bool:
-    """Whether a dotted key leads anywhere in a plain container."""
-    for part in key.split("."):
-        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-        elif isinstance(node, dict) and part in node:
-            node = node[part]
-        else:
-            return False
-    return True

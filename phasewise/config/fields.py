@@ -65,7 +65,7 @@ def ascending(values: list[int]) -> list[int]:
     return values
 
 
-def batches(value: Any) -> int | float:
+def batch_limit(value: Any) -> int | float:
     """Lightning's ``limit_*_batches``: a number of batches (int) or a fraction (float)."""
     whole = type(value) is int and value >= 1
     if not whole and not (type(value) is float and 0 < value <= 1):
@@ -124,6 +124,20 @@ def _several(text: Any) -> Any:
 Paths = Annotated[list[Text], Field(min_length=1), BeforeValidator(_several)]
 """A path, or ``[a,b,c]`` where that is no file's name; those of trials have commas themselves."""
 
+
+def _dotted(value: Any) -> Any:
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list) and all(
+        isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+        for name in names
+    ):
+        return names
+    raise wrong("must be names of packages, modules or classes, e.g. [mine,theirs.heads.Head]")
+
+
+Names = Annotated[list[str], BeforeValidator(_dotted)]
+"""Packages, modules and classes by their dotted names."""
+
 Whole = Annotated[int, Field(ge=0), message("must be a whole number >= 0")]
 Count = Annotated[int, Field(ge=1), message("must be a whole number >= 1")]
 CountOrNull = Annotated[int | None, Field(ge=1), message("must be a whole number >= 1 or null")]
@@ -136,7 +150,7 @@ Positive = Annotated[float, Field(gt=0), message("must be a number > 0")]
 PositiveOrNull = Annotated[float | None, Field(gt=0), message("must be a number > 0 or null")]
 Fraction = Annotated[float, Field(gt=0, lt=1), message("must be a number in (0, 1)")]
 BelowOne = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
-Batches = Annotated[int | float, BeforeValidator(batches)]
+Batches = Annotated[int | float, BeforeValidator(batch_limit)]
 BackboneName = Annotated[Text, AfterValidator(backbone)]
 Pretrained = Annotated[bool | str, BeforeValidator(weights)]
 # What `phasewise.networks.layers` can do, which imports torch.
@@ -163,7 +177,8 @@ class Node(BaseModel):
 class ByTarget:
     """Of the data sets in a union, chooses the one whose ``_target_`` is given.
 
-    ``VocBoxesData`` is ``data=voc_boxes``: what is said of an unknown one names them so.
+    ``VocBoxesData`` is ``data=voc_boxes``: what is said of an unknown one names them so. Data with
+    a reader of somebody's own are no choice that comes with the project.
     """
 
     def __get_pydantic_core_schema__(
@@ -172,7 +187,8 @@ class ByTarget:
         kinds = {
             get_args(one.model_fields["target"].annotation)[0]: one for one in get_args(source)
         }
-        names = [_CAPITAL.sub("_", one.__name__.removesuffix("Data")) for one in kinds.values()]
+        there = [one for one in kinds.values() if "reader" not in one.model_fields]
+        names = [_CAPITAL.sub("_", one.__name__.removesuffix("Data")) for one in there]
 
         def tag(node: Any) -> str | None:
             name = node.get("_target_") if isinstance(node, dict) else None

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from phasewise.config.arguments import data_arguments
+from phasewise.config.signatures import targets_of
 from phasewise.records.content import UNSURE_SECONDS, Contents, digest, mark, read_json, write_json
 from phasewise.records.trace import Trace
 
@@ -99,7 +100,7 @@ def cached_identity(data: Mapping[str, Any]) -> DataIdentity | None:
         data: the resolved section ``data`` of a config.
     """
     answer = read_json(_place(data))
-    if answer is None or answer.get("code") != _code(data["_target_"]):
+    if answer is None or answer.get("code") != _code(_packages(data)):
         return None
     root = _root(data)
     try:
@@ -161,7 +162,7 @@ def remember_identity(data: Mapping[str, Any], module: ListedData) -> None:
         "hashes": dict(found.hashes),
         "counts": dict(found.counts),
         "rejected": found.rejected,
-        "code": _code(data["_target_"]),
+        "code": _code(_packages(data)),
     }
     if trace is not None:
         files, folders = sorted(trace.files), trace.folders()
@@ -211,16 +212,26 @@ def _looked_at(root: Path, data: Mapping[str, Any], files: list[str], folders: l
     return found.hexdigest()[:32]
 
 
+def _packages(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those whose code reads or draws the data: of the data set, and of a reader that it names."""
+    asked = {key: value for key, value in data.items() if key not in NOT_CONTENT}
+    found = [str(target).partition(".")[0] for _, target in targets_of(asked)]
+    return tuple(sorted({*found, "phasewise"}))
+
+
 @cache
-def _code(target: str) -> str:
+def _code(packages: tuple[str, ...]) -> str:
     """What tells one state of the code that reads or draws the data from another."""
     found = []
-    for package in dict.fromkeys((target.partition(".")[0], "phasewise")):
+    for package in packages:
         spec = find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+        if spec is None:
+            continue
+        files = [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+        for folder in spec.submodule_search_locations or []:
             place = Path(folder) / "data" if package == "phasewise" else Path(folder)
-            files = sorted(place.rglob("*.py"))
-            found += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+            files += sorted(place.rglob("*.py"))
+        found += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
     return digest(found)
 
 

@@ -5,11 +5,12 @@ They must be written with ``++`` for Hydra, which otherwise takes only keys that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from phasewise.config.override_syntax import parse_words
 from phasewise.config.signatures import (
     TARGET,
     TargetError,
@@ -74,3 +75,44 @@ class OpenKeys:
         if name not in node or name in foreign_schedule(node):
             return None
         return f"belongs to scheduler={node['name']}, whose place {target} takes"
+
+
+def open_words(lines: Sequence[Sequence[str]], data: Mapping[Any, Any]) -> list[list[str]]:
+    """Words of a study's phases as a command line has them: with ``++`` before keys that may be
+    added and that neither the config has nor a choice that is made in the same line.
+
+    Args:
+        lines: of all phases; a part that one names is known to the others.
+        data: the config as plain containers.
+    """
+    parsed = [parse_words(line)[0] for line in lines]
+    may_add = OpenKeys(data, [override for found in parsed for override in found.values()])
+    return [
+        [_opened(word, found, may_add, data) for word in line]
+        for line, found in zip(lines, parsed, strict=True)
+    ]
+
+
+def _opened(
+    word: str, line: Mapping[str, Override], may_add: OpenKeys, data: Mapping[Any, Any]
+) -> str:
+    override = line.get(word)  # None: is told where the words are read
+    if override is None or word.startswith(("+", "~")):
+        return word
+    key = override.key_or_group
+    chosen = {f"{it.key_or_group}.{it.value()}" for it in line.values()}
+    if has_key(data, key) or any(key.startswith(f"{part}.") for part in chosen):
+        return word
+    return f"++{word}" if may_add.has(key) else word
+
+
+def has_key(node: Any, key: str) -> bool:
+    """Whether a dotted key leads anywhere in a plain container."""
+    for part in key.split("."):
+        if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, dict) and part in node:
+            node = node[part]
+        else:
+            return False
+    return True

@@ -48,8 +48,7 @@ from phasewise.config.help import (
     must_be_given,
     not_one_of,
     problems_of,
-    refusal,
-    show,
+    settings_error,
 )
 from phasewise.config.optim_schema import (
     SGD,
@@ -64,6 +63,7 @@ from phasewise.config.targets import CONTEXT, ForeignPart
 from phasewise.config.trainer_schema import Trainer
 from phasewise.errors import Problem
 from phasewise.project import project_class
+from phasewise.text import format_value
 
 NOT_OF_A_RUN = ("hydra", "study", "budget")
 """Sections and keys that concern Hydra, or the sweep or study around a run."""
@@ -83,9 +83,11 @@ class DataConfig(Node):
 
     @field_validator("augment", mode="wrap")
     @classmethod
-    def known_transforms(cls, value: Any, handler: Callable[[Any], list[Any]]) -> list[Any]:
+    def known_transforms(
+        cls, value: Any, handler: Callable[[Any], list[Any]], info: ValidationInfo
+    ) -> list[Any]:
         """Names and settings, as the augmentation itself declares them."""
-        if problems := check_augment(value):
+        if problems := check_augment(value, imports=bool((info.context or {}).get("imports"))):
             raise several(problems)
         return handler(value)
 
@@ -299,7 +301,9 @@ class RunConfig(Node):
             yield Problem(f"scheduler.milestones[0]={first}", reason)
         floor = getattr(scheduler, "min_lr", 0.0)
         if floor >= lr:
-            yield Problem(f"scheduler.min_lr={show(floor)}", f"must be below optimizer.lr={lr}")
+            yield Problem(
+                f"scheduler.min_lr={format_value(floor)}", f"must be below optimizer.lr={lr}"
+            )
         if isinstance(scheduler, Plateau):
             yield from self._plateau_conflicts(scheduler)
 
@@ -311,7 +315,7 @@ class RunConfig(Node):
         if metric not in self.METRICS:
             yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))
         elif mode != self.METRICS[metric]:
-            key = f"scheduler.mode={show(scheduler.mode)}"
+            key = f"scheduler.mode={format_value(scheduler.mode)}"
             yield Problem(key, _wrong_mode(metric, self.METRICS[metric]))
 
 
@@ -342,7 +346,7 @@ def check_config(cfg: DictConfig) -> None:
         if isinstance(config.task.module, ForeignModule):
             problems += _lacking(data)
     if problems:
-        raise refusal(problems)
+        raise settings_error(problems)
 
 
 def _lacking(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -371,7 +375,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
             data[name] = OmegaConf.to_container(value, resolve=True) if container else value
         except OmegaConfBaseException as error:
             key = error.full_key or name
-            raise refusal([Problem(key, str(error).splitlines()[0])]) from error
+            raise settings_error([Problem(key, str(error).splitlines()[0])]) from error
     return data
 
 
@@ -383,7 +387,7 @@ def _schema(task: Any) -> type[RunConfig]:
         reason = (
             "must name a subclass of phasewise.config.schema.RunConfig, as PACKAGE.MODULE.CLASS"
         )
-        raise refusal([Problem(f"task.schema={show(name)}", reason)])
+        raise settings_error([Problem(f"task.schema={format_value(name)}", reason)])
     return schema
 
 

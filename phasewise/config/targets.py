@@ -15,7 +15,14 @@ from pydantic import WrapValidator as _Wrap
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from phasewise.config.help import KEY, did_you_mean, not_one_of
-from phasewise.config.signatures import TARGET, TargetError, find_object, signature_of
+from phasewise.config.signatures import (
+    TARGET,
+    TargetError,
+    find_object,
+    signature_of,
+    targets_of,
+)
+from phasewise.config.trust import is_trusted
 from phasewise.errors import UserError
 
 HYDRA_KEYS = (TARGET, "_partial_", "_recursive_", "_convert_", "_args_")
@@ -27,37 +34,43 @@ CONTEXT = {"imports": True}
 POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def build(node: Mapping[str, Any], *args: Any, where: str, **supplied: Any) -> Any:
+def build(
+    node: Mapping[str, Any], *args: Any, where: str, kind: type | None = None, **supplied: Any
+) -> Any:
     """What a mapping with `_target_` describes.
 
     Args:
         node: of plain containers.
         args: positional arguments that come before its own.
         where: its key in the config, for messages.
+        kind: what it must make an instance of; None: anything.
         supplied: arguments by name that the mapping may give itself.
 
     Raises:
-        UserError: it cannot be imported, or raises when it is made.
+        UserError: it cannot be imported, raises when it is made, or makes something else.
     """
-    target = node[TARGET]
+    target = node.get(TARGET)
+    if not isinstance(target, str):
+        raise UserError(f"{where}: {dict(node)} has no {TARGET}, the full name of its class")
     try:
         find_object(target)
-        return make(node, *args, **supplied)
+        made = _instantiate(node, *args, **supplied)
     except TargetError as error:
         raise UserError(f"{where}: {error}") from error
     except UserError:
         raise
     except Exception as error:  # whatever its maker may raise
         reason = (str(error).strip() or repr(error)).splitlines()[0]
-        raise UserError(f"{where}: {target} cannot be made: {reason}") from error
+        raise UserError(f"{where}: {target} raised {type(error).__name__}: {reason}") from error
+    if kind is not None and not isinstance(made, kind):
+        wanted = f"{kind.__module__.partition('.')[0]} {kind.__name__}"
+        raise UserError(f"{where}: {target} makes a {type(made).__name__}, which is no {wanted}")
+    return made
 
 
-def make(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
+def _instantiate(node: Mapping[str, Any], *args: Any, **supplied: Any) -> Any:
     """Hydra's `instantiate`, with plain containers: an optimizer that keeps one of OmegaConf's
     could not be read from a checkpoint. What the maker raises is raised, without Hydra's wrapping.
-
-    Args:
-        node, args, supplied: see `build`.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate
@@ -188,32 +201,41 @@ class ForeignPart(BaseModel):
         return node
 
 
-def own_part(*names: str, positional: int = 0, supplied: Collection[str] = ()) -> Any:
+def own_part(
+    *names: str, positional: int = 0, supplied: Collection[str] = (), of_data: bool = False
+) -> Any:
     """A key that chooses a part by name, or brings one's own as a mapping with `_target_`.
 
     ::
 
         head: Annotated[str | dict[str, Any], own_part("unet", "fcn", supplied=("channels",))]
 
-    A network that is restored from a checkpoint has no context that says so, and a part of
-    somebody's own is refused: see `phasewise.inference.restore`.
+    A network that is restored from a checkpoint has a context that says which names are trusted;
+    another part of somebody's own is refused: see `phasewise.inference.restore`.
 
     Args:
         names: those that the project ships.
         positional, supplied: what it is built with besides its own keys, see `build`.
+        of_data: a network that is restored is built without it, so it is not looked at then.
     """
+    example = "{_target_: mypackage.Class, ...}"
 
     def validate(value: Any, handler: Any, info: ValidationInfo) -> Any:
         if isinstance(value, dict) and TARGET in value:
             context = info.context or {}
-            if not context.get("imports") and value[TARGET] not in context.get("allowed", ()):
-                raise _invalid("a part of one's own is built only where a command line names it")
+            if not context.get("imports"):
+                if of_data:
+                    return value
+                trust = context.get("trust", ())
+                if not all(is_trusted(target, trust) for _, target in targets_of(value)):
+                    raise _invalid("a part of one's own is built only where a person names it")
             check_target(value, positional=positional, supplied=supplied)
             return value
         if isinstance(value, dict):
             raise _invalid("a part of one's own needs _target_, the full name of its class")
         if value not in names:
-            raise _invalid(f"{not_one_of(value, names)}; or {{_target_: mypackage.Class, ...}}")
+            known = f"{not_one_of(value, names)}; or " if names else "must be "
+            raise _invalid(f"{known}{example}")
         return value
 
     return _Wrap(validate)

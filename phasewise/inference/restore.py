@@ -8,28 +8,29 @@
     outputs = trained.module(images)                   # the task's outputs by name
 
 Nothing of a stranger's checkpoint is run: it is read with ``weights_only``, its config must be one
-that this version's schema accepts, and no file or address that it names is opened.
+that this version's schema accepts, no file or address that it names is opened, and code that it
+names is the project's or in a package that the caller trusts by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from phasewise.config.defaults import completed
 from phasewise.config.help import problems_of
 from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
+from phasewise.config.trust import BUILT_LATER, known_class, refuse_untrusted, untrusted
 from phasewise.errors import Problem, UserError
 from phasewise.networks.backbones import LATER
-from phasewise.networks.parts import refuse_foreign
-from phasewise.project import ROOT, project_class
+from phasewise.project import ROOT
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.training.build import module_arguments
@@ -66,6 +67,7 @@ class Restored:
         info: what the checkpoint knows of the data, see `StoreDataModule.describe`.
         module: the network with its weights, on the CPU, in eval mode, without gradients.
         state: its weights by name.
+        trust: packages, modules and classes outside of the project that the caller trusts.
     """
 
     checkpoint: Path
@@ -73,10 +75,11 @@ class Restored:
     info: dict[str, Any]
     module: TaskModule
     state: dict[str, Any]
+    trust: tuple[str, ...] = ()
 
     def rebuilt(self, config: Mapping[str, Any]) -> TaskModule:
         """The network again, with other settings that do not change its weights."""
-        return _module(self.checkpoint, dict(config), self.info, self.state)
+        return _module(self.checkpoint, dict(config), self.info, self.state, self.trust)
 
     @property
     def task(self) -> str:
@@ -111,17 +114,25 @@ class Restored:
         return None if self.run is None else read_record(self.run)
 
 
-def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None = None) -> Restored:
+def restore(
+    path: str | Path,
+    *,
+    task: str | None = None,
+    run_of: RunOf | None = None,
+    trust: Collection[str] = (),
+) -> Restored:
     """The network that ``path`` names.
 
     Args:
         path: see `find_checkpoint`.
         task: the name of the only task that will do.
         run_of: see `find_checkpoint`.
+        trust: packages, modules and classes outside of the project whose code the checkpoint may
+            name.
 
     Raises:
-        UserError: there is no checkpoint, it is none of ours, it is of another task, or its
-            training diverged.
+        UserError: there is no checkpoint, it is none of ours, it is of another task, it names other
+            code, or its training diverged.
     """
     file = find_checkpoint(path, run_of=run_of)
     content = read_checkpoint(file)
@@ -131,17 +142,20 @@ def restore(path: str | Path, *, task: str | None = None, run_of: RunOf | None =
         raise UserError(f"{file} is of task={name}, not of task={task}")
     if not all(bool(value.isfinite().all()) for value in state.values()):
         raise UserError(f"{file}: its weights are not finite numbers: the training has diverged")
-    config = completed(config)
-    _check(file, config)
-    return Restored(file, config, info, _module(file, config, info, state), state)
+    config, trust = completed(config), tuple(trust)
+    _check(file, config, trust)
+    module = _module(file, config, info, state, trust)
+    return Restored(file, config, info, module, state, trust)
 
 
-def restore_all(paths: Sequence[str | Path], *, run_of: RunOf | None = None) -> list[Restored]:
+def restore_all(
+    paths: Sequence[str | Path], *, run_of: RunOf | None = None, trust: Collection[str] = ()
+) -> list[Restored]:
     """The networks that ``paths`` name, all of the first one's task; see `restore`."""
     members: list[Restored] = []
     for path in paths:
         task = members[0].task if members else None
-        members.append(restore(path, task=task, run_of=run_of))
+        members.append(restore(path, task=task, run_of=run_of, trust=trust))
     return members
 
 
@@ -192,24 +206,35 @@ def _parts(
     return config, info, state
 
 
-def _check(file: Path, config: Mapping[str, Any]) -> None:
+def _check(file: Path, config: Mapping[str, Any], trust: Collection[str]) -> None:
     """Refuse a config that makes no network; where its data were does not matter."""
+    refuse_untrusted(file, _untrusted(config, trust))
     here = deepcopy(dict(config))
     if isinstance(here.get("data"), dict) and "root" in here["data"]:
         here["data"]["root"] = str(ROOT)
-    problems = problems_of_config(here)
+    problems = problems_of_config(here, trust)
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         text = f"{file}: this version has no use for its config: {problems[0]}{more}"
         raise UserError(text)
 
 
-def problems_of_config(config: Mapping[str, Any]) -> list[Problem]:
+def _untrusted(config: Mapping[str, Any], trust: Collection[str]) -> dict[str, Any]:
+    """Names of code that a network, and what judges it, would be made of; by key."""
+    apart = (*OF_TRAINING, *NOT_OF_A_RUN, "data")
+    made = {key: node for key, node in config.items() if key not in apart}
+    # looked at again where it is built: there it must be a network of the project's
+    found = untrusted(made, object, trust)
+    schema = config["task"].get("schema")
+    return found | untrusted({"task": {"schema": {"_target_": schema}}}, object, trust)
+
+
+def problems_of_config(config: Mapping[str, Any], trust: Collection[str] = ()) -> list[Problem]:
     """What this version would not accept of a saved config, by its task's schema.
 
     How the network was trained does not count, nor where its first weights came from.
     """
-    schema = project_class(config["task"].get("schema"), RunConfig)
+    schema = known_class(config["task"].get("schema"), RunConfig, trust)
     if schema is None:
         return [Problem(f"task={config['task']['name']}", "is not installed here")]
     data = {key: deepcopy(value) for key, value in config.items() if key not in NOT_OF_A_RUN}
@@ -217,7 +242,7 @@ def problems_of_config(config: Mapping[str, Any]) -> list[Problem]:
     if isinstance(data.get("model"), dict) and data["model"].get("pretrained"):
         data["model"]["pretrained"] = True
     try:
-        found = schema.model_validate(data).all_conflicts()
+        found = schema.model_validate(data, context={"trust": trust}).all_conflicts()
         return [it for it in found if it.file.startswith("data.")]
     except ValidationError as error:
         problems = problems_of(error, data)
@@ -225,19 +250,22 @@ def problems_of_config(config: Mapping[str, Any]) -> list[Problem]:
 
 
 def _module(
-    file: Path, config: dict[str, Any], info: dict[str, Any], state: dict[str, Any]
+    file: Path,
+    config: dict[str, Any],
+    info: dict[str, Any],
+    state: dict[str, Any],
+    trust: Collection[str],
 ) -> TaskModule:
-    kind = project_class(
-        config["task"]["module"]["_target_"],
-        TaskModule,  # type: ignore[type-abstract]
-    )
+    name = config["task"]["module"]["_target_"]
+    kind = known_class(name, TaskModule, trust)  # type: ignore[type-abstract]
     if kind is None:
-        raise UserError(f"{file}: its task.module is none of this project")
+        raise UserError(f"{file}: its task.module={name} is no TaskModule of phasewise")
     used = deepcopy(config)
     if used["model"].get("pretrained"):
         used["model"]["pretrained"] = LATER
     arguments = module_arguments(kind, used, info)
-    refuse_foreign(file, arguments)
+    built = {key: value for key, value in arguments.items() if key not in BUILT_LATER}
+    refuse_untrusted(file, untrusted(built, nn.Module, trust))
     try:
         module = kind(**arguments)
         module.load_state_dict(state)

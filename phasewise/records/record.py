@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from phasewise.errors import unwritable
 from phasewise.project import APPLICATION
 from phasewise.records.notes import Notes
 from phasewise.storage import write_whole
@@ -195,7 +194,7 @@ class RunRecord:
         content = asdict(self)
         del content["directory"]
         first = {"schema": SCHEMA, "status": content.pop("status"), "error": content.pop("error")}
-        return _plain(first | content)
+        return to_json(first | content)
 
     def write(self) -> None:
         """Replace ``record.json`` in one step.
@@ -206,12 +205,7 @@ class RunRecord:
         """
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
-        target = self.directory / RECORD
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            write_whole(target, text)
-        except OSError as error:
-            raise unwritable(target, error) from error
+        write_whole(self.directory / RECORD, text)
 
 
 def read_record(directory: str | Path) -> RunRecord | None:
@@ -262,12 +256,12 @@ def _parse(directory: Path, content: Any) -> RunRecord:
     return RunRecord(directory=directory, notes=notes, **{key: content[key] for key in kinds})
 
 
-def _plain(value: Any) -> Any:
-    """Strict JSON's types: scalars of NumPy and torch as numbers, NaN and infinity as ``None``."""
+def to_json(value: Any) -> Any:
+    """In strict JSON's types: scalars of NumPy and torch as numbers, NaN and infinity ``None``."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
@@ -275,7 +269,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item"):
-        return _plain(value.item())
+        return to_json(value.item())
     raise TypeError(f"a record cannot hold a {type(value).__name__}: {value!r}")
 
 

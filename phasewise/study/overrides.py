@@ -69,7 +69,7 @@ def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) 
     return Grid(cells, list(seeds), _declared(cells), repeated=max(repeated, 0))
 
 
-def draw(grid: Grid, count: int, seed: int) -> Grid:
+def sample_grid(grid: Grid, count: int, seed: int) -> Grid:
     """A random part of a grid, in its order; the same for the same seed."""
     if count >= len(grid.cells):
         return grid

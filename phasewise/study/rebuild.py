@@ -21,7 +21,7 @@ from phasewise.records.record import FINAL, RECORD, RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Kind, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
-from phasewise.study.results import objective_value, plain, settings_of
+from phasewise.study.results import as_setting, objective_value, settings_of
 from phasewise.study.saved_config import HYDRA_FOLDER, MULTIRUN, SavedConfig, look_up, read_yaml
 from phasewise.study.selection import select
 from phasewise.study.validation import ERRORS, record_error
@@ -111,7 +111,7 @@ class Run:
         if _canonical(word) in _identity(self.words or []):
             return True
         ((key, value),) = settings_of([word]).items()
-        return plain(self.saved.get(key)) == plain(value)
+        return as_setting(self.saved.get(key)) == as_setting(value)
 
 
 def is_run(directory: Path) -> bool:

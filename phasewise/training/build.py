@@ -15,28 +15,26 @@ from phasewise.config.arguments import data_arguments, offered
 def module_arguments(
     kind: type[Any], config: Mapping[str, Any], info: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Those of `offered` that a class of module takes by name.
+    """Those of `offered` that a class of module takes by name, and what stands beside its name.
 
     Args:
         kind: the class.
         config, info: see `phasewise.config.arguments.offered`.
     """
     there = offered(config, info)
-    return {name: there[name] for name in inspect.signature(kind).parameters if name in there}
+    taken = {name: there[name] for name in inspect.signature(kind).parameters if name in there}
+    own = {key: it for key, it in config["task"]["module"].items() if key != "_target_"}
+    return taken | own
 
 
 def build_module(config: Mapping[str, Any], info: Mapping[str, Any]) -> L.LightningModule:
-    """The module of a run.
-
-    A foreign one gets the arguments that stand beside its ``_target_``, and of `offered` those that
-    it takes by name.
+    """The module of a run, which may be anybody's.
 
     Args:
         config, info: see `phasewise.config.arguments.offered`.
     """
-    own = {key: value for key, value in config["task"]["module"].items() if key != "_target_"}
     kind: type[L.LightningModule] = get_class(config["task"]["module"]["_target_"])
-    return kind(**{**module_arguments(kind, config, info), **own})
+    return kind(**module_arguments(kind, config, info))
 
 
 def build_data(config: Mapping[str, Any]) -> L.LightningDataModule:

@@ -58,7 +58,7 @@ class EpochLog(Callback):
         batch_idx: int,
     ) -> None:
         """Count the images."""
-        self._images += images_of(batch)
+        self._images += count_images(batch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock."""
@@ -136,7 +136,7 @@ class StepSeed(Callback):
         seed_torch(derive(self.seed, "step", *place), module.device)
 
 
-def images_of(batch: Any) -> int:
+def count_images(batch: Any) -> int:
     """How many images a batch has; of a foreign one, what Lightning takes for its size."""
     return len(batch["image"]) if isinstance(batch, Batch) else extract_batch_size(batch)
 
@@ -239,10 +239,7 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
         callbacks.append(_Pause(pause))
     for name, node in config.get("callbacks", {}).items():
         own = {key: str(directory / name) for key in accepted(node[TARGET], ("dirpath",))}
-        callback = build(node, where=f"callbacks.{name}", **own)
-        if not isinstance(callback, Callback):
-            raise UserError(f"callbacks.{name}: {node[TARGET]} is no callback of Lightning")
-        callbacks.append(callback)
+        callbacks.append(build(node, where=f"callbacks.{name}", kind=Callback, **own))
     if shows_progress(config):
         callbacks.append(TQDMProgressBar(leave=False))
     return callbacks + _checkpoints(directory / FOLDER, objective)

@@ -15,7 +15,6 @@ from torch.nn.functional import interpolate
 
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
-from phasewise.errors import UserError
 from phasewise.training.module import Embedding
 from phasewise.training.trackers import flat, log_summary
 
@@ -104,10 +103,7 @@ def build_loggers(
     given = {"task": task, "directory": directory, "save_dir": str(directory)}
     for name, node in config.items():
         supplied = {key: given[key] for key in accepted(node[TARGET], given)}
-        found = build(node, where=f"logger.{name}", **supplied)
-        if not isinstance(found, Logger):
-            raise UserError(f"logger.{name}: {node[TARGET]} is no logger of Lightning")
-        loggers.append(found)
+        loggers.append(build(node, where=f"logger.{name}", kind=Logger, **supplied))
     return loggers
 
 

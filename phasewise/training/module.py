@@ -18,11 +18,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
 from phasewise.analysis.items import Items
+from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER
-from phasewise.networks.parts import refuse_foreign
 from phasewise.records.notes import Notes
 from phasewise.training.optim import build_optimizer, build_schedulers
 
@@ -119,7 +119,7 @@ class TaskModule(L.LightningModule, ABC):
                 where the caller gives that argument by name.
         """
         if weights_only is not False:
-            refuse_foreign(checkpoint_path, _kept_arguments(checkpoint_path), kwargs)
+            refuse_foreign(checkpoint_path, _kept_arguments(checkpoint_path), nn.Module, kwargs)
         return super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
         )

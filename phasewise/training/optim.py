@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import (
 from phasewise.config.optim_schema import ForeignScheduler, foreign_schedule
 from phasewise.config.signatures import OPTIMIZERS, TARGET
 from phasewise.config.targets import accepted, build
-from phasewise.errors import UserError
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "none": {"warmup_epochs": 0},
@@ -46,9 +45,7 @@ def build_optimizer(config: Mapping[str, Any], groups: list[dict[str, Any]]) -> 
     """
     if config[TARGET] in OPTIMIZERS:
         return instantiate(config, _partial_=True)(groups)
-    found = build(config, groups, where="optimizer")
-    if not isinstance(found, Optimizer):
-        raise UserError(f"optimizer: {config[TARGET]} is no optimizer of torch")
+    found: Optimizer = build(config, groups, where="optimizer", kind=Optimizer)
     return found
 
 
@@ -149,7 +146,7 @@ def _foreign(
     config = dict(config)
     beside = {key: config.pop(key) for key in ForeignScheduler.LIGHTNINGS if key in config}
     by_objective = beside.get("monitor") in (None, objective["metric"])
-    better = {"mode": objective["mode"]} if by_objective else {}
+    better: dict[str, Any] = {"mode": objective["mode"]} if by_objective else {}
     better = {key: better[key] for key in accepted(config[TARGET], better)}
     scheduler = build(config, optimizer, where="scheduler", **better)
     found = {"scheduler": scheduler, "interval": "epoch", **beside}

@@ -34,11 +34,11 @@ from phasewise.training.checkpoints import read_checkpoint, start_from
 from phasewise.training.figures import figures, write_figures
 from phasewise.training.foreign import (
     UNKNOWN,
-    describe,
+    data_summary,
+    describe_data,
     has_test,
-    identity,
+    identity_of,
     network,
-    summary,
 )
 from phasewise.training.logs import (
     close_loggers,
@@ -184,7 +184,7 @@ class Session:
         return data
 
     def _build(self, data: L.LightningDataModule) -> L.LightningModule:
-        self.origin["info"] = describe(data)
+        self.origin["info"] = describe_data(data)
         module = build_module(self.config, self.origin["info"])
         self.module = module
         mode = self.config["trainer"]["compile"]
@@ -236,7 +236,7 @@ class Session:
         try:
             self._set_up(data, before)
         finally:  # what was found wrong with it is also worth a record
-            if (found := summary(data)) is not None:
+            if (found := data_summary(data)) is not None:
                 self.record.data = found.as_dict()
         self.record.write()
         if isinstance(data, StoreDataModule):
@@ -257,7 +257,7 @@ class Session:
         very moment."""
         if isinstance(data, StoreDataModule):  # others are set up by Lightning
             data.setup()
-        found = identity(data)
+        found = identity_of(data)
         if before is not None and found is not None and before != found.hash:
             what = data_difference(self.record, self.cfg, found)
             raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")

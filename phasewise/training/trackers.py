@@ -84,7 +84,6 @@ def _known_id(directory: Path, name: str) -> str | None:
 
 
 def _keep_id(directory: Path, name: str, known: str) -> str:
-    directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / f".{name}{TRACKER_ID}", known)
     return known
 

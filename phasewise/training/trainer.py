@@ -21,7 +21,6 @@ from lightning.pytorch.profilers import (
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
 from phasewise.data.resources import best_precision, check_devices, find_device
-from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
 from phasewise.training.logs import build_loggers
@@ -104,9 +103,7 @@ def _profiler(wanted: Any, directory: Path) -> Profiler:
     if isinstance(wanted, str):
         return PROFILERS[wanted](**place)
     own = {key: place[key] for key in accepted(wanted[TARGET], place)}
-    found = build(wanted, where="trainer.profiler", **own)
-    if not isinstance(found, Profiler):
-        raise UserError(f"trainer.profiler: {wanted[TARGET]} is no profiler of Lightning")
+    found: Profiler = build(wanted, where="trainer.profiler", kind=Profiler, **own)
     return found
 
 

@@ -48,6 +48,7 @@ ONE_PASS = [
     "loss.class_weights=balanced",
     "loss.label_smoothing=0.1",
     "loss.focal_gamma=0.5|loss.segmentation=focal",
+    "loss.detection={_target_:tests.outside.networks.Everywhere}",
     "loss.boxes=smooth_l1",
     "loss.balance=pcgrad",
     "loss.segmentation_weight=0.5",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.evaluation.settings import SCRIPT, EvaluationSettings, help_text, parse
+from phasewise.inference.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from phasewise.analysis.items import Floats
@@ -41,17 +41,7 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         run_of: finds the run of a study, see `phasewise.inference.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
-
-
-def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
-    """Evaluate what the words of a command line say.
-
-    Raises:
-        UserError: something is wrong with them, or with what they name; nothing is written then.
-    """
-    settings, data_words = parse(words)
-    evaluate(settings, data_words, run_of)
+    run_script(EvaluationSettings, partial(evaluate, run_of=run_of), argv)
 
 
 def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: RunOf | None) -> None:
@@ -62,7 +52,7 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
     """
     from phasewise.inference.restore import restore_all
 
-    members = restore_all(settings.checkpoint, run_of=run_of)
+    members = restore_all(settings.checkpoint, run_of=run_of, trust=settings.trust)
     runs = [_evaluate(settings, data_words, trained) for trained in members]
     if len(runs) > 1:
         say(_over_runs(settings, runs))
@@ -71,7 +61,7 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
 def _evaluate(
     settings: EvaluationSettings, data_words: Sequence[str], trained: Restored
 ) -> _Evaluated:
-    from phasewise.analysis.bootstrap import intervals, resampled
+    from phasewise.analysis.bootstrap import intervals, resample
     from phasewise.cli.main import check_directory
     from phasewise.data.resources import find_device
     from phasewise.inference.evaluation.data import open_data, with_data
@@ -80,18 +70,18 @@ def _evaluate(
     from phasewise.training.memory import keep_freed
 
     keep_freed()
-    config = with_data(trained.config, data_words)
+    config = with_data(trained.config, data_words, trained.trust)
     device = find_device(settings.accelerator)
     folder = _folder(settings, trained)
     check_directory("output", str(folder))
-    data = open_data(config)
+    data = open_data(config, trained.checkpoint, trained.trust)
     _set_up(data, settings.split)
     module = trained.rebuilt(config).to(device)
     module.accept(data)
     found = measure(module, data, settings.split, run_precision(config, device))
     samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
-        drawn = resampled(found.items, resamples=settings.resamples, seed=settings.seed)
+        drawn = resample(found.items, resamples=settings.resamples, seed=settings.seed)
         named = {f"{settings.split}/{name}": values for name, values in drawn.items()}
         samples = {name: values for name, values in named.items() if name in found.metrics}
     bounds = intervals(samples, settings.confidence)
@@ -133,7 +123,7 @@ def _over_runs(settings: EvaluationSettings, runs: Sequence[_Evaluated]) -> str:
 
 
 def _set_up(data: StoreDataModule, split: str) -> None:
-    data.setup()
+    data.setup("test" if split == "test" else "validate")
     if not len(data.splits.stores.get(split, ())):
         others = [name for name in ("test", "val") if len(data.splits.stores.get(name, ()))]
         raise UserError(f"split={split}: the data have none; {' or '.join(others)} is there")

@@ -53,7 +53,7 @@ def validation_images(data: StoreDataModule) -> Images:
     Raises:
         UserError: the data cannot be read.
     """
-    data.setup()
+    data.setup("validate")
     count = min(MOST, len(data.splits.stores["val"]))
     found = data.prepared("val", torch.arange(count), torch.device("cpu"))
     return Images(found["image"], f"{count} validation images")
@@ -81,7 +81,7 @@ def batches(images: Tensor, batch: int | None) -> list[Tensor]:
 
 
 @torch.no_grad()
-def compare(
+def compare_outputs(
     network: Deployed,
     run: Callable[[Tensor], Outputs],
     parts: Sequence[Tensor],

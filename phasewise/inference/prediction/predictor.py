@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from phasewise.config.signatures import TARGET
+from phasewise.config.trust import known_class, refuse_untrusted, untrusted
 from phasewise.data.images import UINT8, Resize, read_image
 from phasewise.errors import BadSample, Problem, UserError
 from phasewise.inference.prediction.output import PredictionOutput
@@ -19,7 +21,6 @@ from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.inference.prediction.sources import Item
 from phasewise.inference.prediction.views import View, views
 from phasewise.inference.restore import Restored
-from phasewise.project import project_class
 
 Result = TypeVar("Result")
 Row = Sequence[Any]
@@ -255,12 +256,14 @@ def predictor_of(trained: Restored) -> type[Predictor]:
     """What applies a network to images of any size, as ``task.predictor`` of its config names it.
 
     Raises:
-        UserError: its task has none, or it is none of this project's.
+        UserError: its task has none, it is no predictor, or it is code that nobody trusts.
     """
     name = trained.config["task"].get("predictor")
     if name is None:
         raise UserError(f"task={trained.task} makes no predictions of images")
-    kind = project_class(name, Predictor)  # type: ignore[type-abstract]
+    node = {"task": {"predictor": {TARGET: name}}}
+    refuse_untrusted(trained.checkpoint, untrusted(node, object, trained.trust))
+    kind = known_class(name, Predictor, trained.trust)  # type: ignore[type-abstract]
     if kind is None:
-        raise UserError(f"task.predictor={name}: no predictor of this project")
+        raise UserError(f"{trained.checkpoint}: its task.predictor={name} is no Predictor")
     return kind

@@ -11,19 +11,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests import forks
+from tests.conftest import ROOT
+from tests.forks import Done
 
 
-def train(*words: str, line: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "train.py", *words],
-        cwd=ROOT,
-        env=os.environ | {"COMP_LINE": line},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def train(*words: str, line: str = "") -> Done:
+    return forks.engine().run(["train.py", *words], ROOT, {"COMP_LINE": line})
 
 
 def candidates(typed: str) -> list[str]:
@@ -56,8 +50,14 @@ def test_nothing_is_said_while_somebody_types(before: str) -> None:
 def test_it_is_quick() -> None:
     """Without torch, which alone takes longer."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    candidates("model.")
+    found = subprocess.check_output(
+        [sys.executable, "train.py", "-sc", "query=bash"],
+        cwd=ROOT,
+        env=os.environ | {"COMP_LINE": "python train.py model."},
+        text=True,
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "model.backbone=" in found.split()
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
 
 

@@ -15,14 +15,14 @@ import pytest
 
 from phasewise.errors import UserError
 from phasewise.report.watch import stamps, watch
+from tests import forks
+from tests.conftest import ROOT
+from tests.forks import Done
 from tests.phasewise.study.synthetic import CLEAN, Synthetic
 
-ROOT = Path(__file__).resolve().parents[3]
 
-
-def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "report.py", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def call(*words: str | Path) -> Done:
+    return forks.engine().run(["report.py", *map(str, words)], ROOT)
 
 
 def test_writes_where_it_is_told_and_says_where(study: Path, tmp_path: Path) -> None:
@@ -132,16 +132,10 @@ def test_watching_writes_again_when_something_has_changed(study: Path, tmp_path:
 def test_watch_ends_with_ctrl_c_also_in_the_background(
     study: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
-    script = "trap '' INT; exec \"$@\""  # as a script's `&` has it
-    words = [sys.executable, "report.py", str(study), "--watch", "--output", str(tmp_path)]
-    command = ["sh", "-c", script, "sh", *words]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline().strip() == str(tmp_path / "report.html")
-            process.send_signal(number)
-            assert process.wait(30) == code
-        finally:
-            process.kill()
+    words = ["report.py", str(study), "--watch", "--output", str(tmp_path)]
+    with forks.engine().start(words, ROOT, pipe=True, ignored=True) as child:
+        assert child.readline().strip() == str(tmp_path / "report.html")
+        child.signal(number)
+        assert child.wait().returncode == code
     # a study that has ended needs no second look
     assert 'http-equiv="refresh"' not in (tmp_path / "report.html").read_text()

@@ -32,12 +32,7 @@ def test_missing_values_are_no_numbers() -> None:
     assert text.number(math.inf) == "inf"
 
 
-def test_durations_carry() -> None:
-    assert text.duration(59.96) == "1m 00s"
-    assert text.duration(3599.7) == "1h 00m 00s"
-
-
 def test_markdown_shows_names_as_they_are() -> None:
-    assert text.markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
+    assert text.escape_markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
         r"a\|b\_c\*\<img src=x\> \`x\`\[y\](z)"
     )

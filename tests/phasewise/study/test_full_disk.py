@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from phasewise.study.journal import Journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.sweeper import prepare
 from phasewise.study.table import sweep_table, write_csv
+from tests.forks import Done
 from tests.phasewise.study.test_launching import Lossy, begin, jobs
 from tests.phasewise.study.test_sweeper import app, rows, sweep
 
@@ -35,14 +35,11 @@ def status(place: Path) -> str | None:
 
 
 @pytest.mark.parametrize("launcher", [(), JOBLIB], ids=["here", "joblib"])
-def test_a_sweep_ends_where_it_stands_and_goes_on(
-    app: Path, launcher: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def call() -> subprocess.CompletedProcess[str]:
-        return sweep(app, "optimizer.lr=1e-3,7,1e-2", *launcher)
+def test_a_sweep_ends_where_it_stands_and_goes_on(app: Path, launcher: tuple[str, ...]) -> None:
+    def call(**environment: str) -> Done:
+        return sweep(app, "optimizer.lr=1e-3,7,1e-2", *launcher, **environment)
 
-    monkeypatch.setenv("FULL", "1")
-    done = call()
+    done = call(FULL="1")
     assert done.returncode == 1
     last = app / "out" / "optimizer.lr=7" / "last.ckpt"
     lines = done.stderr.splitlines()
@@ -58,7 +55,6 @@ def test_a_sweep_ends_where_it_stands_and_goes_on(
     book = json.loads((app / "out" / "study.json").read_text())
     assert book["status"] == "interrupted"
     assert (book["phases"][0]["status"], book["phases"][0]["winner"]) == ("running", None)
-    monkeypatch.delenv("FULL")
     done = call()
     assert done.returncode == 0, done.stderr
     assert (app / "out" / "optimizer.lr=0.001" / "calls").read_text() == "x"

@@ -6,8 +6,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ from phasewise.study.journal import JOURNAL
 from phasewise.study.read import read_study
 from phasewise.study.results import StudyResult
 from tests.phasewise.study.test_study import app
-from tests.phasewise.study.whole import ROOT, calls, study, write_study
+from tests.phasewise.study.whole import call, calls, study, write_study
 
 pytestmark = pytest.mark.slow
 
@@ -136,15 +134,8 @@ def test_a_trial_without_a_record_is_placed_by_its_config(app: Path) -> None:
 
 
 def test_records_of_a_plain_sweep(app: Path) -> None:
-    command = [sys.executable, "app.py", "-m", "task=multitask", "optimizer.lr=1e-2,1e-3"]
-    done = subprocess.run(
-        [*command, "hydra.sweep.dir=out", "study.report=false"],
-        cwd=app,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("-m", "task=multitask", "optimizer.lr=1e-2,1e-3")
+    done = call(app, *words, "hydra.sweep.dir=out", "study.report=false")
     assert done.returncode == 0, done.stderr
     found = [json.loads(path.read_text())["study"] for path in app.glob("out/*/record.json")]
     places = [{"phase": "", "number": 1, "role": role} for role in ("candidate", "incumbent")]

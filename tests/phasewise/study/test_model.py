@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from phasewise.study.journal import Phase, read_journal
 from phasewise.study.naming import parse_overrides
 from phasewise.study.read import read_study
-from tests.forks import Done, Forks
+from tests import forks
+from tests.forks import Done
 from tests.phasewise.study.truth_toy import bytes_of, score
 from tests.voc_folder import VocFolder
 
@@ -40,13 +41,6 @@ SEQUENCES = os.environ.get("PHASEWISE_SEQUENCES")
 APP = (
     'from phasewise.cli.main import main\n\nif __name__ == "__main__":\n    main("truth_toy:run")\n'
 )
-MODULES = (
-    "phasewise.cli.main",
-    "phasewise.study.sweeper",
-    "phasewise.analysis.statistics",
-    "multitask.schema",
-)
-DATA = ("multitask.data", "pandas")
 
 RATES = ("0.01", "0.02", "0.03")
 ACTIVATIONS = ("relu", "gelu", "silu")
@@ -58,16 +52,8 @@ SOME = st.sampled_from
 REFUSED = 2
 
 
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks(tmp_path_factory.mktemp("said"), [*MODULES, *DATA]) as server:
-        yield server
-
-
 class Studies(RuleBasedStateMachine):
     """One study, its data and its weights, and what the model knows of them."""
-
-    forks: Forks
 
     def __init__(self) -> None:
         super().__init__()
@@ -173,7 +159,9 @@ class Studies(RuleBasedStateMachine):
         self._write()
         fixed = ["study=toy", f"data.root={self.root.name}", f"init_from={self.weights.name}"]
         argv = ["app.py", "--config-dir", "extra", *fixed, *words]
-        return self.forks.run(argv, self.place, {"TOY_LOG": str(self.place / "log")} | environment)
+        return forks.training().run(
+            argv, self.place, {"TOY_LOG": str(self.place / "log")} | environment
+        )
 
     def _write(self) -> None:
         content = {
@@ -243,8 +231,7 @@ def tree(directory: Path) -> dict[str, str]:
     }
 
 
-def test_no_sequence_of_events_makes_a_study_lie(forks: Forks) -> None:
-    Studies.forks = forks
+def test_no_sequence_of_events_makes_a_study_lie() -> None:
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Studies,
         settings=settings(
@@ -280,8 +267,7 @@ EVENTS: dict[str, Callable[[Studies], None]] = {
 
 @pytest.mark.parametrize("first", [{}, {"KILL_AT": "3"}], ids=["whole", "killed"])
 @pytest.mark.parametrize("event", EVENTS)
-def test_one_event_between_two_calls(forks: Forks, event: str, first: dict[str, str]) -> None:
-    Studies.forks = forks
+def test_one_event_between_two_calls(event: str, first: dict[str, str]) -> None:
     studies = Studies()
     studies._study(**first)
     EVENTS[event](studies)

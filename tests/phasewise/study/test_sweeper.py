@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from phasewise.records.record import read_record
+from tests import forks
+from tests.forks import Done
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 APP = (
     "from phasewise.cli.main import main\n\n"
     'if __name__ == "__main__":\n    main("toy:{function}")\n'
@@ -29,14 +27,11 @@ def app(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def sweep(app: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "app.py", "-m", *words]
+def sweep(app: Path, *words: str, **environment: str) -> Done:
+    command = ["app.py", "-m", *words]
     command += [] if any("sweep.dir=" in word for word in words) else ["hydra.sweep.dir=out"]
     command += [] if any("study.report" in word for word in words) else ["study.report=false"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    return subprocess.run(
-        command, cwd=app, env=environment, capture_output=True, text=True, check=False, timeout=300
-    )
+    return forks.engine().run(command, app, environment)
 
 
 def names(app: Path) -> list[str]:

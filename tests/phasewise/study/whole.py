@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from phasewise.study.journal import Journal, read_journal
+from tests import forks
+from tests.forks import Done
 
 ROOT = Path(__file__).parents[3]
 APP = (
@@ -40,22 +39,14 @@ def write_study(app: Path, phases: dict[str, Any], **settings: Any) -> None:
     )
 
 
-def study(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def study(app: Path, *words: str, **environment: str) -> Done:
     report = [] if any("study.report" in word for word in words) else ["study.report=false"]
     name = () if any(word.startswith("study=") for word in words) else ("study=toy",)
     return call(app, "--config-dir", "extra", *name, *words, *report, **environment)
 
 
-def call(app: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "app.py", *words],
-        cwd=app,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+def call(app: Path, *words: str, **environment: str) -> Done:
+    return forks.engine().run(["app.py", *words], app, environment)
 
 
 def journal(app: Path) -> Journal:
