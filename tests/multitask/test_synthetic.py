@@ -3,9 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from multitask.synthetic import CLASS_NAMES, MAX_OBJECTS, draw_split
+from multitask.synthetic import CLASS_NAMES, MAX_OBJECTS, draw_image
 
 COUNT, SIZE = 120, 96
+
+
+def draw_split(split: str, count: int, size: int, seed: int) -> dict[str, np.ndarray]:
+    """The first images of a split, as a store of ``count`` rows."""
+    drawn = [draw_image(split, i, size=size, seed=seed) for i in range(count)]
+    return {field: np.stack([one[field] for one in drawn]) for field in drawn[0]}
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +39,6 @@ def test_shapes_and_types(train):
 def test_same_arguments_same_pictures(train):
     again = draw_split("train", COUNT, SIZE, seed=0)
     assert all(np.array_equal(train[key], again[key]) for key in train)
-
-
-def test_a_picture_does_not_depend_on_how_many_are_drawn(train):
-    few = draw_split("train", 7, SIZE, seed=0)
-    most = few["labels"].shape[1]
-    for key, values in few.items():
-        start = train[key][:7]
-        if key in {"boxes", "labels", "difficult"}:
-            assert (train["labels"][:7, most:] == -1).all()
-            start = start[:, :most]
-        assert np.array_equal(values, start), key
 
 
 def test_splits_and_seeds_share_no_picture(train):
@@ -132,7 +127,6 @@ def test_the_ground_is_textured(train):
     ("arguments", "reason"),
     [
         (("training", 1, 32, 0), "train, val, test"),
-        (("train", 0, 32, 0), "count"),
         (("train", 1, 8, 0), "size"),
         (("train", 1, 32, -1), "seed"),
     ],
