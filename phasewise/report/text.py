@@ -1,4 +1,4 @@
-"""Figures in words: the rounding of the whole report is here."""
+"""Numbers in words: the rounding of the whole report is here."""
 
 from __future__ import annotations
 
