@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,7 @@ def seen(request: pytest.FixtureRequest) -> tuple[Batch, Tensor, list[dict[str, 
         "difficult": torch.rand(IMAGES, 5, generator=g) < 0.3,
         "has_boxes": torch.arange(IMAGES) != 2,
     }
-    return batch, masks, found
+    return cast(Batch, batch), masks, found
 
 
 def by_metrics(

@@ -128,7 +128,7 @@ def test_classes_are_weighed_by_the_masks_of_the_loader(tmp_path: Path) -> None:
     assert wanted[0] < 0.5
     trained = module(loss_class_weights="balanced")
     used = trainer(max_epochs=1)
-    shuffled = DataLoader(rows, 5, shuffle=True, collate_fn=collate)  # type: ignore[arg-type]
+    shuffled: DataLoader[Any] = DataLoader(rows, 5, shuffle=True, collate_fn=collate)
     used.fit(trained, shuffled)
     assert trained.segmentation_loss.class_weights is not None
     torch.testing.assert_close(trained.segmentation_loss.class_weights, wanted)

@@ -50,11 +50,11 @@ from tests.multitask.plain import (
         ),
         (
             {"segmentation_head": {"_target_": "somebodys_heads.Head", "widht": 3}},
-            "segmentation_head: somebodys_heads.Head cannot be made: Head.__init__() got",
+            "segmentation_head: somebodys_heads.Head raised TypeError: Head.__init__() got",
         ),
         (
             {"segmentation_head": {"_target_": "builtins.list"}},
-            "segmentation_head: builtins.list cannot be made: list expected at most 1 argument",
+            "segmentation_head: builtins.list raised TypeError: list expected at most 1 argument",
         ),
         ({"segmentation_head": {"width": 3}}, "segmentation_head: {'width': 3} has no _target_"),
         (
