@@ -105,6 +105,13 @@ def unwritable(path: Path, error: OSError, advice: str = OTHER_DIRECTORY) -> Use
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the machine has no more memory."""
+    torch = sys.modules.get("torch")  # where it was not imported, none of its errors was raised
+    known = MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "can't allocate memory" in str(error)
+
+
 def say(text: str) -> None:
     """Prints; a reader that has seen enough (``--help | head``) is no error."""
     try:

@@ -42,13 +42,13 @@ def format_metric(value: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """Seconds, minutes, hours and days.
 
-    >>> duration(4.26), duration(642), duration(3 * 3600 + 125), duration(None)
-    ('4.3 s', '10m 42s', '3h 02m 05s', '-')
+    >>> duration(4.26), duration(45), duration(642), duration(3 * 3600 + 125), duration(None)
+    ('4.3 s', '45 s', '10m 42s', '3h 02m 05s', '-')
     """
     if seconds is None or math.isnan(seconds):
         return MISSING
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, of_day = divmod(hours, 24)

@@ -12,13 +12,15 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from phasewise.cli.settings import ScriptSettings
-from phasewise.errors import RunFailedError, UserError, say
+from phasewise.errors import RunFailedError, UserError, is_out_of_memory, say
 from phasewise.project import PACKAGE, ROOT
 
-Settings = TypeVar("Settings", bound=ScriptSettings)
+if TYPE_CHECKING:  # pydantic takes a while, which `train.py --help` has not
+    from phasewise.cli.settings import ScriptSettings
+
+Settings = TypeVar("Settings", bound="ScriptSettings")
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
@@ -47,17 +49,17 @@ def run_script(
     try:
         run(*kind.parse(words))
     except UserError as error:
-        _exit(name, 2, str(error))
+        exit_with(name, 2, str(error))
     except KeyboardInterrupt:
-        _exit(name, 130, "interrupted")
+        exit_with(name, 130, "interrupted")
     except Exception as error:
         if os.environ.get(FULL_ERROR) == "1":
             traceback.print_exc()
-        if _out_of_memory(error):
-            _exit(name, 1, "out of memory: a smaller batch size needs less")
+        if is_out_of_memory(error):
+            exit_with(name, 1, "out of memory: a smaller batch size needs less")
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
         hint = "" if isinstance(error, RunFailedError) else f"\n{_place(error)}"
-        _exit(name, 1, f"{what}{error}{hint}")
+        exit_with(name, 1, f"{what}{error}{hint}")
     sys.exit(0)
 
 
@@ -76,12 +78,7 @@ def _is_ours(file: Path) -> bool:
     return of_application or file.is_relative_to(PACKAGE)
 
 
-def _exit(name: str, code: int, message: str) -> NoReturn:
+def exit_with(name: str, code: int, message: str) -> NoReturn:
+    """End the process, and say why."""
     print(f"{name}: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # where it was not imported, none of its errors was raised
-    known = MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, known) or "can't allocate memory" in str(error)

@@ -1,4 +1,4 @@
-"""A finished run in a few lines: its figures beside what trivial predictors score."""
+"""A finished run in a few lines: its metrics beside those of trivial predictors."""
 
 from __future__ import annotations
 

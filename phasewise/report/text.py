@@ -1,4 +1,4 @@
-"""Figures in words: the rounding of the whole report is here."""
+"""Numbers in words: the rounding of the whole report is here."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def plain(value: Any) -> str:
     >>> plain(True), plain(["flip", None]), plain(0.001), plain("a  b"), plain({"rotate": 5})
     ('true', '[flip,null]', '0.001', 'a b', '{rotate:5}')
     """
-    return " ".join(format_value(value).split())
+    return " ".join((value if isinstance(value, str) else format_value(value)).split())
 
 
 def is_missing(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """``study.json``: what a study planned, where its trials lie and what it decided.
 
-Written anew, atomically, whenever something was decided. It holds no figure: those are in the
+Written anew, atomically, whenever something was decided. It holds no metrics: those are in the
 records of the runs. A sweep (``-m``) leaves one too, with a single phase.
 """
 

@@ -16,7 +16,7 @@ from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.membership import Membership, Memberships, role_of
-from phasewise.study.naming import parse_overrides, trial_name
+from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
 from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
 from phasewise.study.progress import Progress
@@ -298,7 +298,7 @@ class Runner:
         words = [word for word in own if word in start or not word.startswith(f"{SEED}=")]
         final, before = (SavedConfig(jobs[0].directory) for jobs in (stage.jobs[0], stage.jobs[-1]))
         overrides = stage.phase.candidates[0].overrides
-        keys = {word: parse_overrides([word])[0].key_or_group for word in overrides}
+        keys = {word: parse_override(word).key_or_group for word in overrides}
         changed = [
             word
             for word, key in keys.items()

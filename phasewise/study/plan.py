@@ -171,7 +171,7 @@ class Planner:
                 counts = [str(one.counts.get(split, 0)) for one in data]
                 reason = (
                     f"{' and '.join(keys) or 'candidates'} would be judged by different {split} "
-                    f"samples ({', '.join(dict.fromkeys(counts))} of them), so that their figures "
+                    f"samples ({', '.join(dict.fromkeys(counts))} of them), so that their metrics "
                     "cannot be compared; give the study one such value"
                 )
                 key = f"study.phases.{phase.name}" if phase.name else " ".join(keys) or "the sweep"

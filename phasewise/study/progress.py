@@ -71,6 +71,6 @@ class Progress:
         if self._ended:
             left = self.total - self.done - self._ended + self.later
             seconds = (self.clock() - self._start) / self._ended * left
-            notes.append(f"about {duration(seconds)} left")
+            notes.append(f"about {duration(round(seconds))} left")
         place = f"{self.phase} {where}".strip()
         log.info("\n[%s] %s%s", place, what, f"   ({'; '.join(notes)})" if notes else "")

@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any
 
 import lightning as L
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.fingerprint import named_files
@@ -22,7 +21,7 @@ from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
-from phasewise.errors import DivergedError, StorageError, UserError
+from phasewise.errors import DivergedError, StorageError, UserError, is_out_of_memory
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
@@ -135,7 +134,7 @@ class Session:
         return [self.directory, Path(self.cfg.data.cache_dir), Path(temporary)]
 
     def test_completed(self) -> None:
-        """Look at the test split with what a completed run has kept; its record gains the figures.
+        """Look at the test split with what a completed run has kept; its record gains the metrics.
 
         Raises:
             UserError: the run's checkpoint is gone.
@@ -420,7 +419,7 @@ def status_of(error: BaseException, output_directories: Sequence[Path] = ()) -> 
         return "failed", str(error)
     if isinstance(error, DivergedError):
         return "diverged", str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
         return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
     if isinstance(error, (KeyboardInterrupt, SystemExit)):

@@ -27,8 +27,8 @@ class Finding:
         rule: id, a key of `phasewise.analysis.audit.RULES`.
         severity: ``error`` where a figure is wrong or means nothing, ``warning`` where a conclusion
             may not hold, ``note`` for what else could be done.
-        text: what was found, with its figures.
-        evidence: the trials and figures it rests on, a line each.
+        text: what was found, with its numbers.
+        evidence: the trials and numbers it rests on, a line each.
         advice: what to do about it.
         phase: the name of the phase; ``None`` if it concerns the study.
     """

@@ -1,4 +1,4 @@
-"""Whether the choices that a study made are backed by its figures."""
+"""Whether the choices that a study made are backed by its results."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def nothing_compared(case: Case) -> Iterator[Finding]:
 
 
 def selected_on_test(case: Case) -> Iterator[Finding]:
-    """Configurations or epochs chosen by test data: the test figures are no longer independent."""
+    """Configurations or epochs chosen by test data: the test metrics are no longer independent."""
     lines = []
     for phase in case.compared:
         metric = phase.plan.objective["metric"]

@@ -153,7 +153,7 @@ def _single_class(one: Ran) -> str | None:
 
 
 def no_baselines(case: Case) -> Iterator[Finding]:
-    """Completed trials without the figures of trivial predictors beside theirs."""
+    """Completed trials without the metrics of trivial predictors beside theirs."""
     without = [one.name for one in case.completed if not one.record.baselines]
     if without:
         yield Finding(

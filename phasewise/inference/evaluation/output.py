@@ -69,26 +69,26 @@ def _cell(value: float) -> str:
 
 
 def table(
-    figures: Scores,
+    metrics: Scores,
     bounds: Mapping[str, Interval],
     baselines: Mapping[str, Scores],
     first: Sequence[str],
     confidence: float,
 ) -> str:
-    """The main figures: value, interval, and each trivial predictor.
+    """The main metrics: value, interval, and each trivial predictor.
 
     Args:
-        figures: by full name; those of single classes are left out.
+        metrics: by full name; those of single classes are left out.
         bounds: by full name.
         baselines: by the predictor's name.
         first: names, without the split, that come first.
         confidence: of the intervals.
     """
-    rows = [name for name in figures if name.count("/") == 1]
+    rows = [name for name in metrics if name.count("/") == 1]
     rows.sort(key=lambda name: (name.partition("/")[2] not in first, name.endswith("/loss")))
     lines = [["", "value", *([f"{100 * confidence:g} % interval"] if bounds else []), *baselines]]
     for name in rows:
         interval = [f"{bounds[name].low:.4f}..{bounds[name].high:.4f}"] if name in bounds else ["-"]
         values = [format_metric(scores.get(name)) for scores in baselines.values()]
-        lines.append([name, format_metric(figures[name]), *(interval if bounds else []), *values])
+        lines.append([name, format_metric(metrics[name]), *(interval if bounds else []), *values])
     return align(lines)

@@ -60,7 +60,7 @@ def labels(studies: Pair) -> tuple[str, str]:
 
 
 def warnings(studies: Pair) -> list[Block]:
-    """Why figures may not be comparable."""
+    """Why results may not be comparable."""
     one, other = studies
     found = []
     if one.plan.task != other.plan.task:

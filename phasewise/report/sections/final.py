@@ -34,10 +34,10 @@ EVALUATION = "evaluation/{}/evaluation.json"
 """What ``evaluate.py`` leaves in the directory of a run, by split."""
 
 SAME = 1e-6
-"""How far its figures may be from the record's; more, and it saw other data."""
+"""How far its metrics may be from the record's; more, and it saw other data."""
 
 RESAMPLES = "resamples.csv"
-"""Beside it: the figures in each resample of the items."""
+"""Beside it: the metrics in each resample of the items."""
 
 NO_INTERVALS = (
     "There is one seed, so that nothing tells how much is luck. This computes intervals over the "

@@ -1,4 +1,4 @@
-"""The three sentences that a reader should take away, made from the figures."""
+"""The three sentences that a reader should take away, made from the numbers."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ def test_missing_values_are_no_numbers() -> None:
     assert text.cell((0.5, 0.25), "spread") == "0.5000 ± 0.2500"
     assert text.cell((0.25, 0.75), "interval") == "[0.2500, 0.7500]"
     assert text.number(math.inf) == "inf"
+    assert [text.cell(it, "text") for it in ("", "1", " a  b", None)] == ["", "1", "a b", "null"]
 
 
 def test_markdown_shows_names_as_they_are() -> None:
