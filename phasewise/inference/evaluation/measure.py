@@ -22,7 +22,7 @@ class Measured:
     """What came of it.
 
     Attributes:
-        figures: by full name, ``test/mIoU``; undefined ones are NaN.
+        metrics: by full name, ``test/mIoU``; undefined ones are NaN.
         items: None for tasks that have none, or where no item counts.
         baselines: figures of trivial predictors, by the predictor's name.
         seconds: of the pass, without the baselines.
