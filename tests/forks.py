@@ -55,6 +55,8 @@ def become(call):
     sys.stdout.reconfigure(line_buffering=call["lines"])
     sys.argv = call["argv"]
     sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
+    own = call["environment"].get("PYTHONPATH")  # which only a fresh process would read
+    sys.path[1:1] = own.split(os.pathsep) if own else []
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")

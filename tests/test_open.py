@@ -43,7 +43,8 @@ def train(home: Path, cache: Path, tmp_path: Path) -> Any:
     def call(*words: str, place: str = "run") -> Done:
         where = (f"data.cache_dir={cache}", f"hydra.run.dir={tmp_path / place}")
         tiny = [word for word in (*TINY, *CPU) if word.partition("=")[0] not in _keys(words)]
-        return forks.training().run([str(ROOT / "train.py"), *tiny, *where, *words], home)
+        command = [str(ROOT / "train.py"), *tiny, *where, *words]
+        return forks.training().run(command, home, {"PYTHONPATH": str(home)})
 
     return call
 

@@ -184,6 +184,13 @@ class ForeignModule(ForeignPart):
             return {}
 
 
+def _comes_from_elsewhere(schema: type[Node], target: Any) -> bool:
+    """Whether a part is neither of this project nor of the package that the schema is of, which
+    may be a user's own."""
+    package = schema.__module__.rpartition(".")[0]
+    return is_foreign(target) and not str(target).startswith(f"{package}.")
+
+
 class Task(Node):
     """What conf/task/*.yaml says about the task itself."""
 
@@ -196,7 +203,7 @@ class Task(Node):
     @classmethod
     def or_foreign(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
         """The task's own, or one of a user's own."""
-        if isinstance(value, dict) and is_foreign(value.get(TARGET)):
+        if isinstance(value, dict) and _comes_from_elsewhere(cls, value.get(TARGET)):
             return ForeignModule.model_validate(value, context=info.context)
         return handler(value)
 
@@ -252,7 +259,7 @@ class RunConfig(Node):
         cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo
     ) -> Any:
         """One of the data sets that the task's schema names, or a user's own."""
-        if isinstance(value, dict) and is_foreign(value.get(TARGET)):
+        if isinstance(value, dict) and _comes_from_elsewhere(cls, value.get(TARGET)):
             return ForeignData.model_validate(value, context=info.context)
         return by_choice(value, handler)
 
