@@ -22,14 +22,24 @@ pytestmark = pytest.mark.slow
 REFUSE = """
 import os
 import sys
+from importlib.machinery import PathFinder
 
 refused = set(os.environ["REFUSED"].split(","))
 
 
+class Refused:
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"{spec.name} is refused here", name=spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in refused:
-            raise ModuleNotFoundError(f"{name} is refused here", name=name)
+        if name.split(".")[0] in refused and (spec := PathFinder.find_spec(name, path)):
+            spec.loader = Refused()  # its files are there to be read
+            return spec
 
 
 sys.meta_path.insert(0, Refuse())
