@@ -46,7 +46,7 @@ from phasewise.training.logs import (
     log_traceback,
     without_lightning_output,
 )
-from phasewise.training.memory import batch_of, free, halved, keep_freed, keep_steps
+from phasewise.training.memory import batch_of, free_tensors, halved, keep_freed_memory, keep_steps
 from phasewise.training.module import Scores, TaskModule
 from phasewise.training.saving import check_room_for_checkpoints
 from phasewise.training.trackers import start_trackers
@@ -117,7 +117,7 @@ class Session:
             if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
                 smaller = halved(self.cfg)
                 if smaller is not None:
-                    free(error)
+                    free_tensors(error)
                     return smaller
                 size = self.cfg.data.batch_size
                 reason += f"\nno batch is halved further than data.batch_size={size}"
@@ -172,7 +172,7 @@ class Session:
         """The trainer, and the data, not yet read."""
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
-        keep_freed()
+        keep_freed_memory()
         with without_lightning_output():
             self.trainer = build_trainer(  # first: it knows devices and trackers
                 self.config, self.record.task, self.directory, self.history, self.origin
