@@ -82,12 +82,21 @@ def module_environment() -> dict[str, str]:
     return os.environ | own
 
 
+def is_shipped(name: Any) -> bool:
+    """Whether something comes with this project by its dotted name: with the engine or a task,
+    which has a schema. Other packages that lie beside the project are a user's own."""
+    package = str(name).partition(".")[0]
+    return package == PACKAGE.name or (ROOT / package / "schema.py").is_file()
+
+
 def project_class(name: Any, base: type[Base]) -> type[Base] | None:
     """The subclass of ``base`` that is called ``package.module.Class``, if it is this project's.
 
     The file is looked for before anything is imported, so that no config can import code
     from elsewhere.
     """
+    if not is_shipped(name):
+        return None
     module_name, _, class_name = str(name).rpartition(".")
     root = PACKAGE.parent if module_name.startswith(f"{PACKAGE.name}.") else ROOT
     path = root.joinpath(*module_name.split(".")).with_suffix(".py")

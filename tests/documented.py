@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 
 PAGES = ("README.md", "outputs/README.md", "CONTRIBUTING.md", "docs/*.md")
 
-RUN_ELSEWHERE = {"docs/your-own.md": "tests/test_fifth_task.py runs it with the code that it needs"}
+RUN_ELSEWHERE = {"docs/your-own.md": "tests/test_your_own.py runs it with the code that it needs"}
 """Pages that are not looked at here, and why."""
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)

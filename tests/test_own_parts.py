@@ -113,7 +113,7 @@ def test_what_does_not_fit_is_refused_before_anything(
         (
             "multitask",
             "model.detection_head={_target_:torch.nn.Linear,bias:false}",
-            "detection_head: torch.nn.Linear cannot be made: ",
+            "detection_head: torch.nn.Linear raised TypeError: ",
         ),
         (
             "multitask",

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
 from phasewise.config.help import (
+    choice_file,
     file_entries,
     flatten,
     given_twice,
@@ -232,11 +233,12 @@ class CommandLine:
         for word in groups:  # swept groups: the keys of their other choices
             override = self.overrides[word]
             if override.is_sweep_override() and not override.is_interval_sweep():
-                folder = self.config_dir / override.key_or_group
+                group, places = override.key_or_group, self._folders()
                 files = [
-                    folder / f"{choice}.yaml" for choice in override.sweep_iterator(format_value)
+                    choice_file(places, group, str(it))
+                    for it in override.sweep_iterator(format_value)
                 ]
-                keys += [key for file in files if file.is_file() for key in file_entries(file)]
+                keys += [key for file in files if file is not None for key in file_entries(file)]
         may_add = OpenKeys(data, values.values())
         for word, override in values.items():
             key, hydras = override.key_or_group, str(override.key_or_group).startswith("hydra.")
@@ -259,7 +261,7 @@ class CommandLine:
     def _owner(self, key: str, base: DictConfig) -> Problem | None:
         """Says so where another choice of the key's group has the key."""
         group = key.partition(".")[0]
-        files = sorted((self.config_dir / group).glob("*.yaml"))
+        files = [file for it in self._folders() for file in sorted((it / group).glob("*.yaml"))]
         owners = [file.stem for file in files if key in file_entries(file)]
         if not owners:
             return None
@@ -285,15 +287,19 @@ class CommandLine:
         near = nearest_key(word, flatten(data))
         return "an override is KEY=VALUE" + (f"; did you mean {near}=VALUE?" if near else "")
 
+    def _folders(self) -> list[Path]:
+        """Where files of choices are: ours, and those that were typed."""
+        typed = [*parse_words(self.extra)[0].values(), *self.overrides.values()]
+        lists = [one.value() for one in typed if one.key_or_group == SEARCHPATH]
+        added = [str(path) for paths in lists if isinstance(paths, list) for path in paths]
+        return [self.config_dir, *(Path(path.removeprefix("file://")) for path in added)]
+
     def _misshapen(self, error: Exception) -> str | None:
         """Where a file has a list and the config a mapping, which Hydra does not say."""
         if not (name := re.match(r"In '(.+?)': ConfigTypeError", str(error))):
             return None
         known = _content(self.config_dir / "config.yaml")
-        typed = [*parse_words(self.extra)[0].values(), *self.overrides.values()]
-        lists = [one.value() for one in typed if one.key_or_group == SEARCHPATH]
-        added = [str(path) for paths in lists if isinstance(paths, list) for path in paths]
-        for folder in (self.config_dir, *(Path(path.removeprefix("file://")) for path in added)):
+        for folder in self._folders():
             file = folder / f"{name[1]}.yaml"
             if file.is_file() and (found := _other_shape(_content(file), known)):
                 return f"{file}: {found}"

@@ -208,10 +208,11 @@ def _walk(
             yield from _walk(value, f"{prefix}{key.value}.", lines)
 
 
-def _entries(config_dir: Path, choices: Mapping[str, str]) -> dict[str, Entry]:
+def _entries(folders: Sequence[Path], choices: Mapping[str, str]) -> dict[str, Entry]:
     """Entries of config.yaml and the chosen files; a comment holds until a later file has one."""
-    files = [config_dir / group / f"{choice}.yaml" for group, choice in choices.items()]
-    files = [file for file in files if file.is_file()]
+    config_dir = folders[0]
+    found = (choice_file(folders, group, choice) for group, choice in choices.items())
+    files = [file for file in found if file is not None]
     files.sort(key=lambda file: GLOBAL in file.read_text(encoding="utf-8").partition("\n")[0])
     merged: dict[str, Entry] = {}
     for file in [config_dir / "config.yaml", *files]:
@@ -219,6 +220,12 @@ def _entries(config_dir: Path, choices: Mapping[str, str]) -> dict[str, Entry]:
             old = merged.get(key, entry)
             merged[key] = Entry(entry.comment or old.comment, entry.required)
     return merged
+
+
+def choice_file(folders: Sequence[Path], group: str, choice: str) -> Path | None:
+    """The file of a choice in the first of some folders that has it; None for a list of several."""
+    places = (folder / group / f"{choice}.yaml" for folder in folders)
+    return next((file for file in places if file.is_file()), None)
 
 
 def key_comments(config_dir: Path, choices: Mapping[str, str]) -> dict[str, str]:
@@ -231,17 +238,18 @@ def key_comments(config_dir: Path, choices: Mapping[str, str]) -> dict[str, str]
     Returns:
         Dotted key (or config group) to comment.
     """
-    entries = _entries(config_dir, choices)
+    entries = _entries([config_dir], choices)
     return {key: entry.comment for key, entry in entries.items() if entry.comment}
 
 
-def config_groups(config_dir: Path) -> dict[str, dict[str, str]]:
-    """Config group to its choices, each with the first comment of its file."""
+def config_groups(*folders: Path) -> dict[str, dict[str, str]]:
+    """Config group to its choices, each with the first comment of its file, over some folders."""
     groups: dict[str, dict[str, str]] = {}
-    for folder in sorted(path for path in config_dir.iterdir() if path.is_dir()):
+    for folder in (it for place in folders for it in sorted(place.iterdir()) if it.is_dir()):
         files = sorted(folder.glob("*.yaml"))
         if files:  # `hydra/` holds only folders
-            groups[folder.name] = {file.stem: _first_comment(file) for file in files}
+            found = {file.stem: _first_comment(file) for file in files}
+            groups[folder.name] = found | groups.get(folder.name, {})
     order = (*FIRST_SECTIONS, *groups)
     return dict(sorted(groups.items(), key=lambda item: order.index(item[0])))
 
@@ -262,13 +270,16 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
     """The whole of ``--help`` for one composed config.
 
     Args:
-        cfg: composed with its ``hydra`` node, whose choices say which files to read.
+        cfg: composed with its ``hydra`` node, whose choices say which files to read, and whose
+            search path, where else they are.
         config_dir: the folder of ``config.yaml``.
         program: name of the entry script, e.g. ``train.py``.
         width: characters per line.
     """
     chosen = {group: choice for group, choice in cfg.hydra.runtime.choices.items() if choice}
-    entries = _entries(config_dir, chosen)
+    sources = [it.path for it in cfg.hydra.runtime.config_sources if it.schema == "file"]
+    folders = [config_dir, *(Path(path) for path in sources if Path(path) != config_dir)]
+    entries = _entries(folders, chosen)
     values = OmegaConf.to_container(cfg, resolve=False)
     assert isinstance(values, dict)
     del values["hydra"]
@@ -276,7 +287,7 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
     if shown := examples(config_dir):
         rows = [(f"python {program} {words}".rstrip(), what) for words, what in shown]
         lines += ["", "examples:", *_table(rows, width, column=80)]
-    groups = config_groups(config_dir)
+    groups = config_groups(*(folder for folder in folders if folder.is_dir()))
     general = {key: value for key, value in values.items() if not isinstance(value, dict)}
     for name in dict.fromkeys((*FIRST_SECTIONS, *groups, *values)):
         if name in general or not (name in groups or name in values):
@@ -285,7 +296,7 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
         rows = [
             (f"{name}={choice}", about)
             for choice, about in groups.get(name, {}).items()
-            if _is_for(config_dir / name / f"{choice}.yaml", groups["task"], chosen["task"])
+            if _is_for(choice_file(folders, name, choice), groups["task"], chosen["task"])
         ]
         if name in values:
             rows += _section(name, values[name], entries)
@@ -294,9 +305,9 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
     return "\n".join([*lines, "", *_where(cfg, width)])
 
 
-def _is_for(path: Path, tasks: Iterable[str], task: str) -> bool:
+def _is_for(path: Path | None, tasks: Iterable[str], task: str) -> bool:
     """Whether a choice goes with the task: a data set belongs to the one whose class reads it."""
-    package = _target(path).split(".")[0]
+    package = _target(path).split(".")[0] if path is not None else ""
     return package == task or package not in tasks
 
 

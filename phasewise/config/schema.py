@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -200,7 +200,10 @@ class Task(Node, Generic[Target]):
     @classmethod
     def or_foreign(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
         """The task's own, or one of a user's own."""
-        if isinstance(value, dict) and is_foreign(value.get(TARGET)):
+        kind: Any = cls.model_fields["module"].annotation
+        target = value.get(TARGET) if isinstance(value, dict) else None
+        own = target in get_args(kind.model_fields["target"].annotation)
+        if target is not None and is_foreign(target) and not own:
             return ForeignModule.model_validate(value, context=info.context)
         return handler(value)
 
@@ -256,7 +259,9 @@ class RunConfig(Node):
         cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo
     ) -> Any:
         """One of the data sets that the task's schema names, or a user's own."""
-        if isinstance(value, dict) and is_foreign(value.get(TARGET)):
+        target = value.get(TARGET) if isinstance(value, dict) else None
+        package = cls.__module__.rpartition(".")[0]  # the task's, which may be a user's own
+        if target and is_foreign(target) and not str(target).startswith(f"{package}."):
             return ForeignData.model_validate(value, context=info.context)
         return by_choice(value, handler)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from phasewise.config.help import did_you_mean
-from phasewise.project import ROOT
+from phasewise.project import is_shipped
 
 READ = ("torch", "lightning", "pytorch_lightning", "torchmetrics", "phasewise")
 """Packages whose source is read instead of importing them."""
@@ -36,9 +36,7 @@ ANYTHING = Signature(
 
 def is_foreign(target: Any) -> bool:
     """Whether a name leads to something that neither comes with this project nor has a schema."""
-    package = str(target).partition(".")[0]
-    ours = package == "phasewise" or (ROOT / package / "schema.py").is_file()
-    return not ours and target not in OPTIMIZERS
+    return not is_shipped(target) and target not in OPTIMIZERS
 
 
 def targets_of(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -86,9 +84,30 @@ def signature_of(target: str) -> Signature:
     if not callable(found):
         raise TargetError(f"{target} is neither a class nor a function")
     try:
-        return inspect.signature(found)
+        signature = inspect.signature(found)
     except ValueError:  # of a class that is not written in Python
         return ANYTHING
+    return _with_bases(found, signature) if isinstance(found, type) else signature
+
+
+def _with_bases(found: type, signature: Signature) -> Signature:
+    """With the arguments that ``**settings`` may hand on to the classes below; whether these need
+    them is not known, since the class may give them itself."""
+    *named, last = [*signature.parameters.values()] or [Parameter("none", Parameter.KEYWORD_ONLY)]
+    if last.kind is not Parameter.VAR_KEYWORD:
+        return signature
+    known = {it.name: it for it in named}
+    for base in found.__mro__[1:-1]:
+        if (made := vars(base).get("__init__")) is None:
+            continue
+        below = [*inspect.signature(made).parameters.values()][1:]
+        for it in below:
+            if it.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY):
+                default = None if it.default is Parameter.empty else it.default
+                known.setdefault(it.name, it.replace(kind=Parameter.KEYWORD_ONLY, default=default))
+        if not any(it.kind is Parameter.VAR_KEYWORD for it in below):
+            break
+    return signature.replace(parameters=[*known.values(), last])
 
 
 def trainer_arguments() -> dict[str, Parameter]:
