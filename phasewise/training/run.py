@@ -25,6 +25,7 @@ from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
 from phasewise.storage import FREE_MB, check_room, storage_error
+from phasewise.training.failures import status_of
 from phasewise.training.isolated import run_isolated
 from phasewise.training.memory import (
     LOWERED,
@@ -36,7 +37,7 @@ from phasewise.training.memory import (
 )
 from phasewise.training.process import restored_state
 from phasewise.training.saving import prepare_resume
-from phasewise.training.session import Session, status_of
+from phasewise.training.session import Session
 
 ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
 
