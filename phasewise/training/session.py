@@ -14,6 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.fingerprint import named_files
@@ -311,6 +312,11 @@ class Session:
                     f"trainer.compile={mode} does not work here ({reason}); "
                     "trainer.compile=none trains without"
                 ) from error
+            if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(
+                error
+            ):
+                # of a callback that goes by a metric which nobody logs
+                raise UserError(" ".join(str(error).split())) from error
             if not isinstance(data, StoreDataModule):
                 raise
             if "more than 1 value per channel" not in str(error):
