@@ -18,10 +18,11 @@ from pydantic import BaseModel, ValidationError
 
 from phasewise.config.augment import AUGMENTATIONS, Parameter
 from phasewise.config.defaults import composed
-from phasewise.config.help import MISSING, config_groups, file_entries, flatten, problems_of, show
+from phasewise.config.help import MISSING, config_groups, file_entries, flatten, problems_of
 from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
 from phasewise.project import CONF, project_class
 from phasewise.study.schema import StudyConfig
+from phasewise.text import format_value
 
 HEAD = """\
 # All keys
@@ -164,7 +165,7 @@ def _known() -> frozenset[str]:
 
 def _words(keys: Mapping[str, tuple[Any, str]], known: Iterable[str]) -> list[str]:
     """What a file sets of the keys that others have explained."""
-    return [f"{key}={show(keys[key][0])}" for key in keys if key in known]
+    return [f"{key}={format_value(keys[key][0])}" for key in keys if key in known]
 
 
 def _sections(keys: Mapping[str, tuple[Any, str]], values: Mapping[str, str]) -> Iterator[str]:
@@ -182,7 +183,7 @@ def _rows(keys: Mapping[str, tuple[Any, str]], values: Mapping[str, str]) -> Row
     return [
         (
             f"`{key}`",
-            "must be given" if default == MISSING else f"`{show(default)}`",
+            "must be given" if default == MISSING else f"`{format_value(default)}`",
             INSTEAD.get(key) or _safe(values.get(key, "")),
             _safe(_beyond(comment, values.get(key, ""))),
         )

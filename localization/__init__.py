@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from phasewise.lazy import lazily
 
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from localization.data import VocBoxesData as VocBoxesData
     from localization.module import LocalizationModule as LocalizationModule
 
-_WHERE = {
-    "module": ["LocalizationModule"],
-    "data": ["AnimalsData", "CocoData", "CsvData", "PetsData", "VocBoxesData"],
-}
-
 __all__ = [
     "AnimalsData",
     "CocoData",
@@ -31,6 +26,8 @@ __all__ = [
     "VocBoxesData",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    return lazily(__name__, name, _WHERE)
+__getattr__ = lazily(
+    __name__,
+    module=["LocalizationModule"],
+    data=["AnimalsData", "CocoData", "CsvData", "PetsData", "VocBoxesData"],
+)

@@ -22,10 +22,11 @@ from localization.readers import (
 )
 from localization.samples import Listing, Sample
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field
 
 from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
+    ByTarget,
     Count,
     Flag,
     Folder,
@@ -25,9 +26,8 @@ from phasewise.config.fields import (
     Text,
     Whole,
     message,
-    tagged,
 )
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
@@ -89,26 +89,8 @@ class ReaderData(DataConfig):
     reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
 
 
-TARGETS = {
-    "localization.data.AnimalsData": "animals",
-    "localization.data.VocBoxesData": "voc_boxes",
-    "localization.data.CsvData": "csv",
-    "localization.data.CocoData": "coco",
-    "localization.data.PetsData": "pets",
-}
-
 Data = Annotated[
-    Annotated[AnimalsData, Tag("animals")]
-    | Annotated[VocBoxesData, Tag("voc_boxes")]
-    | Annotated[CsvData, Tag("csv")]
-    | Annotated[CocoData, Tag("coco")]
-    | Annotated[PetsData, Tag("pets")]
-    | Annotated[ReaderData, Tag("reader")],
-    tagged(
-        TARGETS | {"localization.data.ReaderData": "reader"},
-        key="_target_",
-        text=f"this task reads only data={', '.join(TARGETS.values())}",
-    ),
+    AnimalsData | VocBoxesData | CsvData | CocoData | PetsData | ReaderData, ByTarget()
 ]
 
 
@@ -155,18 +137,6 @@ class Finetuning(Node):
     layer_decay: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
 
 
-class LocalizationModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["localization.module.LocalizationModule"] = Field(alias="_target_")
-
-
-class LocalizationTask(Task):
-    """``task`` of conf/task/localization.yaml."""
-
-    module: LocalizationModule
-
-
 class LocalizationConfig(RunConfig):
     """The whole config of a localization run."""
 
@@ -177,7 +147,7 @@ class LocalizationConfig(RunConfig):
         "val/acc75": "max",
     }
 
-    task: LocalizationTask
+    task: Task[Literal["localization.module.LocalizationModule"]]
     data: Data
     model: Model
     loss: Loss

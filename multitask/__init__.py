@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from phasewise.lazy import lazily
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MultitaskModule", "ShapesData", "Voc2012Data", "VocData"]
 
-_WHERE = {"module": ["MultitaskModule"], "data": ["ShapesData", "Voc2012Data", "VocData"]}
 
-
-def __getattr__(name: str) -> Any:
-    return lazily(__name__, name, _WHERE)
+__getattr__ = lazily(
+    __name__, module=["MultitaskModule"], data=["ShapesData", "Voc2012Data", "VocData"]
+)

@@ -12,12 +12,14 @@ from torchvision.datasets import VOCSegmentation
 from multitask import synthetic
 from multitask.metrics import VOID
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image, read_mask
 from phasewise.data.listed import Splits
+from phasewise.data.listing import find_layouts
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
-from phasewise.data.voc import VocListing, VocSample, check_mask_values, find_layouts, read_voc
+from phasewise.data.voc import IMAGES, VocListing, VocSample, check_mask_values, read_voc
 from phasewise.errors import UserError
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
@@ -233,10 +235,10 @@ class Voc2012Data(VocData):
             UserError: it is not there, or could not be downloaded.
         """
         assert self.root is not None
-        found = find_layouts(self.root)
+        found = find_layouts(self.root, IMAGES)
         if not found and self.download:
             self._fetch(self.root)
-            found = find_layouts(self.root)
+            found = find_layouts(self.root, IMAGES)
         if not found:
             raise UserError(
                 f"data.root={self.root}: no VOC 2012 (JPEGImages, VOC2012/JPEGImages or "

@@ -1,4 +1,4 @@
-"""Scores of single images, and the figures of a split from the counts of its images."""
+"""Scores of single images, and the metrics of a split from the counts of its images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from multitask.average_precision import Matched, average_precisions, match_image
 from multitask.figures import SHOWN_SCORE, box_f1
 from multitask.metrics import VOID, Detections
-from phasewise.analysis.items import Figures, Floats, Items, ratio
+from phasewise.analysis.items import Floats, Items, MetricsOf, ratio
 from phasewise.data.batch import Batch
 
 
@@ -69,10 +69,10 @@ def count_pixels(mask: Tensor, truth: Tensor, classes: int) -> Tensor:
 def make_items(observed: Sequence[Seen], class_names: Sequence[str]) -> Items:
     """Images are items; see `phasewise.analysis.items.Items`.
 
-    Figures have the names of `multitask.metrics.compute_scores`. Average precision is recomputed
+    Metrics have the names of `multitask.metrics.compute_scores`. Average precision is recomputed
     from the matches of each image, which do not depend on the other images.
     """
-    parts: list[Figures] = []
+    parts: list[MetricsOf] = []
     scores: dict[str, Floats] = {}
     if all(it.pixels is not None for it in observed):
         pixels = torch.stack([it.pixels for it in observed if it.pixels is not None])

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, Tag
+from pydantic import Field
 
 from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
+    ByTarget,
     Count,
     Flag,
     Folder,
@@ -23,9 +24,8 @@ from phasewise.config.fields import (
     Seed,
     Text,
     message,
-    tagged,
 )
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
@@ -71,22 +71,7 @@ class ReaderData(DataConfig):
     reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
 
 
-Data = Annotated[
-    Annotated[ShapesData, Tag("shapes")]
-    | Annotated[VocData, Tag("voc")]
-    | Annotated[Voc2012Data, Tag("voc2012")]
-    | Annotated[ReaderData, Tag("reader")],
-    tagged(
-        {
-            "multitask.data.ShapesData": "shapes",
-            "multitask.data.VocData": "voc",
-            "multitask.data.Voc2012Data": "voc2012",
-            "multitask.data.ReaderData": "reader",
-        },
-        key="_target_",
-        text="this task reads only data=shapes, voc, voc2012",
-    ),
-]
+Data = Annotated[ShapesData | VocData | Voc2012Data | ReaderData, ByTarget()]
 
 
 HeadWidth = Annotated[
@@ -127,18 +112,6 @@ class Loss(Node):
     detection_weight: NonNegative
 
 
-class MultitaskModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["multitask.module.MultitaskModule"] = Field(alias="_target_")
-
-
-class MultitaskTask(Task):
-    """``task`` of conf/task/multitask.yaml."""
-
-    module: MultitaskModule
-
-
 class MultitaskConfig(RunConfig):
     """The whole config of a multi-task run."""
 
@@ -150,7 +123,7 @@ class MultitaskConfig(RunConfig):
         "val/mAP50": "max",
     }
 
-    task: MultitaskTask
+    task: Task[Literal["multitask.module.MultitaskModule"]]
     data: Data
     model: Model
     loss: Loss

@@ -119,18 +119,6 @@ def draw_image(split: str, index: int, *, size: int, seed: int) -> dict[str, np.
     }
 
 
-def draw_split(split: str, count: int, size: int, seed: int) -> dict[str, np.ndarray]:
-    """The first ``count`` (>= 1) images of a split, see `draw_image`, as a store of ``count`` rows.
-
-    Raises:
-        ValueError: an unknown split, or a number out of range.
-    """
-    if count < 1:
-        raise ValueError(f"need count >= 1, got {count}")
-    drawn = [draw_image(split, i, size=size, seed=seed) for i in range(count)]
-    return {field: np.stack([one[field] for one in drawn]) for field in drawn[0]}
-
-
 # --- what is in a scene -----------------------------------------------------------------------
 
 

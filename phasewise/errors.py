@@ -94,13 +94,22 @@ class BadSample(Exception):
         self.problem = Problem(file, reason)
 
 
-def unwritable(path: Path, error: OSError) -> UserError:
-    """What to do about a file of a run that cannot be written."""
+OTHER_DIRECTORY = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
+
+
+def unwritable(path: Path, error: OSError, advice: str = OTHER_DIRECTORY) -> UserError:
+    """What to do about a file that cannot be written."""
     full = error.errno in FAULTS
-    advice = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
     return (StorageError if full else UserError)(
         f"{path} cannot be written: {error.strerror or error}\n{CONTINUES if full else advice}"
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device or the machine has no more memory."""
+    torch = sys.modules.get("torch")  # where it was not imported, none of its errors was raised
+    known = MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, known) or "can't allocate memory" in str(error)
 
 
 def say(text: str) -> None:

@@ -16,6 +16,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
+from phasewise.errors import OTHER_DIRECTORY
+from phasewise.storage import write_whole
+
 TRAIN, VAL = "#0072B2", "#D55E00"
 """Blue and vermilion of Okabe & Ito's palette, told apart by the colour-blind."""
 
@@ -33,20 +36,20 @@ def to_png(figure: Figure, dpi: float | None = None) -> bytes:
 
 
 @contextmanager
-def written() -> Iterator[Callable[[Figure, Path], None]]:
+def written(advice: str = OTHER_DIRECTORY) -> Iterator[Callable[[Figure, Path], None]]:
     """Gives what draws figures into PNG files, which are all there when the context ends.
 
     A thread compresses and writes one while the next is predicted or drawn; only drawing itself
     allows no thread beside it.
 
     Raises:
-        OSError: at the end, if one could not be written.
+        UserError: at the end, if one could not be written.
     """
-    saved: list[Future[int]] = []
+    saved: list[Future[None]] = []
     with ThreadPoolExecutor(1) as writer:
 
         def write(figure: Figure, path: Path) -> None:
-            saved.append(writer.submit(_save, _draw(figure), figure.dpi, path))
+            saved.append(writer.submit(_save, _draw(figure), figure.dpi, path, advice))
 
         yield write
     for each in saved:
@@ -68,8 +71,8 @@ def _encode(image: Image.Image, dpi: float) -> bytes:
     return file.getvalue()
 
 
-def _save(image: Image.Image, dpi: float, path: Path) -> int:
-    return path.write_bytes(_encode(image, dpi))
+def _save(image: Image.Image, dpi: float, path: Path, advice: str) -> None:
+    write_whole(path, _encode(image, dpi), advice)
 
 
 def panels(figure: Figure, rows: int, columns: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from phasewise.errors import CONTINUES, FAULTS, StorageError
+from phasewise.errors import CONTINUES, FAULTS, OTHER_DIRECTORY, StorageError, unwritable
 
 FREE_MB = 50
 """Disk space that a run must find, in MB: logs, records and a small checkpoint."""
@@ -114,17 +114,25 @@ def check_room(place: Path, needed: int, what: str, advice: str) -> None:
         raise StorageError(f"{what}: {room}\n{advice}; {CONTINUES}")
 
 
-def write_whole(path: Path, content: str | bytes | memoryview) -> None:
+def write_whole(
+    path: Path, content: str | bytes | memoryview, advice: str = OTHER_DIRECTORY
+) -> None:
     """Replace a file in one step: whatever happens meanwhile, it is the old one or the new one.
+
+    Args:
+        path: its folder need not exist.
+        content: text is UTF-8.
+        advice: what a person may do where it cannot be written.
 
     Raises:
         StorageError: the disk is full or fails; the file is as it was.
-        OSError: it cannot be written for another reason.
+        UserError: it cannot be written for another reason.
     """
     data = content.encode() if isinstance(content, str) else content
     # beside the target, because a rename is atomic only within one file system
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with draft.open("wb") as file:
                 file.write(data)
@@ -135,7 +143,7 @@ def write_whole(path: Path, content: str | bytes | memoryview) -> None:
             draft.unlink(missing_ok=True)
     except OSError as error:
         if error.errno not in FAULTS:
-            raise
+            raise unwritable(path, error, advice) from error
         room = f"{amount(len(data))} are needed"
         if error.errno == errno.ENOSPC and (free := free_bytes(path)) is not None:
             room += f", {amount(free)} are free there"

@@ -5,7 +5,7 @@ What is exported here imports torch, and only when it is asked for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from phasewise.lazy import lazily
 
@@ -26,12 +26,10 @@ __all__ = [
     "VeriData",
 ]
 
-_WHERE = {
-    "data": ["FolderData", "MarketData", "VehiclesData", "VeriData"],
-    "metrics": ["ReidRetrieval"],
-    "module": ["ReidModule"],
-}
 
-
-def __getattr__(name: str) -> Any:
-    return lazily(__name__, name, _WHERE)
+__getattr__ = lazily(
+    __name__,
+    data=["FolderData", "MarketData", "VehiclesData", "VeriData"],
+    metrics=["ReidRetrieval"],
+    module=["ReidModule"],
+)

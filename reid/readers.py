@@ -13,7 +13,14 @@ from filecmp import cmp
 from pathlib import Path
 
 from phasewise.data.images import IMAGE_SUFFIXES, image_size
-from phasewise.data.listing import check_folder, files_in, folder_names, is_text
+from phasewise.data.listing import (
+    check_folder,
+    files_in,
+    find_layouts,
+    folder_names,
+    is_text,
+    no_layout,
+)
 from phasewise.data.splits import hashed_split, inside, read_list
 from phasewise.errors import BadSample, Problem, UserError
 from reid.splits import Listing, Sample, choose_queries, valid_queries
@@ -324,18 +331,13 @@ def _home(root: Path, layout: _Layout) -> Path:
         if _has(home, layout):
             return home
     missing = [folder for folder in layout.folders if not (root / folder).is_dir()]
-    lines = [
-        f"data.root={root} has no {' and no '.join(missing)}.",
-        f"Looked for: {needed}. Folders there: {folder_names(root)}.",
-    ]
-    below = [home for pattern in ("*", "*/*") for home in sorted(root.glob(pattern))]
-    lines += [f"That layout is in data.root={path}" for path in below if _has(path, layout)][:3]
-    lines += [
+    others = [
         f"data.root is in {other.title} layout: data={other.data}"
         for other in (VERI, MARKET)
         if _has(root, other)
     ]
-    raise UserError("\n".join(lines))
+    found = find_layouts(root, *layout.folders)
+    raise no_layout(root, " and no ".join(missing), needed, found, *others)
 
 
 def _has(home: Path, layout: _Layout) -> bool:
@@ -357,11 +359,10 @@ def _no_folders(root: Path) -> str:
         "Looked for: train/ID, query/ID and gallery/ID, or just ID, with the images of identity ID "
         f"inside. Folders there: {folder_names(root)}. Images there: {len(loose)}.",
     ]
-    below = [home for pattern in ("*", "*/*") for home in sorted(root.glob(pattern))]
-    for home in below:
-        if all((home / part).is_dir() for part in PARTS):
+    for home in find_layouts(root, *PARTS):
+        if home != root:  # whose folders are empty
             return "\n".join([*lines, f"That layout is in data.root={home}"])
-    for home in below:
+    for home in find_layouts(root):
         if any(path.suffix.lower() in IMAGE_SUFFIXES for path in home.glob("*/*")):
             return "\n".join([*lines, f"Folders with images are in data.root={home}"])
     return "\n".join(lines)

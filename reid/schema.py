@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from phasewise.config.fields import (
     Activation,
     BelowOne,
+    ByTarget,
     Count,
     CountOrNull,
     Flag,
@@ -22,11 +23,10 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Text,
-    tagged,
     wrong,
 )
 from phasewise.config.help import did_you_mean
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 from reid.backbone_names import NAMED, is_backbone
@@ -102,22 +102,7 @@ class ReaderData(ReidData):
     reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
 
 
-TARGETS = {f"reid.data.{name.capitalize()}Data": name for name in ("vehicles", "veri")} | {
-    f"reid.data.{name.capitalize()}Data": name for name in ("market", "folder")
-}
-
-Data = Annotated[
-    Annotated[VehiclesData, Tag("vehicles")]
-    | Annotated[VeriData, Tag("veri")]
-    | Annotated[MarketData, Tag("market")]
-    | Annotated[FolderData, Tag("folder")]
-    | Annotated[ReaderData, Tag("reader")],
-    tagged(
-        TARGETS | {"reid.data.ReaderData": "reader"},
-        key="_target_",
-        text=f"this task reads only data={', '.join(TARGETS.values())}",
-    ),
-]
+Data = Annotated[VehiclesData | VeriData | MarketData | FolderData | ReaderData, ByTarget()]
 
 
 class Model(Node):
@@ -170,18 +155,6 @@ class Evaluation(Node):
     rerank: Flag
 
 
-class ReidModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["reid.module.ReidModule"] = Field(alias="_target_")
-
-
-class ReidTask(Task):
-    """``task`` of conf/task/reid.yaml."""
-
-    module: ReidModule
-
-
 class ReidConfig(RunConfig):
     """The whole config of a re-identification run."""
 
@@ -193,7 +166,7 @@ class ReidConfig(RunConfig):
         "val/rank10": "max",
     }
 
-    task: ReidTask
+    task: Task[Literal["reid.module.ReidModule"]]
     data: Data
     model: Model
     loss: Loss

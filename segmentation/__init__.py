@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from phasewise.lazy import lazily
 
@@ -16,8 +16,5 @@ if TYPE_CHECKING:
 
 __all__ = ["BeadsData", "ImageMaskData", "SegmentationModule"]
 
-_WHERE = {"module": ["SegmentationModule"], "data": ["BeadsData", "ImageMaskData"]}
 
-
-def __getattr__(name: str) -> Any:
-    return lazily(__name__, name, _WHERE)
+__getattr__ = lazily(__name__, module=["SegmentationModule"], data=["BeadsData", "ImageMaskData"])

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from phasewise.data import painting
-from phasewise.data.datamodule import SPLITS, DataSettings, StoreDataModule
+from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.images import Resize
 from phasewise.data.listed import Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile

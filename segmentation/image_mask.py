@@ -19,7 +19,15 @@ from phasewise.data.images import (
     largest_grey,
     stored_bits,
 )
-from phasewise.data.listing import by, check_filled, check_folder, files_by_name, folder_names
+from phasewise.data.listing import (
+    by,
+    check_filled,
+    check_folder,
+    files_by_name,
+    find_layouts,
+    folder_names,
+    no_layout,
+)
 from phasewise.data.splits import SPLITS, inside, read_lists, resolve_splits
 from phasewise.errors import BadSample, Problem, UserError
 from segmentation.samples import Sample, load, read_binary_mask, tile
@@ -105,12 +113,6 @@ def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") ->
         reader.warnings.append(Problem(IMAGES, reason))
     reader.warnings += _remarks(usable, kind)
     return Listing(samples, reader.problems, reader.warnings, lists.files)
-
-
-def find_layouts(root: Path) -> list[Path]:
-    """``root`` or the folders at most two levels below it that hold ``images`` and ``masks``."""
-    folders = [root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))]
-    return [path for path in folders if (path / IMAGES).is_dir() and (path / MASKS).is_dir()]
 
 
 @dataclass
@@ -239,10 +241,8 @@ def _check_layout(root: Path) -> None:
     check_folder(root, looked_for)
     missing = [folder for folder in (IMAGES, MASKS) if not (root / folder).is_dir()]
     if missing:
-        lines = [f"data.root={root} has no {' and no '.join(missing)}."]
-        lines.append(f"Looked for: {looked_for}. Folders there: {folder_names(root)}.")
-        lines += [f"That layout is in data.root={found}" for found in find_layouts(root)[:3]]
-        raise UserError("\n".join(lines))
+        found = find_layouts(root, IMAGES, MASKS)
+        raise no_layout(root, " and no ".join(missing), looked_for, found)
 
 
 # --- remarks on the data set --------------------------------------------------------------------

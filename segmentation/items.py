@@ -1,4 +1,4 @@
-"""Scores of single images, and the figures of a split from the counts of its images."""
+"""Scores of single images, and the metrics of a split from the counts of its images."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _counts(match: Matches) -> list[float]:
 def make_items(observed: Sequence[Seen], threshold: float) -> Items:
     """Images with labelled pixels are items; see `phasewise.analysis.items.Items`.
 
-    Figures have the names of `SegmentationScores.compute`, whose docstring defines them.
+    Metrics have the names of `SegmentationScores.compute`, whose docstring defines them.
     """
     rows, histograms, soft, objects = (
         torch.cat(part).numpy() for part in zip(*observed, strict=True)

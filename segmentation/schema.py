@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from phasewise.config.fields import (
     Activation,
     BackboneName,
     BelowOne,
+    ByTarget,
     Count,
     CountOrNull,
     Flag,
@@ -24,13 +25,12 @@ from phasewise.config.fields import (
     Seed,
     Whole,
     message,
-    tagged,
     wrong,
 )
-from phasewise.config.help import show
-from phasewise.config.schema import DataConfig, Module, RunConfig, Task
+from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
+from phasewise.text import format_value
 
 UNETS = ("unet", "attention_unet", "attention_resunet")
 """The networks built here."""
@@ -124,20 +124,7 @@ class ReaderData(MaskData):
     reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
 
 
-Data = Annotated[
-    Annotated[BeadsData, Tag("beads")]
-    | Annotated[ImageMaskData, Tag("image_mask")]
-    | Annotated[ReaderData, Tag("reader")],
-    tagged(
-        {
-            "segmentation.data.BeadsData": "beads",
-            "segmentation.data.ImageMaskData": "image_mask",
-            "segmentation.data.ReaderData": "reader",
-        },
-        key="_target_",
-        text="this task reads only data=beads, image_mask",
-    ),
-]
+Data = Annotated[BeadsData | ImageMaskData | ReaderData, ByTarget()]
 
 
 class Model(Node):
@@ -182,18 +169,6 @@ class Evaluation(Node):
     objects: Flag
 
 
-class SegmentationModule(Module):
-    """The LightningModule of this task."""
-
-    target: Literal["segmentation.module.SegmentationModule"] = Field(alias="_target_")
-
-
-class SegmentationTask(Task):
-    """``task`` of conf/task/segmentation.yaml."""
-
-    module: SegmentationModule
-
-
 OBJECT_METRICS = {"val/object_f1": "max", "val/count_error": "min"}
 
 
@@ -211,7 +186,7 @@ class SegmentationConfig(RunConfig):
         **OBJECT_METRICS,
     }
 
-    task: SegmentationTask
+    task: Task[Literal["segmentation.module.SegmentationModule"]]
     data: Data
     model: Model
     loss: Loss
@@ -235,7 +210,7 @@ class SegmentationConfig(RunConfig):
             for key, default in NOT_OF_OWN.items():
                 if (value := getattr(model, key)) != default:
                     reason = "an architecture of one's own has its own arguments"
-                    yield Problem(f"model.{key}={show(value)}", reason)
+                    yield Problem(f"model.{key}={format_value(value)}", reason)
             return
         ours = model.architecture in UNETS
         name = f"model.architecture={model.architecture}"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,9 +54,8 @@ def become(call):
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdout.reconfigure(line_buffering=call["lines"])
     sys.argv = call["argv"]
-    sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
-    own = call["environment"].get("PYTHONPATH")  # which only a fresh process would read
-    sys.path[1:1] = own.split(os.pathsep) if own else []
+    own = call["environment"].get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:1] = [os.path.dirname(os.path.abspath(sys.argv[0])), *filter(None, own)]
     code = 0
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
@@ -187,11 +186,12 @@ class Forks:
         self._folder = tempfile.TemporaryDirectory()
         self.folder, self._calls = Path(self._folder.name), 0
         self._ended: dict[int, int] = {}
+        path = filter(None, [os.environ.get("PYTHONPATH")])
         self._server = subprocess.Popen(
             [sys.executable, "-c", SERVER, ",".join(modules)],
             cwd=ROOT,
             env={k: v for k, v in os.environ.items() if "HYDRA" not in k}
-            | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), *path]), "COLUMNS": "200"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -228,7 +228,8 @@ class Forks:
             os.mkfifo(out)
         else:
             out.touch()
-        call = {"argv": [*argv], "cwd": str(cwd), "environment": dict(environment or {})}
+        call: dict[str, Any] = {"argv": [*argv], "cwd": str(cwd)}
+        call["environment"] = dict(environment or {})
         call |= {"out": str(out), "err": str(err), "without": [*without]}
         call |= {"lines": pipe, "ignored": ignored}
         assert self._server.stdin is not None

@@ -17,8 +17,10 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.seeding import derive, seed_torch
 from phasewise.records.history import Row, read_history
 from phasewise.training.build import build_data, build_module
+from phasewise.training.callbacks import BackgroundSaving
 from phasewise.training.module import TaskModule
 from phasewise.training.run import train
+from phasewise.training.session import Session
 
 CPU = torch.device("cpu")
 
@@ -83,7 +85,10 @@ def one_pass(cfg: DictConfig) -> Row:
 
 def whole_run(cfg: DictConfig, directory: Path) -> list[Row]:
     """Every metric of every epoch of a new run; times left out."""
-    train(cfg, directory)
+    with pytest.MonkeyPatch.context() as patch:  # nobody reads its weights
+        patch.setattr(BackgroundSaving, "save_checkpoint", lambda *_, **__: None)
+        patch.setattr(Session, "_restore_best", lambda _: None)
+        train(cfg, directory)
     return [{k: v for k, v in row.items() if "/" in k} for row in read_history(directory)]
 
 

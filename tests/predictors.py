@@ -16,7 +16,7 @@ from phasewise.augment.color import denormalize
 from phasewise.config.fingerprint import plain_config
 from phasewise.data.images import UINT8
 from phasewise.inference.prediction.predictor import predictor_of
-from phasewise.inference.prediction.settings import parse
+from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.inference.restore import Restored
 from phasewise.training.build import build_module
 
@@ -37,7 +37,7 @@ def untrained(cfg: DictConfig, name: str = "x.ckpt", **info: Any) -> Restored:
 
 def predictor(*members: Restored, words: str = "") -> Any:
     """The members' predictor under settings of a command line."""
-    settings = parse(["checkpoint=x", "source=x", *words.split()])
+    settings, _ = PredictionSettings.parse(["checkpoint=x", "source=x", *words.split()])
     kind = predictor_of(members[0])
     return kind(members, settings, torch.device("cpu"))
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from phasewise.inference.evaluation.command import run as evaluate
+from phasewise.inference.evaluation.command import evaluate
+from phasewise.inference.evaluation.settings import EvaluationSettings
 from phasewise.records.history import read_history
 from phasewise.study.overrides import merge
 from tests.conftest import ROOT, TINY
@@ -64,7 +65,12 @@ def assert_one_process_finds_the_same(run: Path, metric: str) -> None:
     """In the five images of one split and in the one of the other."""
     record = json.loads((run / "record.json").read_text())
     for split in ("val", "test"):
-        evaluate([f"checkpoint={run}", f"split={split}", "resamples=0", "figures=0"])
+        evaluate(
+            *EvaluationSettings.parse(
+                [f"checkpoint={run}", f"split={split}", "resamples=0", "figures=0"]
+            ),
+            run_of=None,
+        )
         content = json.loads((run / "evaluation" / split / "evaluation.json").read_text())
         known = record["test" if split == "test" else "best"]
         # losses that are normalised over a batch are others when the batches are

@@ -24,9 +24,9 @@ from omegaconf import DictConfig
 
 from phasewise.cli import main as cli
 from phasewise.config.defaults import composed
-from phasewise.inference.evaluation import settings as evaluation
-from phasewise.inference.exporting import settings as exporting
-from phasewise.inference.prediction import settings as prediction
+from phasewise.inference.evaluation.settings import EvaluationSettings
+from phasewise.inference.exporting.settings import ExportSettings
+from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.report import command as report
 from tests.conftest import ROOT
 from tests.documented import Command, commands, example, place_files, value
@@ -119,11 +119,11 @@ def optuna_is_here() -> bool:
 
 @pytest.mark.parametrize("command", OF_SCRIPT["evaluate.py"] + OF_SCRIPT["export.py"], ids=str)
 def test_evaluate_and_export(command: Command) -> None:
-    module = evaluation if command.script == "evaluate.py" else exporting
+    kind = EvaluationSettings if command.script == "evaluate.py" else ExportSettings
     if command.arguments == ["--help"]:
-        assert "checkpoint" in module.help_text()
+        assert "checkpoint" in kind.help_text()
         return
-    _, words = module.parse(command.arguments)
+    _, words = kind.parse(command.arguments)
     if data := value(words, "data"):
         target = yaml.safe_load((ROOT / "conf" / "data" / f"{data}.yaml").read_text())["_target_"]
         composed([f"task={target.partition('.')[0]}", *words])
@@ -134,9 +134,9 @@ def test_evaluate_and_export(command: Command) -> None:
 @pytest.mark.parametrize("command", OF_SCRIPT["predict.py"], ids=str)
 def test_predict(command: Command) -> None:
     if command.arguments == ["--help"]:
-        assert "checkpoint" in prediction.help_text()
+        assert "checkpoint" in PredictionSettings.help_text()
     else:
-        prediction.parse(command.arguments)
+        PredictionSettings.parse(command.arguments)
 
 
 @pytest.mark.parametrize("command", OF_SCRIPT["report.py"], ids=str)

@@ -83,13 +83,13 @@ def test_items_make_the_figures(task: str, tiny_run: Run, cache: Path) -> None:
     data.setup()
     found = measure(trained.rebuilt(config), data, "test", "32-true")
     assert found.items is not None
-    again = found.items.figures(np.ones((1, len(found.items.rows))))
-    bounded = {name for name in found.figures if name.removeprefix("test/") in again}
-    without = {name for name in found.figures if "loss" in name or name.endswith("threshold")}
-    assert bounded == found.figures.keys() - without
+    again = found.items.metrics(np.ones((1, len(found.items.rows))))
+    bounded = {name for name in found.metrics if name.removeprefix("test/") in again}
+    without = {name for name in found.metrics if "loss" in name or name.endswith("threshold")}
+    assert bounded == found.metrics.keys() - without
     for name in bounded:
         value = again[name.removeprefix("test/")][0]
-        assert value == pytest.approx(found.figures[name], abs=1e-6, nan_ok=True), name
+        assert value == pytest.approx(found.metrics[name], abs=1e-6, nan_ok=True), name
 
 
 def test_the_script_itself(tiny_run: Run, tmp_path: Path, cache: Path) -> None:

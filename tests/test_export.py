@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from phasewise.errors import RunFailedError, UserError
-from phasewise.inference.exporting.check import batches, compare, drawn_images
+from phasewise.inference.exporting.check import batches, compare_outputs, drawn_images
 from phasewise.inference.exporting.command import main
 from phasewise.inference.exporting.formats import FORMATS, METADATA, Deployed, exporting
 from phasewise.inference.prediction.command import main as predict
@@ -162,7 +162,10 @@ def test_transformers_of_ours_take_any_number_of_images(
     parts, file = batches(drawn_images(32).pixels, None), tmp_path / "a.pt"
     with exporting("torchscript", task):
         FORMATS["torchscript"].write(network, parts[1], True, {}, file)
-    assert max(compare(network, FORMATS["torchscript"].load(file), parts, 1e-4).values()) < 1e-4
+    assert (
+        max(compare_outputs(network, FORMATS["torchscript"].load(file), parts, 1e-4).values())
+        < 1e-4
+    )
 
 
 class Attention(nn.Module):
@@ -182,7 +185,9 @@ def test_attention_in_onnx(tmp_path: Path) -> None:
     parts = [torch.rand(count, 8, 5, 5) for count in (2, 1, 3)]
     with exporting("onnx", "attention"):
         FORMATS["onnx"].write(block, parts[0], True, {"outputs": {"y": {}}}, tmp_path / "a.onnx")
-    assert compare(block, FORMATS["onnx"].load(tmp_path / "a.onnx"), parts, 1e-4)["y"] < 1e-4
+    assert (
+        compare_outputs(block, FORMATS["onnx"].load(tmp_path / "a.onnx"), parts, 1e-4)["y"] < 1e-4
+    )
 
 
 def test_no_layer_is_called_by_a_word_of_python() -> None:
@@ -203,7 +208,7 @@ def test_the_comparison_sees_what_differs() -> None:
     parts = batches(drawn_images(8).pixels, None)
     assert [len(part) for part in parts] == [1, 2, 5]
     net = Net()
-    assert compare(net, net, parts, 1e-9) == {"y": 0.0}  # type: ignore[arg-type]
+    assert compare_outputs(net, net, parts, 1e-9) == {"y": 0.0}  # type: ignore[arg-type]
     told = {
         lambda x: {"y": x.mean((1, 2, 3)) * 2}: "y differs by .* for 1 images",
         lambda x: {"y": net(x)["y"] * float("nan")}: "y differs by nan",
@@ -213,7 +218,7 @@ def test_the_comparison_sees_what_differs() -> None:
     }
     for run, text in told.items():
         with pytest.raises(RunFailedError, match=text):
-            compare(net, run, parts, 1e-4)  # type: ignore[arg-type]
+            compare_outputs(net, run, parts, 1e-4)  # type: ignore[arg-type]
 
 
 def test_what_cannot_be_exported_is_refused_in_a_line() -> None:

@@ -21,6 +21,7 @@ def test_all_tasks_are_shown() -> None:
     assert list(SECTIONS) == ["Segmentation", "Localization", "Multitask", "Re-identification"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("title", SECTIONS)
 def test_the_code_runs(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

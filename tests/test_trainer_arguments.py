@@ -1,4 +1,4 @@
-"""Arguments of Lightning's Trainer and foreign callbacks in real runs: it works, or says why not."""
+"""Arguments of Lightning's Trainer, and foreign callbacks, in runs: it works, or says why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def config(make: Make, words: str) -> DictConfig:
     """Of words as on a command line, which knows where a plus is needed."""
     given = words.split()
     keys = {word.partition("=")[0] for word in given}
-    known = {"trainer": {}, "scheduler": {}, "callbacks": {}}
+    known: dict[str, dict[str, str]] = {"trainer": {}, "scheduler": {}, "callbacks": {}}
     tiny = [word for word in (*TINY, "trainer.max_epochs=2") if word.partition("=")[0] not in keys]
     return make(*tiny, *open_words([given], known)[0])
 

@@ -15,16 +15,16 @@ CHUNK = 50
 
 
 class Interval(NamedTuple):
-    """Bounds of a figure."""
+    """Bounds of a metric."""
 
     low: float
     high: float
 
 
-def resampled(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
-    """The figures of a split in resamples of its items, by name; NaN where one is undefined.
+def resample(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
+    """The metrics of a split in resamples of its items, by name; NaN where one is undefined.
 
-    Items are drawn with replacement, as many as there are, and the figures computed anew (Efron &
+    Items are drawn with replacement, as many as there are, and the metrics computed anew (Efron &
     Tibshirani 1993, "An Introduction to the Bootstrap", section 13.3).
 
     Args:
@@ -38,7 +38,7 @@ def resampled(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
         for start in range(0, resamples, CHUNK):
             size = min(CHUNK, resamples - start)
             weights = generator.multinomial(count, np.full(count, 1 / count), size).astype(float)
-            for name, values in items.figures(weights).items():
+            for name, values in items.metrics(weights).items():
                 found.setdefault(name, []).append(values)
             bar.update(size)
     return {name: np.concatenate(parts) for name, parts in found.items()}
@@ -47,7 +47,7 @@ def resampled(items: Items, *, resamples: int, seed: int) -> dict[str, Floats]:
 def intervals(samples: Mapping[str, Floats], confidence: float) -> dict[str, Interval]:
     """Percentile intervals by name.
 
-    Resamples in which a figure is undefined do not count for it; a figure that always is has none.
+    Resamples in which a metric is undefined do not count for it; a metric that always is has none.
     """
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
     defined = {name: values[~np.isnan(values)] for name, values in samples.items()}
@@ -61,12 +61,12 @@ def intervals(samples: Mapping[str, Floats], confidence: float) -> dict[str, Int
 def over_runs(runs: Sequence[Mapping[str, Floats]], seed: int = 0) -> dict[str, Floats]:
     """Means over runs in resamples of runs and items: another training, judged by other items.
 
-    Each resample draws as many runs as there are, with replacement, and takes their figures in one
+    Each resample draws as many runs as there are, with replacement, and takes their metrics in one
     and the same resample of the items (Davison & Hinkley 1997, "Bootstrap Methods and their
     Application", section 3.8: hierarchical data). Of few runs the spread is somewhat too small.
 
     Args:
-        runs: `resampled` of each, with the same number of items, resamples and seed.
+        runs: `resample` of each, with the same number of items, resamples and seed.
         seed: draws the runs.
     """
     names = [name for name in runs[0] if all(name in run for run in runs)]

@@ -1,4 +1,4 @@
-"""Scores of single items of a split, and how the figures of the whole follow from them."""
+"""Scores of single items of a split, and how the metrics of the whole follow from them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating]
-Figures = Callable[[Floats], Mapping[str, Floats]]
-"""Weights (R, N), how often each item counts, one row per resample, to the figures (R,) by name;
+MetricsOf = Callable[[Floats], Mapping[str, Floats]]
+"""Weights (R, N), how often each item counts, one row per resample, to the metrics (R,) by name;
 NaN where they are undefined. With ones they are those of the split's metrics."""
 
 
@@ -22,13 +22,13 @@ class Items:
         unit: what an item is, in the plural: ``images``, ``queries``.
         rows: (N,), the row of each in the split.
         scores: (N,) by name, NaN where an item has none.
-        figures: figures of any multiset of items.
+        metrics: those of any multiset of items.
     """
 
     unit: str
     rows: npt.NDArray[np.integer]
     scores: Mapping[str, Floats | npt.NDArray[np.integer]]
-    figures: Figures
+    metrics: MetricsOf
 
 
 def ratio(above: Floats, below: Floats) -> Floats:

@@ -31,10 +31,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.cli.completion import completing
-from phasewise.cli.shell import path_override, quoted, shell_command, short
+from phasewise.cli.script import FULL_ERROR, exit_with
+from phasewise.cli.shell import path_override, quoted, relative_path, shell_command
 from phasewise.cli.worker_process import run_in_worker
 from phasewise.config.command_line import CommandLine, one_line
-from phasewise.config.help import ADVICE, help_text, refusal
+from phasewise.config.help import ADVICE, help_text, settings_error
 from phasewise.config.previous import previous_run
 from phasewise.errors import Problem, RunFailedError, StorageError, UserError, say
 from phasewise.project import HYDRA_VERSION, JOURNAL, ROOT, tell_children
@@ -44,7 +45,6 @@ from phasewise.storage import FREE_MB, storage_error
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Hydra's own, which runs jobs in the process that launches them."""
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
 OURS = "PHASEWISE_SET_HYDRA_FULL_ERROR"
 """Set where FULL_ERROR is our doing, which child processes inherit, and not the person's wish."""
 
@@ -104,7 +104,7 @@ def main(run: str, config_name: str = "config") -> NoReturn:
             (in a checkout of this project: beside the package).
     """
     job = TaskFunction(run)
-    words = sys.argv[1:]
+    words, name = sys.argv[1:], Path(sys.argv[0]).name
     tell_children()
     signal.signal(signal.SIGTERM, _terminate)
     logging.raiseExceptions = False  # where nobody reads on (`| head`), a run goes on in silence
@@ -114,7 +114,8 @@ def main(run: str, config_name: str = "config") -> NoReturn:
     try:
         _launch(job, config_name)
     except KeyboardInterrupt as stop:
-        _exit(
+        exit_with(
+            name,
             143 if isinstance(stop, Terminated) else 130,
             f"interrupted; to continue:\n{_command(job, words)}",
         )
@@ -124,14 +125,14 @@ def main(run: str, config_name: str = "config") -> NoReturn:
         if not isinstance(error, UserError):
             error = storage_error(error) or error
         if isinstance(error, StorageError):
-            _exit(error.exit_code, f"{error}:\n{_command(job, words)}")
+            exit_with(name, error.exit_code, f"{error}:\n{_command(job, words)}")
         if isinstance(error, UserError):
-            _exit(getattr(error, "exit_code", 2), str(error))
+            exit_with(name, getattr(error, "exit_code", 2), str(error))
         if isinstance(error, HydraException | OmegaConfBaseException) and error is not job.error:
-            _exit(1 if isinstance(error, InstantiationException) else 2, one_line(error))
-        log = f"\nsee {short(job.log)}" if job.log and job.log.exists() else ""
+            exit_with(name, 1 if isinstance(error, InstantiationException) else 2, one_line(error))
+        log = f"\nsee {relative_path(job.log)}" if job.log and job.log.exists() else ""
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
-        _exit(1, f"{what}{error}{log}")
+        exit_with(name, 1, f"{what}{error}{log}")
     sys.exit(0)
 
 
@@ -146,11 +147,6 @@ def _command(job: TaskFunction, words: Sequence[str]) -> str:
         kept = [word for word in words if not word.startswith(f"{key}=")]
         words = [*kept, path_override(key, path)]
     return shell_command(sys.argv[0], words)
-
-
-def _exit(code: int, message: str) -> NoReturn:
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
-    sys.exit(code)
 
 
 def _launch(job: TaskFunction, config_name: str) -> None:
@@ -190,7 +186,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     args, extra = parser.parse_known_args(argv)
     unknown = [word for word in extra if word.startswith("-")]
     if unknown:
-        raise refusal([Problem(word, _unknown_flag(word)) for word in unknown])
+        raise settings_error([Problem(word, _unknown_flag(word)) for word in unknown])
     args.overrides += extra
     if (args.multirun + bool(args.cfg) + bool(args.info)) > 1:
         refuse("--multirun, --cfg and --info do not go together")
@@ -232,7 +228,7 @@ def _preflight(
         kind = "sweep" if sweep else "run"
         directory = str(cfg.hydra[kind].dir)
         check_directory(f"hydra.{kind}.dir", directory)
-        check_owner(f"hydra.{kind}.dir", Path(directory), sweep=sweep)
+        check_occupied(f"hydra.{kind}.dir", Path(directory), sweep=sweep)
         if not sweep:
             previous_run(directory, cfg)  # Hydra would overwrite what it keeps of another run
         launched = line.launched() if sweep else line.words
@@ -253,7 +249,7 @@ def _check_values(cfg: DictConfig) -> None:
     check_config(cfg)
 
 
-def check_owner(key: str, directory: Path, *, sweep: bool) -> None:
+def check_occupied(key: str, directory: Path, *, sweep: bool) -> None:
     """Refuses a run in a study's directory, a sweep in a run's, and either among a study's trials.
 
     Whether a sweep may go on where another one is, its plan decides.

@@ -12,50 +12,54 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from phasewise.errors import RunFailedError, UserError, say
+from phasewise.errors import RunFailedError, UserError, is_out_of_memory, say
 from phasewise.project import PACKAGE, ROOT
+
+if TYPE_CHECKING:  # pydantic takes a while, which `train.py --help` has not
+    from phasewise.cli.settings import ScriptSettings
+
+Settings = TypeVar("Settings", bound="ScriptSettings")
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 """Set to 1, tracebacks are shown; Hydra's own switch, as for ``train.py``."""
 
 
 def run_script(
-    name: str,
-    run: Callable[[Sequence[str]], None],
-    help_text: Callable[[], str],
+    kind: type[Settings],
+    run: Callable[[Settings, list[str]], object],
     argv: Sequence[str] | None = None,
 ) -> NoReturn:
     """Run a script with the words of the command line, and exit.
 
     Args:
-        name: of the script, for messages.
-        run: does it.
-        help_text: what ``--help`` prints.
+        kind: its settings.
+        run: does what they and the words of their ``SECTIONS`` say.
         argv: the words; None takes them from ``sys.argv``.
     """
+    name = kind.SCRIPT
     words = sys.argv[1:] if argv is None else argv
     if {"-h", "--help"} & set(words):
-        say(help_text())
+        say(kind.help_text())
         sys.exit(0)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # drafts of files are removed
     logging.raiseExceptions = False  # where nobody reads on (`| head`), it goes on in silence
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # see phasewise.cli.main
     try:
-        run(words)
+        run(*kind.parse(words))
     except UserError as error:
-        _exit(name, 2, str(error))
+        exit_with(name, 2, str(error))
     except KeyboardInterrupt:
-        _exit(name, 130, "interrupted")
+        exit_with(name, 130, "interrupted")
     except Exception as error:
         if os.environ.get(FULL_ERROR) == "1":
             traceback.print_exc()
-        if _out_of_memory(error):
-            _exit(name, 1, "out of memory: a smaller batch size needs less")
+        if is_out_of_memory(error):
+            exit_with(name, 1, "out of memory: a smaller batch size needs less")
         what = "" if isinstance(error, RunFailedError) else f"{type(error).__name__}: "
         hint = "" if isinstance(error, RunFailedError) else f"\n{_place(error)}"
-        _exit(name, 1, f"{what}{error}{hint}")
+        exit_with(name, 1, f"{what}{error}{hint}")
     sys.exit(0)
 
 
@@ -74,12 +78,7 @@ def _is_ours(file: Path) -> bool:
     return of_application or file.is_relative_to(PACKAGE)
 
 
-def _exit(name: str, code: int, message: str) -> NoReturn:
+def exit_with(name: str, code: int, message: str) -> NoReturn:
+    """End the process, and say why."""
     print(f"{name}: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")  # where it was not imported, none of its errors was raised
-    known = MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, known) or "can't allocate memory" in str(error)

@@ -11,66 +11,90 @@ import shutil
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self
 
 import yaml
 from pydantic import ValidationError
 
 from phasewise.config.fields import Node
-from phasewise.config.help import did_you_mean, given_twice, no_such_key, problems_of, show
+from phasewise.config.help import did_you_mean, given_twice, no_such_key, problems_of
 from phasewise.errors import Problem, UserError
+from phasewise.text import format_value
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
-Settings = TypeVar("Settings", bound=Node)
 
+class ScriptSettings(Node):
+    """What may be typed after a script's name; a field without a default must be.
 
-def parse(
-    kind: type[Settings],
-    words: Sequence[str],
-    *,
-    script: str,
-    paths: Collection[str],
-    sections: Collection[str] = (),
-) -> tuple[Settings, list[str]]:
-    """The settings that a command line asks for.
-
-    Args:
-        kind: what may be typed; a field without a default must be.
-        words: of the command line.
-        script: its name, for the message.
-        paths: fields that are taken as they are.
-        sections: of the config, whose words are none of these settings: ``data=``, ``data.KEY=``.
-
-    Returns:
-        The settings, and the words of ``sections``.
-
-    Raises:
-        UserError: everything that is wrong with the others.
+    Attributes:
+        SCRIPT: its name.
+        ABOUT: what it does.
+        EXAMPLES: words, and what they do.
+        MORE: what comes after the settings in ``--help``.
+        PATHS: fields that are taken as they are.
+        SECTIONS: of the config, whose words are none of these settings: ``data=``, ``data.KEY=``.
     """
-    fields = kind.model_fields
-    typed: dict[str, Any] = {}
-    others, problems = [], given_twice(words)
-    for word in words:
-        key, equals, text = word.partition("=")
-        if key.partition(".")[0] in sections:
-            others.append(word)
-        elif not equals or word.startswith("-"):
-            problems.append(Problem(word, _no_setting(word, fields, next(iter(paths)))))
-        elif key not in fields:
-            problems.append(no_such_key(key, [*fields, *sections]))
-        else:
-            typed[key] = _value(key, text, paths)
-    if not problems:
-        missing = [key for key, field in fields.items() if field.is_required() and key not in typed]
-        problems = [Problem(key, f"must be given: {key}=PATH") for key in missing]
-    if not problems:
-        try:
-            return kind.model_validate(typed), others
-        except ValidationError as error:
-            problems = problems_of(error, typed)
-    advice = f"`python {script} --help` lists every key, its default and its values"
-    raise UserError("settings cannot be used" if len(problems) > 1 else "", problems, advice)
+
+    SCRIPT: ClassVar[str]
+    ABOUT: ClassVar[str]
+    EXAMPLES: ClassVar[Mapping[str, str]]
+    MORE: ClassVar[str] = ""
+    PATHS: ClassVar[Sequence[str]]
+    SECTIONS: ClassVar[Collection[str]] = ()
+
+    @classmethod
+    def parse(cls, words: Sequence[str]) -> tuple[Self, list[str]]:
+        """The settings that a command line asks for; ``model_fields_set`` tells which were typed.
+
+        Returns:
+            The settings, and the words of ``SECTIONS``.
+
+        Raises:
+            UserError: everything that is wrong with the others.
+        """
+        fields = cls.model_fields
+        typed: dict[str, Any] = {}
+        others, problems = [], given_twice(words)
+        for word in words:
+            key, equals, text = word.partition("=")
+            if key.partition(".")[0] in cls.SECTIONS:
+                others.append(word)
+            elif not equals or word.startswith("-"):
+                problems.append(Problem(word, _no_setting(word, fields, cls.PATHS[0])))
+            elif key not in fields:
+                problems.append(no_such_key(key, [*fields, *cls.SECTIONS]))
+            else:
+                typed[key] = _value(key, text, cls.PATHS)
+        if not problems:
+            missing = [key for key in fields if fields[key].is_required() and key not in typed]
+            problems = [Problem(key, f"must be given: {key}=PATH") for key in missing]
+        if not problems:
+            try:
+                return cls.model_validate(typed), others
+            except ValidationError as error:
+                problems = problems_of(error, typed)
+        advice = f"`python {cls.SCRIPT} --help` lists every key, its default and its values"
+        raise UserError("settings cannot be used" if len(problems) > 1 else "", problems, advice)
+
+    @classmethod
+    def help_text(cls) -> str:
+        """The whole of ``--help``."""
+        width = shutil.get_terminal_size((100, 24)).columns
+        fields = cls.model_fields
+        required = [f"{key}=PATH" for key, field in fields.items() if field.is_required()]
+        lines = [f"usage: python {cls.SCRIPT} {' '.join(required)} [KEY=VALUE ...]", ""]
+        lines += [*textwrap.wrap(cls.ABOUT, width), "", "examples:"]
+        for words, what in cls.EXAMPLES.items():
+            lines += [f"  python {cls.SCRIPT} {words}", f"      {what}"]
+        lines += ["", "settings and their defaults:"]
+        for key, field in fields.items():
+            default = "PATH" if field.is_required() else format_value(field.default)
+            described = (field.description or "") + " (must be given)" * field.is_required()
+            lines.append(f"  {key}={default}")
+            lines += [f"      {line}" for line in textwrap.wrap(described, width - 6)]
+        more = ["", *textwrap.wrap(cls.MORE, width)] if cls.MORE else []
+        return "\n".join([*lines, *more])
 
 
 def _no_setting(word: str, keys: Collection[str], first: str) -> str:
@@ -91,30 +115,3 @@ def _value(key: str, text: str, paths: Collection[str]) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-
-
-def help_text(
-    kind: type[Node], *, script: str, about: str, examples: Mapping[str, str], more: str = ""
-) -> str:
-    """The whole of ``--help``.
-
-    Args:
-        kind: the settings.
-        script: its name.
-        about: what it does.
-        examples: words, and what they do.
-        more: what comes after the settings.
-    """
-    width = shutil.get_terminal_size((100, 24)).columns
-    required = [f"{key}=PATH" for key, field in kind.model_fields.items() if field.is_required()]
-    lines = [f"usage: python {script} {' '.join(required)} [KEY=VALUE ...]", ""]
-    lines += [*textwrap.wrap(about, width), "", "examples:"]
-    for words, what in examples.items():
-        lines += [f"  python {script} {words}", f"      {what}"]
-    lines += ["", "settings and their defaults:"]
-    for key, field in kind.model_fields.items():
-        default = "PATH" if field.is_required() else show(field.default)
-        described = (field.description or "") + " (must be given)" * field.is_required()
-        lines.append(f"  {key}={default}")
-        lines += textwrap.wrap(described, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join([*lines, *(["", *textwrap.wrap(more, width)] if more else [])])

@@ -19,12 +19,12 @@ def shell_command(program: str, words: Sequence[str]) -> str:
 
 def script(name: str) -> str:
     """An entry script with its place, if that is not the present folder and it is there."""
-    return short(ROOT / name) if (ROOT / name).is_file() else name
+    return relative_path(ROOT / name) if (ROOT / name).is_file() else name
 
 
 def path_override(key: str, path: Path) -> str:
     """An override that sets a path, quoted for Hydra, whose grammar knows commas and brackets."""
-    text = short(path)
+    text = relative_path(path)
     plain = re.fullmatch(r"[\w./+-]+", text, re.ASCII)
     return f"{key}={text if plain else quoted(text)}"
 
@@ -34,7 +34,7 @@ def quoted(text: str) -> str:
     return QuotedString(text, Quote.single).with_quotes()
 
 
-def short(path: Path) -> str:
+def relative_path(path: Path) -> str:
     """A path as seen from here, unless that leads up and down again."""
     near = path.absolute()
     return str(near.relative_to(Path.cwd()) if near.is_relative_to(Path.cwd()) else near)

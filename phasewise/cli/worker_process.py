@@ -31,7 +31,7 @@ def run_in_worker(
         Exception: what ``run`` raises; an error that cannot be sent to the study's process, which
             would end the launcher, becomes a RuntimeError with its words.
     """
-    _end_with_parent()
+    end_with_parent()
     _warned_once()
     try:
         with (
@@ -82,7 +82,7 @@ def _warned_once() -> None:
 
 
 @cache  # once in a process, which may run many trials
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this process soon after the one that started it: a study that was killed is no more.
 
     joblib's workers would go through their queue, on a device that the study's next call uses too.

@@ -31,13 +31,13 @@ from phasewise.config.help import (
     nearest_key,
     no_such_key,
     not_one_of,
-    refusal,
-    show,
+    settings_error,
 )
 from phasewise.config.open_keys import SEVERAL, OpenKeys, has_key
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.project import install_command
+from phasewise.text import format_value
 
 ONE_AT_A_TIME = "study"
 """The config group that cannot be swept: each choice of it is a sweep."""
@@ -114,9 +114,9 @@ class CommandLine:
             UserError: everything that is wrong with the words.
         """
         if twice := given_twice(self.words):
-            raise refusal(twice)
+            raise settings_error(twice)
         if self.unread and (problem := suggest_correction(self.words, self.loader)):
-            raise refusal([problem])
+            raise settings_error([problem])
         options = {word: self._options(override) for word, override in self.overrides.items()}
         groups = {word: allowed for word, allowed in options.items() if allowed}
         choices = [self._choose(word, allowed) for word, allowed in groups.items()]
@@ -129,7 +129,7 @@ class CommandLine:
         if study and not sweep and not typed:
             reason = "its file has no `hydra: {mode: MULTIRUN}`, or not below `# @package _global_`"
             self.problems["study"] = Problem(f"study={study}", f"{reason} as first line")
-            raise refusal([*self.problems.values()])
+            raise settings_error([*self.problems.values()])
         if all(choices):  # else keys of a choice that is not known would be called unknown
             self._check_keys(values, base, groups)
         for word, override in self.overrides.items():
@@ -143,7 +143,9 @@ class CommandLine:
         for word, error in self.unread.items():
             self.problems[word] = Problem(word, self._unread(word, error, base))
         if self.problems:
-            raise refusal([self.problems[word] for word in self.words if word in self.problems])
+            raise settings_error(
+                [self.problems[word] for word in self.words if word in self.problems]
+            )
         fixed = [word for word, override in values.items() if not override.is_sweep_override()]
         fixed = [self.opened.get(word, word) for word in fixed]
         self.words = [self.opened.get(word, word) for word in self.words]
@@ -197,7 +199,11 @@ class CommandLine:
         if swept and group == ONE_AT_A_TIME:
             self.problems[word] = Problem(word, "one study at a time")
             return None
-        values = list(override.sweep_iterator(show)) if swept else [show(override.value())]
+        values = (
+            list(override.sweep_iterator(format_value))
+            if swept
+            else [format_value(override.value())]
+        )
         if isinstance(chosen := override.value(), list) and group in SEVERAL:
             values = [str(choice) for choice in chosen]  # all of them at once
         if values == ["null"] and group.startswith("hydra/"):
@@ -229,7 +235,8 @@ class CommandLine:
             if override.is_sweep_override() and not override.is_interval_sweep():
                 group, places = override.key_or_group, self._folders()
                 files = [
-                    choice_file(places, group, str(it)) for it in override.sweep_iterator(show)
+                    choice_file(places, group, str(it))
+                    for it in override.sweep_iterator(format_value)
                 ]
                 keys += [key for file in files if file is not None for key in file_entries(file)]
         may_add = OpenKeys(data, values.values())

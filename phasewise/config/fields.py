@@ -5,10 +5,13 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import reduce
 from itertools import pairwise
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -17,16 +20,20 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    GetCoreSchemaHandler,
+    Tag,
     ValidationError,
     WrapValidator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from phasewise.config.backbone_names import is_backbone, smp_names
 from phasewise.config.help import choice_and_task, did_you_mean
 from phasewise.errors import Problem
 from phasewise.project import CONF
 from phasewise.records.checkpoints import checkpoint_file
+
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def message(text: str) -> WrapValidator:
@@ -58,7 +65,7 @@ def ascending(values: list[int]) -> list[int]:
     return values
 
 
-def batches(value: Any) -> int | float:
+def batch_limit(value: Any) -> int | float:
     """Lightning's ``limit_*_batches``: a number of batches (int) or a fraction (float)."""
     whole = type(value) is int and value >= 1
     if not whole and not (type(value) is float and 0 < value <= 1):
@@ -143,7 +150,7 @@ Positive = Annotated[float, Field(gt=0), message("must be a number > 0")]
 PositiveOrNull = Annotated[float | None, Field(gt=0), message("must be a number > 0 or null")]
 Fraction = Annotated[float, Field(gt=0, lt=1), message("must be a number in (0, 1)")]
 BelowOne = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
-Batches = Annotated[int | float, BeforeValidator(batches)]
+Batches = Annotated[int | float, BeforeValidator(batch_limit)]
 BackboneName = Annotated[Text, AfterValidator(backbone)]
 Pretrained = Annotated[bool | str, BeforeValidator(weights)]
 # What `phasewise.networks.layers` can do, which imports torch.
@@ -167,13 +174,29 @@ class Node(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def tagged(tags: Mapping[str, str], key: str, text: str) -> Discriminator:
-    """Chooses the class of a section by the value of one key; says ``text`` about unknown ones."""
+class ByTarget:
+    """Of the data sets in a union, chooses the one whose ``_target_`` is given.
 
-    def tag(node: Any) -> str | None:
-        return tags.get(str(node.get(key))) if isinstance(node, dict) else None
+    ``VocBoxesData`` is ``data=voc_boxes``: what is said of an unknown one names them so. Data with
+    a reader of somebody's own are no choice that comes with the project.
+    """
 
-    return chosen_by(tag, key, text)
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        kinds = {
+            get_args(one.model_fields["target"].annotation)[0]: one for one in get_args(source)
+        }
+        there = [one for one in kinds.values() if "reader" not in one.model_fields]
+        names = [_CAPITAL.sub("_", one.__name__.removesuffix("Data")) for one in there]
+
+        def tag(node: Any) -> str | None:
+            name = node.get("_target_") if isinstance(node, dict) else None
+            return name if name in kinds else None
+
+        text = f"this task reads only data={', '.join(names).lower()}"
+        members: Any = reduce(or_, (Annotated[one, Tag(name)] for name, one in kinds.items()))
+        return handler.generate_schema(Annotated[members, chosen_by(tag, "_target_", text)])
 
 
 def chosen_by(tag: Callable[[Any], str | None], key: str, text: str) -> Discriminator:

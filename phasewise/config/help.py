@@ -17,6 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.errors import Problem, UserError
+from phasewise.text import format_value
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -27,9 +28,6 @@ GLOBAL = "@package _global_"
 MISSING = "???"
 KEY = "<KEY>"
 """Stands for the key in what a validator says, which does not know where its section is."""
-_LIKE_OTHER_TYPE = re.compile(
-    r"true|false|null|[-+]?\.?\d[\d_]*(\.\d*)?(e[-+]?\d+)?|", re.IGNORECASE
-)
 KEY_COLUMN = 44
 """Widest `key=default` (characters) that the comments of a section are aligned to."""
 
@@ -43,24 +41,10 @@ class Entry(NamedTuple):
     required: bool
 
 
-def refusal(problems: Sequence[Problem]) -> UserError:
+def settings_error(problems: Sequence[Problem]) -> UserError:
     """One message for everything that is wrong with a command line or a config."""
     head = "settings cannot be used" if len(problems) > 1 else ""
     return UserError(head, problems, ADVICE)
-
-
-def show(value: Any) -> str:
-    """A value as one types it after ``key=``."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(map(show, value))}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{show(item)}" for key, item in value.items()) + "}"
-    text = str(value)
-    return f"'{text}'" if isinstance(value, str) and _LIKE_OTHER_TYPE.fullmatch(text) else text
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -88,7 +72,7 @@ def did_you_mean(word: Any, options: Iterable[str]) -> str:
 def not_one_of(value: Any, options: Iterable[str]) -> str:
     """``"not one of a, b, c; did you mean b?"``"""
     options = list(options)
-    near = did_you_mean("none" if value in (None, "null") else show(value), options)
+    near = did_you_mean("none" if value in (None, "null") else format_value(value), options)
     return f"not one of {', '.join(options)}{near}"
 
 
@@ -142,7 +126,7 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
         context = item.get("ctx", {})
         inner = (context["key"],) if context.get("key") else ()
         key, value = _locate((*item["loc"], *inner), data)
-        typed = key if isinstance(value, dict) else f"{key}={show(value)}"
+        typed = key if isinstance(value, dict) else f"{key}={format_value(value)}"
         match item["type"]:
             case "message":
                 problems.append(Problem(typed, context["text"].replace(KEY, key)))
@@ -362,7 +346,7 @@ def _section(name: str, node: Any, entries: Mapping[str, Entry]) -> list[tuple[s
             word = "PATH" if key.endswith("root") else "VALUE"
             rows.append((f"{key}={word}", f"{entry.comment} (must be given)"))
         elif entry.comment:
-            rows.append((f"{key}={show(value)}", entry.comment))
+            rows.append((f"{key}={format_value(value)}", entry.comment))
     return rows
 
 

@@ -11,11 +11,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.config.fingerprint import computed, fingerprint, named_files, plain_config
-from phasewise.config.help import flatten, show
+from phasewise.config.help import flatten
 from phasewise.config.identity import DataIdentity, data_identity, differences
 from phasewise.errors import UserError
 from phasewise.records.history import read_history
 from phasewise.records.record import RunRecord, read_record
+from phasewise.text import format_value
 
 SHOWN = 4
 """So many keys that differ are named."""
@@ -102,5 +103,5 @@ def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
 
 
 def _both(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    values = (show(side[key]) if key in side else "not set" for side in (there, here))
+    values = (format_value(side[key]) if key in side else "not set" for side in (there, here))
     return f"{key}={next(values)} there, {next(values)} now"

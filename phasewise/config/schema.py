@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -48,8 +48,7 @@ from phasewise.config.help import (
     must_be_given,
     not_one_of,
     problems_of,
-    refusal,
-    show,
+    settings_error,
 )
 from phasewise.config.optim_schema import (
     SGD,
@@ -64,6 +63,7 @@ from phasewise.config.targets import CONTEXT, ForeignPart
 from phasewise.config.trainer_schema import Trainer
 from phasewise.errors import Problem
 from phasewise.project import project_class
+from phasewise.text import format_value
 
 NOT_OF_A_RUN = ("hydra", "study", "budget")
 """Sections and keys that concern Hydra, or the sweep or study around a run."""
@@ -164,10 +164,14 @@ def _data_keys(kind: type[DataConfig]) -> Iterator[str]:
         yield from _data_keys(other)
 
 
-class Module(Node):
-    """The LightningModule; a task's schema narrows it to its own."""
+Target = TypeVar("Target", bound=str)
+"""A `Literal`: the full name of a task's LightningModule."""
 
-    target: str = Field(alias="_target_")
+
+class Module(Node, Generic[Target]):
+    """The LightningModule of a task."""
+
+    target: Target = Field(alias="_target_")
 
 
 class ForeignModule(ForeignPart):
@@ -184,26 +188,35 @@ class ForeignModule(ForeignPart):
             return {}
 
 
-def _comes_from_elsewhere(schema: type[Node], target: Any) -> bool:
-    """Whether a part is neither of this project nor of the package that the schema is of, which
-    may be a user's own."""
-    package = schema.__module__.rpartition(".")[0]
-    return is_foreign(target) and not str(target).startswith(f"{package}.")
+def _comes_from_elsewhere(schema: type[Node], field: str | None, target: Any) -> bool:
+    """Whether a part is neither of this project nor one that the schema names, which may be a
+    user's own."""
+    annotation = schema.model_fields[str(field)].annotation
+    return is_foreign(target) and not _names(annotation, target)
 
 
-class Task(Node):
+def _names(annotation: Any, target: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, Node):
+        named = annotation.model_fields.get("target")
+        return named is not None and target in get_args(named.annotation)
+    return any(_names(part, target) for part in get_args(annotation))
+
+
+class Task(Node, Generic[Target]):
     """What conf/task/*.yaml says about the task itself."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), message("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
-    module: Module
+    module: Module[Target]
     predictor: str | None
 
     @field_validator("module", mode="wrap")
     @classmethod
     def or_foreign(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
         """The task's own, or one of a user's own."""
-        if isinstance(value, dict) and _comes_from_elsewhere(cls, value.get(TARGET)):
+        if isinstance(value, dict) and _comes_from_elsewhere(
+            cls, info.field_name, value.get(TARGET)
+        ):
             return ForeignModule.model_validate(value, context=info.context)
         return handler(value)
 
@@ -225,7 +238,7 @@ class RunConfig(Node):
         dict[str, Callbacks],
         named_parts("callbacks", "callbacks=swa or +callbacks.NAME._target_=mypackage.Callback"),
     ]
-    task: Task
+    task: Task[Any]
     objective: Objective
     early_stopping: EarlyStopping
     trainer: Trainer
@@ -259,7 +272,9 @@ class RunConfig(Node):
         cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo
     ) -> Any:
         """One of the data sets that the task's schema names, or a user's own."""
-        if isinstance(value, dict) and _comes_from_elsewhere(cls, value.get(TARGET)):
+        if isinstance(value, dict) and _comes_from_elsewhere(
+            cls, info.field_name, value.get(TARGET)
+        ):
             return ForeignData.model_validate(value, context=info.context)
         return by_choice(value, handler)
 
@@ -304,7 +319,9 @@ class RunConfig(Node):
             yield Problem(f"scheduler.milestones[0]={first}", reason)
         floor = getattr(scheduler, "min_lr", 0.0)
         if floor >= lr:
-            yield Problem(f"scheduler.min_lr={show(floor)}", f"must be below optimizer.lr={lr}")
+            yield Problem(
+                f"scheduler.min_lr={format_value(floor)}", f"must be below optimizer.lr={lr}"
+            )
         if isinstance(scheduler, Plateau):
             yield from self._plateau_conflicts(scheduler)
 
@@ -316,7 +333,7 @@ class RunConfig(Node):
         if metric not in self.METRICS:
             yield Problem(f"scheduler.monitor={metric}", not_one_of(metric, self.METRICS))
         elif mode != self.METRICS[metric]:
-            key = f"scheduler.mode={show(scheduler.mode)}"
+            key = f"scheduler.mode={format_value(scheduler.mode)}"
             yield Problem(key, _wrong_mode(metric, self.METRICS[metric]))
 
 
@@ -347,7 +364,7 @@ def check_config(cfg: DictConfig) -> None:
         if isinstance(config.task.module, ForeignModule):
             problems += _lacking(data)
     if problems:
-        raise refusal(problems)
+        raise settings_error(problems)
 
 
 def _lacking(data: Mapping[str, Any]) -> Iterator[Problem]:
@@ -376,7 +393,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
             data[name] = OmegaConf.to_container(value, resolve=True) if container else value
         except OmegaConfBaseException as error:
             key = error.full_key or name
-            raise refusal([Problem(key, str(error).splitlines()[0])]) from error
+            raise settings_error([Problem(key, str(error).splitlines()[0])]) from error
     return data
 
 
@@ -388,7 +405,7 @@ def _schema(task: Any) -> type[RunConfig]:
         reason = (
             "must name a subclass of phasewise.config.schema.RunConfig, as PACKAGE.MODULE.CLASS"
         )
-        raise refusal([Problem(f"task.schema={show(name)}", reason)])
+        raise settings_error([Problem(f"task.schema={format_value(name)}", reason)])
     return schema
 
 

@@ -28,10 +28,11 @@ from phasewise.config.fields import (
     message,
     wrong,
 )
-from phasewise.config.help import did_you_mean, show
+from phasewise.config.help import did_you_mean
 from phasewise.config.signatures import TARGET, trainer_arguments
 from phasewise.config.targets import check_target
 from phasewise.errors import Problem
+from phasewise.text import format_value
 
 PROFILERS = ("simple", "advanced", "pytorch")
 
@@ -195,7 +196,7 @@ class Trainer(Node):
             for key in ("min_epochs", "min_steps", "fast_dev_run", "max_time"):
                 if value := getattr(more, key):
                     reason = "does not go with trainer.pause_after, which ends it for now"
-                    yield Problem(f"trainer.{key}={show(value)}", reason)
+                    yield Problem(f"trainer.{key}={format_value(value)}", reason)
         if more.min_steps is not None and 0 < more.max_steps < more.min_steps:
             reason = f"is more than trainer.max_steps={more.max_steps}"
             yield Problem(f"trainer.min_steps={more.min_steps}", reason)

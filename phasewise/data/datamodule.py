@@ -25,12 +25,12 @@ from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
 from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from phasewise.data.seeding import derive
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, Fields, build_store
 from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.records.content import Contents, digest
 from phasewise.records.trace import Trace, traced
 
-SPLITS = ("train", "val", "test")
 Rows = dict[str, Tensor]
 """Of a store: images still uint8."""
 

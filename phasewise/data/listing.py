@@ -59,6 +59,32 @@ def folder_names(path: Path) -> str:
     return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "") or "none"
 
 
+def find_layouts(root: Path, *folders: str) -> list[Path]:
+    """``root`` or the folders at most two levels below it that hold all of ``folders``."""
+    places = [root, *sorted(root.glob("*")), *sorted(root.glob("*/*"))]
+    return [it for it in places if all((it / folder).is_dir() for folder in folders)]
+
+
+def no_layout(
+    root: Path, lacks: str, looked_for: str, found: Sequence[Path], *more: str
+) -> UserError:
+    """What to say of a ``data.root`` that is not laid out so.
+
+    Args:
+        root: it.
+        lacks: the folders that are not there.
+        looked_for: the whole layout.
+        found: folders near by that are laid out so.
+        more: further lines.
+    """
+    lines = [
+        f"data.root={root} has no {lacks}.",
+        f"Looked for: {looked_for}. Folders there: {folder_names(root)}.",
+    ]
+    lines += [f"That layout is in data.root={path}" for path in found[:3]]
+    return UserError("\n".join([*lines, *more]))
+
+
 def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
     """The files of a folder with one of the suffixes (lower case, with their dot), sorted."""
     # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from phasewise.data.images import IMAGE_SUFFIXES, UINT8, VOID, image_size, mask_size
-from phasewise.data.listing import by, check_filled, check_folder, files_by_name, folder_names
+from phasewise.data.listing import (
+    by,
+    check_filled,
+    check_folder,
+    files_by_name,
+    find_layouts,
+    no_layout,
+)
 from phasewise.data.splits import SPLITS, inside, read_list, read_lists, resolve_splits
 from phasewise.data.voc_xml import BACKGROUND, VocObject, parse_annotation
 from phasewise.errors import BadSample, Problem, UserError
@@ -100,12 +107,6 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
     return VocListing(samples, class_names, reader.problems, reader.warnings, lists.files)
 
 
-def find_layouts(root: Path) -> list[Path]:
-    """``root`` or the folders at most two levels below it that hold ``JPEGImages``."""
-    patterns = (IMAGES, f"*/{IMAGES}", f"*/*/{IMAGES}")
-    return [path.parent for pattern in patterns for path in sorted(root.glob(pattern))]
-
-
 @dataclass
 class _Reader:
     """Files by sample name, and what was found wrong so far."""
@@ -193,18 +194,15 @@ def _check_layout(root: Path) -> None:
     """Raise a ``UserError`` that says what is there instead of a VOC layout."""
     looked_for = f"{IMAGES} with {ANNOTATIONS} or {MASKS} beside it (PASCAL VOC layout)"
     check_folder(root, looked_for)
-    missing = not (root / IMAGES).is_dir()
-    if not missing and any((root / folder).is_dir() for folder in (ANNOTATIONS, MASKS)):
+    images = (root / IMAGES).is_dir()
+    if images and any((root / folder).is_dir() for folder in (ANNOTATIONS, MASKS)):
         return
-    lines = [
-        f"data.root={root} has no {IMAGES if missing else f'{ANNOTATIONS} and no {MASKS}'}.",
-        f"Looked for: {looked_for}. Folders there: {folder_names(root)}.",
-    ]
-    found = find_layouts(root)[:3] if missing else []
-    lines += [f"That layout is in data.root={layout}" for layout in found] or [
+    lacks = f"{ANNOTATIONS} and no {MASKS}" if images else IMAGES
+    advice = (
         f"Move or link the images to {IMAGES}, their XML files to {ANNOTATIONS}, masks to {MASKS}."
-    ]
-    raise UserError("\n".join(lines))
+    )
+    found = [] if images else find_layouts(root, IMAGES)
+    raise no_layout(root, lacks, looked_for, found, *([] if found else [advice]))
 
 
 def _read_labels(root: Path) -> list[str] | None:

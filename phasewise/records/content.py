@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from phasewise.errors import BadSample, StorageError, UserError
+from phasewise.errors import BadSample, UserError
 from phasewise.storage import write_whole
 
 FOLDER = "contents"
@@ -128,6 +128,5 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace a file in one step; what is only remembered may as well not be."""
-    with suppress(OSError, StorageError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(UserError):
         write_whole(path, json.dumps(content))

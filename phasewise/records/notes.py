@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -59,18 +58,3 @@ class Notes:
 
     limits: tuple[Limit, ...] = ()
     diagrams: tuple[Diagram, ...] = ()
-
-    @classmethod
-    def parse(cls, content: Any) -> Notes:
-        """From a record's entry.
-
-        Raises:
-            ValueError: it is none; the message says what is wrong.
-        """
-        try:
-            limits = tuple(Limit(**one) for one in content.get("limits", ()))
-            drawn = content.get("diagrams", ())
-            diagrams = tuple(Diagram(**{**one, "log": tuple(one.get("log", ()))}) for one in drawn)
-        except (TypeError, AttributeError) as error:
-            raise ValueError(f"notes: {error}") from error
-        return cls(limits, diagrams)

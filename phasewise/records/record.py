@@ -17,23 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
-from phasewise.errors import unwritable
 from phasewise.project import APPLICATION
 from phasewise.records.notes import Notes
+from phasewise.records.schema import FINAL, SCHEMA, STATUSES, Content, Status, validate
 from phasewise.storage import write_whole
 
 RECORD = "record.json"
-SCHEMA = 1
-
-Status = Literal[
-    "completed", "failed", "out_of_memory", "diverged", "interrupted", "paused", "running"
-]
-STATUSES: frozenset[str] = frozenset(get_args(Status))
-FINAL: frozenset[str] = STATUSES - {"interrupted", "paused", "running"}
-"""A run that ended like this would end like this again; the others can go on."""
-
 DATA_MARK = "+"
 """Between the two parts of an `identity`."""
 
@@ -195,7 +186,7 @@ class RunRecord:
         content = asdict(self)
         del content["directory"]
         first = {"schema": SCHEMA, "status": content.pop("status"), "error": content.pop("error")}
-        return _plain(first | content)
+        return to_json(first | content)
 
     def write(self) -> None:
         """Replace ``record.json`` in one step.
@@ -206,12 +197,19 @@ class RunRecord:
         """
         text = json.dumps(self.as_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         text = _NUMBERS.sub(lambda found: " ".join(found[0].split()), text)
-        target = self.directory / RECORD
-        try:
-            self.directory.mkdir(parents=True, exist_ok=True)
-            write_whole(target, text)
-        except OSError as error:
-            raise unwritable(target, error) from error
+        write_whole(self.directory / RECORD, text)
+
+
+def load_record(directory: str | Path) -> RunRecord:
+    """The record of a run directory.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is none; the message says what is wrong.
+    """
+    content = {**validate(Content, (Path(directory) / RECORD).read_bytes())}
+    del content["schema"]
+    return RunRecord(directory=Path(directory), **content)  # type: ignore[arg-type]
 
 
 def read_record(directory: str | Path) -> RunRecord | None:
@@ -221,53 +219,22 @@ def read_record(directory: str | Path) -> RunRecord | None:
         ``None`` where there is none. A file that is damaged, or not a record of this schema, counts
         as none too, with a warning: the run is unfinished, which is all that a caller needs.
     """
-    path = Path(directory) / RECORD
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(Path(directory), content)
+        return load_record(directory)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        path = Path(directory) / RECORD
         log.warning("%s is not a run record (%s); the run counts as unfinished", path, error)
         return None
 
 
-def _parse(directory: Path, content: Any) -> RunRecord:
-    """Build a record from a file's content; ``ValueError`` says what is wrong with it."""
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        raise ValueError(f"no JSON object of schema {SCHEMA}")
-    status = content.get("status")
-    if not isinstance(status, str) or status not in STATUSES:
-        raise ValueError(f"unknown status {status!r}")
-    kinds: dict[str, tuple[type, ...]] = {
-        "status": (str,),
-        "error": (str, type(None)),
-        "task": (str,),
-        "fingerprint": (str,),
-        "overrides": (list,),
-        "seed": (int, type(None)),
-        "test": (dict, type(None)),
-        **dict.fromkeys(("objective", "best", "last"), (dict,)),
-        **dict.fromkeys(("baselines", "cost", "data", "environment", "study"), (dict,)),
-    }
-    content = {"study": {}, "notes": {}} | content  # which earlier versions did not write
-    for key, kind in kinds.items():
-        if key not in content:
-            raise ValueError(f"{key} is missing")
-        if not isinstance(content[key], kind):
-            raise ValueError(f"{key} is of type {type(content[key]).__name__}")
-    if missing := {"metric", "mode", "value", "epoch"} - content["objective"].keys():
-        raise ValueError(f"objective lacks {', '.join(sorted(missing))}")
-    notes = Notes.parse(content["notes"])
-    return RunRecord(directory=directory, notes=notes, **{key: content[key] for key in kinds})
-
-
-def _plain(value: Any) -> Any:
-    """Strict JSON's types: scalars of NumPy and torch as numbers, NaN and infinity as ``None``."""
+def to_json(value: Any) -> Any:
+    """In strict JSON's types: scalars of NumPy and torch as numbers, NaN and infinity ``None``."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [to_json(item) for item in value]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
@@ -275,7 +242,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "item"):
-        return _plain(value.item())
+        return to_json(value.item())
     raise TypeError(f"a record cannot hold a {type(value).__name__}: {value!r}")
 
 

@@ -1,12 +1,12 @@
-"""A finished run in a few lines: its figures beside what trivial predictors score."""
+"""A finished run in a few lines: its metrics beside those of trivial predictors."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from phasewise.records.record import RunRecord
+from phasewise.text import align, format_metric
 
 
 def summary_text(record: RunRecord) -> str:
@@ -24,18 +24,9 @@ def summary_text(record: RunRecord) -> str:
     lines = [titles]
     for row in rows:
         name = row + (" (objective)" if row == record.objective["metric"] else "")
-        lines.append([name, *(_number(values.get(row)) for values in columns.values())])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
+        lines.append([name, *(format_metric(values.get(row)) for values in columns.values())])
     cost = record.cost
-    table.append(f"{cost['epochs']} epochs in {cost['seconds']:.0f} s")
-    return "\n" + "\n".join(table)
+    return f"\n{align(lines)}\n{cost['epochs']} epochs in {cost['seconds']:.0f} s"
 
 
 def _best_title(record: RunRecord) -> str:
@@ -45,7 +36,3 @@ def _best_title(record: RunRecord) -> str:
 
 def _as_val(scores: Mapping[str, Any]) -> dict[str, Any]:
     return {key.replace("test/", "val/", 1): value for key, value in scores.items()}
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.4f}"

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image as Pillow
 
-from phasewise.errors import UserError
+from phasewise.errors import unwritable
 from phasewise.figures import to_png
 from phasewise.report import text
 from phasewise.report.content import Column, Figure, Picture, Table
 from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
+from phasewise.storage import write_whole
+from phasewise.text import csv_text
+
+ADVICE = "--output DIR chooses another place for the report"
 
 LONG = 40
 """Rows beyond which a LaTeX table may break over pages."""
@@ -55,7 +57,7 @@ class Folder:
             for part in ("tables", "figures"):
                 (path / part).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error, ADVICE) from error
 
     def write(self, name: str, content: str | bytes) -> Path:
         """Replace a file in one step.
@@ -64,15 +66,7 @@ class Folder:
             UserError: if it cannot be written.
         """
         target = self.path / name
-        draft = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            try:
-                draft.write_bytes(content.encode() if isinstance(content, str) else content)
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
-        except OSError as error:
-            raise _unwritable(target, error) from error
+        write_whole(target, content, ADVICE)
         return target
 
     def table(self, table: Table) -> None:
@@ -111,13 +105,13 @@ class Folder:
 
 def to_csv(table: Table) -> str:
     """Unrounded; a ``spread`` or ``interval`` takes two columns."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([title for column in table.columns for title in _csv_titles(column)])
+    lines: list[list[object]] = [
+        [title for column in table.columns for title in _csv_titles(column)]
+    ]
     for row in table.rows:
         cells = zip(row, table.columns, strict=True)
-        writer.writerow([part for cell, column in cells for part in _csv_cells(cell, column)])
-    return file.getvalue()
+        lines.append([part for cell, column in cells for part in _csv_cells(cell, column)])
+    return csv_text(lines)
 
 
 def _csv_titles(column: Column) -> list[str]:
@@ -149,10 +143,3 @@ def to_latex(table: Table) -> str:
     for character, command in (("±", r"$\pm$"), ("<", "$<$"), (">", "$>$"), ("…", r"\dots{}")):
         latex = latex.replace(character, command)
     return latex
-
-
-def _unwritable(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path} cannot be written: {error.strerror or error}\n"
-        "--output DIR chooses another place for the report"
-    )

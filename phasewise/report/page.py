@@ -48,5 +48,5 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": text.cell, "md": text.markdown}
+    templates.filters |= {"cell": text.cell, "md": text.escape_markdown}
     return templates

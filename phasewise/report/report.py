@@ -39,7 +39,7 @@ def write_report(
     from phasewise.study.read import read_study
 
     study = StudyView(read_study(directory))
-    return publish(build(study), Path(output or directory), refresh)
+    return publish(build_report(study), Path(output or directory), refresh)
 
 
 def write_comparison(
@@ -63,13 +63,13 @@ def write_comparison(
         UserError: a directory holds no run, or the comparison cannot be written.
     """
     from phasewise.report.content import slug
-    from phasewise.report.sections.comparison import compare
+    from phasewise.report.sections.comparison import comparison_report
     from phasewise.report.view import StudyView
     from phasewise.study.read import read_study
 
     first, second = (StudyView(read_study(one)) for one in (directory, other))
     place = Path(output or Path(directory) / f"compare_{slug(Path(other).resolve().name)}")
-    return publish(compare((first, second)), place, refresh)
+    return publish(comparison_report((first, second)), place, refresh)
 
 
 def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
@@ -89,7 +89,7 @@ def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
     return folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
 
 
-def build(study: StudyView) -> Report:
+def build_report(study: StudyView) -> Report:
     """The content of a study's report."""
     from phasewise.analysis.audit import audit
     from phasewise.report.content import Report
@@ -104,7 +104,7 @@ def build(study: StudyView) -> Report:
         importance_section,
     )
     from phasewise.report.sections.phases import phase_section
-    from phasewise.report.sections.summary import facts, summary
+    from phasewise.report.sections.summary import facts, summary_section
 
     colours = Colours(study.swept)
     found: list[Finding] = []
@@ -115,7 +115,7 @@ def build(study: StudyView) -> Report:
 
     audit_part = _made("Audit", audited)
     parts: dict[str, Callable[[], Section | None]] = {
-        "Summary": lambda: summary(study, found),
+        "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),

@@ -1,4 +1,4 @@
-"""Figures in words: the rounding of the whole report is here."""
+"""Numbers in words: the rounding of the whole report is here."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from phasewise.report.content import Kind
-from phasewise.study import results
+from phasewise.text import MISSING, duration, format_value
 
 DIGITS = 4
-MISSING = "-"
 
 ROUNDING = (
     f"Figures are rounded to {DIGITS} significant digits, times to the second; counts are exact. "
@@ -51,22 +50,6 @@ def percent(value: float | None, sign: str = "+") -> str:
     return text if text == MISSING else f"{text} %"
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds, minutes or hours.
-
-    >>> duration(4.26), duration(642), duration(3 * 3600 + 125), duration(None)
-    ('4.3 s', '10m 42s', '3h 02m 05s', '-')
-    """
-    if is_missing(seconds):
-        return MISSING
-    assert seconds is not None
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02d}m {rest:02d}s" if hours else f"{minutes}m {rest:02d}s"
-
-
 def spread(mean: float | None, deviation: float | None) -> str:
     """Mean +- standard deviation, which a single value does not have."""
     text = number(mean)
@@ -94,10 +77,10 @@ def cell(value: Any, kind: Kind) -> str:
 def plain(value: Any) -> str:
     """A value in one line, as one types it: no Python in it.
 
-    >>> plain(True), plain(["flip", None]), plain(0.001), plain("a b"), plain({"rotate": 5})
+    >>> plain(True), plain(["flip", None]), plain(0.001), plain("a  b"), plain({"rotate": 5})
     ('true', '[flip,null]', '0.001', 'a b', '{rotate:5}')
     """
-    return " ".join(str(results.plain(value)).split())
+    return " ".join((value if isinstance(value, str) else format_value(value)).split())
 
 
 def is_missing(value: Any) -> bool:
@@ -121,6 +104,6 @@ def listed(items: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(items[:most])} and {len(items) - most} more"
 
 
-def markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))

@@ -33,7 +33,7 @@ class CandidateView:
     @property
     def label(self) -> str:
         """What tells it from the others: ``lr=0.001 batch_size=8``."""
-        parts = [f"{short(key)}={value}" for key, value in self.settings.items()]
+        parts = [f"{short_key(key)}={value}" for key, value in self.settings.items()]
         return " ".join(parts) or "the only configuration"
 
     @cached_property
@@ -73,7 +73,7 @@ class CandidateView:
             histories = [trial.history() for trial in self.result.trials]
             value = value_at(histories, plan.epochs, self.phase.plan.objective)
             return after if math.isnan(value) else f"{after} at {value:.4g}"
-        states = [status_of(trial, self) for trial in self.result.trials]
+        states = [trial_status(trial, self) for trial in self.result.trials]
         different = list(dict.fromkeys(states))
         if len(different) == 1:
             return different[0]
@@ -235,7 +235,7 @@ STOPPED = "stopped"
 """The status of a run that successive halving has judged and not continued."""
 
 
-def status_of(trial: TrialResult, one: CandidateView) -> str:
+def trial_status(trial: TrialResult, one: CandidateView) -> str:
     """Of a run of a candidate; one that is said to be running may have been killed."""
     if trial.record is None:
         return "no record"
@@ -244,7 +244,7 @@ def status_of(trial: TrialResult, one: CandidateView) -> str:
     return "unfinished" if trial.record.status == "running" else trial.record.status
 
 
-def short(key: str) -> str:
+def short_key(key: str) -> str:
     """The last part of a key, with the one before where it says too little: ``loss.name``."""
     last = key.rpartition(".")[2]
     return ".".join(key.split(".")[-2:]) if last == "name" else last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from phasewise.cli.shell import script, shell_command, short
+from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.project import CONF
 from phasewise.study.saved_config import SavedConfig
 
@@ -36,7 +36,7 @@ def _flags(saved: SavedConfig) -> Iterator[str]:
     if name not in (None, CONFIG):
         yield from ("--config-name", str(name))
     for path in saved.sources("command-line")[:1]:
-        yield from ("--config-dir", short(Path(path)))
+        yield from ("--config-dir", relative_path(Path(path)))
 
 
 def _program(saved: SavedConfig) -> str:

@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.study.compose import Composer, Problems, problems_in
-from phasewise.study.naming import parse_overrides
+from phasewise.study.naming import parse_override, parse_overrides
 from phasewise.study.overrides import Words, key_of, merge
 from phasewise.study.saved_config import look_up
 
@@ -49,7 +48,7 @@ class Choices:
             word
             for word in base
             if word not in before and _key(word) not in set_anew
-            if not (_parsed(word).is_add() or _parsed(word).is_force_add())
+            if not (parse_override(word).is_add() or parse_override(word).is_force_add())
         )
         case = (values, before, after)
         if case not in self._dropped:
@@ -61,7 +60,7 @@ class Choices:
 
     def groups(self, words: Iterable[str]) -> Words:
         """The words that choose from a config group."""
-        return tuple(word for word in words if self._is_group(_parsed(word).key_or_group))
+        return tuple(word for word in words if self._is_group(parse_override(word).key_or_group))
 
     def problems(self, words: Sequence[str]) -> tuple[Problem, ...]:
         """What keeps a trial of these words from running; nothing if it can."""
@@ -75,7 +74,7 @@ class Choices:
 
     def section(self, word: str) -> str:
         """The part of the config that a word changes; empty where that may be any."""
-        key = _parsed(word).key_or_group
+        key = parse_override(word).key_or_group
         everywhere = self._is_group(key) and not isinstance(
             self.composer.config.get(key), DictConfig
         )
@@ -88,17 +87,13 @@ class Choices:
 
     def _gone(self, values: Words, before: Words, after: Words) -> Words:
         old, new = self.composer.config_of(before), self.composer.config_of(after)
-        keys = {word: _parsed(word).key_or_group for word in values}
+        keys = {word: parse_override(word).key_or_group for word in values}
         return tuple(word for word, key in keys.items() if _has(old, key) and not _has(new, key))
 
 
 def _has(config: DictConfig, key: str) -> bool:
     plain: Any = OmegaConf.to_container(config, resolve=False)
     return look_up(plain, key, _MISSING) is not _MISSING
-
-
-def _parsed(word: str) -> Override:
-    return parse_overrides([word])[0]
 
 
 @dataclass
@@ -219,7 +214,7 @@ class CompatibilityCheck:
 
 
 def _key(word: str) -> str:
-    return key_of(_parsed(word))
+    return key_of(parse_override(word))
 
 
 def _some(rows: Iterable[str]) -> str:

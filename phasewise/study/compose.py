@@ -28,11 +28,12 @@ from phasewise.config.fingerprint import (
     fingerprint,
     plain_config,
 )
-from phasewise.config.help import flatten, no_such_key, not_one_of, show
+from phasewise.config.help import flatten, no_such_key, not_one_of
 from phasewise.config.identity import DataIdentity, cached_identity, data_identity, data_key
 from phasewise.errors import Problem, UserError
 from phasewise.records.record import identity
 from phasewise.study.naming import parse_overrides
+from phasewise.text import format_value
 
 Problems = dict[Problem, list[str]]
 """What is wrong, and the names of the trials that have it."""
@@ -151,7 +152,7 @@ class Composer:
                 key, value = override.key_or_group, override.value()
                 options = self.loader.get_group_options(key)
                 if not override.is_delete() and value not in options:
-                    problem = Problem(f"{key}={show(value)}", not_one_of(value, options))
+                    problem = Problem(f"{key}={format_value(value)}", not_one_of(value, options))
                     raise UserError(problems=[problem]) from error
             raise
 
@@ -248,7 +249,7 @@ def problems_in(error: Exception) -> tuple[Problem, ...]:
     return (Problem("", one_line(error)),)
 
 
-def refusal(problems: Problems, total: int) -> UserError:
+def trials_error(problems: Problems, total: int) -> UserError:
     """All that is wrong, each with the first trial that has it.
 
     Args:

@@ -12,7 +12,7 @@ from phasewise.errors import say
 from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
 from phasewise.study.journal import Candidate, Journal, Phase
-from phasewise.study.results import UNSET, plain
+from phasewise.study.results import UNSET, as_setting
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.selection import used_different_samples
 from phasewise.study.table import best_row, format_table, sweep_table, write_csv
@@ -32,7 +32,6 @@ def print_trials(phase: Phase, records: Sequence[RunRecord], study: Path) -> Non
         return
     table = sweep_table(records)
     path = study / phase.name / TABLE
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_csv(table, path)
     chosen = 0 if phase.kind == "test" else phase.winner
     marked: list[int] | None
@@ -61,7 +60,7 @@ def _meaning(phase: Phase) -> str:
 
 def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path) -> None:
     """Who won and why; with several seeds the means before it."""
-    names = [label(phase, one, study) for one in phase.candidates]
+    names = [candidate_label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1:
         rows = zip(names, values, strict=True)
         say("\n".join(["", *(f"{name}: {_mean(found)}" for name, found in rows)]))
@@ -76,7 +75,7 @@ def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
 
 
-def label(phase: Phase, candidate: Candidate, study: Path) -> str:
+def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
     """What a candidate changes; in a sweep, of all that was typed, what differs.
 
     Of one that changes nothing, the values of the swept keys by its run in the study's directory.
@@ -88,7 +87,7 @@ def label(phase: Phase, candidate: Candidate, study: Path) -> str:
         return " ".join(words)
     saved = [SavedConfig(study / trial.directory) for trial in candidate.trials[:1]]
     known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
-    own = [f"{key}={plain(value)}" for key, value in known.items() if value is not UNSET]
+    own = [f"{key}={as_setting(value)}" for key, value in known.items() if value is not UNSET]
     return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
 
 
@@ -102,7 +101,7 @@ def plan_text(journal: Journal, done: int) -> str:
     """Phases, trials and seeds before anything runs.
 
     Args:
-        book: the journal with its planned phases.
+        journal: the journal with its planned phases.
         done: how many of the trials are finished.
     """
     phases = [phase for phase in journal.phases if phase.kind != "test"]
@@ -136,7 +135,7 @@ def print_final(
     """The last words of a study: its configuration and what that scores on test data.
 
     Args:
-        book: the journal, whose last phase is the test.
+        journal: the journal, whose last phase is the test.
         records: of each candidate of that phase, one per seed.
         program: the entry script, as it was called.
         words: all overrides of the final configuration.

@@ -1,6 +1,6 @@
 """``study.json``: what a study planned, where its trials lie and what it decided.
 
-Written anew, atomically, whenever something was decided. It holds no figure: those are in the
+Written anew, atomically, whenever something was decided. It holds no metrics: those are in the
 records of the runs. A sweep (``-m``) leaves one too, with a single phase.
 """
 
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from phasewise.project import JOURNAL
+from phasewise.records.schema import validate
 from phasewise.storage import write_whole
 
 SCHEMA = 1
@@ -126,7 +127,7 @@ class Journal:
     context: str = ""
     files: list[str] = field(default_factory=list)
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
-    hypotheses: list[dict[str, Any]] = field(default_factory=list)
+    hypotheses: list[Any] = field(default_factory=list)
     reported: bool = False
 
     def write(self) -> None:
@@ -148,34 +149,25 @@ class Journal:
                     yield phase, candidate, trial
 
 
+def load_journal(directory: str | Path) -> Journal:
+    """The journal of a study.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+        ValueError: it is none; the message says what is wrong.
+    """
+    content = json.loads((Path(directory) / JOURNAL).read_bytes())
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise ValueError(f"no JSON object of schema {SCHEMA}")
+    return validate(Journal, {**content, "directory": directory})
+
+
 def read_journal(directory: str | Path) -> Journal | None:
     """The journal of a study; ``None``, with a warning if there is a damaged one, where none is."""
-    path = Path(directory) / JOURNAL
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return _parse(Path(directory), content)
+        return load_journal(directory)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        log.warning("%s is not a study's journal (%s)", path, error)
+    except (OSError, ValueError, RecursionError) as error:
+        log.warning("%s is not a study's journal (%s)", Path(directory) / JOURNAL, error)
         return None
-
-
-def _parse(directory: Path, content: Any) -> Journal:
-    if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-        raise ValueError(f"no JSON object of schema {SCHEMA}")
-    phases = [_phase(phase) for phase in content.pop("phases")]
-    return Journal(directory=directory, phases=phases, **content)
-
-
-def _phase(content: Mapping[str, Any]) -> Phase:
-    candidates = [
-        Candidate(**{**one, "trials": [Trial(**trial) for trial in one["trials"]]})
-        for one in content["candidates"]
-    ]
-    phase = Phase(**{**content, "candidates": candidates})
-    if phase.kind not in get_args(Kind):
-        raise ValueError(f"unknown kind {phase.kind!r}")
-    if not all(isinstance(text, str) for texts in phase.declared.values() for text in texts):
-        raise ValueError("declared values are not texts")
-    return phase

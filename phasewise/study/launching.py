@@ -22,7 +22,7 @@ from phasewise.storage import storage_error
 from phasewise.study.launcher_plugins import cancelled_on_interrupt, configure, wait_for_jobs
 from phasewise.study.plan import TrialJob
 from phasewise.study.progress import Progress
-from phasewise.study.table import UNFINISHED, unfinished
+from phasewise.study.table import UNFINISHED, placeholder_record
 
 MAX_CRASHES = 2
 """How many workers may die of a trial before it counts as failed."""
@@ -137,7 +137,7 @@ class TrialExecutor:
         A trial without a record, or whose record still says ``running``, is ``failed`` if its job
         raised, else ``unfinished``; one that says ``completed`` is ``failed`` if its job raised.
         """
-        record = read_record(job.directory) or unfinished(job.directory, job.words)
+        record = read_record(job.directory) or placeholder_record(job.directory, job.words)
         done = self._jobs.get(job.subdir)
         if done is not None and done.status == JobStatus.FAILED:
             error = done._return_value

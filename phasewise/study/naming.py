@@ -63,7 +63,7 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
         hydra.errors.OverrideParseException: if one is not in Hydra's grammar.
         ValueError: if one sweeps over several values.
     """
-    parsed = [_parse(word) for word in overrides]
+    parsed = [parse_override(word) for word in overrides]
     for override in parsed:
         if override.is_sweep_override():
             raise ValueError(f"{override.input_line} is a sweep, not one trial's override")
@@ -71,8 +71,14 @@ def parse_overrides(overrides: Sequence[str]) -> list[Override]:
 
 
 @lru_cache(maxsize=4096)
-def _parse(word: str) -> Override:
-    """Trials share most of their words, and Hydra's grammar is slow to read."""
+def parse_override(word: str) -> Override:
+    """One word, with one value or several.
+
+    Remembered: trials share most of their words, and Hydra's grammar is slow to read.
+
+    Raises:
+        hydra.errors.OverrideParseException: it is not in Hydra's grammar.
+    """
     return OverridesParser.create().parse_overrides([word])[0]
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from phasewise.config.fingerprint import NOT_COMPUTATION
 from phasewise.errors import Problem
+from phasewise.study.naming import parse_override
 from phasewise.study.overrides import key_of
 from phasewise.study.schema import PhaseConfig
 
@@ -68,15 +67,10 @@ def _twice(where: str, words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _key(word: str) -> str:
-    override = _parsed(word)
-    return word if override is None else key_of(override)
-
-
-def _parsed(word: str) -> Override | None:
     try:
-        return OverridesParser.create().parse_overrides([word])[0]
+        return key_of(parse_override(word))
     except HydraException:  # told where it is expanded
-        return None
+        return word
 
 
 def _is_below(key: str, sections: Sequence[str]) -> bool:

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
-from phasewise.study.naming import parse_overrides, trial_name
+from phasewise.study.naming import parse_override, parse_overrides, trial_name
 
 SEED = "seed"
 Words = tuple[str, ...]
@@ -69,7 +69,7 @@ def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) 
     return Grid(cells, list(seeds), _declared(cells), repeated=max(repeated, 0))
 
 
-def draw(grid: Grid, count: int, seed: int) -> Grid:
+def sample_grid(grid: Grid, count: int, seed: int) -> Grid:
     """A random part of a grid, in its order; the same for the same seed."""
     if count >= len(grid.cells):
         return grid
@@ -82,7 +82,7 @@ def merge(*lists: Iterable[str]) -> list[str]:
     """One list in which the last word of each key counts, at its last place."""
     found: dict[str, str] = {}
     for word in (word for words in lists for word in words):
-        key = key_of(parse_overrides([word])[0])
+        key = key_of(parse_override(word))
         found.pop(key, None)
         found[key] = word
     return list(found.values())

@@ -14,7 +14,7 @@ def check_owner(journal: Journal, old: Journal | None) -> str | None:
     """Refuse a directory that belongs to another study or sweep.
 
     Args:
-        book: what is planned now.
+        journal: what is planned now.
         old: the journal that is there.
 
     Returns:

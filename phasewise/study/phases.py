@@ -16,7 +16,7 @@ from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.membership import Membership, Memberships, role_of
-from phasewise.study.naming import parse_overrides, trial_name
+from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
 from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
 from phasewise.study.progress import Progress
@@ -26,7 +26,7 @@ from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
-from phasewise.study.table import REFUSED, unfinished
+from phasewise.study.table import REFUSED, placeholder_record
 from phasewise.study.undecided import explain_undecided
 
 TEST = "test"
@@ -38,7 +38,7 @@ class Runner:
     """Runs what a journal has planned and writes down what came of it.
 
     Args:
-        book: the journal, with a planned phase for each of ``study.phases``.
+        journal: the journal, with a planned phase for each of ``study.phases``.
         study: the settings.
         planner: builds the stages again, from the winners.
         crew: runs the trials.
@@ -117,7 +117,7 @@ class Runner:
                 found.append(replace(self.executor.outcome(job), overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
-                nothing = unfinished(place, candidate.overrides)
+                nothing = placeholder_record(place, candidate.overrides)
                 found.append(replace(nothing, status=REFUSED, error=candidate.refused))
         return found
 
@@ -298,7 +298,7 @@ class Runner:
         words = [word for word in own if word in start or not word.startswith(f"{SEED}=")]
         final, before = (SavedConfig(jobs[0].directory) for jobs in (stage.jobs[0], stage.jobs[-1]))
         overrides = stage.phase.candidates[0].overrides
-        keys = {word: parse_overrides([word])[0].key_or_group for word in overrides}
+        keys = {word: parse_override(word).key_or_group for word in overrides}
         changed = [
             word
             for word, key in keys.items()

@@ -10,18 +10,18 @@ from pathlib import Path
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
-from phasewise.config.help import refusal
+from phasewise.config.help import settings_error
 from phasewise.config.identity import COMPARED_SPLITS
 from phasewise.config.previous import data_difference, has_no_epochs, settings_difference
 from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
 from phasewise.study.compatibility import Choices, PlannedCandidates
 from phasewise.study.compose import Composer, Known, Problems
-from phasewise.study.console import label
+from phasewise.study.console import candidate_label
 from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
-from phasewise.study.overrides import SEED, Grid, Words, draw, expand, merge, without
+from phasewise.study.overrides import SEED, Grid, Words, expand, merge, sample_grid, without
 from phasewise.study.schema import PhaseConfig
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
@@ -110,15 +110,15 @@ class Planner:
         """
         problems = override_problems(spec) if named else []
         if problems:
-            raise refusal(problems)
+            raise settings_error(problems)
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
         grid = expand(lines, self.composer.loader, spec.sample_seed)
         problems = nothing_to_compare(grid.declared)
         if problems:
-            raise refusal(problems)
-        return draw(grid, spec.sample, spec.sample_seed) if spec.sample else grid
+            raise settings_error(problems)
+        return sample_grid(grid, spec.sample, spec.sample_seed) if spec.sample else grid
 
     def stage(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         """A phase that starts from ``base``, which is a candidate too unless it is a plain sweep's.
@@ -171,7 +171,7 @@ class Planner:
                 counts = [str(one.counts.get(split, 0)) for one in data]
                 reason = (
                     f"{' and '.join(keys) or 'candidates'} would be judged by different {split} "
-                    f"samples ({', '.join(dict.fromkeys(counts))} of them), so that their figures "
+                    f"samples ({', '.join(dict.fromkeys(counts))} of them), so that their metrics "
                     "cannot be compared; give the study one such value"
                 )
                 key = f"study.phases.{phase.name}" if phase.name else " ".join(keys) or "the sweep"
@@ -200,7 +200,7 @@ class Planner:
         assert spec.rerun is not None
         problems = override_problems(spec)
         if problems:
-            raise refusal(problems)
+            raise settings_error(problems)
         phase = Phase(
             name,
             "rerun",
@@ -259,7 +259,9 @@ class Planner:
         twin = stage.once.setdefault(tuple(job.fingerprint for job in jobs), len(candidates) - 1)
         if not jobs or twin == len(candidates) - 1:
             return True
-        one, other = (label(stage.phase, candidates[row], self.directory) for row in (-1, twin))
+        one, other = (
+            candidate_label(stage.phase, candidates[row], self.directory) for row in (-1, twin)
+        )
         stage.notes.append(f"{one} computes the same as {other}: one candidate")
         del candidates[-1], stage.jobs[-1]
         return False

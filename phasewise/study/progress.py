@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from phasewise.records.record import RunRecord
 from phasewise.study.results import objective_value
+from phasewise.text import duration
 
 log = logging.getLogger(__name__)
 
@@ -70,18 +71,6 @@ class Progress:
         if self._ended:
             left = self.total - self.done - self._ended + self.later
             seconds = (self.clock() - self._start) / self._ended * left
-            notes.append(f"about {duration(seconds)} left")
+            notes.append(f"about {duration(round(seconds))} left")
         place = f"{self.phase} {where}".strip()
         log.info("\n[%s] %s%s", place, what, f"   ({'; '.join(notes)})" if notes else "")
-
-
-def duration(seconds: float) -> str:
-    """``"45 s"``, ``"12 min"``, ``"3 h 20 min"``, ``"2 d 4 h"``."""
-    minutes, hours, days = seconds / 60, seconds / 3600, seconds / 86400
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if minutes < 90:
-        return f"{minutes:.0f} min"
-    if hours < 48:
-        return f"{int(hours)} h {int(minutes % 60)} min"
-    return f"{int(days)} d {int(hours % 24)} h"

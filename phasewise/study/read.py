@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from hydra.errors import HydraException
+
 from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL
 from phasewise.records.history import FILE
 from phasewise.records.lock import is_held
-from phasewise.records.record import RECORD
-from phasewise.study.journal import Journal, read_journal
+from phasewise.records.record import RECORD, load_record
+from phasewise.study.journal import Journal, load_journal
 from phasewise.study.rebuild import Run, is_run, rebuild, run_folders
-from phasewise.study.results import PhaseResult, StudyResult, TrialResult, read_phase
-from phasewise.study.validation import journal_error, record_error, unreadable_record
+from phasewise.study.results import (
+    PhaseResult,
+    StudyResult,
+    TrialResult,
+    has_readable_overrides,
+    read_phase,
+    settings_of,
+)
 
 
 def read_study(directory: str | Path) -> StudyResult:
@@ -55,15 +63,34 @@ def _check_place(directory: Path) -> None:
 
 
 def _journal(directory: Path, problems: list[Problem]) -> Journal | None:
-    plan = read_journal(directory)
-    reason = "damaged" if plan is None else journal_error(plan)
-    if plan is not None and reason is None:
-        if plan.status == "running" and not is_held(directory):
-            plan.status = "interrupted"  # killed, with no time to say so
-        return plan
-    if (directory / JOURNAL).exists():
+    try:
+        plan = load_journal(directory)
+        _check_journal(plan)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RecursionError, HydraException) as error:
+        reason = f"damaged ({str(error).partition(chr(10))[0]})"
         problems.append(Problem(JOURNAL, f"{reason}; the plan is rebuilt from the runs' records"))
-    return None
+        return None
+    if plan.status == "running" and not is_held(directory):
+        plan.status = "interrupted"  # killed, with no time to say so
+    return plan
+
+
+def _check_journal(plan: Journal) -> None:
+    """What its types do not say.
+
+    Raises:
+        ValueError, HydraException: it cannot be used.
+    """
+    for phase in plan.phases:
+        if phase.objective.get("mode") not in ("max", "min") or "metric" not in phase.objective:
+            raise ValueError(f"phase {phase.name!r} has no objective")
+        for overrides in (phase.base, *(one.overrides for one in phase.candidates)):
+            settings_of(overrides)
+        for index in (phase.incumbent, phase.winner):
+            if index is not None and not 0 <= index < len(phase.candidates):
+                raise ValueError(f"phase {phase.name!r} has no candidate {index}")
 
 
 def _rebuilt(directory: Path, problems: list[Problem]) -> Journal:
@@ -108,14 +135,26 @@ def _check_trial(trial: TrialResult, directory: Path) -> Iterator[Problem]:
     except ValueError:
         name = str(trial.directory)
     record = trial.record
-    if record is None:
-        if (reason := unreadable_record(trial.directory)) is not None:
-            yield Problem(name, f"{RECORD} {reason}")
-        return
-    if (reason := record_error(record)) is not None:
+    if record is not None and not has_readable_overrides(record):
         trial.record = None
+        yield Problem(name, f"{RECORD} has overrides that cannot be read")
+    if record is None and (reason := _why_none(trial.directory)):
         yield Problem(name, f"{RECORD} {reason}")
+    if trial.record is None or record is None:
         return
     epochs, rows = record.cost.get("epochs"), trial.history()
     if record.is_final and isinstance(epochs, int) and len(rows) != epochs:
         yield Problem(name, f"{FILE} has {len(rows)} whole rows of {epochs} epochs")
+
+
+def _why_none(directory: Path) -> str:
+    """Why a directory has no usable record; empty if it simply has none."""
+    try:
+        load_record(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+    except ValueError as error:
+        return f"is damaged ({error})"
+    return "is of another configuration than planned"

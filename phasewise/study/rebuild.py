@@ -13,18 +13,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
+from hydra.errors import HydraException
 
 from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
 from phasewise.project import JOURNAL
-from phasewise.records.record import FINAL, RECORD, RunRecord, read_record
+from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Kind, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
-from phasewise.study.results import objective_value, plain, settings_of
+from phasewise.study.results import (
+    as_setting,
+    has_readable_overrides,
+    objective_value,
+    settings_of,
+)
 from phasewise.study.saved_config import HYDRA_FOLDER, MULTIRUN, SavedConfig, look_up, read_yaml
 from phasewise.study.selection import select
-from phasewise.study.validation import ERRORS, record_error
 
 SEED = "seed"
 NOT_PHASES = frozenset({"superseded", "tables", "figures"})
@@ -67,12 +72,12 @@ class Run:
     def read(cls, directory: Path, phase: str) -> Run:
         """From the record, or, where there is none, from what Hydra wrote at the start."""
         record = read_record(directory)
-        if record is not None and record_error(record) is not None:
+        if record is not None and not has_readable_overrides(record):
             record = None
         words = record.overrides if record is not None else _hydra_overrides(directory)
         try:
             parsed = parse_overrides(words or [])
-        except ERRORS:
+        except (HydraException, ValueError):
             words, parsed = None, []
         typed = [o.value() for o in parsed if o.key_or_group == SEED]
         seed = record.seed if record is not None else next(reversed(typed), None)
@@ -99,7 +104,7 @@ class Run:
     @property
     def is_final(self) -> bool:
         """Whether it has ended."""
-        return self.record is not None and self.record.status in FINAL
+        return self.record is not None and self.record.is_final
 
     @cached_property
     def saved(self) -> SavedConfig:
@@ -111,7 +116,7 @@ class Run:
         if _canonical(word) in _identity(self.words or []):
             return True
         ((key, value),) = settings_of([word]).items()
-        return plain(self.saved.get(key)) == plain(value)
+        return as_setting(self.saved.get(key)) == as_setting(value)
 
 
 def is_run(directory: Path) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from hydra.errors import HydraException
 
 from phasewise.errors import Problem
 from phasewise.records.history import Row, read_history
@@ -15,6 +17,7 @@ from phasewise.records.record import RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.naming import parse_overrides
 from phasewise.study.saved_config import SavedConfig
+from phasewise.text import format_value
 
 Setting = float | str
 """A value of a swept key: a number, or its text in Hydra's grammar."""
@@ -106,12 +109,12 @@ class PhaseResult:
         all trials of the phase share, from their words or the config of another.
         """
         if key in candidate.settings:
-            return plain(candidate.settings[key])
+            return as_setting(candidate.settings[key])
         if (found := candidate.saved(key)) is not UNSET:
-            return plain(found)
+            return as_setting(found)
         if key not in self._shared:
             self._shared[key] = self._of_base(key)
-        return plain(self._shared[key])
+        return as_setting(self._shared[key])
 
     def _of_base(self, key: str) -> Any:
         """What a candidate has that sets nothing about a key."""
@@ -151,17 +154,19 @@ def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
     return {one.key_or_group: one.value() for one in parse_overrides(overrides)}
 
 
-def plain(value: Any) -> Setting:
+def has_readable_overrides(record: RunRecord) -> bool:
+    """Whether they are in Hydra's grammar, one value each."""
+    try:
+        settings_of(record.overrides)
+    except (HydraException, ValueError):
+        return False
+    return True
+
+
+def as_setting(value: Any) -> Setting:
     """A number as a number, anything else as its text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
-    if isinstance(value, list):
-        return f"[{','.join(str(plain(item)) for item in value)}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{plain(item)}" for key, item in value.items()) + "}"
-    return value if isinstance(value, int | float) else str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if number else format_value(value)
 
 
 def objective_value(record: RunRecord) -> float:

@@ -12,7 +12,7 @@ from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
 from phasewise.study.plan import Stage, TrialJob, foreign_runs
 from phasewise.study.rebuild import run_folders
-from phasewise.study.validation import record_error
+from phasewise.study.results import has_readable_overrides
 
 SUPERSEDED = "superseded"
 
@@ -45,7 +45,7 @@ class RunIndex:
         self.knows_data = self.knows_data or "hash" in record.data
         runs = self._runs.setdefault(record.fingerprint, [])
         known = any(run.directory == record.directory for run in runs)
-        if record.status == "completed" and not known and record_error(record) is None:
+        if record.status == "completed" and not known and has_readable_overrides(record):
             runs.append(record)
 
     def find(self, identity: str) -> RunRecord | None:

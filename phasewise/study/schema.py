@@ -21,10 +21,11 @@ from phasewise.config.fields import (
     message,
     wrong,
 )
-from phasewise.config.help import did_you_mean, not_one_of, problems_of, refusal, show
+from phasewise.config.help import did_you_mean, not_one_of, problems_of, settings_error
 from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
+from phasewise.text import format_value
 
 FULL = "full"
 LEAST_SEEDS = 3
@@ -55,7 +56,7 @@ def parse_override_list(value: Any) -> list[str]:
 def as_typed(values: Mapping[Any, Any]) -> str:
     """What one types for keys that somebody wrote as YAML's."""
     texts = {
-        key: ",".join(map(show, value)) if isinstance(value, list) else show(value)
+        key: ",".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
         for key, value in values.items()
     }
     return " ".join(f"{key}={text}" for key, text in texts.items())
@@ -264,15 +265,15 @@ def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
     assert isinstance(data, dict)
     if "study" in data:
         reason = "the study's file must begin with the line `# @package _global_`"
-        raise refusal([Problem("study.study", reason)])
+        raise settings_error([Problem("study.study", reason)])
     data["phases"] = named_phases(data["phases"])
     study, name = _validated(data), config.budget
     chosen = OmegaConf.select(config, "hydra.runtime.choices.study")
     if chosen and not study.phases:
         reason = f"study={chosen} has none; each has a name, e.g. {{rate: optimizer.lr=1e-3,1e-2}}"
-        raise refusal([Problem("study.phases", reason)])
+        raise settings_error([Problem("study.phases", reason)])
     if name != FULL and name not in study.budgets:
-        raise refusal([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
+        raise settings_error([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
     task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(task, list)
     typed = [str(word).partition("=")[0] for word in task]
@@ -321,15 +322,17 @@ def named_phases(phases: Any) -> dict[str, Any]:
     """
     example = "each has a name, e.g. {rate: optimizer.lr=1e-3,1e-2}"
     if not isinstance(phases, dict):
-        typed = "study.phases" if isinstance(phases, list) else f"study.phases={show(phases)}"
-        raise refusal([Problem(typed, f"must be a mapping: {example}")])
+        typed = (
+            "study.phases" if isinstance(phases, list) else f"study.phases={format_value(phases)}"
+        )
+        raise settings_error([Problem(typed, f"must be a mapping: {example}")])
     for name in phases:
         if isinstance(name, bool):
-            reason = f"YAML takes the name of a phase for {show(name)}; write it in quotes"
-            raise refusal([Problem("study.phases", reason)])
+            reason = f"YAML takes the name of a phase for {format_value(name)}; write it in quotes"
+            raise settings_error([Problem("study.phases", reason)])
     found = {str(name): phase for name, phase in phases.items()}
     if len(found) < len(phases):
-        raise refusal([Problem("study.phases", "two phases have the same name")])
+        raise settings_error([Problem("study.phases", "two phases have the same name")])
     return found
 
 
@@ -342,9 +345,9 @@ def _validated(data: dict[Any, Any]) -> StudyConfig:
     try:
         study = _Root.model_validate({"study": data}).study
     except ValidationError as error:
-        raise refusal(problems_of(error, {"study": data})) from error
+        raise settings_error(problems_of(error, {"study": data})) from error
     if problems := study.problems():
-        raise refusal(problems)
+        raise settings_error(problems)
     return study
 
 

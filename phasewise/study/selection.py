@@ -38,7 +38,7 @@ class Decision:
 
 def used_different_samples(records: Iterable[RunRecord]) -> bool:
     """Whether completed runs of one seed had different validation samples, which makes their
-    figures those of different exams."""
+    metrics those of different exams."""
     found: dict[int | None, set[Any]] = defaultdict(set)
     for record in records:
         hashes = record.data.get("hashes")

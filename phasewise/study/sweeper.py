@@ -18,14 +18,14 @@ from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.help import refusal as refuse
-from phasewise.errors import Problem, StorageError, UserError, unwritable
+from phasewise.config.help import settings_error
+from phasewise.errors import Problem, StorageError, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
-from phasewise.study.compose import Composer, Problems, context, problems_in, refusal
+from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -214,7 +214,7 @@ def _refuse_problems(stages: Sequence[Stage], compatibility: CompatibilityCheck)
             merged.setdefault(problem, []).extend(names)
     if merged:
         sizes = (len(it.phase.candidates) * len(it.phase.seeds) for it in stages)
-        raise refusal(merged, sum(sizes))
+        raise trials_error(merged, sum(sizes))
 
 
 def is_study(study: StudyConfig) -> bool:
@@ -264,7 +264,7 @@ def _check_command(
         )
     if not is_study(study):
         if config.budget != "full":
-            raise refuse([Problem(f"budget={config.budget}", "is for study=NAME")])
+            raise settings_error([Problem(f"budget={config.budget}", "is for study=NAME")])
         if not words:
             raise UserError(
                 "there is nothing to compare: after -m stand keys with several values, e.g. "
@@ -279,7 +279,7 @@ def _check_command(
             reason = "several values of a key are a phase's; in a study each word has one value"
             problems.append(Problem(word, reason))
     if problems:
-        raise refuse(problems)
+        raise settings_error(problems)
 
 
 def _objective(config: DictConfig) -> dict[str, str]:
@@ -293,11 +293,7 @@ def prepare(config: DictConfig) -> Path:
         UserError: if it cannot be written.
     """
     sweep_dir = Path(str(config.hydra.sweep.dir))
-    try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
-    except OSError as error:
-        raise unwritable(sweep_dir, error) from error
+    write_whole(sweep_dir / MULTIRUN, OmegaConf.to_yaml(config))
     return sweep_dir
 
 

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import write_whole
 from phasewise.study.naming import parse_overrides
-from phasewise.study.results import UNSET, plain
+from phasewise.study.results import UNSET, as_setting
 from phasewise.study.saved_config import SavedConfig
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ REFUSED = "refused"
 """The same for a candidate that cannot run with what the phase started from."""
 
 
-def unfinished(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
+def placeholder_record(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
     """What stands in a table for a trial that left no record."""
     return RunRecord(
         directory=Path(directory),
@@ -60,7 +60,7 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     import pandas as pd
 
     records = [
-        trial if isinstance(trial, RunRecord) else read_record(trial) or unfinished(trial)
+        trial if isinstance(trial, RunRecord) else read_record(trial) or placeholder_record(trial)
         for trial in trials
     ]
     goals = {(r.objective["metric"], r.objective["mode"]) for r in records if r.objective}
@@ -188,7 +188,7 @@ def _swept(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
         if unnamed := [key for key in keys if key not in row]:
             saved = SavedConfig(record.directory)
             values = {key: saved.get(key, UNSET) for key in unnamed}
-            row |= {key: plain(value) for key, value in values.items() if value is not UNSET}
+            row |= {key: as_setting(value) for key, value in values.items() if value is not UNSET}
     columns = {key: [row.get(key) for row in rows] for key in keys}
     varying = {key: column for key, column in columns.items() if len(set(map(repr, column))) > 1}
     return varying or columns

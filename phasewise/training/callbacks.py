@@ -58,7 +58,7 @@ class EpochLog(Callback):
         batch_idx: int,
     ) -> None:
         """Count the images."""
-        self._images += images_of(batch)
+        self._images += count_images(batch)
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Start the clock."""
@@ -136,7 +136,7 @@ class StepSeed(Callback):
         seed_torch(derive(self.seed, "step", *place), module.device)
 
 
-def images_of(batch: Any) -> int:
+def count_images(batch: Any) -> int:
     """How many images a batch has; of a foreign one, what Lightning takes for its size."""
     return len(batch["image"]) if isinstance(batch, Batch) else extract_batch_size(batch)
 

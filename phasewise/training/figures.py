@@ -47,7 +47,6 @@ def figures(
 def write_figures(pictures: Iterable[tuple[str, Figure]], folder: Path, trainer: L.Trainer) -> None:
     """Write figures as PNG files, and show them to the loggers."""
     files: list[Path] = []
-    folder.mkdir(exist_ok=True)
     with written() as write:
         for name, figure in pictures:
             files.append(folder / f"{name}.png")

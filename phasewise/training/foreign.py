@@ -22,25 +22,25 @@ def network(module: L.LightningModule) -> nn.Module:
     return found if isinstance(found, nn.Module) else module
 
 
-def describe(data: L.LightningDataModule) -> dict[str, Any]:
+def describe_data(data: L.LightningDataModule) -> dict[str, Any]:
     """What a module must know of the data, see `StoreDataModule.describe`; nothing of foreign data
     without that method."""
     found = getattr(data, "describe", None)
     return dict(found()) if callable(found) else {}
 
 
-def identity(data: L.LightningDataModule) -> DataIdentity | None:
+def identity_of(data: L.LightningDataModule) -> DataIdentity | None:
     """Which samples there are; None where foreign data do not say it."""
     found = getattr(data, "identity", None)
     known = found() if callable(found) else None
     return known if isinstance(known, DataIdentity) else None
 
 
-def summary(data: L.LightningDataModule) -> DataSummary | None:
+def data_summary(data: L.LightningDataModule) -> DataSummary | None:
     """What a record says of the data; None where nobody knows, or they are not read yet."""
     if isinstance(data, StoreDataModule):
         return data.summary() if data.is_read else None
-    found = identity(data)
+    found = identity_of(data)
     if found is None:
         return None
     return DataSummary(dict(found.counts), found.hash, found, [], [])

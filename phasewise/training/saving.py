@@ -68,7 +68,6 @@ class WholeCheckpointIO(TorchCheckpointIO):
         # in memory first: of a full disk torch's own writer tells no more than that it failed
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.stem == BEST and path.exists():
             before.unlink(missing_ok=True)
             with suppress(OSError):  # not every file system has links

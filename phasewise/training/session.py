@@ -13,21 +13,22 @@ from statistics import median
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.config.arguments import left_out
 from phasewise.config.fingerprint import named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
-from phasewise.errors import DivergedError, StorageError, UserError
+from phasewise.errors import DivergedError, StorageError, UserError, is_out_of_memory
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
-from phasewise.records.record import RunRecord, Status
+from phasewise.records.record import RunRecord
+from phasewise.records.schema import Status
 from phasewise.storage import storage_error
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
@@ -35,11 +36,11 @@ from phasewise.training.checkpoints import read_checkpoint, start_from
 from phasewise.training.figures import figures, write_figures
 from phasewise.training.foreign import (
     UNKNOWN,
-    describe,
+    data_summary,
+    describe_data,
     has_test,
-    identity,
+    identity_of,
     network,
-    summary,
 )
 from phasewise.training.logs import (
     close_loggers,
@@ -135,7 +136,7 @@ class Session:
         return [self.directory, Path(self.cfg.data.cache_dir), Path(temporary)]
 
     def test_completed(self) -> None:
-        """Look at the test split with what a completed run has kept; its record gains the figures.
+        """Look at the test split with what a completed run has kept; its record gains the metrics.
 
         Raises:
             UserError: the run's checkpoint is gone.
@@ -150,6 +151,10 @@ class Session:
             self._set_up(data, self.record.data.get("hash"))
             module = self._build(data)
             module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+            if not has_test(data):  # of foreign data, which an older record says nothing of
+                self.record.data = {"has_test": False}
+                self.record.write()
+                return
             with without_lightning_output():
                 self._test(data)
             self._draw(data, "test")
@@ -185,7 +190,7 @@ class Session:
         return data
 
     def _build(self, data: L.LightningDataModule) -> L.LightningModule:
-        self.origin["info"] = describe(data)
+        self.origin["info"] = describe_data(data)
         module = build_module(self.config, self.origin["info"])
         self.module = module
         mode = self.config["trainer"]["compile"]
@@ -237,9 +242,14 @@ class Session:
         try:
             self._set_up(data, before)
         finally:  # what was found wrong with it is also worth a record
-            if (found := summary(data)) is not None:
+            if (found := data_summary(data)) is not None:
                 self.record.data = found.as_dict()
+            elif not isinstance(data, StoreDataModule):
+                self.record.data = {"has_test": has_test(data)}
         self.record.write()
+        if left := left_out(self.config["data"]):
+            name = type(data).__name__
+            log.info("data     %s takes none of data.%s", name, ", data.".join(left))
         if isinstance(data, StoreDataModule):
             remember_identity(self.config["data"], data)
         if found is None:
@@ -258,7 +268,7 @@ class Session:
         very moment."""
         if isinstance(data, StoreDataModule):  # others are set up by Lightning
             data.setup()
-        found = identity(data)
+        found = identity_of(data)
         if before is not None and found is not None and before != found.hash:
             what = data_difference(self.record, self.cfg, found)
             raise UserError(f"{self.directory}: {what}; hydra.run.dir=DIR begins anew elsewhere")
@@ -425,7 +435,7 @@ def status_of(error: BaseException, output_directories: Sequence[Path] = ()) -> 
         return "failed", str(error)
     if isinstance(error, DivergedError):
         return "diverged", str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
         return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
     if isinstance(error, (KeyboardInterrupt, SystemExit)):

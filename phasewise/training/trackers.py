@@ -60,7 +60,7 @@ def build_tracker(name: str, task: str, directory: Path) -> Logger:
     if name == "wandb":
         import wandb
 
-        quiet = wandb.Settings(quiet=True)  # else it repeats the figures at the end
+        quiet = wandb.Settings(quiet=True)  # else it repeats the metrics at the end
         own = _known_id(directory, name) or _keep_id(directory, name, uuid4().hex[:8])
         return WandbLogger(
             title, save_dir=directory, project=project, settings=quiet, id=own, resume="allow"
@@ -84,7 +84,6 @@ def _known_id(directory: Path, name: str) -> str | None:
 
 
 def _keep_id(directory: Path, name: str, known: str) -> str:
-    directory.mkdir(parents=True, exist_ok=True)
     write_whole(directory / f".{name}{TRACKER_ID}", known)
     return known
 
@@ -147,7 +146,7 @@ def start_trackers(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None
 
 
 def log_summary(loggers: Sequence[Logger], metrics: Mapping[str, float]) -> None:
-    """Add figures of the whole run, which are no curve."""
+    """Add values of the whole run, which are no curve."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             logger.experiment.summary.update(dict(metrics))

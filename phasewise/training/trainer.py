@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.utils import get_class
 from lightning.pytorch.profilers import (
     AdvancedProfiler,
     PassThroughProfiler,
@@ -21,6 +22,7 @@ from lightning.pytorch.profilers import (
 
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import best_precision, check_devices, find_device
 from phasewise.errors import UserError
 from phasewise.records.history import History
@@ -76,6 +78,8 @@ def build_trainer(
         UserError: there is no such device here, or not so many; a logger cannot be had.
     """
     settings = {k: v for k, v in config["trainer"].items() if k not in NOT_LIGHTNINGS}
+    if not issubclass(get_class(config["data"]["_target_"]), StoreDataModule):
+        settings["overfit_batches"] = config["trainer"].get("overfit_batches", 0)
     check_devices(settings["accelerator"], settings["devices"])
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])

@@ -10,18 +10,15 @@ import logging
 import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import NoReturn
 
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.cli.worker_process import end_with_parent
 from phasewise.records.record import read_record
 from phasewise.storage import storage_error
-
-POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +30,7 @@ def main(job: Path, directory: Path) -> int:
         The exit code: 0 if the run completed or was paused, 74 if a disk is full or fails.
     """
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     content = OmegaConf.load(job)
     assert isinstance(content, DictConfig)
     _log_to(directory, content.logging)
@@ -57,13 +54,6 @@ def main(job: Path, directory: Path) -> int:
 
 def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that started it has ended: nobody waits for it any more."""
-    while os.getppid() == parent:
-        time.sleep(POLL_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _log_to(directory: Path, settings: DictConfig | None) -> None:

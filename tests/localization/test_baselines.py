@@ -50,7 +50,7 @@ def expected(guess: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
     }
 
 
-def test_against_numpy():
+def test_against_numpy() -> None:
     train, val = drawn(0, 31), drawn(1, 12)
     found = baselines(Data(train=store(train), val=store(val)), "val")  # type: ignore[arg-type]
     mean = np.broadcast_to(train.mean(0), val.shape).copy()
@@ -66,7 +66,7 @@ def test_against_numpy():
     assert found["mean_box"]["IoU"] > found["center_box"]["IoU"] > found["random_box"]["IoU"] > 0
 
 
-def test_images_without_a_box_have_no_say():
+def test_images_without_a_box_have_no_say() -> None:
     train, val = drawn(0, 9), drawn(1, 6)
     wanted = baselines(Data(train=store(train), val=store(val)), "val")  # type: ignore[arg-type]
     # Random boxes are those of their rows.
@@ -78,7 +78,7 @@ def test_images_without_a_box_have_no_say():
     assert baselines(Data(**stores), "val") == wanted  # type: ignore[arg-type]
 
 
-def test_nothing_to_learn_from_and_nothing_to_score():
+def test_nothing_to_learn_from_and_nothing_to_score() -> None:
     none = store(np.zeros((3, 4)), [-1] * 3)
     val = np.array([[0, 0, SIZE, SIZE / 2]])
     found = baselines(Data(train=none, val=store(val)), "val")  # type: ignore[arg-type]
@@ -87,7 +87,7 @@ def test_nothing_to_learn_from_and_nothing_to_score():
     assert all(math.isnan(value) for scores in found.values() for value in scores.values())
 
 
-def test_random_boxes():
+def test_random_boxes() -> None:
     boxes = random_boxes(5000, "val")
     assert torch.equal(boxes, random_boxes(5000, "val"))
     assert not torch.equal(boxes, random_boxes(5000, "test"))

@@ -32,7 +32,7 @@ def write(path: Path, content: object) -> None:
     path.write_text(json.dumps(content))
 
 
-def test_coco_single_file_is_split_by_hash(tmp_path):
+def test_coco_single_file_is_split_by_hash(tmp_path: Path) -> None:
     for i in range(8):
         put(tmp_path / "images" / f"{i}.jpg")
     content = coco({i: f"{i}.jpg" for i in range(8)}, [(i, [1, 2, 20, 10.5]) for i in range(8)])
@@ -61,7 +61,7 @@ def test_coco_single_file_is_split_by_hash(tmp_path):
         ("labels/*.json", "labels/a_{}.json", (".", ".")),
     ],
 )
-def test_coco_a_file_per_split(tmp_path, annotations, files, folders):
+def test_coco_a_file_per_split(tmp_path: Path, annotations: str, files: str, folders: Any) -> None:
     for split, folder, count in zip(("train", "val"), folders, (3, 2), strict=True):
         listed = {i: f"{split}{i}.jpg" for i in range(count)}
         for name in listed.values():
@@ -77,7 +77,7 @@ def test_coco_a_file_per_split(tmp_path, annotations, files, folders):
     ]
 
 
-def test_coco_crowds_do_not_count_and_the_largest_is_taken(tmp_path):
+def test_coco_crowds_do_not_count_and_the_largest_is_taken(tmp_path: Path) -> None:
     put(tmp_path / "a.jpg")
     content = coco({1: "a.jpg"}, [(1, [0, 0, 5, 5]), (1, [2, 2, 10, 20]), (1, [0, 0, 40, 30])])
     content["annotations"][1]["category_id"] = 9
@@ -90,7 +90,7 @@ def test_coco_crowds_do_not_count_and_the_largest_is_taken(tmp_path):
     assert problems_of(found) == {"a.jpg": "2 objects; data.object=largest takes the largest"}
 
 
-def test_coco_everything_bad_is_told(tmp_path):
+def test_coco_everything_bad_is_told(tmp_path: Path) -> None:
     bad = {
         "zero.jpg": ([1, 1, 0, 5], "xmax=1 <= xmin=1"),
         "nan.jpg": ([1, 1, float("nan"), 5], "width is not finite"),
@@ -103,7 +103,7 @@ def test_coco_everything_bad_is_told(tmp_path):
     for name in [*bad, "good.jpg", "empty.jpg", "twice.jpg", "odd.jpg"]:
         put(tmp_path / name)
     put(tmp_path / "odd.jpg", (50, 30))
-    boxes = [(i, box) for i, (box, _) in enumerate(bad.values())]
+    boxes: list[tuple[int, Any]] = [(i, box) for i, (box, _) in enumerate(bad.values())]
     content = coco(images, [*boxes, (6, [0, 0, 9, 9]), (8, [0, 0, 9, 9]), (77, [0, 0, 9, 9])])
     content["images"] += coco({20: "twice.jpg", 21: "twice.jpg"}, [])["images"]
     content["images"] += [*coco({22: "odd.jpg"}, [])["images"], {"id": 30}]
@@ -125,7 +125,7 @@ def test_coco_everything_bad_is_told(tmp_path):
     assert list(everything(found)) == ["good.jpg"]
 
 
-def test_coco_a_declared_size_that_disagrees_is_a_warning(tmp_path):
+def test_coco_a_declared_size_that_disagrees_is_a_warning(tmp_path: Path) -> None:
     put(tmp_path / "a.jpg", (50, 30))
     write(tmp_path / "a.json", coco({1: "a.jpg"}, [(1, [0, 0, 9, 9])]))
     found = read_coco(tmp_path, annotations="a.json", pick="only", split_seed=0)
@@ -142,7 +142,7 @@ def test_coco_a_declared_size_that_disagrees_is_a_warning(tmp_path):
         ({"a.json": '{"images": [3], "annotations": []}'}, "a.json is not COCO's"),
     ],
 )
-def test_coco_files_that_cannot_be_used(tmp_path, files, reason):
+def test_coco_files_that_cannot_be_used(tmp_path: Path, files: Any, reason: str) -> None:
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -150,7 +150,7 @@ def test_coco_files_that_cannot_be_used(tmp_path, files, reason):
         read_coco(tmp_path, annotations="a.json", pick="only", split_seed=0)
 
 
-def test_coco_several_files_must_tell_their_split(tmp_path):
+def test_coco_several_files_must_tell_their_split(tmp_path: Path) -> None:
     for name in ("train", "rest"):
         write(tmp_path / "a" / f"{name}.json", coco({}, []))
     with pytest.raises(

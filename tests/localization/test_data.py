@@ -60,7 +60,7 @@ def rows(data: LocalizationData, split: str) -> dict[str, Tensor]:
     return data.gather(split, torch.arange(len(data.splits.stores[split])), CPU)
 
 
-def test_animals_are_drawn_as_named(make):
+def test_animals_are_drawn_as_named(make: Make) -> None:
     data = make()
     assert set(data.splits.class_names) == {"background", "object"}
     assert data.summary().counts == {"train": 5, "val": 3, "test": 2}
@@ -131,7 +131,9 @@ def make_pets(root: Path, make: Make, **settings: Any) -> LocalizationData:
 
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
 @pytest.mark.parametrize("build", [make_csv, make_coco, make_pets])
-def test_boxes_lie_where_the_pictures_show_them(tmp_path, make, build, resize):
+def test_boxes_lie_where_the_pictures_show_them(
+    tmp_path: Path, make: Make, build: Any, resize: str
+) -> None:
     root = tmp_path / "data"
     root.mkdir()
     data = build(root, make, resize=resize, image_size=96)
@@ -159,7 +161,7 @@ def extent(marked: Tensor) -> Tensor:
     return torch.tensor([[x.min(), y.min(), x.max() + 1, y.max() + 1]], dtype=torch.float32)
 
 
-def test_voc_folder(tmp_path, make):
+def test_voc_folder(tmp_path: Path, make: Make) -> None:
     folder = VocFolder(tmp_path / "voc")
     data = make(VocBoxesData, root=str(folder.root), object="only")
     found = rows(data, "val")
@@ -171,7 +173,7 @@ def test_voc_folder(tmp_path, make):
     assert not data.has_test()
 
 
-def test_bad_files_stop_the_run_or_are_skipped(tmp_path, make):
+def test_bad_files_stop_the_run_or_are_skipped(tmp_path: Path, make: Make) -> None:
     root = tmp_path / "data"
     root.mkdir()
     make_csv(root, make)
@@ -185,7 +187,7 @@ def test_bad_files_stop_the_run_or_are_skipped(tmp_path, make):
     assert {problem.file for problem in data.summary().rejected} == {"3.png", "5.png"}
 
 
-def test_whatever_a_box_depends_on_makes_another_cache(tmp_path, make):
+def test_whatever_a_box_depends_on_makes_another_cache(tmp_path: Path, make: Make) -> None:
     root, cache = tmp_path / "data", tmp_path / "cache"
     root.mkdir()
 
@@ -208,7 +210,9 @@ def test_whatever_a_box_depends_on_makes_another_cache(tmp_path, make):
         assert len(list(cache.iterdir())) == before + 3
 
 
-def test_animals_cache_depends_on_seed_size_and_code(tmp_path, make, monkeypatch):
+def test_animals_cache_depends_on_seed_size_and_code(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def caches() -> int:
         return len(list((tmp_path / "cache").iterdir()))
 
@@ -225,7 +229,9 @@ def test_animals_cache_depends_on_seed_size_and_code(tmp_path, make, monkeypatch
     assert caches() == 12
 
 
-def test_pets_are_downloaded_only_where_they_are_missing(tmp_path, make, monkeypatch):
+def test_pets_are_downloaded_only_where_they_are_missing(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "pets"
     calls = []
 
@@ -242,7 +248,7 @@ def test_pets_are_downloaded_only_where_they_are_missing(tmp_path, make, monkeyp
     assert calls == [root]
 
 
-def test_real_pet_heads(shared_data, make):
+def test_real_pet_heads(shared_data: Path, make: Make) -> None:
     data = make(VocBoxesData, root=str(shared_data / "pets_heads"), object="only")
     assert data.summary().counts == {"train": 296, "val": 74, "test": 0}
     train, val = (rows(data, split)["boxes"][:, 0] for split in ("train", "val"))
@@ -306,7 +312,7 @@ def agreement(before: dict[str, Tensor], augment: list[Any], key: str = "image")
 
 
 @pytest.mark.parametrize("name", GEOMETRY)
-def test_the_box_follows_every_geometric_augmentation(name):
+def test_the_box_follows_every_geometric_augmentation(name: Any) -> None:
     before = filled(margin=24 if name == "rotate" else 4)
     found = agreement(before, [{name: {"p": 1}}])
     assert len(found) >= BATCH
@@ -315,13 +321,13 @@ def test_the_box_follows_every_geometric_augmentation(name):
     assert not torch.equal(after["boxes"], before["boxes"])  # something has moved
 
 
-def test_the_box_follows_a_chain_of_flip_rotation_and_perspective():
+def test_the_box_follows_a_chain_of_flip_rotation_and_perspective() -> None:
     found = agreement(filled(margin=24), CHAIN)
     assert len(found) >= BATCH
     assert found.min() > 0.95
 
 
-def test_the_box_follows_the_shears_and_turns_of_autoaugment():
+def test_the_box_follows_the_shears_and_turns_of_autoaugment() -> None:
     """By its mask: its colours may make white black."""
     found = agreement(filled(margin=30), [{"autoaugment": {"p": 1}}], "mask")
     assert len(found) >= BATCH
@@ -329,14 +335,14 @@ def test_the_box_follows_the_shears_and_turns_of_autoaugment():
 
 
 @pytest.mark.parametrize("name", sorted({*AUGMENTATIONS} - {*GEOMETRY, "autoaugment"}))
-def test_other_augmentations_leave_the_box(name):
+def test_other_augmentations_leave_the_box(name: Any) -> None:
     before = filled(margin=4)
     after = Augment([{name: {} if name == "mixup" else {"p": 1}}])(before, 3)
     assert torch.equal(after["boxes"], before["boxes"])
     assert torch.equal(after["labels"], before["labels"])
 
 
-def test_a_box_that_left_the_image_becomes_padding():
+def test_a_box_that_left_the_image_becomes_padding() -> None:
     before = filled(margin=4)
     after = Augment([{"shift": {"p": 1, "fraction": 1.0}}])(before, 0)
     gone = after["labels"][:, 0] == -1

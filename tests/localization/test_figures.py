@@ -25,7 +25,7 @@ def drawn(figure: Figure) -> Figure:
     return figure
 
 
-def test_examples_show_both_boxes_where_they_are():
+def test_examples_show_both_boxes_where_they_are() -> None:
     shifted = TRUTH + torch.tensor([0.25, 0.0, 0.25, 0.0])
     example = make_example("cost_$5_$.jpg", torch.zeros(3, 64, 64), TRUTH, shifted)
     assert example.score == pytest.approx(1 / 3)
@@ -39,7 +39,7 @@ def test_examples_show_both_boxes_where_they_are():
     assert shown[0].get_title() == "cost_$5_$.jpg   IoU 0.33"
 
 
-def test_histogram_marks_the_means():
+def test_histogram_marks_the_means() -> None:
     ious = np.array([0.1, 0.5, 0.52, 1.0])
     (ax,) = drawn(iou_histogram(ious, {"random_box": 0.15, "mean_box": 0.4}, "val")).axes
     assert sum(bar.get_height() for bar in ax.patches) == 4
@@ -47,7 +47,7 @@ def test_histogram_marks_the_means():
     assert at == {"mean 0.530": ious.mean(), "mean_box 0.400": 0.4, "random_box 0.150": 0.15}
 
 
-def test_iou_by_size_has_a_point_per_image():
+def test_iou_by_size_has_a_point_per_image() -> None:
     boxes = np.array([[0.0, 0.0, 0.4, 0.9], [0.5, 0.5, 0.6, 0.6]])
     (ax,) = drawn(iou_by_size(np.array([0.8, 0.3]), boxes)).axes
     (points,) = (c for c in ax.collections if isinstance(c, PathCollection))
@@ -55,7 +55,7 @@ def test_iou_by_size_has_a_point_per_image():
 
 
 @pytest.mark.parametrize("window", [1, 4, 7, 20])
-def test_running_median_against_brute_force(window: int):
+def test_running_median_against_brute_force(window: int) -> None:
     draw = np.random.default_rng(0)
     x, y = draw.random(20), draw.random(20)
     at, medians = running_median(x, y, window)
@@ -67,7 +67,7 @@ def test_running_median_against_brute_force(window: int):
     assert len(at) == 21 - window
 
 
-def test_without_images():
+def test_without_images() -> None:
     none = np.zeros(0)
     for figure in (
         examples_figure("worst", []),

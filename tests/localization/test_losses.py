@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,9 @@ def every(count: int) -> Tensor:
     return torch.ones(count, dtype=torch.bool)
 
 
-def value(name: str, found: Tensor, target: Tensor, valid: Tensor | None = None, **more) -> float:
+def value(
+    name: str, found: Tensor, target: Tensor, valid: Tensor | None = None, **more: Any
+) -> float:
     valid = every(len(found)) if valid is None else valid
     (term,) = make(name, **more)(found, target, valid).values()
     return term.item()
@@ -53,7 +56,7 @@ def ciou(a: list[float], b: list[float]) -> float:
 # --- values -----------------------------------------------------------------------------------
 
 
-def test_coordinates_by_hand():
+def test_coordinates_by_hand() -> None:
     found = torch.tensor([[0.1, 0.2, 0.5, 0.6]])
     target = torch.tensor([[0.15, 0.2, 0.7, 0.6]])
     assert value("l1", found, target) == pytest.approx((0.05 + 0.2) / 4)
@@ -63,7 +66,7 @@ def test_coordinates_by_hand():
 
 
 @pytest.mark.parametrize("shrink", [1.0, 0.02])
-def test_overlap_against_references(shrink: float):
+def test_overlap_against_references(shrink: float) -> None:
     """Also for boxes of a hundredth of the side, where torchvision's 1e-7 would matter."""
     found, target = shrink * boxes(50, 1, 0.1), shrink * boxes(50, 2, 0.1)
     giou = 1 - generalized_box_iou(found.double(), target.double()).diagonal().mean()
@@ -74,7 +77,7 @@ def test_overlap_against_references(shrink: float):
 
 
 @pytest.mark.parametrize("name", TERMS)
-def test_terms_and_weights(name: str):
+def test_terms_and_weights(name: str) -> None:
     loss, found, target = make(name), boxes(5, 1), boxes(5, 2)
     terms = loss(found, target, every(5))
     assert tuple(terms) == loss.names == tuple(loss.weights())
@@ -88,7 +91,7 @@ def test_terms_and_weights(name: str):
         assert list(loss.weights().values()) == [5.0, 2.0]
 
 
-def test_half_precision_is_left_at_the_door():
+def test_half_precision_is_left_at_the_door() -> None:
     found, target = boxes(5, 1).bfloat16(), boxes(5, 2).bfloat16()
     for name in SINGLE:
         (term,) = make(name)(found, target, every(5)).values()
@@ -101,7 +104,7 @@ def test_half_precision_is_left_at_the_door():
 
 @pytest.mark.parametrize("bad", [0.0, -7.0, math.nan, math.inf])
 @pytest.mark.parametrize("name", SINGLE)
-def test_images_without_a_box_count_for_nothing(name: str, bad: float):
+def test_images_without_a_box_count_for_nothing(name: str, bad: float) -> None:
     found, target = boxes(6, 1), boxes(6, 2)
     valid = torch.tensor([True, False, True, True, False, False])
     target[~valid] = bad
@@ -115,7 +118,7 @@ def test_images_without_a_box_count_for_nothing(name: str, bad: float):
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_no_box_at_all(name: str):
+def test_no_box_at_all(name: str) -> None:
     for count in (3, 0):
         found, none = boxes(count), torch.zeros(count, dtype=torch.bool)
         assert value(name, found, torch.full((count, 4), math.nan), none) == 0
@@ -126,14 +129,14 @@ def test_no_box_at_all(name: str):
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_equal_boxes_cost_nothing(name: str):
+def test_equal_boxes_cost_nothing(name: str) -> None:
     found = torch.cat([boxes(50), torch.tensor([[0.0, 0.0, 1.0, 1.0]]), 0.001 * boxes(9, 3, 0.9)])
     assert value(name, found, found.clone()) == pytest.approx(0, abs=1e-5)
     assert gradient(name, found, found.clone(), every(60)).isfinite().all()
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_degenerate_boxes_have_finite_gradients(name: str):
+def test_degenerate_boxes_have_finite_gradients(name: str) -> None:
     point, line = [0.5, 0.5, 0.5, 0.5], [0.2, 0.5, 0.8, 0.5]
     inverted, corner = [0.6, 0.6, 0.4, 0.4], [1.0, 1.0, 1.0, 1.0]
     for target in (point, line, inverted, corner):
@@ -146,7 +149,7 @@ def test_degenerate_boxes_have_finite_gradients(name: str):
 
 
 @pytest.mark.parametrize("name", ["giou", "ciou"])
-def test_boxes_apart_are_drawn_together(name: str):
+def test_boxes_apart_are_drawn_together(name: str) -> None:
     """Where the IoU alone has no gradient."""
     found, target = torch.tensor([[0.1, 0.1, 0.2, 0.2]]), torch.tensor([[0.7, 0.7, 0.8, 0.8]])
     moved = found - 1e-3 * gradient(name, found, target, every(1))
@@ -168,12 +171,12 @@ def test_boxes_apart_are_drawn_together(name: str):
         ({"box_weight": 0.0, "iou_weight": 0.0}, "no error would cost"),
     ],
 )
-def test_settings_out_of_range(settings: dict, message: str):
+def test_settings_out_of_range(settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**{"name": "smooth_l1", **settings})
 
 
-def test_shapes_must_agree():
+def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match=r"must be \(B, 4\)"):
         make("l1")(boxes(3), boxes(2), every(3))
     with pytest.raises(ValueError, match=r"valid \(B,\)"):

@@ -32,7 +32,7 @@ def noisy(count: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("scale", [1.0, 256.0])
-def test_paired_iou_is_the_diagonal_of_torchvisions(scale: float):
+def test_paired_iou_is_the_diagonal_of_torchvisions(scale: float) -> None:
     found, target = boxes(200, 3, scale), boxes(200, 4, scale)
     wanted = box_iou(found.double(), target.double()).diagonal()
     torch.testing.assert_close(paired_iou(found, target).double(), wanted, atol=1e-5, rtol=1e-4)
@@ -51,19 +51,19 @@ def test_paired_iou_is_the_diagonal_of_torchvisions(scale: float):
     ],
     ids=["inverted", "both inverted", "x inverted", "a point", "two points", "side by side"],
 )
-def test_iou_is_zero(found: list[int], target: list[int]):
+def test_iou_is_zero(found: list[int], target: list[int]) -> None:
     pair = torch.tensor([found]), torch.tensor([target])
     assert paired_iou(*pair).tolist() == paired_iou(*pair[::-1]).tolist() == [0]
 
 
-def test_scores_by_hand():
+def test_scores_by_hand() -> None:
     """Overlaps of 1, 3/4, 1/2, 0: a hit has MORE than the threshold."""
     target = torch.tensor([[0.0, 0, 4, 4]]).repeat(4, 1)
     found = torch.tensor([[0.0, 0, 4, 4], [0, 0, 3, 4], [0, 0, 4, 2], [8, 8, 9, 9]])
     assert scores(found, target) == {"IoU": 2.25 / 4, "acc50": 2 / 4, "acc75": 1 / 4}
 
 
-def test_images_count_alike_over_batches_and_without_a_box_not_at_all():
+def test_images_count_alike_over_batches_and_without_a_box_not_at_all() -> None:
     found, target = noisy(30)
     valid = torch.arange(30) % 3 > 0
     metric = BoxIoU()
@@ -81,7 +81,7 @@ def test_images_count_alike_over_batches_and_without_a_box_not_at_all():
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_without_an_image_all_is_undefined():
+def test_without_an_image_all_is_undefined() -> None:
     assert all(value.isnan() for value in BoxIoU().compute().values())
     none = scores(boxes(2, 0), boxes(2, 1), torch.zeros(2, dtype=torch.bool))
     assert all(math.isnan(value) for value in none.values())
@@ -105,7 +105,7 @@ def work(rank: int) -> dict:
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
-def test_two_processes_equal_one():
+def test_two_processes_equal_one() -> None:
     wanted = scores(*noisy(30))
     for results in together(work):
         for cut in CUTS:

@@ -55,7 +55,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
 # --- boxes ------------------------------------------------------------------------------------
 
 
-def test_boxes_by_hand():
+def test_boxes_by_hand() -> None:
     """Margins of 1, 2, 3 and 2 parts to 2 parts of box, less the share kept for thin boxes."""
     logits = torch.tensor([[1.0, 2.0, 3.0, 2.0]]).log()
     wanted = torch.tensor([[1 / 6, 2 / 6, 1 - 3 / 6, 1 - 2 / 6]])
@@ -65,7 +65,7 @@ def test_boxes_by_hand():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("extent", [0.0, 1.0, 10.0, 1e2, 1e4, 1e30])
-def test_boxes_are_valid_whatever_the_network_says(extent: float, dtype: torch.dtype):
+def test_boxes_are_valid_whatever_the_network_says(extent: float, dtype: torch.dtype) -> None:
     signs = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0])] * 4)
     logits = (extent * torch.cat([signs, torch.randn(2000, 4)])).to(dtype).requires_grad_()
     boxes = boxes_from_logits(logits)
@@ -81,7 +81,7 @@ def test_boxes_are_valid_whatever_the_network_says(extent: float, dtype: torch.d
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_backbones_and_stages(backbone: str):
+def test_backbones_and_stages(backbone: str) -> None:
     model = network(backbone=backbone, head="linear" if backbone == "resnet18" else "spatial")
     boxes = model(images())
     assert boxes.shape == (2, 4)
@@ -110,7 +110,7 @@ def test_backbones_and_stages(backbone: str):
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_first_boxes_are_near_the_middle(scheme: str, head: str):
+def test_the_first_boxes_are_near_the_middle(scheme: str, head: str) -> None:
     model = network(init_scheme=scheme, head=head)
     first = model(images(8))
     assert (first - MIDDLE).abs().max() < 0.1
@@ -118,7 +118,7 @@ def test_the_first_boxes_are_near_the_middle(scheme: str, head: str):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_it_finds_where_a_square_is(head: str):
+def test_it_finds_where_a_square_is(head: str) -> None:
     """A few steps are enough to learn four pictures."""
     model = network(head=head, hidden=16)
     corners = torch.tensor([[x, y] for x in (0, 1) for y in (0, 1)]) / 2
@@ -136,13 +136,13 @@ def test_it_finds_where_a_square_is(head: str):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_other_sizes_than_it_was_made_for(head: str):
+def test_other_sizes_than_it_was_made_for(head: str) -> None:
     model = network(head=head).eval()
     for size in (32, 96):
         assert model(images(2, size)).shape == (2, 4)
 
 
-def test_under_autocast_the_head_stays_in_float32():
+def test_under_autocast_the_head_stays_in_float32() -> None:
     model, dtypes = network().eval(), []
     for part in (model.backbone, model.head):
         part.register_forward_hook(lambda _, args, out: dtypes.append(out[-1].dtype))
@@ -151,7 +151,7 @@ def test_under_autocast_the_head_stays_in_float32():
     assert dtypes == [torch.bfloat16, torch.float32]
 
 
-def test_points_vote_for_a_box():
+def test_points_vote_for_a_box() -> None:
     """Each place by itself, in plain Python."""
     head = PointsHead(3, 4, 0.0).eval()
     nn.init.normal_(head.box.weight)
@@ -171,7 +171,7 @@ def test_points_vote_for_a_box():
 
 
 @pytest.mark.parametrize("extent", [1.0, 1e2, 1e4])
-def test_votes_are_valid_whatever_the_network_says(extent: float):
+def test_votes_are_valid_whatever_the_network_says(extent: float) -> None:
     head = PointsHead(3, 4, 0.0)
     nn.init.normal_(head.box.weight, std=extent)
     boxes = head(torch.randn(500, 3, 4, 4))
@@ -189,7 +189,7 @@ def test_votes_are_valid_whatever_the_network_says(extent: float):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_dropout(head: str):
+def test_dropout(head: str) -> None:
     pictures = images()
     for rate in (0.0, 0.9):
         model = network(head=head, dropout_rate=rate).train()
@@ -203,13 +203,13 @@ def test_dropout(head: str):
 
 
 @pytest.mark.parametrize("changed", [{"hidden": 16}, {"activation": "gelu"}, {"norm": "group"}])
-def test_keys_change_the_head(changed: dict[str, Any], weights: str):
+def test_keys_change_the_head(changed: dict[str, Any], weights: str) -> None:
     before, after = (str(network(pretrained=weights, **s).head) for s in ({}, changed))
     assert before != after
 
 
 @pytest.mark.parametrize(("backbone", "share"), [("resnet18", 0.6), ("test_resnet", 0.9)])
-def test_stages_below_the_map_that_is_used_are_not_computed(backbone: str, share: float):
+def test_stages_below_the_map_that_is_used_are_not_computed(backbone: str, share: float) -> None:
     """And change nothing: the network is the one that has them."""
     found = {}
     for stride in (8, 32):
@@ -225,7 +225,7 @@ def test_stages_below_the_map_that_is_used_are_not_computed(backbone: str, share
     assert all(torch.equal(a, b) for a, b in zip(maps, reference, strict=False))
 
 
-def test_without_pretrained_weights_a_scheme_draws_the_backbone_too():
+def test_without_pretrained_weights_a_scheme_draws_the_backbone_too() -> None:
     drawn = []
     for scheme in ("native", "normal"):
         torch.manual_seed(0)
@@ -237,7 +237,7 @@ def test_without_pretrained_weights_a_scheme_draws_the_backbone_too():
         assert drawn[1][name].std().item() == pytest.approx(0.02, rel=0.15)
 
 
-def test_schemes_differ_also_where_the_backbone_is_pretrained(weights: str):
+def test_schemes_differ_also_where_the_backbone_is_pretrained(weights: str) -> None:
     drawn = []
     for scheme in SCHEMES:
         torch.manual_seed(0)
@@ -249,13 +249,13 @@ def test_schemes_differ_also_where_the_backbone_is_pretrained(weights: str):
         assert not any(torch.allclose(one, other, rtol=1e-3) for other in drawn[:i])
 
 
-def test_a_norm_that_changes_nothing_is_refused(weights: str):
+def test_a_norm_that_changes_nothing_is_refused(weights: str) -> None:
     with pytest.raises(UserError, match=r"model\.norm=group: changes nothing"):
         network(pretrained=weights, head="linear", norm="group")
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network(norm="group").modules())
 
 
-def test_weights_that_do_not_fit(tmp_path: Path):
+def test_weights_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         network(pretrained=str(tmp_path / "missing.pth"))
 
@@ -263,7 +263,7 @@ def test_weights_that_do_not_fit(tmp_path: Path):
 # --- freezing ---------------------------------------------------------------------------------
 
 
-def test_a_frozen_backbone_stays_as_it_is():
+def test_a_frozen_backbone_stays_as_it_is() -> None:
     model = network().train()
     model.freeze_backbone(True)
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,7 +105,7 @@ def test_networks_of_other_classes_do_not(make_config: Make) -> None:
         predictor(*members)
 
 
-def test_an_image_on_its_side_is_predicted_upright(make_config: Make, tmp_path) -> None:
+def test_an_image_on_its_side_is_predicted_upright(make_config: Make, tmp_path: Path) -> None:
     size = (120, 333)
     turned(drawn(size, some_box(size)), tmp_path / "photo.JPG")
     (item,) = list_images(str(tmp_path), "source")

@@ -43,7 +43,7 @@ def voc(tmp_path: Path) -> VocFolder:
     return folder
 
 
-def test_voc_boxes_become_continuous_and_masks_are_not_missed(voc):
+def test_voc_boxes_become_continuous_and_masks_are_not_missed(voc: VocFolder) -> None:
     found = read_voc_boxes(voc.root, pick="only", split_seed=0)
     assert names_of(found) == {
         "train": [f"train-{i}" for i in range(4)], "val": ["val-0", "val-1"], "test": []
@@ -58,7 +58,7 @@ def test_voc_boxes_become_continuous_and_masks_are_not_missed(voc):
     assert found.samples["val"][1] == expected
 
 
-def test_voc_largest_and_only(voc):
+def test_voc_largest_and_only(voc: VocFolder) -> None:
     voc.write_xml(
         "train-0", thing("cat", 1, 1, 9, 9) + thing("dog", 5, 5, 20, 15) + thing("cat", 2, 2, 3, 3)
     )
@@ -72,7 +72,7 @@ def test_voc_largest_and_only(voc):
     assert "train-0" not in everything(found)
 
 
-def test_voc_bad_samples_are_all_told(voc):
+def test_voc_bad_samples_are_all_told(voc: VocFolder) -> None:
     voc.write_xml("train-0", "")
     voc.annotate("train-1", xmax=99)
     voc.xml("train-2").unlink()
@@ -88,14 +88,14 @@ def test_voc_bad_samples_are_all_told(voc):
         assert names_of(found) == {"train": ["train-3"], "val": ["val-1"], "test": []}
 
 
-def test_voc_warnings_that_matter_stay(voc):
+def test_voc_warnings_that_matter_stay(voc: VocFolder) -> None:
     voc.list("val", ["val-0", "val-1", "train-0"])
     found = read_voc_boxes(voc.root, pick="only", split_seed=0)
     assert warnings_of(found) == ["train-0: is in train and val"]
     assert "train-0" in names_of(found)["train"] and "train-0" in names_of(found)["val"]
 
 
-def test_real_pet_heads(shared_data):
+def test_real_pet_heads(shared_data: Path) -> None:
     found = read_voc_boxes(shared_data / "pets_heads", pick="only", split_seed=0)
     assert {split: len(part) for split, part in found.samples.items()} == {
         "train": 296, "val": 74, "test": 0
@@ -109,7 +109,7 @@ def test_real_pet_heads(shared_data):
 
 
 @pytest.fixture
-def table(tmp_path: Path):
+def table(tmp_path: Path) -> Any:
     """Writes a CSV and reads it; ``pets/0.jpg`` to ``pets/9.jpg`` are there."""
     for i in range(10):
         put(tmp_path / "pets" / f"{i}.jpg")
@@ -125,7 +125,7 @@ def rows(count: int = 10, cells: str = "1,2,30,20") -> str:
     return "".join(f"pets/{i}.jpg,{cells}\n" for i in range(count))
 
 
-def test_csv_boxes_are_taken_as_they_are(table, tmp_path):
+def test_csv_boxes_are_taken_as_they_are(table: Any, tmp_path: Path) -> None:
     found = table(f"{HEADER}\npets/3.jpg,1.5,0,{WIDTH},{HEIGHT}\n")
     assert found.samples["train"] == [
         Sample(
@@ -139,7 +139,7 @@ def test_csv_boxes_are_taken_as_they_are(table, tmp_path):
     assert (found.class_names, found.problems, found.warnings) == (["background", "object"], [], [])
 
 
-def test_csv_without_split_is_split_by_hash(table):
+def test_csv_without_split_is_split_by_hash(table: Any) -> None:
     found = table(f"{HEADER}\n{rows()}", seed=5)
     assert names_of(found) == hashed_split([f"pets/{i}.jpg" for i in range(10)], 5)
     assert names_of(found) != names_of(table(f"{HEADER}\n{rows()}", seed=6))
@@ -156,28 +156,28 @@ def test_csv_without_split_is_split_by_hash(table):
         ",,,,,,\n pets/1.jpg ,1,2,30,20,val,dog,,\n",
     ],
 )
-def test_csv_dialects(table, text, encoding, end):
+def test_csv_dialects(table: Any, text: str, encoding: str, end: str) -> None:
     found = table(text.replace("\n", end), encoding)
     assert (found.problems, found.class_names) == ([], ["background", "cat", "dog"])
     assert names_of(found) == {"train": ["pets/0.jpg"], "val": ["pets/1.jpg"], "test": []}
     assert {sample.box for sample in everything(found).values()} == {(1, 2, 30, 20)}
 
 
-def test_csv_quotes_and_names_in_nfd(table, tmp_path):
+def test_csv_quotes_and_names_in_nfd(table: Any, tmp_path: Path) -> None:
     put(tmp_path / "a, b.jpg")
     put(tmp_path / "u\u0308.jpg")
     found = table(f'{HEADER}\n"a, b.jpg",1,2,30,20\n\u00fc.jpg,1,2,30,20\n')
     assert set(everything(found)) == {"a, b.jpg", "\u00fc.jpg"}
 
 
-def test_csv_without_val_rows_takes_some_of_train(table):
+def test_csv_without_val_rows_takes_some_of_train(table: Any) -> None:
     cells = [f"pets/{i}.jpg,1,2,30,20,{'test' if i > 7 else 'train'}" for i in range(10)]
     found = table(f"{HEADER},split\n" + "\n".join(cells))
     counts = {split: len(part) for split, part in found.samples.items()}
     assert counts == {"train": 7, "val": 1, "test": 2}
 
 
-def test_csv_every_bad_row_is_told(table, tmp_path):
+def test_csv_every_bad_row_is_told(table: Any, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
     bad = {
         "pets/1.jpg": ("1,2,nan,20,train", "xmax is not finite"),
@@ -221,13 +221,13 @@ def test_csv_every_bad_row_is_told(table, tmp_path):
         (b'file,xmin,ymin,xmax,ymax\n"a.jpg,1,2,3,4\n', "line 2: not a table"),
     ],
 )
-def test_csv_that_is_no_table(tmp_path, content, reason):
+def test_csv_that_is_no_table(tmp_path: Path, content: Any, reason: str) -> None:
     (tmp_path / "boxes.csv").write_bytes(content)
     with pytest.raises(UserError, match=reason):
         read_csv(tmp_path, file="boxes.csv", split_seed=0)
 
 
-def test_csv_that_is_not_there(tmp_path):
+def test_csv_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").touch()
     with pytest.raises(UserError, match=r"No such file.*CSV files.*: labels.csv"):
         read_csv(tmp_path, file="boxes.csv", split_seed=0)
@@ -251,7 +251,7 @@ def unpacked(home: Path, count: int = 10) -> None:
 
 
 @pytest.mark.parametrize("folder", [".", "oxford-iiit-pet"])
-def test_pets_as_unpacked(tmp_path, folder):
+def test_pets_as_unpacked(tmp_path: Path, folder: str) -> None:
     unpacked(tmp_path / folder)
     found = read_pets(tmp_path, split_seed=1)
     assert names_of(found) == hashed_split([f"Pug_{i}" for i in range(10)], 1)
@@ -265,7 +265,7 @@ def test_pets_as_unpacked(tmp_path, folder):
     ]
 
 
-def test_pets_that_cannot_be_used_are_told(tmp_path):
+def test_pets_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     unpacked(tmp_path)
     (tmp_path / "images/Pug_1.jpg").unlink()
     (tmp_path / "images/Pug_2.jpg").write_bytes(b"no image")
@@ -282,12 +282,12 @@ def test_pets_that_cannot_be_used_are_told(tmp_path):
     assert len(everything(found)) == 6
 
 
-def test_pets_that_are_not_there(tmp_path):
+def test_pets_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has no Oxford pets.*data.download=true"):
         read_pets(tmp_path, split_seed=0)
 
 
-def test_pets_are_fetched_by_torchvision(tmp_path, monkeypatch):
+def test_pets_are_fetched_by_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The archives' own code decides where they go; only the network is replaced."""
 
     def arrive(url: str, download_root: str, **_: Any) -> None:
@@ -305,7 +305,9 @@ def test_pets_are_fetched_by_torchvision(tmp_path, monkeypatch):
     assert len(everything(read_pets(tmp_path, split_seed=0))) == 10
 
 
-def test_without_internet_a_person_is_told_what_to_do(tmp_path, monkeypatch):
+def test_without_internet_a_person_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("no route to host")
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +16,11 @@ from localization.synthetic import draw_image
 COUNT, SIZE = 200, 96
 
 
-def _draw(split="train", count=COUNT, *, size=SIZE, seed=0):
+def _draw(split: str = "train", count: int = COUNT, *, size: Any = SIZE, seed: int = 0) -> Any:
     return [draw_image(split, i, size=size, seed=seed) for i in range(count)]
 
 
-def _boxes(drawn) -> torch.Tensor:
+def _boxes(drawn: Any) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([one["boxes"] for one in drawn]))
 
 
@@ -28,11 +29,11 @@ def _scene(index: int) -> synthetic._Scene:
 
 
 @pytest.fixture(scope="module")
-def train():
+def train() -> Any:
     return _draw()
 
 
-def test_shapes_and_types(train):
+def test_shapes_and_types(train: Any) -> None:
     expected = {
         "image": ((3, SIZE, SIZE), np.uint8),
         "boxes": ((1, 4), np.float32),
@@ -43,19 +44,19 @@ def test_shapes_and_types(train):
         assert one["labels"].tolist() == [1]
 
 
-def test_same_arguments_same_pictures(train):
+def test_same_arguments_same_pictures(train: Any) -> None:
     again = _draw(count=5)
     assert all(np.array_equal(a[k], b[k]) for a, b in zip(train, again, strict=False) for k in a)
 
 
-def test_splits_and_seeds_share_no_picture(train):
+def test_splits_and_seeds_share_no_picture(train: Any) -> None:
     drawn = [*train, *_draw(count=10, seed=1), *_draw("val", 10), *_draw("test", 10)]
     assert len({one["image"].tobytes() for one in drawn}) == len(drawn)
     assert len({one["boxes"].tobytes() for one in drawn}) > 0.95 * len(drawn)
 
 
 @pytest.mark.parametrize("size", [48, 192])
-def test_the_scene_is_the_same_at_every_size(train, size):
+def test_the_scene_is_the_same_at_every_size(train: Any, size: int) -> None:
     alike = []
     for one, other in zip(train, _draw(count=20, size=size), strict=False):
         coarse, fine = sorted((one, other), key=lambda drawn: drawn["image"].shape[-1])
@@ -68,12 +69,12 @@ def test_the_scene_is_the_same_at_every_size(train, size):
     assert np.mean(alike) > 0.93
 
 
-def test_the_smallest_size_has_boxes_too():
+def test_the_smallest_size_has_boxes_too() -> None:
     boxes = _boxes(_draw(count=60, size=16))
     assert (boxes[:, 2:] > boxes[:, :2]).all()
 
 
-def test_the_box_is_tight_around_what_is_seen_of_the_animal():
+def test_the_box_is_tight_around_what_is_seen_of_the_animal() -> None:
     """Seen is where the picture changes when the animal is taken away."""
     off = []
     for index in range(60):
@@ -93,14 +94,14 @@ def test_the_box_is_tight_around_what_is_seen_of_the_animal():
     assert np.mean(np.array(off) <= 2) > 0.96
 
 
-def test_boxes_are_inside_and_not_tiny(train):
+def test_boxes_are_inside_and_not_tiny(train: Any) -> None:
     boxes = _boxes(train)
     assert boxes.min() == 0
     assert boxes.max() == SIZE
     assert (boxes[:, 2:] - boxes[:, :2]).min() >= 0.08 * SIZE
 
 
-def test_a_constant_box_is_as_good_as_on_photographs(train):
+def test_a_constant_box_is_as_good_as_on_photographs(train: Any) -> None:
     """Oxford-IIIT pet heads: mean IoU 0.377, 24 % above one half."""
     boxes = _boxes(train)
     found = box_iou(boxes, boxes.mean(0, keepdim=True))
@@ -108,7 +109,7 @@ def test_a_constant_box_is_as_good_as_on_photographs(train):
     assert (found > 0.5).float().mean() < 0.35
 
 
-def test_places_sizes_and_shapes_vary(train):
+def test_places_sizes_and_shapes_vary(train: Any) -> None:
     boxes = _boxes(train) / SIZE
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     area = (width * height).sqrt()
@@ -121,7 +122,7 @@ def test_places_sizes_and_shapes_vary(train):
     assert 0.1 < at_border < 0.6
 
 
-def test_some_animals_are_hidden_in_part():
+def test_some_animals_are_hidden_in_part() -> None:
     scenes = [_scene(index) for index in range(COUNT)]
     assert 0.15 < np.mean([bool(scene.occluders) for scene in scenes]) < 0.45
     shares = []
@@ -135,7 +136,7 @@ def test_some_animals_are_hidden_in_part():
     assert np.mean(shares) < 0.95
 
 
-def test_every_species_is_drawn():
+def test_every_species_is_drawn() -> None:
     found = Counter(draw_body(np.random.default_rng(i))[0] for i in range(400))
     assert set(found) == set(SPECIES)
     assert min(found.values()) > 25
@@ -150,7 +151,7 @@ def test_every_species_is_drawn():
         (("train", 0, 32, -1), "seed"),
     ],
 )
-def test_wrong_arguments_are_refused(arguments, reason):
+def test_wrong_arguments_are_refused(arguments: Any, reason: str) -> None:
     split, index, size, seed = arguments
     with pytest.raises(ValueError, match=reason):
         draw_image(split, index, size=size, seed=seed)

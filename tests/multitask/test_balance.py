@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def shared_gradient(model: TwoHeads) -> Tensor:
 
 
 @pytest.mark.parametrize("name", BALANCES)
-def test_one_task_is_its_plain_gradient(name):
+def test_one_task_is_its_plain_gradient(name: Any) -> None:
     model, plain = TwoHeads(), TwoHeads()
     balance = make_balance(name, {"detection": 1.0})
     for _ in range(2):
@@ -86,7 +87,7 @@ def test_one_task_is_its_plain_gradient(name):
 
 @pytest.mark.parametrize("name", BALANCES)
 @pytest.mark.parametrize("connected", [True, False])
-def test_a_task_without_loss_is_harmless(name, connected):
+def test_a_task_without_loss_is_harmless(name: Any, connected: bool) -> None:
     """All masks (or boxes) of a batch may be missing, in the first batch or later."""
     model = TwoHeads()
     balance = make_balance(name, {"segmentation": 1.0, "detection": 1.0})
@@ -105,7 +106,7 @@ def test_a_task_without_loss_is_harmless(name, connected):
 
 
 @pytest.mark.parametrize("name", BALANCES)
-def test_all_losses_zero(name):
+def test_all_losses_zero(name: Any) -> None:
     model = TwoHeads()
     balance = make_balance(name, {"segmentation": 1.0, "detection": 1.0})
     step(balance, model, {key: 0 * loss for key, loss in model.losses().items()})
@@ -113,7 +114,7 @@ def test_all_losses_zero(name):
 
 
 @pytest.mark.parametrize("name", BALANCES)
-def test_state_survives_a_checkpoint(name):
+def test_state_survives_a_checkpoint(name: Any) -> None:
     model, weights = TwoHeads(), {"segmentation": 1.0, "detection": 0.5}
     balance, fresh = make_balance(name, weights), make_balance(name, weights)
     optimizer = torch.optim.SGD([*model.parameters(), *balance.parameters()], 0.1)
@@ -132,7 +133,7 @@ def test_state_survives_a_checkpoint(name):
 
 
 @pytest.mark.parametrize("name", BALANCES)
-def test_gradients_add_up_and_follow_the_scale(name):
+def test_gradients_add_up_and_follow_the_scale(name: Any) -> None:
     """Two backward passes at half the total, as Lightning's accumulation does."""
     once, twice = TwoHeads(), TwoHeads()
     weights = {"segmentation": 1.0, "detection": 0.5}
@@ -148,7 +149,7 @@ def test_gradients_add_up_and_follow_the_scale(name):
 
 
 @pytest.mark.parametrize("name", BALANCES)
-def test_validation_leaves_the_state_alone(name):
+def test_validation_leaves_the_state_alone(name: Any) -> None:
     model = TwoHeads()
     balance = make_balance(name, {"segmentation": 1.0, "detection": 1.0})
     step(balance, model, model.losses())
@@ -159,7 +160,7 @@ def test_validation_leaves_the_state_alone(name):
     torch.testing.assert_close(balance.state_dict(), state)
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="fixed, uncertainty, dwa, gradnorm, pcgrad"):
         make_balance("equal", {"detection": 1.0})
 
@@ -167,13 +168,13 @@ def test_unknown_names_are_refused():
 # --- each by its formula ----------------------------------------------------------------------
 
 
-def test_fixed_by_hand():
+def test_fixed_by_hand() -> None:
     balance = make_balance("fixed", {"segmentation": 2.0, "detection": 0.5})
     losses = {"detection": torch.tensor(4.0), "segmentation": torch.tensor(3.0)}
     assert balance(losses, torch.zeros(1)) == 2 * 3 + 0.5 * 4
 
 
-def test_uncertainty_by_hand():
+def test_uncertainty_by_hand() -> None:
     balance = Uncertainty(NAMES)
     with torch.no_grad():
         balance.log_variances.copy_(torch.tensor([0.5, -1.0]))
@@ -188,13 +189,13 @@ def test_uncertainty_by_hand():
     )
 
 
-def test_uncertainty_does_not_move_for_an_absent_task():
+def test_uncertainty_does_not_move_for_an_absent_task() -> None:
     balance = Uncertainty(NAMES)
     balance({"segmentation": torch.tensor(3.0), "detection": torch.tensor(0.0)}, []).backward()
     assert balance.log_variances.grad.tolist() == [-2, 0]
 
 
-def test_uncertainty_settles_at_the_logarithm_of_the_loss():
+def test_uncertainty_settles_at_the_logarithm_of_the_loss() -> None:
     balance = Uncertainty(NAMES)
     optimizer = torch.optim.SGD(balance.parameters(), 0.2)
     for _ in range(200):
@@ -204,7 +205,7 @@ def test_uncertainty_settles_at_the_logarithm_of_the_loss():
     torch.testing.assert_close(balance.log_variances.detach(), torch.tensor([3.0, 0.2]).log())
 
 
-def test_dwa_by_hand():
+def test_dwa_by_hand() -> None:
     balance = DynamicWeightAverage(NAMES)
     balance.on_epoch_end({"segmentation": 2.0, "detection": 4.0})
     assert balance.weights.tolist() == [1, 1]
@@ -218,7 +219,7 @@ def test_dwa_by_hand():
 
 
 @pytest.mark.parametrize("missing", [0.0, math.nan, None])
-def test_dwa_without_a_task_for_an_epoch(missing):
+def test_dwa_without_a_task_for_an_epoch(missing: Any) -> None:
     balance = DynamicWeightAverage(NAMES)
     balance.on_epoch_end({"segmentation": 2.0, "detection": 4.0})
     gap = {"segmentation": 1.0} | ({} if missing is None else {"detection": missing})
@@ -229,7 +230,7 @@ def test_dwa_without_a_task_for_an_epoch(missing):
         assert balance.weights.tolist() == pytest.approx(expected)
 
 
-def test_gradnorm_first_steps_by_hand():
+def test_gradnorm_first_steps_by_hand() -> None:
     """Losses a*x and b*x at x = 1: gradient norms a and b; both at their first value, so r = 1."""
     balance = GradNorm(NAMES)
     x = torch.ones(1, requires_grad=True)
@@ -253,7 +254,7 @@ def test_gradnorm_first_steps_by_hand():
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
-def test_gradnorm_favours_the_slower_task(scale):
+def test_gradnorm_favours_the_slower_task(scale: float) -> None:
     """Chen et al., section 4: the same regression at different scales, one ten times as steep."""
     torch.manual_seed(0)
     shared = nn.Linear(6, 6, bias=False)
@@ -274,7 +275,7 @@ def test_gradnorm_favours_the_slower_task(scale):
     assert slow > 2 * fast
 
 
-def test_gradnorm_weights_stay_positive():
+def test_gradnorm_weights_stay_positive() -> None:
     balance = GradNorm(NAMES)
     x = torch.ones(1, requires_grad=True)
     for _ in range(300):
@@ -289,7 +290,7 @@ def conflicting(sign: float) -> tuple[nn.Parameter, dict[str, Tensor]]:
     return x, {"segmentation": x[0], "detection": sign * x.sum()}
 
 
-def test_pcgrad_by_hand():
+def test_pcgrad_by_hand() -> None:
     x, losses = conflicting(-1)
     balance = PCGrad(NAMES)
     balance.backward(balance(losses, x), [x])
@@ -297,7 +298,7 @@ def test_pcgrad_by_hand():
     assert x.grad.tolist() == [0.5, -1.5]
 
 
-def test_pcgrad_without_conflict_is_the_sum():
+def test_pcgrad_without_conflict_is_the_sum() -> None:
     x, losses = conflicting(1)
     balance = PCGrad(NAMES)
     balance.backward(balance(losses, x), [x])
@@ -305,7 +306,7 @@ def test_pcgrad_without_conflict_is_the_sum():
 
 
 @pytest.mark.parametrize("seed", [2, 3, 4, 5])
-def test_pcgrad_works_against_no_task(seed):
+def test_pcgrad_works_against_no_task(seed: int) -> None:
     model, plain = TwoHeads(seed), TwoHeads(seed)
     first, second = task_gradients(model)
     assert first @ second < 0
@@ -321,7 +322,7 @@ def test_pcgrad_works_against_no_task(seed):
         torch.testing.assert_close(model.heads[name].weight.grad, plain.heads[name].weight.grad)
 
 
-def test_pcgrad_of_three_tasks():
+def test_pcgrad_of_three_tasks() -> None:
     """Each gradient is projected against the others one after another, in random order."""
     vectors = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]])
     x = nn.Parameter(torch.zeros(3))
@@ -363,7 +364,7 @@ def rank(index: int) -> dict[str, list[Tensor]]:
     return found
 
 
-def test_ranks_agree_and_pcgrad_projects_their_mean():
+def test_ranks_agree_and_pcgrad_projects_their_mean() -> None:
     found, other = together(rank)
     for key in ("pcgrad", "gradnorm", "gradnorm weights"):
         for first, second in zip(found[key], other[key], strict=True):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -65,7 +66,7 @@ def random_outputs(points: Tensor, batch: int = 4, seed: int = 1) -> dict[str, T
 class Recorder(FCOSHead):
     """torchvision's head, keeping the matching it is given."""
 
-    def compute_loss(self, targets, head_outputs, anchors, matched_idxs):
+    def compute_loss(self, targets: Any, head_outputs: Any, anchors: Any, matched_idxs: Any) -> Any:
         self.matched = torch.stack(matched_idxs)
         return super().compute_loss(targets, head_outputs, anchors, matched_idxs)
 
@@ -93,7 +94,7 @@ def torchvision_losses(
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_targets_equal_torchvision(seed):
+def test_targets_equal_torchvision(seed: Any) -> None:
     truth = random_truth(seed)
     points, *levels = grid()
     labels, boxes, ignore = fcos_targets(points, *levels, **truth)
@@ -110,7 +111,7 @@ def test_targets_equal_torchvision(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_losses_and_gradients_equal_torchvision(seed):
+def test_losses_and_gradients_equal_torchvision(seed: Any) -> None:
     truth = random_truth(seed)
     outputs = random_outputs(grid()[0])
     has_boxes = torch.ones(4, dtype=torch.bool)
@@ -130,7 +131,7 @@ def grid_names() -> dict[str, Tensor]:
     return dict(zip(("points", "strides", "range_low", "range_high"), grid(), strict=True))
 
 
-def test_smooth_l1_by_hand():
+def test_smooth_l1_by_hand() -> None:
     # One point at (4, 4) of stride 8 in the box 0, 0, 12, 8: sides 4, 4, 8, 4 = .5, .5, 1, .5.
     ltrb = torch.tensor([[[0.5, 0.0, 4.0, 0.5]]])  # off by 0, .5, 3, 0
     parts = FcosLoss("smooth_l1")(
@@ -152,14 +153,14 @@ def test_smooth_l1_by_hand():
     assert parts["centerness"] == pytest.approx(math.log(2))
 
 
-def test_centerness_by_hand():
+def test_centerness_by_hand() -> None:
     sides = torch.tensor([[4.0, 4.0, 8.0, 4.0], [2.0, 3.0, 2.0, 3.0], [1.0, 1.0, 4.0, 9.0]])
     torch.testing.assert_close(
         centerness_targets(sides), torch.tensor([0.5**0.5, 1.0, (1 / 36) ** 0.5])
     )
 
 
-def test_intervals_leave_no_gap():
+def test_intervals_leave_no_gap() -> None:
     """On the border of two levels, where torchvision has none, the upper one is responsible."""
     points = torch.tensor([[32.0, 32.0], [32.0, 32.0]])
     strides, low, high = (
@@ -179,7 +180,7 @@ def test_intervals_leave_no_gap():
     assert labels.tolist() == [[0, 1]]
 
 
-def test_difficult_boxes_are_neither_wanted_nor_punished():
+def test_difficult_boxes_are_neither_wanted_nor_punished() -> None:
     truth = random_truth(0)
     points, *levels = grid()
     truth["difficult"][0, :3] = True
@@ -199,7 +200,7 @@ def test_difficult_boxes_are_neither_wanted_nor_punished():
 
 
 @pytest.mark.parametrize("kind", ["smooth_l1", "giou"])
-def test_images_without_annotation_change_nothing(kind):
+def test_images_without_annotation_change_nothing(kind: str) -> None:
     truth, points = random_truth(0), grid()[0]
     outputs = random_outputs(points)
     loss = FcosLoss(kind)
@@ -221,7 +222,7 @@ def test_images_without_annotation_change_nothing(kind):
 @pytest.mark.parametrize("kind", ["smooth_l1", "giou"])
 @pytest.mark.parametrize("most", [0, 7])
 @pytest.mark.parametrize("annotated", [True, False])
-def test_batches_without_objects_are_finite(kind, most, annotated):
+def test_batches_without_objects_are_finite(kind: str, most: int, annotated: bool) -> None:
     points = grid()[0]
     outputs = random_outputs(points)
     truth = {key: value[:, :most] for key, value in random_truth(0).items()}
@@ -238,7 +239,7 @@ def test_batches_without_objects_are_finite(kind, most, annotated):
 
 
 @pytest.mark.parametrize("kind", ["smooth_l1", "giou"])
-def test_detection_in_half_precision(kind):
+def test_detection_in_half_precision(kind: str) -> None:
     truth, points = random_truth(0), grid()[0]
     outputs = {k: v.detach().bfloat16() for k, v in random_outputs(points).items()}
     has_boxes = torch.ones(4, dtype=torch.bool)
@@ -252,7 +253,7 @@ def test_detection_in_half_precision(kind):
         assert value == pytest.approx(full[name].item(), rel=1e-6)
 
 
-def test_perfect_predictions_cost_nothing():
+def test_perfect_predictions_cost_nothing() -> None:
     truth = random_truth(0)
     points, strides, low, high = grid()
     labels, boxes, _ = fcos_targets(points, strides, low, high, **truth)
@@ -271,7 +272,7 @@ def test_perfect_predictions_cost_nothing():
         assert parts["classification"] == pytest.approx(0, abs=1e-5)
 
 
-def test_decoded_boxes_are_never_inverted():
+def test_decoded_boxes_are_never_inverted() -> None:
     points = torch.tensor([[4.0, 12.0]])
     assert decode_boxes(points, torch.tensor([[1.0, 2.0, 3.0, 4.0]])).tolist() == [[3, 10, 7, 16]]
     boxes = decode_boxes(points, torch.rand(5, 1, 4) + 0.01)

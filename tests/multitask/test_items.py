@@ -1,6 +1,8 @@
-"""Figures of resampled images are those of the metrics, given the images as often."""
+"""Metrics of resampled images are those of the metrics, given the images as often."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import numpy as np
 import pytest
@@ -48,7 +50,7 @@ def seen(request: pytest.FixtureRequest) -> tuple[Batch, Tensor, list[dict[str, 
         "difficult": torch.rand(IMAGES, 5, generator=g) < 0.3,
         "has_boxes": torch.arange(IMAGES) != 2,
     }
-    return batch, masks, found
+    return cast(Batch, batch), masks, found
 
 
 def by_metrics(
@@ -68,7 +70,7 @@ def test_any_multiset_of_images(seen: tuple[Batch, Tensor, list[dict[str, Tensor
     generator = np.random.default_rng(0)
     draws += [generator.integers(0, IMAGES, IMAGES).tolist() for _ in range(4)]
     weights = np.stack([np.bincount(rows, minlength=IMAGES) for rows in draws]).astype(float)
-    figures = items.figures(weights)
+    figures = items.metrics(weights)
     for i, rows in enumerate(draws):
         expected = by_metrics(batch, masks, found, rows)
         assert {"mIoU", "pixel_acc", "mAP", "mAP50", "AP/a", "IoU/b"} <= expected.keys()
@@ -92,6 +94,6 @@ def test_what_is_not_known_does_not_count() -> None:
     ]
     items = make_items(observe(4, torch.zeros(1, 4, 4).long(), found, batch), CLASSES)
     assert items.rows.tolist() == [7]
-    figures = items.figures(np.ones((1, 1)))
+    figures = items.metrics(np.ones((1, 1)))
     assert np.isnan(figures["mIoU"]).all() and np.isnan(figures["pixel_acc"]).all()
     assert "mAP" not in figures

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from phasewise.errors import UserError
 from phasewise.figures import panels, show, to_png, written
 
 
@@ -29,12 +30,14 @@ def test_figures_are_written_in_whatever_order_and_are_there_at_the_end(tmp_path
 
 
 def test_one_that_cannot_be_written_is_told_and_the_others_are_there(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
     def draw() -> None:
         with written() as write:
-            write(_figure(), tmp_path / "nowhere" / "a.png")
+            write(_figure(), tmp_path / "file" / "a.png")
             write(_figure(), tmp_path / "b.png")
 
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+    with pytest.raises(UserError, match=r"a\.png cannot be written"):
         draw()
     assert (tmp_path / "b.png").is_file()
 

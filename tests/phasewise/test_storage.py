@@ -99,8 +99,8 @@ def test_a_file_is_as_it_was_where_its_disk_is_full(
     monkeypatch.undo()
     write_whole(path, memoryview(b"after"))
     assert path.read_bytes() == b"after"
-    with pytest.raises(NotADirectoryError):
-        write_whole(path / "b", "")
+    with pytest.raises(UserError, match=r"cannot be written: .*\nsomewhere else"):
+        write_whole(path / "b", "", "somewhere else")
 
 
 def test_drafts_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:

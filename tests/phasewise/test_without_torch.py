@@ -1,30 +1,51 @@
-"""The rooms that need no torch, and those that know no task, are tested without them."""
+"""The rooms that need no torch, and those that know no task, are tested without them.
+
+So is an application of somebody who has none: its sweeps, their audit, their report.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
+from phasewise.records.record import read_record
+from phasewise.study.read import read_study
 from tests.conftest import ROOT
 
-REFUSE = """
-import sys
-import pytest
+pytestmark = pytest.mark.slow
 
-refused = set(sys.argv[1].split(","))
+REFUSE = """
+import os
+import sys
+from importlib.machinery import PathFinder
+
+refused = set(os.environ["REFUSED"].split(","))
+
+
+class Refused:
+    def create_module(self, spec):
+        raise ModuleNotFoundError(f"{spec.name} is refused here", name=spec.name)
+
+    def exec_module(self, module):
+        pass
 
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in refused:
-            raise ModuleNotFoundError(f"{name} is refused here", name=name)
+        if name.split(".")[0] in refused and (spec := PathFinder.find_spec(name, path)):
+            spec.loader = Refused()  # its files are there to be read
+            return spec
 
 
 sys.meta_path.insert(0, Refuse())
-sys.exit(pytest.main(sys.argv[2:]))
 """
+"""As ``sitecustomize``, which Python imports first, in children too."""
+
 TORCH = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
 TASKS = ("multitask", "segmentation", "localization", "reid")
 
@@ -34,29 +55,111 @@ WITH_TORCH = (
     "tests/phasewise/records/test_lock.py",
     "tests/phasewise/config/test_augment.py",
     "tests/phasewise/config/test_identity.py",
+    "tests/phasewise/study/test_launcher_plugins.py",
 )
 OF_TIMM = "not test_values_at_the_bounds and not resnet19"
 """Names of backbones are timm's, which imports torch."""
 
+Call = Callable[..., subprocess.CompletedProcess[str]]
 
-@pytest.mark.slow
+
+@pytest.fixture
+def call(tmp_path: Path) -> Call:
+    """Python with some words, where some packages cannot be imported."""
+    (tmp_path / "sitecustomize.py").write_text(REFUSE)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+
+    def run(refused: Sequence[str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=cwd,
+            env=os.environ | {"REFUSED": ",".join(refused), "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
 @pytest.mark.parametrize(
-    ("refused", "folders"),
+    ("refused", "rooms"),
     [
         ((*TORCH, *TASKS), ("records", "analysis")),
-        (TORCH, ("config",)),  # composed configs have a task's schema
+        (TORCH, ("config", "cli")),  # composed configs have a task's schema
+        (TORCH, ("study",)),
+        (TORCH, ("report",)),
     ],
-    ids=["without torch and tasks", "without torch"],
+    ids=["records and analysis", "config and cli", "study", "report"],
 )
-def test_tests_of_a_room(refused: tuple[str, ...], folders: tuple[str, ...]) -> None:
+def test_tests_of_a_room(refused: tuple[str, ...], rooms: tuple[str, ...], call: Call) -> None:
+    places = [f"tests/phasewise/{name}" for name in rooms]
     ignored = [f"--ignore={name}" for name in WITH_TORCH]
-    places = [f"tests/phasewise/{name}" for name in folders]
-    words = [*places, *ignored, "-m", "not slow", "-k", OF_TIMM, "-p", "no:xdist", "-p", "no:cov"]
-    done = subprocess.run(
-        [sys.executable, "-c", REFUSE, ",".join(refused), *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words = ("-m", "not slow", "-k", OF_TIMM, "-p", "no:xdist", "-p", "no:cov")
+    done = call(refused, "-m", "pytest", *places, *ignored, *words, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert " passed" in done.stdout
+
+
+APP = """
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from sklearn.datasets import make_regression
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import train_test_split
+
+from phasewise.config.fingerprint import fingerprint
+from phasewise.records.history import History
+from phasewise.records.record import RunRecord
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(cfg):
+    place = HydraConfig.get().runtime.output_dir
+    x, y = make_regression(60, 20, noise=20, random_state=cfg.seed)
+    x, x_val, y, y_val = train_test_split(x, y, random_state=cfg.seed)
+    words = HydraConfig.get().overrides.task
+    record = RunRecord.start(
+        place, task="ridge", fingerprint=fingerprint(cfg), overrides=words, seed=cfg.seed,
+        metric="val/R2", mode="max",
+    )
+    model = Ridge(alpha=cfg.alpha, fit_intercept=cfg.intercept).fit(x, y)
+    row = {"val/R2": float(model.score(x_val, y_val)), "train/R2": float(model.score(x, y))}
+    History(record.directory).append({"epoch": 1, "seconds": 0.1, **row})
+    record.finish("completed", value=row["val/R2"], epoch=1, best=row)
+    return row["val/R2"]
+
+
+main()
+"""
+CONFIG = "alpha: 1.0\nintercept: true\nseed: 0\n"
+
+
+def test_an_application_without_torch_is_swept_audited_and_reported(
+    call: Call, tmp_path: Path
+) -> None:
+    """One of scikit-learn's models, by an ``@hydra.main`` of somebody who has no torch."""
+    folder = tmp_path / "app"
+    (folder / "conf").mkdir(parents=True)
+    (folder / "app.py").write_text(APP)
+    (folder / "conf" / "config.yaml").write_text(CONFIG)
+    grid = ("alpha=0.1,10,1000", "intercept=true,false", "seed=0,1,2")
+    done = call(
+        TORCH, "app.py", "-m", *grid, "hydra/sweeper=phasewise", "hydra.sweep.dir=out", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    runs = [path.parent for path in (folder / "out").rglob("record.json")]
+    assert len(runs) == 18
+    (phase,) = read_study(folder / "out").phases
+    alphas = {one.settings["alpha"] for one in phase.candidates if one.values}
+    assert alphas == {0.1, 10, 1000}
+    done = call(TORCH, "-m", "phasewise.report", "out", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    page = (folder / "out" / "report.md").read_text()
+    assert "## Audit" in page
+    assert "alpha mattered most" in page
+    assert list((folder / "out" / "figures").glob("*.png"))
+    record = read_record(runs[0])
+    assert record is not None and "torch" not in record.environment
+    refused = call(TORCH, "-c", "import torch", cwd=folder)
+    assert "torch is refused here" in refused.stderr

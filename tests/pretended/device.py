@@ -46,7 +46,7 @@ class DeviceTensor(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor) -> DeviceTensor:
+    def __new__(cls: Any, held: Tensor) -> DeviceTensor:
         made = torch.Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
             cls,
             held.shape,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def distance_matrix(queries: np.ndarray, gallery: np.ndarray, distance: str) -> 
     return found
 
 
-def _judge(row, query, gallery) -> list[bool]:
+def _judge(row: Any, query: Any, gallery: Any) -> list[bool]:
     """The ranked list of one query: right or wrong, without what does not count."""
     query_id, query_camera, query_image = query
     verdicts = []
@@ -52,15 +53,15 @@ def _average_precision(verdicts: list[bool], kind: str) -> float:
 
 
 def evaluate(
-    distances,
-    query_ids,
-    gallery_ids,
-    query_cameras=None,
-    gallery_cameras=None,
+    distances: Any,
+    query_ids: Any,
+    gallery_ids: Any,
+    query_cameras: Any = None,
+    gallery_cameras: Any = None,
     max_rank: int = 50,
     average_precision: str = "hits",
-    query_images=None,
-    gallery_images=None,
+    query_images: Any = None,
+    gallery_images: Any = None,
 ) -> Scores | None:
     """The scores; None without a valid query."""
     queries, gallery = len(query_ids), len(gallery_ids)

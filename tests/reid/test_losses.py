@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ LABELS = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3, 3, 3])
 """Groups of 3, 2, 1 and 4: the sixth has no other positive."""
 
 
-def make(metric: str, **settings) -> ReidLoss:
+def make(metric: str, **settings: Any) -> ReidLoss:
     torch.manual_seed(0)  # the class vectors are drawn
     return ReidLoss(CLASSES, DIM, metric=metric, **{**DEFAULTS, **settings})
 
@@ -78,10 +79,10 @@ def mean(values: list[Tensor]) -> Tensor:
 
 
 def triplet(x: Tensor, labels: Tensor, margin: float | str, mining: str) -> Tensor:
-    def distance(i, j):
+    def distance(i: Any, j: Any) -> Any:
         return (x[i] - x[j]).square().sum().sqrt()
 
-    def cost(d_ap, d_an):
+    def cost(d_ap: Any, d_an: Any) -> Any:
         if margin == "soft":
             return (1 + (d_ap - d_an).exp()).log()
         return (d_ap - d_an + margin).clamp_min(0)
@@ -171,7 +172,7 @@ PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         *((mining, "soft") for mining in ("batch_hard", "all")),
     ],
 )
-def test_triplets_equal_brute_force(mining, margin, seed):
+def test_triplets_equal_brute_force(mining: Any, margin: Any, seed: Any) -> None:
     embeddings = random_embeddings(seed)
     leaf = embeddings.clone().requires_grad_()
     value = metric_of(make("triplet", mining=mining, margin=margin), leaf)
@@ -183,7 +184,7 @@ def test_triplets_equal_brute_force(mining, margin, seed):
         torch.testing.assert_close(gradient(value, leaf), want, rtol=1e-4, atol=1e-6)
 
 
-def test_the_three_minings_and_the_margin_bite():
+def test_the_three_minings_and_the_margin_bite() -> None:
     embeddings = random_embeddings()
     for margin in (0.3, 0.5):
         values = {
@@ -197,7 +198,7 @@ def test_the_three_minings_and_the_margin_bite():
     assert len(set(batch_hard)) == 3
 
 
-def test_batch_hard_by_hand():
+def test_batch_hard_by_hand() -> None:
     """Points on a line: 0 and 4 of one identity, 6 and 7 of another."""
     embeddings = torch.zeros(4, DIM)
     embeddings[:, 0] = torch.tensor([0.0, 4.0, 6.0, 7.0])
@@ -216,7 +217,7 @@ def test_batch_hard_by_hand():
 
 
 @pytest.mark.parametrize("margin", [0.3, SOFT])
-def test_batch_hard_is_the_librarys_to_the_last_bit(margin):
+def test_batch_hard_is_the_librarys_to_the_last_bit(margin: Any) -> None:
     """Where each anchor has a positive and a negative, as P x K batches do."""
     distance = Euclidean(normalize_embeddings=False)
     theirs = TripletMarginLoss(
@@ -238,14 +239,14 @@ def test_batch_hard_is_the_librarys_to_the_last_bit(margin):
         assert torch.equal(mine.grad, other.grad)
 
 
-def test_features_are_not_normalised():
+def test_features_are_not_normalised() -> None:
     embeddings = random_embeddings()
     loss = make("triplet", margin=0.0)
     once, twice = metric_of(loss, embeddings), metric_of(loss, 2 * embeddings)
     assert twice.item() == pytest.approx(2 * once.item(), rel=1e-5)
 
 
-def test_anchors_without_a_positive_are_left_out():
+def test_anchors_without_a_positive_are_left_out() -> None:
     """torchreid takes such an anchor for its own positive, at distance 0."""
     embeddings = torch.zeros(3, DIM)
     embeddings[:, 0] = torch.tensor([0.0, 1.0, 1.1])
@@ -254,7 +255,7 @@ def test_anchors_without_a_positive_are_left_out():
     assert value.item() == pytest.approx(((1 - 1.1 + 0.3) + (1 - 0.1 + 0.3)) / 2, rel=1e-5)
 
 
-def test_distances_are_exact_at_large_norms():
+def test_distances_are_exact_at_large_norms() -> None:
     """torch.cdist would be off by .02, and find an embedding .02 away from its own copy."""
     generator = torch.Generator().manual_seed(0)
     embeddings = 26 / DIM**0.5 + 0.01 * torch.randn(64, DIM, generator=generator)
@@ -266,14 +267,14 @@ def test_distances_are_exact_at_large_norms():
 
 @pytest.mark.parametrize("margin", [0.3, "soft"])
 @pytest.mark.parametrize("mining", ["batch_hard", "all"])
-def test_collapsed_embeddings_cost_the_margin(mining, margin):
+def test_collapsed_embeddings_cost_the_margin(mining: str, margin: float | str) -> None:
     leaf = torch.ones(len(LABELS), DIM, requires_grad=True)
     value = metric_of(make("triplet", mining=mining, margin=margin), leaf)
     assert value.item() == pytest.approx(math.log(2) if margin == "soft" else margin)
     assert gradient(value, leaf).isfinite().all()
 
 
-def test_a_soft_margin_far_below_zero_still_counts():
+def test_a_soft_margin_far_below_zero_still_counts() -> None:
     """exp(-200) is 0 in float32; the mean is over all triplets all the same."""
     embeddings = torch.zeros(4, DIM)
     embeddings[:, 0] = torch.tensor([0.0, 0.0, 200.0, 100.0])
@@ -288,7 +289,7 @@ def test_a_soft_margin_far_below_zero_still_counts():
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", PAIRS)
-def test_pair_losses_equal_brute_force(name, seed):
+def test_pair_losses_equal_brute_force(name: Any, seed: Any) -> None:
     embeddings = random_embeddings(seed)
     unit = F.normalize(embeddings.double())
     expected = PAIRS[name](unit @ unit.T, LABELS)
@@ -300,7 +301,7 @@ def test_pair_losses_equal_brute_force(name, seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["arcface", "cosface"])
-def test_classification_losses_equal_their_formulas(name, seed):
+def test_classification_losses_equal_their_formulas(name: str, seed: Any) -> None:
     loss = make(name)
     (vectors,) = loss.parameters()
     assert vectors.shape == (DIM, CLASSES)
@@ -319,7 +320,7 @@ def test_classification_losses_equal_their_formulas(name, seed):
 
 
 @pytest.mark.parametrize("name", ["arcface", "cosface"])
-def test_class_vectors_are_trained_and_kept(name):
+def test_class_vectors_are_trained_and_kept(name: str) -> None:
     loss = make(name)
     (vectors,) = loss.parameters()
     metric_of(loss, random_embeddings()).backward()
@@ -331,13 +332,13 @@ def test_class_vectors_are_trained_and_kept(name):
 
 
 @pytest.mark.parametrize("name", [*PAIRS, "triplet"])
-def test_the_others_have_no_parameters(name):
+def test_the_others_have_no_parameters(name: Any) -> None:
     assert not list(make(name).parameters())
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("name", ["arcface", "cosface"])
-def test_embeddings_on_their_class_vectors_are_finite(name, sign):
+def test_embeddings_on_their_class_vectors_are_finite(name: str, sign: float) -> None:
     loss = make(name)
     (vectors,) = loss.parameters()
     with torch.no_grad():
@@ -358,7 +359,7 @@ COMPARING = [
 
 @pytest.mark.parametrize("labels", [[0, 1, 2, 3, 4], [2, 2, 2, 2, 2], [3], [1, 1], [0, 1]])
 @pytest.mark.parametrize(("name", "mining"), COMPARING)
-def test_without_positives_or_negatives_zero(name, mining, labels):
+def test_without_positives_or_negatives_zero(name: Any, mining: Any, labels: Any) -> None:
     leaf = random_embeddings(count=len(labels)).requires_grad_()
     value = metric_of(make(name, mining=mining), leaf, torch.tensor(labels))
     assert value.item() == 0
@@ -366,7 +367,7 @@ def test_without_positives_or_negatives_zero(name, mining, labels):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_empty_batch_is_zero(name):
+def test_an_empty_batch_is_zero(name: Any) -> None:
     loss = make(name, id_weight=1.0)
     leaf = torch.zeros(0, DIM, requires_grad=True)
     logits = torch.zeros(0, CLASSES, requires_grad=True)
@@ -379,7 +380,7 @@ def test_an_empty_batch_is_zero(name):
 @pytest.mark.parametrize("scale", [0.0, 1e-3, 1.0, 1e4])
 @pytest.mark.parametrize("labels", [LABELS, torch.zeros_like(LABELS), torch.arange(10) % 6])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_batch_is_finite(name, labels, scale):
+def test_every_batch_is_finite(name: Any, labels: Any, scale: float) -> None:
     for embeddings in (random_embeddings(), torch.ones(10, DIM), torch.eye(DIM)[LABELS]):
         leaf = (scale * embeddings).requires_grad_()
         value = metric_of(make(name), leaf, labels)
@@ -392,7 +393,7 @@ def test_every_batch_is_finite(name, labels, scale):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_identity_is_cross_entropy_with_smoothing(smoothing):
+def test_identity_is_cross_entropy_with_smoothing(smoothing: float) -> None:
     logits = torch.randn(10, CLASSES, generator=torch.Generator().manual_seed(0))
     loss = make("none", id_weight=1.0, label_smoothing=smoothing)
     targets = F.one_hot(LABELS, CLASSES) * (1 - smoothing) + smoothing / CLASSES
@@ -412,7 +413,7 @@ def test_identity_is_cross_entropy_with_smoothing(smoothing):
         ({"metric": "triplet"}, {"metric": 1.0}),
     ],
 )
-def test_terms_have_names_and_weights(settings, weights):
+def test_terms_have_names_and_weights(settings: Any, weights: Any) -> None:
     loss = make(**settings)
     assert loss.weights() == weights
     assert loss.names == tuple(weights)
@@ -420,7 +421,7 @@ def test_terms_have_names_and_weights(settings, weights):
     assert len(list(loss.parameters())) == 0
 
 
-def test_terms_are_not_weighted():
+def test_terms_are_not_weighted() -> None:
     logits = torch.randn(10, CLASSES, generator=torch.Generator().manual_seed(0))
     light, heavy = (make("triplet", id_weight=w, metric_weight=w) for w in (0.1, 10.0))
     one, other = (loss(random_embeddings(), logits, LABELS) for loss in (light, heavy))
@@ -432,7 +433,7 @@ def test_terms_are_not_weighted():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_changes_nothing(name, dtype):
+def test_autocast_changes_nothing(name: Any, dtype: Any) -> None:
     embeddings = random_embeddings().to(dtype)
     logits = torch.randn(10, CLASSES, generator=torch.Generator().manual_seed(0)).to(dtype)
     loss = make(name, id_weight=1.0)
@@ -444,7 +445,7 @@ def test_autocast_changes_nothing(name, dtype):
         assert half[term].item() == value.item()
 
 
-def test_int32_labels():
+def test_int32_labels() -> None:
     embeddings, logits = random_embeddings(), torch.zeros(10, CLASSES)
     for name in ("triplet", "arcface"):
         loss = make(name, id_weight=1.0)
@@ -459,7 +460,7 @@ def test_int32_labels():
     ("labels", "share"),
     [([0, 0, 1, 1], 1.0), ([0, 1, 2], 0.0), ([5, 5, 5, 7], 0.75), ([3], 0.0), ([], 0.0)],
 )
-def test_positive_share_by_hand(labels, share):
+def test_positive_share_by_hand(labels: Any, share: float) -> None:
     value = positive_share(torch.tensor(labels, dtype=torch.long))
     assert value.shape == ()
     assert value.dtype == torch.float32
@@ -467,7 +468,7 @@ def test_positive_share_by_hand(labels, share):
 
 
 @pytest.mark.parametrize(("batch", "without"), [(64, 0.90), (256, 0.64)])
-def test_a_random_sampler_over_576_identities(batch, without):
+def test_a_random_sampler_over_576_identities(batch: int, without: float) -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(576, (200, batch), generator=generator)
     share = torch.stack([positive_share(row) for row in labels]).mean()
@@ -493,12 +494,12 @@ def test_a_random_sampler_over_576_identities(batch, without):
         ({"margin": "soft", "mining": "semi_hard"}, "semi_hard needs a margin"),
     ],
 )
-def test_wrong_settings_are_refused(settings, message):
+def test_wrong_settings_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**{"metric": "triplet", **settings})
 
 
 @pytest.mark.parametrize("logits", [None, torch.zeros(10, CLASSES + 1)])
-def test_wrong_logits_are_refused(logits):
+def test_wrong_logits_are_refused(logits: Any) -> None:
     with pytest.raises(ValueError, match=r"logits of shape \(10, 6\), got"):
         make("triplet", id_weight=1.0)(random_embeddings(), logits, LABELS)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,9 @@ def take(rows: Rows, chosen: slice | Tensor, without: tuple[str, ...] = ()) -> R
     return {name: value[chosen] for name, value in rows.items() if name not in without}
 
 
-def expected(rows: Rows, distance: str = "euclidean", cameras: bool = True, **options) -> Scores:
+def expected(
+    rows: Rows, distance: str = "euclidean", cameras: bool = True, **options: Any
+) -> Scores:
     """By plain loops, queries and gallery in the order of their index."""
     parts = []
     for wanted in (True, False):
@@ -81,7 +84,7 @@ def check(found: dict[str, Tensor], wanted: Scores) -> None:
         assert found["mAP"].isnan() and found["cmc"].isnan().all()
 
 
-def updated(metric: ReidRetrieval, rows: Rows, size: int = 16, **without) -> ReidRetrieval:
+def updated(metric: ReidRetrieval, rows: Rows, size: int = 16, **without: Any) -> ReidRetrieval:
     for start in range(0, len(rows["ids"]), size):
         metric.update(**take(rows, slice(start, start + size), **without))
     return metric

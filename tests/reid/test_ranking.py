@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ def check(found: dict[str, torch.Tensor], wanted: Scores | None) -> None:
         assert found[name].tolist() == pytest.approx(value, abs=1e-12), name
 
 
-def scene(seed: int, queries: int = 40, gallery: int = 150, ids: int = 12, cameras: int = 4):
+def scene(seed: int, queries: int = 40, gallery: int = 150, ids: int = 12, cameras: int = 4) -> Any:
     """Labels: query ids, gallery ids, query cameras, gallery cameras. Some ids are not in both."""
     draw = np.random.default_rng(seed)
     return (

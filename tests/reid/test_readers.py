@@ -4,6 +4,7 @@ import shutil
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -66,7 +67,7 @@ def told(listing: Listing, what: str = "problems") -> dict[str, str]:
     return {problem.file: problem.reason for problem in found}
 
 
-def refusal(read, root: Path, **settings: int) -> str:
+def refusal(read: Any, root: Path, **settings: int) -> str:
     with pytest.raises(UserError) as caught:
         read(root, **settings)
     return str(caught.value)
@@ -87,7 +88,7 @@ def test_veri_names_give_identity_and_camera(veri: Path) -> None:
 
 
 @pytest.mark.parametrize(("read", "home"), [(read_veri, "VeRi"), (read_market, "market1501")])
-def test_the_folder_above_will_do(tmp_path: Path, read, home: str) -> None:
+def test_the_folder_above_will_do(tmp_path: Path, read: Any, home: str) -> None:
     fill(tmp_path / home, VERI if read is read_veri else MARKET)
     listing = read(tmp_path)
     assert listing.train[0].name.startswith(f"{home}/")
@@ -226,7 +227,7 @@ def test_queries_with_nothing_to_find_are_told(veri: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [read_veri, read_market])
-def test_another_layout_is_refused_with_what_is_there(tmp_path: Path, read) -> None:
+def test_another_layout_is_refused_with_what_is_there(tmp_path: Path, read: Any) -> None:
     fill(tmp_path / "deep" / "down", VERI if read is read_veri else MARKET)
     put(tmp_path / "image_train" / "0001_c001_1.jpg")
     lines = refusal(read, tmp_path).splitlines()
@@ -244,7 +245,7 @@ def test_the_other_published_layout_is_recognised(veri: Path, market: Path) -> N
 
 
 @pytest.mark.parametrize("read", [read_veri, read_market, lambda r: read_folder(r, split_seed=0)])
-def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, read) -> None:
+def test_a_root_that_is_no_folder_is_refused(tmp_path: Path, read: Any) -> None:
     assert "does not exist" in refusal(read, tmp_path / "nothing")
     (tmp_path / "file").write_text("")
     assert "is a file" in refusal(read, tmp_path / "file")

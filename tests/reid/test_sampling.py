@@ -97,7 +97,7 @@ def test_an_epoch_sees_every_image_about_once() -> None:
     sizes = [4, 5, 6, 7, 8, 9, 10, 11, 13, 14] * 2
     labels = labelled(sizes)
     slots = sum(int(size / 4 + 0.5) for size in sizes)
-    epochs, seen = 40, Counter()
+    epochs, seen = 40, Counter[int]()
     for epoch in range(epochs):
         (schedule,) = ranks(labels, epoch=epoch)
         assert len(schedule) == slots // 3

@@ -70,7 +70,7 @@ def test_the_split_depends_on_identities_and_seed_alone() -> None:
     assert chosen(train, 0) != set(range(6))  # not the first ones
     assert chosen(train, 0) < chosen(train, 0, 0.5)
     assert len(chosen(train, 0, 0.5)) == 15
-    again = defaultdict(int)
+    again: dict[int, int] = defaultdict(int)
     for seed in range(200):
         for identity in chosen(train, seed):
             again[identity] += 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,9 @@ def images() -> np.ndarray:
 
 
 def test_an_image_is_a_function_of_its_arguments() -> None:
-    def draw(identity=5, camera=1, shot=2, size=32, seed=3):
+    def draw(
+        identity: int = 5, camera: Any = 1, shot: Any = 2, size: Any = 32, seed: int = 3
+    ) -> Any:
         return draw_image(identity, camera, shot, size=size, seed=seed)
 
     image = draw()

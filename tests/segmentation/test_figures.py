@@ -57,7 +57,7 @@ def test_the_chosen_threshold_is_marked_on_the_curve() -> None:
     histogram[0, 10], histogram[0, 200] = 80, 10
     histogram[1, 100], histogram[1, 250] = 10, 20
     left, right = precision_recall_figure(histogram, 0.5, "val").axes
-    x, y = left.lines[1].get_xydata()[0]
+    x, y = np.asarray(left.lines[1].get_xydata())[0]
     assert (x, y) == (20 / 30, 20 / 30)  # at .5: 20 of 30 found, 10 wrong
     assert np.allclose(right.lines[0].get_ydata()[128], 20 / 40)
 

@@ -1,4 +1,4 @@
-"""Figures of resampled images are those of the metrics, given the images as often."""
+"""Metrics of resampled images are those of the metrics, given the images as often."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_any_multiset_of_images(batch: dict[str, torch.Tensor], objects: bool) -
     generator = np.random.default_rng(1)
     draws = [known, *(generator.choice(known, 7).tolist() for _ in range(4)), [3]]
     weights = np.stack([[rows.count(row) for row in known] for rows in draws]).astype(float)
-    figures = items.figures(weights)
+    figures = items.metrics(weights)
     for i, rows in enumerate(draws):
         expected = scores_of(batch, rows, objects)
         del expected["threshold"]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ DEFAULTS = {
 }
 
 
-def make(name: str, **settings) -> SegmentationLoss:
+def make(name: str, **settings: Any) -> SegmentationLoss:
     return SegmentationLoss(name, **{**DEFAULTS, **settings})
 
 
@@ -70,7 +71,7 @@ HAND_MASK = torch.tensor([[[1, 1], [0, 255]]], dtype=torch.uint8)
 
 
 @pytest.mark.parametrize("reduce", ["batch", "image"])
-def test_dice_by_hand(reduce):
+def test_dice_by_hand(reduce: str) -> None:
     # I = 1.5, sum of p = 1.7, foreground = 2.
     for smooth in (0.01, 1.0, 5.0):
         value = only(make("dice", smooth=smooth, reduce=reduce)(HAND_LOGITS, HAND_MASK))
@@ -78,14 +79,14 @@ def test_dice_by_hand(reduce):
 
 
 @pytest.mark.parametrize("reduce", ["batch", "image"])
-def test_tversky_by_hand(reduce):
+def test_tversky_by_hand(reduce: str) -> None:
     # I = 1.5, FP = .2, FN = .1 + .4; weights and smooth of the classic form are halved.
     value = only(make("tversky", smooth=1.0, reduce=reduce)(HAND_LOGITS, HAND_MASK))
     expected = 1 - (1.5 + 0.5) / (1.5 + 0.3 * 0.2 + 0.7 * 0.5 + 0.5)
     assert value.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_fn_weight_punishes_misses_and_fp_weight_false_alarms():
+def test_fn_weight_punishes_misses_and_fp_weight_false_alarms() -> None:
     mask = torch.tensor([[[1, 1], [0, 0]]])
     missing, alarming = logit(0.9, 0.1, 0.1, 0.1), logit(0.9, 0.9, 0.9, 0.1)
     recall = make("tversky", fp_weight=0.3, fn_weight=0.7)
@@ -95,7 +96,7 @@ def test_fn_weight_punishes_misses_and_fp_weight_false_alarms():
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_by_hand(gamma):
+def test_focal_by_hand(gamma: float) -> None:
     parts = [
         0.25 * 0.1**gamma * -math.log(0.9),
         0.25 * 0.4**gamma * -math.log(0.6),
@@ -105,7 +106,7 @@ def test_focal_by_hand(gamma):
     assert value.item() == pytest.approx(sum(parts) / 3, rel=1e-5)
 
 
-def test_pos_alpha_weighs_the_foreground():
+def test_pos_alpha_weighs_the_foreground() -> None:
     foreground = torch.tensor([[[1, 255], [255, 255]]])
     background = torch.tensor([[[0, 255], [255, 255]]])
     loss = make("focal", pos_alpha=0.9, gamma=0.0)
@@ -114,13 +115,13 @@ def test_pos_alpha_weighs_the_foreground():
     assert only(loss(logits, background)).item() == pytest.approx(0.1 * math.log(2))
 
 
-def test_bce_by_hand():
+def test_bce_by_hand() -> None:
     expected = -(math.log(0.9) + math.log(0.6) + math.log(0.8)) / 3
     assert only(make("bce")(HAND_LOGITS, HAND_MASK)).item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["combined", "dice_bce"])
-def test_pairs_hold_the_terms_that_they_name(name):
+def test_pairs_hold_the_terms_that_they_name(name: str) -> None:
     logits, mask = random_batch()
     loss = make(name)
     second = {"combined": "focal", "dice_bce": "bce"}[name]
@@ -149,7 +150,7 @@ def assert_same(mine: Callable, theirs: Callable, logits: Tensor, mask: Tensor) 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("smooth", [0.02, 1.0, 20.0])
-def test_dice_equals_smp(seed, smooth):
+def test_dice_equals_smp(seed: Any, smooth: float) -> None:
     loss = make("dice", smooth=smooth)
     reference = smp.DiceLoss("binary", smooth=smooth / 2, ignore_index=255)
     assert_same(
@@ -158,7 +159,7 @@ def test_dice_equals_smp(seed, smooth):
 
 
 @pytest.mark.parametrize(("fp", "fn"), [(0.3, 0.7), (0.7, 0.3), (0.5, 0.5), (1.0, 1.0), (2.0, 0)])
-def test_tversky_equals_smp(fp, fn):
+def test_tversky_equals_smp(fp: float, fn: float) -> None:
     loss = make("tversky", fp_weight=fp, fn_weight=fn, smooth=3.0)
     reference = smp.TverskyLoss("binary", alpha=fp, beta=fn, smooth=1.5, ignore_index=255)
     assert_same(
@@ -166,7 +167,7 @@ def test_tversky_equals_smp(fp, fn):
     )
 
 
-def test_dice_is_tversky_of_two_halves():
+def test_dice_is_tversky_of_two_halves() -> None:
     logits, mask = random_batch()
     for reduce in ("batch", "image"):
         halves = make("tversky", fp_weight=0.5, fn_weight=0.5, smooth=7.0, reduce=reduce)
@@ -176,13 +177,13 @@ def test_dice_is_tversky_of_two_halves():
 
 @pytest.mark.parametrize("gamma", [0.0, 0.7, 2.0])
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.8, 1.0])
-def test_focal_equals_smp(alpha, gamma):
+def test_focal_equals_smp(alpha: float, gamma: float) -> None:
     loss = make("focal", pos_alpha=alpha, gamma=gamma)
     reference = smp.FocalLoss("binary", alpha=alpha, gamma=gamma, ignore_index=255)
     assert_same(lambda x, y: only(loss(x, y)), reference, *random_batch())
 
 
-def test_bce_equals_smp():
+def test_bce_equals_smp() -> None:
     """Whose mean is over all pixels, void included."""
     logits, mask = random_batch()
     reference = smp.SoftBCEWithLogitsLoss(ignore_index=255)
@@ -203,7 +204,7 @@ def reference(name: str, logits: np.ndarray, mask: np.ndarray, reduce: str, gamm
     p = 1 / (1 + np.exp(-logits))
     fp, fn = (0.5, 0.5) if name == "dice" else (0.3, 0.7)
 
-    def ratio(p, y):
+    def ratio(p: Any, y: Any) -> Any:
         hits, alarms, misses = p[y == 1].sum(), p[y == 0].sum(), (1 - p[y == 1]).sum()
         return 1 - (2 * hits + 1) / (2 * hits + 2 * fp * alarms + 2 * fn * misses + 1)
 
@@ -225,7 +226,7 @@ def reference(name: str, logits: np.ndarray, mask: np.ndarray, reduce: str, gamm
         ("bce", {}),
     ],
 )
-def test_gradients_equal_finite_differences(name, settings):
+def test_gradients_equal_finite_differences(name: Any, settings: Any) -> None:
     logits, mask = random_batch()
     loss = make(name, **settings)
     found = gradients(loss, logits, mask)[name]
@@ -245,7 +246,7 @@ def test_gradients_equal_finite_differences(name, settings):
 
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 0.5, 1.0, 2.0, 5.0])
 @pytest.mark.parametrize("name", NAMES)
-def test_extreme_logits_are_finite(name, gamma):
+def test_extreme_logits_are_finite(name: Any, gamma: float) -> None:
     logits = torch.tensor([1e4, -1e4, 100.0, -100.0, 20.0, 0.0]).repeat(2, 6, 1)
     mask = torch.zeros(2, 6, 6, dtype=torch.uint8)
     mask[0, :3] = 1
@@ -258,7 +259,7 @@ def test_extreme_logits_are_finite(name, gamma):
             assert gradient.abs().sum() > 0
 
 
-def test_a_confident_mistake_is_still_corrected():
+def test_a_confident_mistake_is_still_corrected() -> None:
     """Far from the truth, cross-entropy and focal loss keep a gradient; 1e4 is not clipped."""
     logits, mask = torch.full((1, 2, 2), -1e4), torch.ones(1, 2, 2, dtype=torch.uint8)
     assert only(make("bce")(logits, mask)).item() == 1e4
@@ -272,7 +273,7 @@ def test_a_confident_mistake_is_still_corrected():
 
 @pytest.mark.parametrize("reduce", ["batch", "image"])
 @pytest.mark.parametrize("name", NAMES)
-def test_perfect_predictions_cost_nothing(name, reduce):
+def test_perfect_predictions_cost_nothing(name: Any, reduce: str) -> None:
     _, mask = random_batch()
     mask[1][mask[1] == 1] = 0  # an image without foreground, rightly left empty
     logits = 60.0 * (2.0 * (mask == 1) - 1)
@@ -281,7 +282,7 @@ def test_perfect_predictions_cost_nothing(name, reduce):
 
 
 @pytest.mark.parametrize("smooth", [0.1, 1.0, 50.0])
-def test_nothing_found(smooth):
+def test_nothing_found(smooth: float) -> None:
     mask = torch.zeros(1, 10, 10, dtype=torch.uint8)
     mask[0, :2] = 1
     logits = torch.full((1, 10, 10), -80.0)
@@ -291,7 +292,7 @@ def test_nothing_found(smooth):
     assert tversky.item() == pytest.approx(1 - smooth / (2 * 0.7 * 20 + smooth))
 
 
-def test_everything_called_foreground():
+def test_everything_called_foreground() -> None:
     mask = torch.zeros(1, 10, 10, dtype=torch.uint8)
     mask[0, :2] = 1
     logits = torch.full((1, 10, 10), 80.0)
@@ -304,7 +305,7 @@ def test_everything_called_foreground():
 
 @pytest.mark.parametrize("reduce", ["batch", "image"])
 @pytest.mark.parametrize("smooth", [0.5, 1.0, 10.0])
-def test_an_empty_mask_costs_what_is_found_in_it(smooth, reduce):
+def test_an_empty_mask_costs_what_is_found_in_it(smooth: float, reduce: str) -> None:
     mask = torch.zeros(1, 4, 4, dtype=torch.uint8)
     mask[0, 0] = 255
     logits = torch.randn(1, 4, 4, generator=torch.Generator().manual_seed(0))
@@ -320,7 +321,7 @@ def test_an_empty_mask_costs_what_is_found_in_it(smooth, reduce):
 
 @pytest.mark.parametrize("reduce", ["batch", "image"])
 @pytest.mark.parametrize("name", NAMES)
-def test_false_positives_on_empty_masks_are_punished(name, reduce):
+def test_false_positives_on_empty_masks_are_punished(name: Any, reduce: str) -> None:
     logits, mask = random_batch()
     mask[mask == 1] = 0
     loss = make(name, reduce=reduce)
@@ -331,7 +332,7 @@ def test_false_positives_on_empty_masks_are_punished(name, reduce):
         assert (gradient[mask == 255] == 0).all()
 
 
-def test_smp_leaves_them_unpunished():
+def test_smp_leaves_them_unpunished() -> None:
     """What the behaviour above differs from; if SMP changes, its docstring should too."""
     logits, mask = random_batch(void=0.0)
     leaf = logits.clone().requires_grad_()
@@ -345,7 +346,7 @@ def test_smp_leaves_them_unpunished():
 
 @pytest.mark.parametrize("bad", [7.0, 1e4, math.nan, math.inf])
 @pytest.mark.parametrize("name", NAMES)
-def test_void_pixels_change_nothing(name, bad):
+def test_void_pixels_change_nothing(name: Any, bad: Any) -> None:
     logits, mask = random_batch(void=0.4)
     changed = logits.where(mask != 255, bad)
     for reduce in ("batch", "image"):
@@ -358,7 +359,7 @@ def test_void_pixels_change_nothing(name, bad):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_void_equals_removal(name):
+def test_void_equals_removal(name: Any) -> None:
     logits, mask = random_batch(void=0.0)
     cut = mask.clone()
     cut[:, :, 4:] = 255
@@ -370,7 +371,7 @@ def test_void_equals_removal(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_of_void_only_are_left_out(name):
+def test_images_of_void_only_are_left_out(name: Any) -> None:
     logits, mask = random_batch()
     mask[1] = 255
     for reduce in ("batch", "image"):
@@ -383,7 +384,7 @@ def test_images_of_void_only_are_left_out(name):
 @pytest.mark.parametrize("batch", [3, 0])
 @pytest.mark.parametrize("reduce", ["batch", "image"])
 @pytest.mark.parametrize("name", NAMES)
-def test_nothing_labelled_is_zero_with_zero_gradients(name, reduce, batch):
+def test_nothing_labelled_is_zero_with_zero_gradients(name: Any, reduce: str, batch: int) -> None:
     logits, mask = random_batch(batch=batch)
     loss = make(name, reduce=reduce)
     for value in loss(logits, torch.full_like(mask, 255)).values():
@@ -396,7 +397,7 @@ def test_nothing_labelled_is_zero_with_zero_gradients(name, reduce, batch):
 # --- reduction --------------------------------------------------------------------------------
 
 
-def test_reductions_of_an_unbalanced_batch():
+def test_reductions_of_an_unbalanced_batch() -> None:
     """One image full of foreground and found, one with a single pixel that is missed."""
     mask = torch.zeros(2, 10, 10, dtype=torch.uint8)
     mask[0] = 1
@@ -410,7 +411,7 @@ def test_reductions_of_an_unbalanced_batch():
 
 
 @pytest.mark.parametrize("name", OVERLAP)
-def test_the_image_reduction_is_the_mean_of_images_alone(name):
+def test_the_image_reduction_is_the_mean_of_images_alone(name: Any) -> None:
     logits, mask = random_batch()
     alone = [only(make(name)(x[None], y[None])).item() for x, y in zip(logits, mask, strict=True)]
     both = [only(make(name, reduce=r)(logits, mask)).item() for r in ("image", "batch")]
@@ -419,7 +420,7 @@ def test_the_image_reduction_is_the_mean_of_images_alone(name):
 
 
 @pytest.mark.parametrize("name", ["focal", "bce"])
-def test_pixel_losses_have_one_reduction(name):
+def test_pixel_losses_have_one_reduction(name: str) -> None:
     logits, mask = random_batch()
     values = [only(make(name, reduce=r)(logits, mask)).item() for r in ("image", "batch")]
     assert values[0] == values[1]
@@ -430,7 +431,7 @@ def test_pixel_losses_have_one_reduction(name):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("foreground", [0.0, 0.12, 1.0])
-def test_half_precision_at_full_size(dtype, foreground):
+def test_half_precision_at_full_size(dtype: Any, foreground: float) -> None:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(8, 512, 512, generator=generator).to(dtype).requires_grad_()
     mask = (torch.rand(8, 512, 512, generator=generator) < foreground).to(torch.uint8)
@@ -444,7 +445,7 @@ def test_half_precision_at_full_size(dtype, foreground):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
-def test_autocast_changes_nothing(name, dtype):
+def test_autocast_changes_nothing(name: Any, dtype: Any) -> None:
     logits, mask = random_batch()
     logits = logits.to(dtype)
     loss = make(name)
@@ -455,7 +456,7 @@ def test_autocast_changes_nothing(name, dtype):
         assert half[term].item() == value.item()
 
 
-def test_near_perfect_predictions_keep_their_differences():
+def test_near_perfect_predictions_keep_their_differences() -> None:
     """1 - ratio in float32 would be rounded to multiples of 6e-8."""
     mask = torch.ones(1, 64, 64, dtype=torch.uint8)
     logits = torch.full((1, 64, 64), 20.0)
@@ -468,7 +469,7 @@ def test_near_perfect_predictions_keep_their_differences():
 
 
 @pytest.mark.parametrize("name", ["combined", "dice_bce"])
-def test_weights_move_from_one_half(name):
+def test_weights_move_from_one_half(name: str) -> None:
     loss = make(name, schedule_epochs=30)
     second = loss.names[1]
     for epoch, share in [(0, 0.5), (15, 0.6), (29, 0.5 + 0.2 * 29 / 30), (30, 0.7), (100, 0.7)]:
@@ -477,14 +478,14 @@ def test_weights_move_from_one_half(name):
     assert loss.weights() == pytest.approx({"dice": 0.7, second: 0.3})
 
 
-def test_without_a_schedule_the_weights_are_final():
+def test_without_a_schedule_the_weights_are_final() -> None:
     loss = make("combined", dice_weight=0.2)
     for epoch in (0, 1, 50, None):
         assert loss.weights(epoch) == pytest.approx({"dice": 0.2, "focal": 0.8})
 
 
 @pytest.mark.parametrize("name", ["dice", "focal", "bce", "tversky"])
-def test_a_single_term_has_all_the_weight(name):
+def test_a_single_term_has_all_the_weight(name: str) -> None:
     for epoch in (0, 10, None):
         assert make(name, schedule_epochs=30).weights(epoch) == {name: 1.0}
 
@@ -510,12 +511,12 @@ def test_a_single_term_has_all_the_weight(name):
         ({"smooth": -1.0}, "smooth"),
     ],
 )
-def test_wrong_settings_are_refused(settings, message):
+def test_wrong_settings_are_refused(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**{"name": "dice", **settings})
 
 
-def test_shapes_that_would_broadcast_are_refused():
+def test_shapes_that_would_broadcast_are_refused() -> None:
     logits, mask = random_batch()
     with pytest.raises(ValueError, match="same shape"):
         make("dice")(logits[:, None], mask)

@@ -192,7 +192,7 @@ def test_weights_and_images_are_channels_last() -> None:
             if weight.ndim == 4:
                 assert weight.is_contiguous(memory_format=torch.channels_last)
         network.network = nn.Conv2d(3, 1, 1)
-        seen = []
+        seen: list[Any] = []
         network.network.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs))
         network(_images())
         assert seen[0][0].is_contiguous(memory_format=torch.channels_last)

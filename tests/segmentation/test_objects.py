@@ -9,7 +9,7 @@ from skimage.measure import label
 
 from segmentation.objects import match_objects, split_objects
 
-Map = NDArray[np.int64]
+Map = NDArray[np.int32]
 Mask = NDArray[np.bool_]
 
 SMALL = {"min_area": 8, "min_distance": 3}

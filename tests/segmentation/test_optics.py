@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +10,7 @@ from segmentation.optics import SAMPLES, Particle, profile
 BEAD = Particle(waves=0.7, absorption=0.2, wavelength=0.18, depth=5.0, reach=4.0)
 
 
-def _by_fourier(kind: Particle, defocus: float, side: int = 512, span: float = 16.0):
+def _by_fourier(kind: Particle, defocus: float, side: int = 512, span: float = 16.0) -> Any:
     """The same picture on a plane, by fast Fourier transforms; along a row from the centre."""
     line = (np.arange(side) - side // 2) * span / side
     away = np.hypot(line[None], line[:, None])
@@ -30,7 +32,7 @@ def _by_fourier(kind: Particle, defocus: float, side: int = 512, span: float = 1
 
 
 @pytest.mark.parametrize("defocus", [-5.0, -1.25, 0.0, 2.5, 5.0])
-def test_profiles_agree_with_fourier_optics_on_a_plane(defocus):
+def test_profiles_agree_with_fourier_optics_on_a_plane(defocus: float) -> None:
     line, expected = _by_fourier(BEAD, defocus)
     near = line < 2.5
     found = np.interp(line[near], np.linspace(0, BEAD.reach, SAMPLES), profile(BEAD, defocus))
@@ -38,7 +40,7 @@ def test_profiles_agree_with_fourier_optics_on_a_plane(defocus):
     assert np.abs(found - expected[near]).mean() < 0.01
 
 
-def test_the_middle_flips_with_the_sign_of_the_defocus():
+def test_the_middle_flips_with_the_sign_of_the_defocus() -> None:
     clear = Particle(0.7, 0.0, 0.18, 5.0, 4.0)
     assert profile(clear, -2)[0] > 2
     assert profile(clear, 2)[0] < 0.8
@@ -48,7 +50,7 @@ def test_the_middle_flips_with_the_sign_of_the_defocus():
     assert other[ring].max() > 1.1
 
 
-def test_energy_is_kept_without_absorption():
+def test_energy_is_kept_without_absorption() -> None:
     """Phase moves light about, so the excess over the plane nearly vanishes."""
     clear = Particle(0.3, 0.0, 0.18, 5.0, 4.0)
     distance = np.linspace(0, clear.reach, SAMPLES)
@@ -61,7 +63,7 @@ def test_energy_is_kept_without_absorption():
     assert lost == pytest.approx(-np.pi * (4 * 0.9 / 3 - 0.9**2 / 2), rel=0.1)
 
 
-def test_far_away_nothing_is_seen_and_nothing_is_negative():
+def test_far_away_nothing_is_seen_and_nothing_is_negative() -> None:
     for defocus in np.linspace(-6, 6, 9):
         values = profile(BEAD, defocus)
         assert values.shape == (SAMPLES,)
@@ -71,7 +73,7 @@ def test_far_away_nothing_is_seen_and_nothing_is_negative():
     assert np.array_equal(profile(BEAD, 9.0), profile(BEAD, 5.0))
 
 
-def test_between_two_planes_of_the_table_it_is_their_mean():
+def test_between_two_planes_of_the_table_it_is_their_mean() -> None:
     step = 2 * BEAD.depth / 24
     middle = (profile(BEAD, 0.0) + profile(BEAD, step)) / 2
     np.testing.assert_allclose(profile(BEAD, step / 2), middle, atol=1e-5)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from segmentation.samples import Sample, load, read_binary_mask, tile
 SETTINGS = {"kind": "auto", "min_area": 4, "min_distance": 2}
 
 
-def _read(tmp_path: Path, values: np.ndarray, kind: str = "auto", name: str = "m.png"):
+def _read(tmp_path: Path, values: np.ndarray, kind: str = "auto", name: str = "m.png") -> Any:
     Image.fromarray(values).save(tmp_path / name)
     return read_binary_mask(tmp_path / name, f"masks/{name}", kind)
 
@@ -47,7 +48,7 @@ def _reason(tmp_path: Path, kind: str = "auto", name: str = "m.png") -> str:
         ([1, 2, 3], [1, 1, 1], [1, 2, 3]),
     ],
 )
-def test_auto_judges_by_the_values(tmp_path, values, mask, instances):
+def test_auto_judges_by_the_values(tmp_path: Path, values: Any, mask: Any, instances: Any) -> None:
     found, objects = _read(tmp_path, np.array([values], np.uint8))
     assert found.tolist() == [mask]
     assert found.dtype == np.uint8
@@ -67,13 +68,15 @@ def test_auto_judges_by_the_values(tmp_path, values, mask, instances):
     ],
 )
 @pytest.mark.parametrize("name", ["m.png", "m.tif"])
-def test_sixteen_bits_are_an_instance_map(tmp_path, values, instances, name):
+def test_sixteen_bits_are_an_instance_map(
+    tmp_path: Path, values: Any, instances: Any, name: str
+) -> None:
     found, objects = _read(tmp_path, np.array([values], np.uint16), name=name)
     assert found.tolist() == [[int(value > 0) for value in values]]
     assert (objects if objects is None else objects.tolist()[0]) == instances
 
 
-def test_forced_kinds(tmp_path):
+def test_forced_kinds(tmp_path: Path) -> None:
     values = np.array([[0, 1, 2, 255]], np.uint8)
     mask, objects = _read(tmp_path, values, "binary")
     assert (mask.tolist(), objects) == ([[0, 1, 1, 1]], None)
@@ -86,7 +89,7 @@ def test_forced_kinds(tmp_path):
         _read(tmp_path, values, "both")
 
 
-def test_one_bit_palette_grey_in_three_channels_and_gif(tmp_path):
+def test_one_bit_palette_grey_in_three_channels_and_gif(tmp_path: Path) -> None:
     foreground = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
     grey = Image.fromarray(foreground * 255)
     grey.convert("1").save(tmp_path / "one.png")
@@ -102,7 +105,7 @@ def test_one_bit_palette_grey_in_three_channels_and_gif(tmp_path):
         assert objects is None
 
 
-def test_refusals(tmp_path):
+def test_refusals(tmp_path: Path) -> None:
     colour = np.zeros((4, 4, 3), np.uint8)
     colour[0, 0] = 255, 255, 254
     Image.fromarray(colour).save(tmp_path / "m.png")
@@ -131,7 +134,7 @@ def test_refusals(tmp_path):
     assert "cannot be decoded" in _reason(tmp_path)
 
 
-def test_soft_edges_are_no_objects(tmp_path):
+def test_soft_edges_are_no_objects(tmp_path: Path) -> None:
     hard = np.zeros((64, 64), np.uint8)
     hard[16:48, 16:48] = 255
     Image.fromarray(hard).resize((50, 50), Image.Resampling.BILINEAR).save(tmp_path / "m.png")
@@ -150,7 +153,7 @@ def _sample(width: int, height: int, name: str = "a") -> Sample:
 
 
 @pytest.mark.parametrize("size", [(64, 64), (100, 64), (65, 130), (10, 200), (10, 20), (193, 129)])
-def test_tiles_without_overlap_count_every_pixel_once(size):
+def test_tiles_without_overlap_count_every_pixel_once(size: Any) -> None:
     width, height = size
     counted = np.zeros((max(height, 64), max(width, 64)), int)
     tiles = tile([_sample(width, height)], 64, 0.0)
@@ -167,7 +170,7 @@ def test_tiles_without_overlap_count_every_pixel_once(size):
 
 
 @pytest.mark.parametrize("overlap", [0.01, 0.25, 0.5, 0.9])
-def test_tiles_with_overlap_cover_everything_and_overlap_enough(overlap):
+def test_tiles_with_overlap_cover_everything_and_overlap_enough(overlap: float) -> None:
     width, height = 211, 97
     tiles = tile([_sample(width, height)], 64, overlap)
     covered = np.zeros((height, width), bool)
@@ -182,7 +185,7 @@ def test_tiles_with_overlap_cover_everything_and_overlap_enough(overlap):
         assert starts[-1] == (width, height)[axis] - 64
 
 
-def test_tiles_refuse_wrong_settings():
+def test_tiles_refuse_wrong_settings() -> None:
     for size, overlap in ((0, 0.0), (8, 1.0), (8, -0.1), (8, float("nan"))):
         with pytest.raises(UserError, match=r"data\.tile_"):
             tile([_sample(9, 9)], size, overlap)
@@ -192,7 +195,7 @@ def test_tiles_refuse_wrong_settings():
 
 
 @pytest.fixture
-def root(tmp_path) -> Path:
+def root(tmp_path: Path) -> Path:
     """Images a (90 x 70) and b (40 x 30), touching squares in the masks."""
     random = np.random.default_rng(0)
     for folder in ("images", "masks"):
@@ -219,7 +222,7 @@ def _array(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def test_shapes_types_and_no_mixed_values(root):
+def test_shapes_types_and_no_mixed_values(root: Path) -> None:
     for size in (16, 33, 128):
         arrays = load(_samples(root)["a"], root, Resize(size, "letterbox"), **SETTINGS)
         found = {name: (array.shape, array.dtype.name) for name, array in arrays.items()}
@@ -235,7 +238,7 @@ def test_shapes_types_and_no_mixed_values(root):
     assert fewer.keys() == {"image", "mask"}
 
 
-def test_at_its_own_size_nothing_changes(root):
+def test_at_its_own_size_nothing_changes(root: Path) -> None:
     Image.fromarray(_array(root / "masks" / "b.png")[:, :30]).save(root / "masks" / "b.png")
     Image.fromarray(_array(root / "images" / "b.png")[:, :30]).save(root / "images" / "b.png")
     arrays = load(_samples(root)["b"], root, Resize(30), **SETTINGS)
@@ -247,7 +250,7 @@ def test_at_its_own_size_nothing_changes(root):
     assert arrays["instances"].max() == label(mask).max()  # squares, apart from each other
 
 
-def test_instance_maps_keep_touching_objects_apart_and_are_never_mixed(root):
+def test_instance_maps_keep_touching_objects_apart_and_are_never_mixed(root: Path) -> None:
     (root / "instances").mkdir()
     numbers = np.zeros((70, 90), np.uint16)
     numbers[10:30, 10:30], numbers[10:30, 30:50], numbers[40:60, 5:85] = 500, 90, 1000
@@ -271,7 +274,7 @@ def test_instance_maps_keep_touching_objects_apart_and_are_never_mixed(root):
     assert binary["instances"].max() == 2  # the two that touch are one box
 
 
-def test_tiles_put_together_are_the_whole(root):
+def test_tiles_put_together_are_the_whole(root: Path) -> None:
     whole = {"image": _array(root / "images" / "a.png"), "mask": _array(root / "masks" / "a.png")}
     seen = np.full((70, 90), 9, np.uint8)
     for one in tile([_samples(root)["a"]], 32, 0.0):
@@ -287,7 +290,7 @@ def test_tiles_put_together_are_the_whole(root):
     np.testing.assert_array_equal(seen, whole["mask"] > 0)
 
 
-def test_a_small_image_is_padded_to_a_tile(root):
+def test_a_small_image_is_padded_to_a_tile(root: Path) -> None:
     (one,) = tile([_samples(root)["b"]], 64, 0.0)
     arrays = load(one, root, Resize(64), **SETTINGS)
     assert (arrays["mask"][30:] == VOID).all() and (arrays["mask"][:, 40:] == VOID).all()
@@ -296,13 +299,15 @@ def test_a_small_image_is_padded_to_a_tile(root):
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(monkeypatch):
+def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of what other tests decoded."""
     monkeypatch.setattr(samples, "_KEPT", samples._Kept())
 
 
 @pytest.mark.parametrize("threads", [1, 8])
-def test_an_image_is_decoded_once_for_all_its_tiles(root, monkeypatch, threads):
+def test_an_image_is_decoded_once_for_all_its_tiles(
+    root: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
     calls = []
     decode = samples.read_image
     monkeypatch.setattr(samples, "read_image", lambda *a: calls.append(a[1]) or decode(*a))
@@ -316,7 +321,7 @@ def test_an_image_is_decoded_once_for_all_its_tiles(root, monkeypatch, threads):
     assert len(samples._KEPT._entries) <= (2 if threads > 1 else 0)
 
 
-def test_little_is_kept_in_memory(root, monkeypatch):
+def test_little_is_kept_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samples, "CACHE_BYTES", 1)
     tiles = tile(list(_samples(root).values()), 16, 0.0)
     for one in tiles:
@@ -324,7 +329,7 @@ def test_little_is_kept_in_memory(root, monkeypatch):
         assert len(samples._KEPT._entries) <= 1
 
 
-def test_tiles_of_a_changed_file_are_new(root):
+def test_tiles_of_a_changed_file_are_new(root: Path) -> None:
     tiles = tile([_samples(root)["a"]], 64, 0.0)
     before = load(tiles[0], root, Resize(64), **SETTINGS)["image"]
     Image.new("RGB", (90, 70), (1, 2, 3)).save(root / "images" / "a.png")
@@ -332,7 +337,7 @@ def test_tiles_of_a_changed_file_are_new(root):
     assert after.max() == 3 < before.max()
 
 
-def test_bad_files_are_told_by_their_name(root):
+def test_bad_files_are_told_by_their_name(root: Path) -> None:
     found = _samples(root)["a"]
     path = root / "images" / "a.png"
     path.write_bytes(path.read_bytes()[:3000])
@@ -341,7 +346,7 @@ def test_bad_files_are_told_by_their_name(root):
             load(one, root, Resize(16), **SETTINGS)
 
 
-def test_the_range_of_sixteen_bit_images_is_that_of_the_set(root):
+def test_the_range_of_sixteen_bit_images_is_that_of_the_set(root: Path) -> None:
     for name, largest, size in (("a", 4095, (70, 90)), ("b", 100, (30, 40))):
         values = np.full(size, largest, np.uint16)
         values[0, 0] = 0

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from skimage.filters import threshold_otsu
@@ -10,16 +12,18 @@ from segmentation.synthetic import draw_image
 SIZE, BEADS = 256, 109
 
 
-def _draw(split="train", count=24, *, size=SIZE, seed=0, beads=BEADS):
+def _draw(
+    split: str = "train", count: int = 24, *, size: Any = SIZE, seed: int = 0, beads: Any = BEADS
+) -> Any:
     return [draw_image(split, i, size=size, seed=seed, beads=beads) for i in range(count)]
 
 
 @pytest.fixture(scope="module")
-def train():
+def train() -> Any:
     return _draw()
 
 
-def test_shapes_and_types(train):
+def test_shapes_and_types(train: Any) -> None:
     expected = {
         "image": ((3, SIZE, SIZE), np.uint8),
         "mask": ((SIZE, SIZE), np.uint8),
@@ -31,19 +35,19 @@ def test_shapes_and_types(train):
         assert one["instances"].min() == 0
 
 
-def test_same_arguments_same_pictures(train):
+def test_same_arguments_same_pictures(train: Any) -> None:
     again = _draw(count=5)
     assert all(np.array_equal(a[k], b[k]) for a, b in zip(train, again, strict=False) for k in a)
 
 
-def test_splits_and_seeds_share_no_picture(train):
+def test_splits_and_seeds_share_no_picture(train: Any) -> None:
     drawn = [*train, *_draw(count=5, seed=1), *_draw("val", 5), *_draw("test", 5)]
     for key in ("image", "mask"):
         assert len({one[key].tobytes() for one in drawn}) == len(drawn)
 
 
 @pytest.mark.parametrize("size", [128, 512])
-def test_the_scene_is_the_same_at_every_size(train, size):
+def test_the_scene_is_the_same_at_every_size(train: Any, size: int) -> None:
     for one, other in zip(train[:4], _draw(count=4, size=size), strict=True):
         coarse, fine = sorted((one, other), key=lambda drawn: drawn["mask"].shape[0])
         numbers = [set(np.unique(drawn["instances"])) for drawn in (coarse, fine)]
@@ -58,21 +62,21 @@ def test_the_scene_is_the_same_at_every_size(train, size):
         assert np.corrcoef(shrunk.ravel(), coarse["image"].mean(0).ravel())[0, 1] > 0.95
 
 
-def test_smallest_and_odd_sizes():
+def test_smallest_and_odd_sizes() -> None:
     for size in (16, 33, 97):
         drawn = _draw(count=2, size=size)
         assert all(one["image"].shape == (3, size, size) for one in drawn)
         assert all(one["mask"].any() for one in drawn)
 
 
-def test_counts_and_foreground_are_those_of_real_slides(train):
+def test_counts_and_foreground_are_those_of_real_slides(train: Any) -> None:
     counts = [len(np.unique(one["instances"])) - 1 for one in train]
     assert np.mean(counts) == pytest.approx(BEADS, rel=0.15)  # 24 images, standard error 7 %
     assert np.std(counts) > 0.15 * BEADS
     assert np.mean([one["mask"].mean() for one in train]) == pytest.approx(0.12, abs=0.025)
 
 
-def test_the_number_of_beads_is_kept_up_to_the_most(train):
+def test_the_number_of_beads_is_kept_up_to_the_most(train: Any) -> None:
     from segmentation.synthetic import _draw_scene
 
     for beads, tolerance in ((4, 0.15), (109, 0.06), (300, 0.06)):
@@ -81,7 +85,7 @@ def test_the_number_of_beads_is_kept_up_to_the_most(train):
         assert np.mean(count) == pytest.approx(beads, rel=error)
 
 
-def test_beads_are_rigid_and_many_touch():
+def test_beads_are_rigid_and_many_touch() -> None:
     from segmentation.synthetic import _draw_scene
 
     touching = total = 0
@@ -101,7 +105,7 @@ def test_beads_are_rigid_and_many_touch():
     assert 0.25 < touching / total < 0.9
 
 
-def test_every_bead_can_be_seen_above_the_noise():
+def test_every_bead_can_be_seen_above_the_noise() -> None:
     """Mean difference of the bead's inner half from the ring of ground around it, or its spread."""
     hidden = total = 0
     for one in _draw(count=6, size=512):
@@ -120,7 +124,7 @@ def test_every_bead_can_be_seen_above_the_noise():
     assert hidden / total < 0.02
 
 
-def test_instances_are_round_and_of_the_size_of_beads():
+def test_instances_are_round_and_of_the_size_of_beads() -> None:
     areas = []
     for one in _draw(count=3, size=512):
         for region in regionprops(one["instances"]):
@@ -133,7 +137,7 @@ def test_instances_are_round_and_of_the_size_of_beads():
     assert np.sqrt(np.median(areas) / np.pi) == pytest.approx(9.6, abs=1.2)
 
 
-def test_a_threshold_does_not_solve_it(train):
+def test_a_threshold_does_not_solve_it(train: Any) -> None:
     for bright in (True, False):
         both = either = 0
         for one in train:
@@ -146,7 +150,7 @@ def test_a_threshold_does_not_solve_it(train):
     assert everything < 0.16
 
 
-def test_pictures_are_nearly_grey_and_rarely_clipped(train):
+def test_pictures_are_nearly_grey_and_rarely_clipped(train: Any) -> None:
     images = np.stack([one["image"] for one in train]).astype(float)
     means = images.mean((2, 3))
     assert np.ptp(means, axis=1).max() < 0.15 * means.mean()
@@ -171,7 +175,7 @@ def test_pictures_are_nearly_grey_and_rarely_clipped(train):
         ({"beads": 301}, "beads"),
     ],
 )
-def test_wrong_arguments_are_refused(change, reason):
+def test_wrong_arguments_are_refused(change: Any, reason: str) -> None:
     settings = {"split": "train", "index": 0, "size": 32, "seed": 0, "beads": 9} | change
     with pytest.raises(ValueError, match=reason):
         draw_image(settings.pop("split"), settings.pop("index"), **settings)

@@ -1,4 +1,4 @@
-"""What in a study keeps its figures from meaning what they seem to mean.
+"""What in a study keeps its results from meaning what they seem to mean.
 
 `audit` applies every rule to a study, finished or not; `RULES` says what each looks for. Rules know
 records, histories and the plan, no task: a metric is looked at by its name only where several tasks

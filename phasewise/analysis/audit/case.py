@@ -27,8 +27,8 @@ class Finding:
         rule: id, a key of `phasewise.analysis.audit.RULES`.
         severity: ``error`` where a figure is wrong or means nothing, ``warning`` where a conclusion
             may not hold, ``note`` for what else could be done.
-        text: what was found, with its figures.
-        evidence: the trials and figures it rests on, a line each.
+        text: what was found, with its numbers.
+        evidence: the trials and numbers it rests on, a line each.
         advice: what to do about it.
         phase: the name of the phase; ``None`` if it concerns the study.
     """
@@ -129,7 +129,7 @@ def compares(phase: PhaseResult) -> bool:
     return phase.plan.kind in COMPARING
 
 
-def mean(candidate: CandidateResult) -> float:
+def objective_mean(candidate: CandidateResult) -> float:
     """Of the objective over seeds; NaN without a result."""
     values = candidate.values.values()
     return fmean(values) if values else math.nan
@@ -140,7 +140,7 @@ def sign_of(phase: PhaseResult) -> float:
     return 1.0 if phase.plan.objective["mode"] == "max" else -1.0
 
 
-def number(scores: Mapping[str, Any], key: str) -> float:
+def metric_value(scores: Mapping[str, Any], key: str) -> float:
     """A metric; NaN if there is none."""
     value = scores.get(key)
     return math.nan if value is None else float(value)

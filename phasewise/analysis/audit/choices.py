@@ -1,14 +1,14 @@
-"""Whether the choices that a study made are backed by its figures."""
+"""Whether the choices that a study made are backed by its results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from phasewise.analysis.audit.case import Case, Finding, compares, mean, of_phase, sign_of
+from phasewise.analysis.audit.case import Case, Finding, compares, objective_mean, of_phase, sign_of
 from phasewise.analysis.statistics.frame import is_number, typed
 from phasewise.analysis.statistics.intervals import compare_with
-from phasewise.study.results import UNSET, CandidateResult, PhaseResult, plain
+from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting
 
 ALPHA = 0.05
 """A difference with a larger p-value (paired over seeds, Holm-corrected) counts as noise."""
@@ -51,7 +51,7 @@ def within_noise(case: Case) -> Iterator[Finding]:
             continue
         before = rival == phase.plan.incumbent
         other = phase.candidates[rival]
-        gain = sign_of(phase) * (mean(candidate) - mean(other))
+        gain = sign_of(phase) * (objective_mean(candidate) - objective_mean(other))
         against = "the incumbent" if before else "the second best"
         yield Finding(
             "within_noise",
@@ -70,7 +70,7 @@ def _rival(phase: PhaseResult, winner: int) -> int | None:
     if phase.plan.incumbent is not None:
         return phase.plan.incumbent if phase.plan.incumbent != winner else None
     others = [
-        (sign_of(phase) * mean(one), index)
+        (sign_of(phase) * objective_mean(one), index)
         for index, one in enumerate(phase.candidates)
         if index != winner and len(one.values) > 1
     ]
@@ -79,7 +79,7 @@ def _rival(phase: PhaseResult, winner: int) -> int | None:
 
 def _values(phase: PhaseResult, candidate: CandidateResult) -> str:
     values = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in candidate.values.items())
-    return f"{phase.label(candidate)}: mean {mean(candidate):.4g} ({values})"
+    return f"{phase.label(candidate)}: mean {objective_mean(candidate):.4g} ({values})"
 
 
 def on_the_edge(case: Case) -> Iterator[Finding]:
@@ -156,9 +156,9 @@ def _final(case: Case, phase: PhaseResult, chosen: dict[str, tuple[Any, str]]) -
                 tried.setdefault(key, set()).add(value)
     settings = phase.base | phase.candidates[0].settings
     lines = [
-        f"{key} is {plain(settings[key])}, while phase {chosen[key][1]} chose {chosen[key][0]}"
+        f"{key} is {as_setting(settings[key])}, while phase {chosen[key][1]} chose {chosen[key][0]}"
         for key in chosen
-        if key in settings and plain(settings[key]) not in tried[key]
+        if key in settings and as_setting(settings[key]) not in tried[key]
     ]
     if lines:
         yield Finding(
@@ -185,7 +185,7 @@ def nothing_compared(case: Case) -> Iterator[Finding]:
 
 
 def selected_on_test(case: Case) -> Iterator[Finding]:
-    """Configurations or epochs chosen by test data: the test figures are no longer independent."""
+    """Configurations or epochs chosen by test data: the test metrics are no longer independent."""
     lines = []
     for phase in case.compared:
         metric = phase.plan.objective["metric"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from phasewise.analysis.audit.case import Case, Finding, count, of_phase
-from phasewise.study.results import plain, settings_of
+from phasewise.study.results import as_setting, settings_of
 from phasewise.study.saved_config import look_up
 
 OVERLAP = re.compile(r"\bis in \w+ and \w+")
@@ -22,11 +22,13 @@ def other_settings_than_named(case: Case) -> Iterator[Finding]:
         recorded = settings_of(one.record.overrides)
         for key, value in (recorded | one.settings).items():
             found = recorded.get(key, value)
-            if plain(found) != plain(value):
-                named = f"{plain(value)} in the plan, ran {plain(found)}"
+            if as_setting(found) != as_setting(value):
+                named = f"{as_setting(value)} in the plan, ran {as_setting(found)}"
                 lines[f"{one.name}: {key} is {named}"] = None
-            elif (ran := _ran_with(one.trial.saved.config, key)) not in (None, plain(value)):
-                lines[f"{one.name}: {key} is {plain(value)} by its name, ran with {ran}"] = None
+            elif (ran := _ran_with(one.trial.saved.config, key)) not in (None, as_setting(value)):
+                lines[f"{one.name}: {key} is {as_setting(value)} by its name, ran with {ran}"] = (
+                    None
+                )
     if lines:
         yield Finding(
             "other_settings_than_named",
@@ -40,7 +42,7 @@ def other_settings_than_named(case: Case) -> Iterator[Finding]:
 def _ran_with(config: Any, key: str) -> Any:
     """A value that Hydra saved; ``None`` if it is unset or a whole section (a config group)."""
     value = look_up(config, key)
-    return None if value is None or isinstance(value, dict) else plain(value)
+    return None if value is None or isinstance(value, dict) else as_setting(value)
 
 
 def mixed_conditions(case: Case) -> Iterator[Finding]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from phasewise.analysis.audit.case import Case, Finding, Ran, compares, count, number, of_phase
+from phasewise.analysis.audit.case import (
+    Case,
+    Finding,
+    Ran,
+    compares,
+    count,
+    metric_value,
+    of_phase,
+)
 from phasewise.records.notes import Limit
 from phasewise.study.results import PhaseResult
 
@@ -72,7 +80,7 @@ def trivial_on_test(case: Case) -> Iterator[Finding]:
         for one in _completed(case, phase):
             metric = "test/" + one.record.objective["metric"].partition("/")[2]
             if one.candidate is final:
-                lines.append(_baseline(one, metric, number(one.record.test or {}, metric)))
+                lines.append(_baseline(one, metric, metric_value(one.record.test or {}, metric)))
         beaten = [line for line in lines if line is not None]
         if beaten:
             yield Finding(
@@ -90,7 +98,7 @@ def _baseline(one: Ran, metric: str, value: float) -> str | None:
     """The first trivial predictor that a value does not beat, in words."""
     mode = one.record.objective["mode"]
     for name, scores in one.record.baselines.items():
-        trivial = number(scores, metric)
+        trivial = metric_value(scores, metric)
         if math.isfinite(trivial) and math.isfinite(value):
             # a score ends at 1, a loss or error at 0
             margin = MARGIN * (max(1 - trivial, 0.0) if mode == "max" else abs(trivial))
@@ -145,7 +153,7 @@ def _single_class(one: Ran) -> str | None:
 
 
 def no_baselines(case: Case) -> Iterator[Finding]:
-    """Completed trials without the figures of trivial predictors beside theirs."""
+    """Completed trials without the metrics of trivial predictors beside theirs."""
     without = [one.name for one in case.completed if not one.record.baselines]
     if without:
         yield Finding(
@@ -164,7 +172,7 @@ def below_limit(case: Case) -> Iterator[Finding]:
     lines: dict[Limit, list[str]] = {}
     for one in case.completed:
         for limit in one.record.notes.limits:
-            value = number(one.record.best, limit.metric)
+            value = metric_value(one.record.best, limit.metric)
             if value < limit.least:
                 lines.setdefault(limit, []).append(f"{one.name}: {limit.metric} {value:.3g}")
     for limit, evidence in lines.items():

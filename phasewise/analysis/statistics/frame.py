@@ -17,7 +17,7 @@ from phasewise.study.results import (
     Setting,
     StudyResult,
     TrialResult,
-    plain,
+    as_setting,
     settings_of,
 )
 
@@ -83,11 +83,11 @@ def all_keys(study: StudyResult) -> list[str]:
 
 
 def typed(text: Any) -> Setting:
-    """A value as `plain` gives it, from how a person wrote it: ``1e-3`` is 0.001."""
+    """A value as `as_setting` gives it, from how a person wrote it: ``1e-3`` is 0.001."""
     if not isinstance(text, str):
-        return plain(text)
+        return as_setting(text)
     try:
-        return plain(settings_of([f"key={text}"])["key"])
+        return as_setting(settings_of([f"key={text}"])["key"])
     except (HydraException, ValueError):  # a text that is not in Hydra's grammar
         return text
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from phasewise.analysis.statistics.frame import all_keys, in_order, trial_frame, typed
 from phasewise.analysis.statistics.intervals import holm, paired_p
-from phasewise.study.results import Setting, StudyResult, plain
+from phasewise.study.results import Setting, StudyResult, as_setting
 
 ALPHA = 0.05
 """A difference with a larger p-value counts as noise."""
@@ -239,4 +239,4 @@ def _lower_is_better(measure: str, name: str, study: StudyResult) -> bool:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(str(plain(value)) for value in values)
+    return ", ".join(str(as_setting(value)) for value in values)

@@ -12,9 +12,6 @@ import pandas as pd
 from phasewise.study.results import CandidateResult, PhaseResult
 
 CONFIDENCE = 0.95
-LEAST_FOR_BOOTSTRAP = 3
-"""With two values a resample has three possible means: no distribution to speak of."""
-
 LEAST_FOR_WILCOXON = 6
 """With five pairs the smallest two-sided p-value is .0625: the test could never find anything."""
 
@@ -24,7 +21,6 @@ LEAST_FOR_CORRELATION = 4
 ROUNDING = 1e-12
 """Relative size up to which values differ by their rounding alone."""
 
-RESAMPLES = 9999
 Interval = tuple[float, float]
 
 
@@ -54,26 +50,6 @@ def t_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Inter
         return mean, mean
     low, high = stats.t.interval(confidence, len(values) - 1, loc=mean, scale=error)
     return float(low), float(high)
-
-
-def bootstrap_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Of the mean, by the percentiles of 9,999 resamples (Efron 1979); the same at each call.
-
-    NaN with less than `LEAST_FOR_BOOTSTRAP` values. Of few values it is too narrow.
-    """
-    from scipy import stats
-
-    if len(values) < LEAST_FOR_BOOTSTRAP:
-        return math.nan, math.nan
-    found = stats.bootstrap(
-        (np.asarray(values),),
-        np.mean,
-        confidence_level=confidence,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)
 
 
 def candidate_frame(phase: PhaseResult) -> pd.DataFrame:

@@ -1,1 +1,1 @@
-"""What ``evaluate.py`` does: the figures of a trained network, and how sure they are."""
+"""What ``evaluate.py`` does: the metrics of a trained network, and how sure they are."""

@@ -1,4 +1,4 @@
-"""``evaluate.py``: from a checkpoint to the figures of a split."""
+"""``evaluate.py``: from a checkpoint to the metrics of a split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.evaluation.settings import SCRIPT, EvaluationSettings, help_text, parse
+from phasewise.inference.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from phasewise.analysis.items import Floats
@@ -25,10 +25,10 @@ SAME = 1e-6
 
 
 class _Evaluated(NamedTuple):
-    """Of one checkpoint: its figures, the same in each resample, the names that come first, and
+    """Of one checkpoint: its metrics, the same in each resample, the names that come first, and
     the hash of the data."""
 
-    figures: Scores
+    metrics: Scores
     samples: Mapping[str, Floats]
     first: Sequence[str]
     data: str
@@ -41,21 +41,11 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         run_of: finds the run of a study, see `phasewise.inference.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
-
-
-def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
-    """Evaluate what the words of a command line say.
-
-    Raises:
-        UserError: something is wrong with them, or with what they name; nothing is written then.
-    """
-    settings, data_words = parse(words)
-    evaluate(settings, data_words, run_of)
+    run_script(EvaluationSettings, partial(evaluate, run_of=run_of), argv)
 
 
 def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: RunOf | None) -> None:
-    """Compute all figures of a split and write them, for one checkpoint after the other.
+    """Compute all metrics of a split and write them, for one checkpoint after the other.
 
     Raises:
         UserError: no such checkpoint, split or data, or the output cannot be written.
@@ -71,7 +61,7 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
 def _evaluate(
     settings: EvaluationSettings, data_words: Sequence[str], trained: Restored
 ) -> _Evaluated:
-    from phasewise.analysis.bootstrap import intervals, resampled
+    from phasewise.analysis.bootstrap import intervals, resample
     from phasewise.cli.main import check_directory
     from phasewise.data.resources import find_device
     from phasewise.inference.evaluation.data import open_data, with_data
@@ -91,7 +81,7 @@ def _evaluate(
     found = measure(module, data, settings.split, run_precision(config, device))
     samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
-        drawn = resampled(found.items, resamples=settings.resamples, seed=settings.seed)
+        drawn = resample(found.items, resamples=settings.resamples, seed=settings.seed)
         named = {f"{settings.split}/{name}": values for name, values in drawn.items()}
         samples = {name: values for name, values in named.items() if name in found.metrics}
     bounds = intervals(samples, settings.confidence)
@@ -119,9 +109,9 @@ def _over_runs(settings: EvaluationSettings, runs: Sequence[_Evaluated]) -> str:
     from phasewise.inference.evaluation.output import table
 
     means = {
-        name: sum(run.figures[name] for run in runs) / len(runs)
-        for name in runs[0].figures
-        if all(name in run.figures for run in runs)
+        name: sum(run.metrics[name] for run in runs) / len(runs)
+        for name in runs[0].metrics
+        if all(name in run.metrics for run in runs)
     }
     bounds = {}
     if len({run.data for run in runs}) == 1 and all(run.samples for run in runs):
@@ -175,11 +165,11 @@ def is_other_data(trained: Restored, data: StoreDataModule, split: str) -> bool:
     return bool(known) and known.get(split) != data.identity().hashes.get(split)
 
 
-def _difference(figures: Scores, record: Scores) -> tuple[float, str]:
+def _difference(metrics: Scores, record: Scores) -> tuple[float, str]:
     """The largest one and whose it is; a figure that one of them lacks is infinitely far."""
     worst = (0.0, "")
-    for name in figures.keys() & record.keys():
-        value, other = figures[name], record[name]
+    for name in metrics.keys() & record.keys():
+        value, other = metrics[name], record[name]
         if other is None or math.isnan(value):
             distance = 0.0 if other is None and math.isnan(value) else math.inf
         else:
@@ -200,7 +190,7 @@ def _content(
     from phasewise.data.resources import device_name
     from phasewise.records.record import environment
 
-    figures = {
+    metrics = {
         name: {"value": value}
         | ({"low": bounds[name].low, "high": bounds[name].high} if name in bounds else {})
         for name, value in found.metrics.items()
@@ -216,7 +206,7 @@ def _content(
         "task": trained.task,
         "split": settings.split,
         "words": list(words),
-        "figures": figures,
+        "figures": metrics,
         "bootstrap": bootstrap,
         "baselines": found.baselines,
         "difference_from_record": None if record is None else _difference(found.metrics, record)[0],

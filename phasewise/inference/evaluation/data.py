@@ -10,7 +10,7 @@ import yaml
 
 from phasewise.config.arguments import data_arguments
 from phasewise.config.defaults import composed, data_choice
-from phasewise.config.help import flatten, no_such_key, refusal
+from phasewise.config.help import flatten, no_such_key, settings_error
 from phasewise.config.override_syntax import parse_words, syntax_problem
 from phasewise.config.schema import DataConfig
 from phasewise.config.trust import known_class, refuse_untrusted, untrusted
@@ -50,10 +50,10 @@ def with_data(
     else:
         data, given = _chosen_data(config, chosen or str(known), known, typed)
     for key in given & FIXED.keys():
-        raise refusal([Problem(f"data.{key}", FIXED[key])])
+        raise settings_error([Problem(f"data.{key}", FIXED[key])])
     changed = deepcopy(dict(config)) | {"data": data}
     if problems := problems_of_config(changed, trust):
-        raise refusal(problems)
+        raise settings_error(problems)
     return changed
 
 
@@ -77,14 +77,14 @@ def _own_data(there: Mapping[str, Any], typed: Sequence[str]) -> tuple[dict[str,
     data |= {key: common.get(key, False) for key in OF_THE_MACHINE if key in data}
     overrides, unread = parse_words(typed)
     for word, error in unread.items():
-        raise refusal([Problem(word, syntax_problem(word, error))])
+        raise settings_error([Problem(word, syntax_problem(word, error))])
     for override in overrides.values():
         section, *keys = override.key_or_group.split(".")
         node: Any = data
         for key in keys[:-1]:
             node = node.get(key) if isinstance(node, dict) else None
         if not isinstance(node, dict) or not keys or keys[-1] not in node:
-            raise refusal([no_such_key(override.key_or_group, flatten(data, section))])
+            raise settings_error([no_such_key(override.key_or_group, flatten(data, section))])
         node[keys[-1]] = override.value()
         given.add(keys[0])
     return data, given

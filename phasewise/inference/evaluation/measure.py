@@ -1,4 +1,4 @@
-"""One pass over a split: the figures of the task's own metrics, and the scores of single items."""
+"""One pass over a split: the task's own metrics, and the scores of single items."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Measured:
     """What came of it.
 
     Attributes:
-        figures: by full name, ``test/mIoU``; undefined ones are NaN.
+        metrics: by full name, ``test/mIoU``; undefined ones are NaN.
         items: None for tasks that have none, or where no item counts.
-        baselines: figures of trivial predictors, by the predictor's name.
+        baselines: metrics of trivial predictors, by the predictor's name.
         seconds: of the pass, without the baselines.
     """
 

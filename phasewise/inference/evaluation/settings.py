@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from phasewise.cli import settings
-from phasewise.config.fields import Fraction, Names, Node, Paths, Seed, Text, Whole, wrong
-
-SCRIPT = "evaluate.py"
-PATHS = ("checkpoint", "output")
-ABOUT = (
-    "Computes all figures of a trained network on a split, with bootstrap confidence intervals and "
-    "what trivial predictors score; writes evaluation.json, items.csv (a line per image or query) "
-    "and figures."
-)
-EXAMPLES = {
-    "checkpoint=outputs/TASK/RUN": "the test split of a run's own data",
-    "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
-    "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
-    "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
-    "checkpoint=a.ckpt data.root=PATH output=DIR": "a checkpoint from elsewhere",
-}
-MORE = (
-    "data=NAME and data.KEY=VALUE change the data, see `python train.py task=TASK data=NAME "
-    "--help`; all else is as the checkpoint was trained."
-)
+from phasewise.cli.settings import ScriptSettings
+from phasewise.config.fields import Fraction, Names, Paths, Seed, Text, Whole, wrong
 
 
-class EvaluationSettings(Node):
+class EvaluationSettings(ScriptSettings):
     """What ``evaluate.py`` is told."""
+
+    SCRIPT: ClassVar = "evaluate.py"
+    PATHS: ClassVar = ("checkpoint", "output")
+    ABOUT: ClassVar = (
+        "Computes all metrics of a trained network on a split, with bootstrap confidence intervals "
+        "and what trivial predictors reach; writes evaluation.json, items.csv (a line per image or "
+        "query) and figures."
+    )
+    EXAMPLES: ClassVar = {
+        "checkpoint=outputs/TASK/RUN": "the test split of a run's own data",
+        "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
+        "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
+        "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
+        "checkpoint=a.ckpt data.root=PATH output=DIR": "a checkpoint from elsewhere",
+    }
+    MORE: ClassVar = (
+        "data=NAME and data.KEY=VALUE change the data, see `python train.py task=TASK data=NAME "
+        "--help`; all else is as the checkpoint was trained."
+    )
+    SECTIONS: ClassVar = ("data",)
 
     checkpoint: Paths = Field(
         description="a checkpoint, or the directory of a run (its best) or of a study or sweep "
@@ -66,15 +66,3 @@ class EvaluationSettings(Node):
         if self.output is not None and len(self.checkpoint) > 1:
             raise wrong("is for one checkpoint; the results of several lie in their runs", "output")
         return self
-
-
-def parse(typed: Sequence[str]) -> tuple[EvaluationSettings, list[str]]:
-    """The settings, and the words about data."""
-    return settings.parse(EvaluationSettings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
-
-
-def help_text() -> str:
-    """The whole of ``--help``."""
-    return settings.help_text(
-        EvaluationSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE
-    )

@@ -81,7 +81,7 @@ def batches(images: Tensor, batch: int | None) -> list[Tensor]:
 
 
 @torch.no_grad()
-def compare(
+def compare_outputs(
     network: Deployed,
     run: Callable[[Tensor], Outputs],
     parts: Sequence[Tensor],

@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.exporting.settings import (
-    SCRIPT,
-    SUFFIXES,
-    ExportSettings,
-    help_text,
-    parse,
-)
+from phasewise.inference.exporting.settings import SUFFIXES, ExportSettings
 
 if TYPE_CHECKING:
     from phasewise.inference.exporting.check import Images
@@ -32,18 +26,7 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         run_of: finds the run of a study, see `phasewise.inference.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
-
-
-def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
-    """Export what the words of a command line say.
-
-    Raises:
-        UserError: something is wrong with them, or with what they name.
-        RunFailedError: the file does not do what the network does; it is not kept.
-    """
-    settings, data_words = parse(words)
-    export(settings, data_words, run_of)
+    run_script(ExportSettings, partial(export, run_of=run_of), argv)
 
 
 def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | None) -> Path:
@@ -54,9 +37,9 @@ def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | 
         RunFailedError: the file does not do what the network does; it is not kept.
     """
     from phasewise.cli.main import check_directory
-    from phasewise.inference.exporting.check import batches, compare
+    from phasewise.inference.exporting.check import batches, compare_outputs
     from phasewise.inference.exporting.formats import FORMATS, Deployed, check_installed, exporting
-    from phasewise.inference.exporting.metadata import describe
+    from phasewise.inference.exporting.metadata import export_metadata
     from phasewise.inference.restore import restore
 
     check_installed(settings.format)
@@ -68,7 +51,7 @@ def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | 
     parts = batches(images.pixels, settings.batch)
     chosen = FORMATS[settings.format]
     example = parts[0] if settings.batch else parts[1]
-    metadata = describe(trained, network, example, settings.batch)
+    metadata = export_metadata(trained, network, example, settings.batch)
     metadata["comparison"] = {"images": images.origin, "tolerance": settings.tolerance}
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.stem}.{os.getpid()}{file.suffix}")
@@ -76,7 +59,7 @@ def export(settings: ExportSettings, data_words: Sequence[str], run_of: RunOf | 
         with exporting(settings.format, f"task={trained.task}'s network"):
             chosen.write(network, example, settings.batch is None, metadata, draft)
             loaded = chosen.load(draft)
-        found = compare(network, loaded, parts, settings.tolerance)
+        found = compare_outputs(network, loaded, parts, settings.tolerance)
         draft.replace(file)
     except OSError as error:
         reason = error.strerror or error

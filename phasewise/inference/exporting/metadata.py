@@ -19,7 +19,7 @@ PATHS = (("data", "root"), ("data", "cache_dir"), ("init_from",))
 
 
 @torch.no_grad()
-def describe(
+def export_metadata(
     trained: Restored, network: Deployed, example: Tensor, batch: int | None
 ) -> dict[str, Any]:
     """The metadata as plain containers, without what the comparison finds.

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from phasewise.cli import settings
-from phasewise.config.fields import CountOrNull, Names, Node, Positive, Text
+from phasewise.cli.settings import ScriptSettings
+from phasewise.config.fields import CountOrNull, Names, Positive, Text
 from phasewise.project import install_command
 
-SCRIPT = "export.py"
-PATHS = ("checkpoint", "output", "images")
 SUFFIXES = {"onnx": "onnx", "torchscript": "pt", "torch_export": "pt2"}
-ABOUT = (
-    "Writes a trained network to a file that runs without this project, says in the file how "
-    "images are prepared for it, and compares its outputs with the network's."
-)
-EXAMPLES = {
-    "checkpoint=outputs/TASK/RUN format=onnx": "into the run's directory",
-    "checkpoint=STUDY format=torchscript output=a.pt": "the winner of a study or sweep",
-    "checkpoint=a.ckpt format=torch_export images=photos": "compared on images of a folder",
-}
-MORE = (
-    "data=NAME and data.KEY=VALUE change where validation images are read from, e.g. "
-    "data.root=PATH."
-)
 
 
-class ExportSettings(Node):
+class ExportSettings(ScriptSettings):
     """What ``export.py`` is told."""
+
+    SCRIPT: ClassVar = "export.py"
+    PATHS: ClassVar = ("checkpoint", "output", "images")
+    ABOUT: ClassVar = (
+        "Writes a trained network to a file that runs without this project, says in the file how "
+        "images are prepared for it, and compares its outputs with the network's."
+    )
+    EXAMPLES: ClassVar = {
+        "checkpoint=outputs/TASK/RUN format=onnx": "into the run's directory",
+        "checkpoint=STUDY format=torchscript output=a.pt": "the winner of a study or sweep",
+        "checkpoint=a.ckpt format=torch_export images=photos": "compared on images of a folder",
+    }
+    MORE: ClassVar = (
+        "data=NAME and data.KEY=VALUE change where validation images are read from, e.g. "
+        "data.root=PATH."
+    )
+    SECTIONS: ClassVar = ("data",)
 
     checkpoint: Text = Field(
         description="a checkpoint, or the directory of a run (its best) or of a study or sweep "
@@ -61,16 +62,4 @@ class ExportSettings(Node):
         default=[],
         description="packages outside of this project whose code the checkpoint may name, e.g. "
         "[mine]; or single classes",
-    )
-
-
-def parse(typed: Sequence[str]) -> tuple[ExportSettings, list[str]]:
-    """The settings, and the words about data."""
-    return settings.parse(ExportSettings, typed, script=SCRIPT, paths=PATHS, sections=("data",))
-
-
-def help_text() -> str:
-    """The whole of ``--help``."""
-    return settings.help_text(
-        ExportSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES, more=MORE
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from phasewise.cli.script import run_script
 from phasewise.errors import UserError, say
-from phasewise.inference.prediction.settings import SCRIPT, PredictionSettings, help_text, parse
+from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.inference.prediction.sources import Item, list_images
 
 if TYPE_CHECKING:
@@ -27,23 +27,17 @@ def main(run_of: RunOf, argv: Sequence[str] | None = None) -> NoReturn:
         run_of: finds the run of a study, see `phasewise.inference.restore.find_checkpoint`.
         argv: the words of the command line; None takes them from ``sys.argv``.
     """
-    run_script(SCRIPT, partial(run, run_of=run_of), help_text, argv)
+    run_script(PredictionSettings, partial(predict, run_of=run_of), argv)
 
 
-def run(words: Sequence[str], run_of: RunOf | None = None) -> None:
-    """Predict what the words of a command line say.
-
-    Raises:
-        UserError: something is wrong with them, or with what they name.
-    """
-    predict(parse(words), run_of)
-
-
-def predict(settings: PredictionSettings, run_of: RunOf | None = None) -> None:
+def predict(
+    settings: PredictionSettings, others: Sequence[str] = (), *, run_of: RunOf | None = None
+) -> None:
     """Predict what the settings say and write it.
 
     Args:
         settings: checked.
+        others: none: all its words are settings.
         run_of: see `main`.
 
     Raises:
@@ -88,7 +82,7 @@ def predict(settings: PredictionSettings, run_of: RunOf | None = None) -> None:
     say(f"{count} -> {folder}: {', '.join([INDEX, *written])}")
     if reader.problems:
         left_out = UserError("images were left out", reader.problems, f"{INDEX} lists all")
-        print(f"{SCRIPT}: {left_out}", file=sys.stderr)
+        print(f"{settings.SCRIPT}: {left_out}", file=sys.stderr)
 
 
 def _predictor(settings: PredictionSettings, run_of: RunOf | None) -> Predictor:

@@ -99,11 +99,11 @@ def gallery_strip(
         if i == 0:
             draw.rectangle((x - 3, y - 3, x + side + 2, y + side + 2), outline=DARK, width=3)
         for row, line in enumerate(text.split("\n")):
-            draw.text((x, y + side + 3 + 13 * row), shortened(line, letters, side), DARK, letters)
+            draw.text((x, y + side + 3 + 13 * row), fit_text(line, letters, side), DARK, letters)
     return strip
 
 
-def shortened(text: str, letters: ImageFont.FreeTypeFont, width: int) -> str:
+def fit_text(text: str, letters: ImageFont.FreeTypeFont, width: int) -> str:
     """The end of a text, where names differ, as far as it fits into so many pixels."""
     if letters.getlength(text) <= width:
         return text

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ from PIL import Image
 from phasewise.errors import UserError
 from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.inference.prediction.sources import title
+from phasewise.storage import write_whole
+from phasewise.text import csv_text
 
 INDEX = "predictions.json"
 """Lists everything; where it lies, the folder is one of predictions."""
@@ -50,15 +50,11 @@ class PredictionOutput:
     def index(self, content: Mapping[str, Any]) -> None:
         """Write `INDEX`; the first time before anything else."""
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        self._write(INDEX, text.encode())
+        self._write(INDEX, text)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Write ``name``.csv."""
-        file = io.StringIO()
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
-        self._write(f"{name}.csv", file.getvalue().encode())
+        self._write(f"{name}.csv", csv_text([columns, *rows]))
 
     def picture(self, name: str, picture: Image.Image) -> str:
         """Write an image as PNG or JPEG, as the ending says; a side that is too long for JPEG makes
@@ -77,21 +73,8 @@ class PredictionOutput:
         self._write(name, file.getvalue())
         return name
 
-    def _write(self, name: str, content: bytes) -> None:
-        target = self.folder / name
-        draft = target.with_name(f".{uuid.uuid4().hex}")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                draft.write_bytes(content)
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"{target} cannot be written: {reason}\noutput=DIR chooses another place"
-            ) from error
+    def _write(self, name: str, content: str | bytes) -> None:
+        write_whole(self.folder / name, content, "output=DIR chooses another place")
 
 
 def output_folder(settings: PredictionSettings) -> Path:

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from phasewise.cli import settings
-from phasewise.config.fields import (
-    Count,
-    CountOrNull,
-    Flag,
-    Names,
-    Node,
-    Paths,
-    Text,
-    message,
-    wrong,
-)
-
-SCRIPT = "predict.py"
-PATHS = ("source", "checkpoint", "gallery", "output")
-ABOUT = (
-    "Applies a trained network to images of any size. Writes predictions.json, tables, masks, and "
-    "pictures with the results drawn in; all in pixels of the upright image."
-)
-EXAMPLES = {
-    "checkpoint=outputs/TASK/RUN source=photos": "a run's best network, a folder",
-    "checkpoint=STUDY source='photos/**/*.jpg'": "the winner of a study, a pattern",
-    "checkpoint=[RUN1,RUN2] source=a.png flip=true": "several networks, and mirror images",
-    "checkpoint=RUN source=large.tif tile=512 overlap=64": "a large image, piece by piece",
-    "checkpoint=RUN source=queries gallery=images": "retrieval from a gallery",
-}
+from phasewise.cli.settings import ScriptSettings
+from phasewise.config.fields import Count, CountOrNull, Flag, Names, Paths, Text, message, wrong
 
 Share = Annotated[float, Field(ge=0, lt=1), message("must be a number in [0, 1)")]
 WholeOrNull = Annotated[int | None, Field(ge=0), message("must be a whole number >= 0 or null")]
 
 
-class PredictionSettings(Node):
+class PredictionSettings(ScriptSettings):
     """What ``predict.py`` is told."""
+
+    SCRIPT: ClassVar = "predict.py"
+    PATHS: ClassVar = ("source", "checkpoint", "gallery", "output")
+    ABOUT: ClassVar = (
+        "Applies a trained network to images of any size. Writes predictions.json, tables, masks, "
+        "and pictures with the results drawn in; all in pixels of the upright image."
+    )
+    EXAMPLES: ClassVar = {
+        "checkpoint=outputs/TASK/RUN source=photos": "a run's best network, a folder",
+        "checkpoint=STUDY source='photos/**/*.jpg'": "the winner of a study, a pattern",
+        "checkpoint=[RUN1,RUN2] source=a.png flip=true": "several networks, and mirror images",
+        "checkpoint=RUN source=large.tif tile=512 overlap=64": "a large image, piece by piece",
+        "checkpoint=RUN source=queries gallery=images": "retrieval from a gallery",
+    }
 
     checkpoint: Paths = Field(
         description="a checkpoint, or the directory of a run (its best) or of a study (its winner);"
@@ -98,17 +87,3 @@ class PredictionSettings(Node):
         if self.overlap is not None and self.tile is not None and self.overlap >= self.tile:
             raise wrong(f"must be smaller than tile={self.tile}", "overlap")
         return self
-
-
-def parse(typed: Sequence[str]) -> PredictionSettings:
-    """The settings that a command line asks for; ``model_fields_set`` tells which were typed.
-
-    Raises:
-        UserError: everything that is wrong with the words.
-    """
-    return settings.parse(PredictionSettings, typed, script=SCRIPT, paths=PATHS)[0]
-
-
-def help_text() -> str:
-    """The whole of ``--help``."""
-    return settings.help_text(PredictionSettings, script=SCRIPT, about=ABOUT, examples=EXAMPLES)

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from phasewise.records.history import Row
-from phasewise.report.figures.style import FAINT, legend_below, panels
+from phasewise.report.figures.style import FAINT, legend_below, panel_grid
 
 MOST = 40
 """Curves beyond which only the best, the worst and the envelope of all are drawn."""
@@ -35,13 +35,15 @@ class Curve:
     epoch: int | None = None
 
 
-def curves(all_of: Sequence[Curve], quantities: Sequence[str], legend: Sequence[Line2D]) -> Figure:
+def draw_curves(
+    all_of: Sequence[Curve], quantities: Sequence[str], legend: Sequence[Line2D]
+) -> Figure:
     """A panel per quantity, e.g. ``train/loss``, over the epochs.
 
     The best and the worst run are thick, with their best epoch marked. With more than `MOST` runs,
     only these two and an envelope are drawn.
     """
-    figure, axes = panels(len(quantities), height=2.4)
+    figure, axes = panel_grid(len(quantities), height=2.4)
     crowded = len(all_of) > MOST
     for ax, quantity in zip(axes, quantities, strict=True):
         if crowded:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from phasewise.records.notes import Diagram
-from phasewise.report.figures.style import handle, legend_below, panels
+from phasewise.report.figures.style import handle, legend_below, panel_grid
 
 
 def overlaid(diagrams: Sequence[Diagram], colours: Sequence[str]) -> Figure:
     """A panel for each curve that one of them has, over the first."""
     abscissa, *names = dict.fromkeys(name for one in diagrams for name in one.curves)
-    figure, axes = panels(len(names))
+    figure, axes = panel_grid(len(names))
     for ax, name in zip(axes, names, strict=True):
         for one, colour in zip(diagrams, colours, strict=False):
             if name in one.curves:

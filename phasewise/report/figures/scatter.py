@@ -90,7 +90,7 @@ def ranking(
     return figure
 
 
-def intervals(
+def draw_intervals(
     names: Sequence[str],
     middles: Sequence[float],
     ends: Sequence[tuple[float, float] | None],

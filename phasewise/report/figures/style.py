@@ -86,7 +86,7 @@ def canvas(
     return figure, list(axes.flatten())
 
 
-def panels(count: int, height: float = 2.5, *, wide: bool = False) -> tuple[Figure, list[Axes]]:
+def panel_grid(count: int, height: float = 2.5, *, wide: bool = False) -> tuple[Figure, list[Axes]]:
     """``count`` axes of equal size, at most three in a row, or one if they are to be ``wide``."""
     columns = 1 if wide else 2 if count in (2, 4) else min(3, count)
     width = WIDTH if columns > 1 or wide else WIDTH * 0.7

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from phasewise.report.figures.style import FAINT, INK, STAR, handle, legend_below, panels
+from phasewise.report.figures.style import FAINT, INK, STAR, handle, legend_below, panel_grid
 from phasewise.report.text import shortened
 
 VIOLIN, BOX = 5, 3
@@ -39,7 +39,7 @@ class Value:
 
 def bars(keys: Mapping[str, Sequence[Value]], metric: str, mode: str) -> Figure:
     """Mean per value with the standard deviation, the best score as a star; a panel per key."""
-    figure, axes = panels(len(keys), wide=_many(keys.values()))
+    figure, axes = panel_grid(len(keys), wide=_many(keys.values()))
     for ax, (key, values) in zip(axes, keys.items(), strict=True):
         means = [float(np.mean(value.scores)) for value in values]
         errors = [float(np.std(v.scores, ddof=1)) if len(v.scores) > 1 else nan for v in values]
@@ -63,7 +63,7 @@ def pairs(
     names: Sequence[tuple[str, str]],
 ) -> Figure:
     """The single scores of two studies beside each other; ``names`` with their colours."""
-    figure, axes = panels(len(keys), wide=_many(keys.values()))
+    figure, axes = panel_grid(len(keys), wide=_many(keys.values()))
     for ax, (key, both) in zip(axes, keys.items(), strict=True):
         for place, pair in enumerate(both):
             for value, shift in zip(pair, (-0.2, 0.2), strict=True):
@@ -77,7 +77,7 @@ def pairs(
 
 def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
     """Violins with boxes inside where there are enough scores, and the scores as points."""
-    figure, axes = panels(len(keys), wide=_many(keys.values()))
+    figure, axes = panel_grid(len(keys), wide=_many(keys.values()))
     draw = np.random.default_rng(0)
     for ax, (key, values) in zip(axes, keys.items(), strict=True):
         for place, value in enumerate(values):

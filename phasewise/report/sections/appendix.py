@@ -6,7 +6,7 @@ import shlex
 
 from phasewise.analysis.statistics.frame import trial_name_of
 from phasewise.report.content import Column, Section, Table
-from phasewise.report.view import STOPPED, PhaseView, StudyView, status_of
+from phasewise.report.view import STOPPED, PhaseView, StudyView, trial_status
 
 COSTS = {
     "epochs": Column("epochs", "number"),
@@ -58,7 +58,7 @@ def all_runs(study: StudyView) -> Table:
     for phase, candidate, trial in runs:
         words = [*phase.plan.base, *candidate.result.plan.overrides]
         cost = trial.record.cost if trial.record is not None else {}
-        state = status_of(trial, candidate)
+        state = trial_status(trial, candidate)
         table.add(
             phase.plan.name or "sweep",
             shlex.join(word for word in words if word not in common),
@@ -82,7 +82,7 @@ def failures(study: StudyView) -> Table:
             if one.result.plan.refused is not None:
                 _add(table, phase, one.label, "refused", one.result.plan.refused)
             for trial in one.result.trials:
-                state = status_of(trial, one)
+                state = trial_status(trial, one)
                 if state not in ("completed", STOPPED):
                     error = trial.record.error if trial.record is not None else None
                     _add(table, phase, f"{one.label} seed={trial.seed}", state, error)

@@ -1,4 +1,4 @@
-"""What keeps the figures from meaning what they seem to mean."""
+"""What keeps the results from meaning what they seem to mean."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from phasewise.report.content import (
     Table,
     Text,
 )
-from phasewise.report.figures.curves import Curve, curves
+from phasewise.report.figures.curves import Curve, draw_curves
 from phasewise.report.figures.style import PALETTE, handle
 from phasewise.report.figures.values import Value, pairs
 from phasewise.report.sections.final import baselines, compared, objective_on, scores
@@ -37,7 +37,7 @@ from phasewise.study.results import UNSET
 Pair = tuple[StudyView, StudyView]
 
 
-def compare(studies: Pair) -> Report:
+def comparison_report(studies: Pair) -> Report:
     """The content of a comparison."""
     names = labels(studies)
     sections = [
@@ -60,7 +60,7 @@ def labels(studies: Pair) -> tuple[str, str]:
 
 
 def warnings(studies: Pair) -> list[Block]:
-    """Why figures may not be comparable."""
+    """Why results may not be comparable."""
     one, other = studies
     found = []
     if one.plan.task != other.plan.task:
@@ -209,7 +209,7 @@ def best_curves(studies: Pair, names: Sequence[str]) -> list[Section]:
     if not found or not shown:
         return []
     entries = [handle(c, name) for name, c in zip(names, PALETTE, strict=False)]
-    draw = partial(curves, found, list(shown), entries)
+    draw = partial(draw_curves, found, list(shown), entries)
     text = "Learning curves of the best run of each."
     return [Section("Best runs", [Figure("curves", text, draw)])]
 

@@ -16,14 +16,17 @@ import pandas as pd
 from phasewise.analysis.bootstrap import intervals, over_runs
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
-from phasewise.cli.shell import script, shell_command, short
+from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
-from phasewise.report.figures.scatter import intervals as draw_intervals
+from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
 from phasewise.report.view import CandidateView, StudyView
 
-SPLITS = {"test": "test data, looked at once", "val": "validation data, which chose the best epoch"}
+SPLIT_TITLES = {
+    "test": "test data, looked at once",
+    "val": "validation data, which chose the best epoch",
+}
 FINAL, START = "final configuration", "starting configuration"
 MOST_PICTURES = 6
 
@@ -31,10 +34,10 @@ EVALUATION = "evaluation/{}/evaluation.json"
 """What ``evaluate.py`` leaves in the directory of a run, by split."""
 
 SAME = 1e-6
-"""How far its figures may be from the record's; more, and it saw other data."""
+"""How far its metrics may be from the record's; more, and it saw other data."""
 
 RESAMPLES = "resamples.csv"
-"""Beside it: the figures in each resample of the items."""
+"""Beside it: the metrics in each resample of the items."""
 
 NO_INTERVALS = (
     "There is one seed, so that nothing tells how much is luck. This computes intervals over the "
@@ -179,7 +182,7 @@ def _runs(one: CandidateView) -> list[Path]:
 
 
 def _evaluating(runs: list[Path], split: str) -> Command:
-    named = ",".join(map(short, runs))  # the script takes paths as they are, commas and all
+    named = ",".join(map(relative_path, runs))  # the script takes paths as they are, commas and all
     checkpoint = f"checkpoint=[{named}]" if len(runs) > 1 else f"checkpoint={named}"
     return Command(shell_command(script("evaluate.py"), [checkpoint, f"split={split}"]))
 
@@ -207,7 +210,7 @@ def _table(
         what += ", over seeds and items by bootstrap (evaluate.py)" if joint else ""
     elif certain:
         what = "; confidence interval by bootstrap over the items (evaluate.py)"
-    caption = f"Scores on {SPLITS[split]}, beside trivial predictors on the same data{what}."
+    caption = f"Scores on {SPLIT_TITLES[split]}, beside trivial predictors on the same data{what}."
     table = Table("final", caption, columns)
     for key in keys:
         cells: list[object] = [key]

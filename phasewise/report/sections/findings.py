@@ -1,4 +1,4 @@
-"""The three sentences that a reader should take away, made from the figures."""
+"""The three sentences that a reader should take away, made from the numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from phasewise.report.sections.final import (
     split_of,
 )
 from phasewise.report.text import listed, number, percent, plain
-from phasewise.report.view import STOPPED, StudyView, status_of
+from phasewise.report.view import STOPPED, StudyView, trial_status
 
 MOST = 3
 ALPHA = 0.05
@@ -105,7 +105,7 @@ def _errors(audit: list[Finding]) -> Iterator[str]:
 
 
 def _failures(study: StudyView) -> Iterator[str]:
-    runs = [(one.label, status_of(trial, one)) for _, one, trial in study.trials()]
+    runs = [(one.label, trial_status(trial, one)) for _, one, trial in study.trials()]
     bad = [(label, state) for label, state in runs if state not in ("completed", STOPPED)]
     if bad:
         counts = ", ".join(f"{n} {state}" for state, n in Counter(s for _, s in bad).items())

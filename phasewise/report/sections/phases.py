@@ -5,13 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 from phasewise.report.content import Block, Column, Figure, Mark, Picture, Section, Table, Text
-from phasewise.report.figures.curves import MOST, Curve, curves
+from phasewise.report.figures.curves import MOST, Curve, draw_curves
 from phasewise.report.figures.style import FAINT, LINES, Colours, handle, thinned
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import training_section
 from phasewise.report.sections.values import values_section
 from phasewise.report.text import listed, number
-from phasewise.report.view import CandidateView, PhaseView, StudyView, short
+from phasewise.report.view import CandidateView, PhaseView, StudyView, short_key
 
 VERDICTS = {
     "adopted": "adopted",
@@ -163,14 +163,14 @@ def curves_figure(phase: PhaseView, colours: Colours) -> Figure | None:
             )
     legend = []
     if lead:
-        named = {f"{short(lead)}={v}": colours.of(lead, v) for v in phase.by_value(lead)}
+        named = {f"{short_key(lead)}={v}": colours.of(lead, v) for v in phase.by_value(lead)}
         legend += thinned([handle(colour, name) for name, colour in named.items()], MOST_NAMED)
     if second:
-        legend += [handle(FAINT, f"{short(second)}={v}", ls=line) for v, line in lines.items()]
+        legend += [handle(FAINT, f"{short_key(second)}={v}", ls=line) for v, line in lines.items()]
     return Figure(
         f"curves_{phase.slug}",
         _caption(phase, len(found), lead, second),
-        partial(curves, found, shown, legend),
+        partial(draw_curves, found, shown, legend),
     )
 
 

@@ -11,10 +11,10 @@ from phasewise.report.content import Bullets, Column, Command, Mark, Section, Ta
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import START, compared, final_blocks
 from phasewise.report.sections.findings import top_findings
-from phasewise.report.text import duration
-from phasewise.report.view import STOPPED, CandidateView, StudyView, status_of
+from phasewise.report.view import STOPPED, CandidateView, StudyView, trial_status
 from phasewise.study.commands import single_run
-from phasewise.study.results import UNSET, Setting, plain, settings_of
+from phasewise.study.results import UNSET, Setting, as_setting, settings_of
+from phasewise.text import duration
 
 NO_SETTINGS = ("study", "budget", "seed", "test")
 """Keys of overrides that are no part of a configuration."""
@@ -23,7 +23,7 @@ NO_SETTINGS = ("study", "budget", "seed", "test")
 def facts(study: StudyView) -> list[tuple[str, str]]:
     """What stands below the title."""
     plan = study.plan
-    states = [status_of(trial, one) for _, one, trial in study.trials()]
+    states = [trial_status(trial, one) for _, one, trial in study.trials()]
     stopped = f", {states.count(STOPPED)} stopped by halving" if STOPPED in states else ""
     costs = [trial.record.cost for _, _, trial in study.trials() if trial.record is not None]
     seconds = [float(cost["seconds"]) for cost in costs if is_number(cost.get("seconds"))]
@@ -40,7 +40,7 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
     ]
 
 
-def summary(study: StudyView, audit: list[Finding]) -> Section:
+def summary_section(study: StudyView, audit: list[Finding]) -> Section:
     """Best configuration, its command, its scores, the top findings."""
     section = Section("Summary")
     final = study.final
@@ -87,7 +87,7 @@ def configuration(study: StudyView, final: CandidateView) -> Table:
     before = start_settings(study, list(best))
     for key, value in best.items():
         if key not in NO_SETTINGS:
-            changed = key in decided and before[key] not in (UNSET, plain(value))
+            changed = key in decided and before[key] not in (UNSET, as_setting(value))
             mark: Mark = "best" if changed else ""
             table.add(key, value, before[key], decided.get(key, ""), mark=mark)
     return table
@@ -98,5 +98,5 @@ def start_settings(study: StudyView, keys: Sequence[str]) -> dict[str, Setting]:
     start = compared(study).get(START)
     if start is None:
         base = settings_of(study.plan.base)
-        return {key: plain(base.get(key, UNSET)) for key in keys}
+        return {key: as_setting(base.get(key, UNSET)) for key in keys}
     return {key: start.phase.result.setting(start.result, key) for key in keys}

@@ -12,7 +12,7 @@ from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.scatter import Point, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
 from phasewise.report.text import number, plain
-from phasewise.report.view import CandidateView, PhaseView, short
+from phasewise.report.view import CandidateView, PhaseView, short_key
 
 MOST_RANKED = 15
 LEAST = 3
@@ -134,7 +134,7 @@ def _efficiency(phase: PhaseView, scored: pd.DataFrame, colours: Colours) -> lis
     caption += f"{of_all if len(phase.ranked) > MOST_RANKED else ''}."
     title = f"{phase.metric} per epoch"
     names = [", ".join(plain(value) for value in one.settings.values()) for one in chosen]
-    keys = ", ".join(map(short, phase.keys))
+    keys = ", ".join(map(short_key, phase.keys))
     draw = partial(ranking, names, shares.tolist(), title, hues, what=keys)
     return [Figure(f"efficiency_{phase.slug}", caption, draw)]
 

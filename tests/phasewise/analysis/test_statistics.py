@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ from phasewise.analysis.statistics.effects import anova, marginal_means, phase_e
 from phasewise.analysis.statistics.frame import trial_frame
 from phasewise.analysis.statistics.importance import importance
 from phasewise.analysis.statistics.intervals import (
-    bootstrap_interval,
     candidate_frame,
     compare_with,
     correlation,
@@ -94,16 +92,6 @@ def test_intervals_of_few_values() -> None:
     low, high = t_interval([1.0, 2.0])  # t of 1 degree of freedom is Cauchy's
     half = math.tan(math.pi * 0.475) * 0.5
     assert (low, high) == pytest.approx((1.5 - half, 1.5 + half))
-    assert all(map(math.isnan, bootstrap_interval([1.0, 2.0])))
-    assert bootstrap_interval([0.5] * 3) == (0.5, 0.5)
-
-
-def test_bootstrap_against_all_resamples() -> None:
-    values = [0.1, 0.25, 0.4, 0.8]
-    means = sorted(fmean(resample) for resample in itertools.product(values, repeat=4))
-    expected = np.quantile(means, [0.025, 0.975])
-    assert bootstrap_interval(values) == pytest.approx(expected, abs=0.01)
-    assert bootstrap_interval(values) == bootstrap_interval(values)
 
 
 def test_paired_p_value_by_the_closed_form_of_three_pairs() -> None:

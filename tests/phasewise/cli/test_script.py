@@ -5,22 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from phasewise.cli.script import run_script
+from phasewise.cli.settings import ScriptSettings
 from phasewise.errors import UserError
 
 
+class Some(ScriptSettings):
+    SCRIPT: ClassVar = "some.py"
+    PATHS: ClassVar = ()
+
+
 def told(capsys: pytest.CaptureFixture[str], error: Exception | str) -> tuple[int, str]:
-    def run(words: Sequence[str]) -> None:
+    def run(settings: Some, others: Sequence[str]) -> None:
         if isinstance(error, str):
             json.loads(error)
         else:
             raise error
 
     with pytest.raises(SystemExit) as stop:
-        run_script("some.py", run, str, [])
+        run_script(Some, run, [])
     return int(stop.value.code or 0), capsys.readouterr().err
 
 

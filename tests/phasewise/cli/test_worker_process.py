@@ -18,7 +18,7 @@ WARNING = signal.SIGUSR2
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """Which warnings were answered, while another one comes in each time."""
-    monkeypatch.setattr(worker_process, "_end_with_parent", lambda: None)
+    monkeypatch.setattr(worker_process, "end_with_parent", lambda: None)
     found: list[int] = []
 
     def answer(number: int, frame: object) -> None:

@@ -23,8 +23,8 @@ from phasewise.config.help import (
     nearest_key,
     no_such_key,
     problems_of,
-    show,
 )
+from phasewise.text import format_value
 
 CONF = Path(__file__).parents[3] / "conf"
 DEFAULTS = {"task": "multitask", "data": "shapes", "optimizer": "adamw", "scheduler": "onecycle"}
@@ -202,4 +202,4 @@ def test_a_key_without_a_near_one_is_answered_with_its_section() -> None:
     ],
 )
 def test_values_are_shown_as_typed(value: Any, shown: str) -> None:
-    assert show(value) == shown
+    assert format_value(value) == shown

@@ -6,7 +6,8 @@ import pytest
 
 from phasewise.config.previous import has_no_epochs
 from phasewise.records.history import History
-from phasewise.records.record import RunRecord, Status
+from phasewise.records.record import RunRecord
+from phasewise.records.schema import Status
 
 
 def start(directory: Path) -> RunRecord:

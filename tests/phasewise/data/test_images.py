@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +45,7 @@ def _grey_png(path: Path, size: tuple[int, int], depth: int, rows: bytes) -> Pat
     return path
 
 
-def _reason(call, *arguments) -> str:
+def _reason(call: Callable[..., object], *arguments: Any) -> str:
     with pytest.raises(BadSample) as caught:
         call(*arguments)
     assert caught.value.problem.file == "a/b.jpg"
@@ -53,14 +55,14 @@ def _reason(call, *arguments) -> str:
 
 
 @pytest.mark.parametrize("suffix", ["png", "BMP", "tif", "webp"])
-def test_lossless_rgb_is_unchanged(tmp_path, suffix):
+def test_lossless_rgb_is_unchanged(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"ä b.{suffix}"
     Image.fromarray(_colours()).save(path, lossless=True)
     np.testing.assert_array_equal(read_image(path), _colours())
     assert image_size(path) == (8, 5)
 
 
-def test_grey_modes(tmp_path):
+def test_grey_modes(tmp_path: Path) -> None:
     grey = _colours()[..., 0]
     for mode in ("L", "1", "P", "LA"):
         image = Image.fromarray(grey).convert(mode)
@@ -69,7 +71,7 @@ def test_grey_modes(tmp_path):
         np.testing.assert_array_equal(read_image(tmp_path / "x.png"), expected)
 
 
-def test_sixteen_bit_grey_is_scaled_from_its_full_range(tmp_path):
+def test_sixteen_bit_grey_is_scaled_from_its_full_range(tmp_path: Path) -> None:
     values = np.array([[0, 128, 129, 257, 32768, 65534, 65535]], dtype=np.uint16)
     for name in ("x.png", "x.tif"):
         Image.fromarray(values).save(tmp_path / name)
@@ -82,12 +84,12 @@ def test_sixteen_bit_grey_is_scaled_from_its_full_range(tmp_path):
     assert read_image(tmp_path / "turned.png").shape == (7, 1, 3)
 
 
-def test_cmyk_jpeg_keeps_its_colour(tmp_path):
+def test_cmyk_jpeg_keeps_its_colour(tmp_path: Path) -> None:
     Image.new("RGB", (16, 16), (200, 40, 30)).convert("CMYK").save(tmp_path / "x.jpg", quality=95)
     np.testing.assert_allclose(read_image(tmp_path / "x.jpg")[8, 8], (200, 40, 30), atol=4)
 
 
-def test_transparency_is_composited_over_white(tmp_path):
+def test_transparency_is_composited_over_white(tmp_path: Path) -> None:
     pixels = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 255, 51]]], dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "rgba.png")
     expected = [[255, 0, 0], [255, 255, 255], [204, 204, 255]]
@@ -100,7 +102,7 @@ def test_transparency_is_composited_over_white(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_exif_orientation_agrees_with_pillow(tmp_path, orientation, suffix):
+def test_exif_orientation_agrees_with_pillow(tmp_path: Path, orientation: Any, suffix: str) -> None:
     path = tmp_path / f"x.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -112,12 +114,12 @@ def test_exif_orientation_agrees_with_pillow(tmp_path, orientation, suffix):
     assert image_size(path) == ((24, 40) if orientation >= 5 else (40, 24))
 
 
-def test_damaged_exif_leaves_the_image_as_it_lies(tmp_path):
+def test_damaged_exif_leaves_the_image_as_it_lies(tmp_path: Path) -> None:
     Image.fromarray(_colours()).save(tmp_path / "x.png", exif=b"Exif\0\0rubbish that is no TIFF")
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), _colours())
 
 
-def test_sizes_come_from_the_header_alone(tmp_path, monkeypatch):
+def test_sizes_come_from_the_header_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [tmp_path / name for name in ("x.jpg", "x.png", "x.tif", "x.bmp", "x.webp")]
     for path in paths:
         Image.fromarray(_colours()).save(path)
@@ -128,7 +130,7 @@ def test_sizes_come_from_the_header_alone(tmp_path, monkeypatch):
     assert mask_size(tmp_path / "mask.png") == (8, 5)
 
 
-def test_bad_files_are_refused_with_a_short_reason(tmp_path):
+def test_bad_files_are_refused_with_a_short_reason(tmp_path: Path) -> None:
     path = tmp_path / "b.jpg"
     assert _reason(image_size, path, "a/b.jpg") == "no such file"
     path.write_bytes(b"")
@@ -141,13 +143,13 @@ def test_bad_files_are_refused_with_a_short_reason(tmp_path):
     assert "directory" in _reason(image_size, path, "a/b.jpg").lower()
 
 
-def test_postscript_is_never_opened(tmp_path):
+def test_postscript_is_never_opened(tmp_path: Path) -> None:
     path = tmp_path / "b.jpg"
     Image.fromarray(_colours()).save(path, format="EPS")
     assert "not an image" in _reason(image_size, path, "a/b.jpg")
 
 
-def test_truncated_files_pass_the_header_and_fail_to_decode(tmp_path):
+def test_truncated_files_pass_the_header_and_fail_to_decode(tmp_path: Path) -> None:
     path = tmp_path / "b.jpg"
     for kind in ("JPEG", "PNG", "BMP", "TIFF"):
         Image.fromarray(_colours(64, 64)).save(path, format=kind)
@@ -156,7 +158,7 @@ def test_truncated_files_pass_the_header_and_fail_to_decode(tmp_path):
         assert _reason(read_image, path, "a/b.jpg")
 
 
-def test_damaged_files_never_escape_as_another_error(tmp_path):
+def test_damaged_files_never_escape_as_another_error(tmp_path: Path) -> None:
     path = tmp_path / "b.jpg"
     random = np.random.default_rng(0)
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP"):
@@ -172,7 +174,9 @@ def test_damaged_files_never_escape_as_another_error(tmp_path):
 
 
 @pytest.mark.parametrize("side", [10_001, 12_000, 60_000])
-def test_bombs_are_refused_before_decoding(tmp_path, side, monkeypatch):
+def test_bombs_are_refused_before_decoding(
+    tmp_path: Path, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = _grey_png(tmp_path / "b.jpg", (side, side), 8, b"\0" * 100)
     assert side * side > MAX_PIXELS
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("decoded"))
@@ -180,18 +184,18 @@ def test_bombs_are_refused_before_decoding(tmp_path, side, monkeypatch):
         assert "100,000,000" in _reason(read, path, "a/b.jpg")
 
 
-def test_the_largest_allowed_image_has_a_size(tmp_path):
+def test_the_largest_allowed_image_has_a_size(tmp_path: Path) -> None:
     assert image_size(_grey_png(tmp_path / "x.png", (10_000, 10_000), 8, b"")) == (10_000, 10_000)
 
 
-def test_thirty_two_bit_pixels_are_refused(tmp_path):
+def test_thirty_two_bit_pixels_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "b.tif"
     for dtype, value in ((np.int32, 70_000), (np.int32, -1), (np.float32, 0.5)):
         Image.fromarray(np.full((2, 2), value, dtype)).save(path)
         assert "8 or 16 bits" in _reason(read_image, path, "a/b.jpg")
 
 
-def test_masks_keep_their_indices(tmp_path):
+def test_masks_keep_their_indices(tmp_path: Path) -> None:
     indices = np.array([[0, 1, 20], [255, 7, 2]], dtype=np.uint8)
     Image.fromarray(indices).save(tmp_path / "grey.png")
     palette = Image.fromarray(indices).convert("P")
@@ -212,7 +216,7 @@ def test_masks_keep_their_indices(tmp_path):
     np.testing.assert_array_equal(read_mask(tmp_path / "one_bit.png"), indices > 5)
 
 
-def test_masks_that_cannot_be_indices_are_refused(tmp_path):
+def test_masks_that_cannot_be_indices_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "b.png"
     for mode in ("RGB", "RGBA", "LA"):
         Image.new(mode, (3, 2)).save(path)
@@ -232,7 +236,7 @@ SIZES = [(640, 480), (333, 500), (97, 1000), (31, 17), (64, 64), (1, 300)]
 
 @pytest.mark.parametrize("mode", ["stretch", "letterbox"])
 @pytest.mark.parametrize("size", SIZES)
-def test_mask_is_sampled_at_pixel_centres_as_torch_and_pillow_do(mode, size):
+def test_mask_is_sampled_at_pixel_centres_as_torch_and_pillow_do(mode: str, size: Any) -> None:
     width, height = size
     resize = Resize(128, mode)
     mask = np.random.default_rng(0).integers(0, 21, (height, width), dtype=np.uint8)
@@ -255,7 +259,7 @@ def test_mask_is_sampled_at_pixel_centres_as_torch_and_pillow_do(mode, size):
 
 @pytest.mark.parametrize("mode", ["stretch", "letterbox"])
 @pytest.mark.parametrize("size", [(640, 480), (333, 500), (97, 301), (31, 17), (1001, 777)])
-def test_image_mask_and_box_agree_to_the_pixel(mode, size):
+def test_image_mask_and_box_agree_to_the_pixel(mode: str, size: Any) -> None:
     """A drawn rectangle: its edge in the picture, in the mask and in the box are one edge."""
     width, height = size
     box = np.array([width // 5, height // 7, width - width // 4, height - height // 3])
@@ -281,7 +285,7 @@ def test_image_mask_and_box_agree_to_the_pixel(mode, size):
     assert bright.sum() == pytest.approx((x2 - x1) * (y2 - y1), rel=0.03)
 
 
-def test_a_box_over_the_whole_image_covers_the_content():
+def test_a_box_over_the_whole_image_covers_the_content() -> None:
     whole = np.array([[0, 0, 333, 500]], np.float32)
     assert Resize(96).boxes(whole, (333, 500)).tolist() == [[0, 0, 96, 96]]
     assert Resize(96, "letterbox").boxes(whole, (333, 500)).tolist() == [[16, 0, 80, 96]]
@@ -289,7 +293,7 @@ def test_a_box_over_the_whole_image_covers_the_content():
     assert Resize(96).boxes(whole, (333, 500)).dtype == np.float32
 
 
-def test_letterbox_pads_image_with_the_mean_and_mask_with_void():
+def test_letterbox_pads_image_with_the_mean_and_mask_with_void() -> None:
     image = np.full((50, 100, 3), 7, np.uint8)
     square = Resize(64, "letterbox").image(image)
     assert square.shape == (64, 64, 3)
@@ -299,13 +303,13 @@ def test_letterbox_pads_image_with_the_mean_and_mask_with_void():
     assert (Resize(64, "letterbox").mask(image[..., 0])[:16] == 255).all()
 
 
-def test_shrinking_is_antialiased():
+def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.ptp(Resize(32).image(stripes).astype(int)) < 16  # grey, not black or white
 
 
-def test_resize_refuses_wrong_settings():
+def test_resize_refuses_wrong_settings() -> None:
     with pytest.raises(UserError, match=r"data.resize='crop'"):
         Resize(64, "crop")
     with pytest.raises(UserError, match=r"data.image_size=0"):

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from phasewise.data.listing import SHOWN, by, check_filled, check_folder, folder_names, is_text
+from phasewise.data.listing import (
+    SHOWN,
+    by,
+    check_filled,
+    check_folder,
+    find_layouts,
+    folder_names,
+    is_text,
+)
 from phasewise.errors import Problem, UserError
 
 
@@ -54,3 +62,12 @@ def test_names_and_sizes() -> None:
     assert by((640, 480)) == "640x480"
     assert is_text("Größe.png")
     assert not is_text(b"Gr\xf6\xdfe.png".decode("utf-8", "surrogateescape"))
+
+
+def test_layouts_are_found_two_levels_below(tmp_path: Path) -> None:
+    for place in ("a", "b/c", "d/e/f", "g"):
+        (tmp_path / place / "images").mkdir(parents=True)
+        (tmp_path / place / "masks").mkdir()
+    (tmp_path / "g" / "masks").rmdir()
+    assert find_layouts(tmp_path, "images", "masks") == [tmp_path / "a", tmp_path / "b" / "c"]
+    assert find_layouts(tmp_path / "a", "images") == [tmp_path / "a"]

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,12 +43,18 @@ def _never(sample: int) -> dict[str, np.ndarray]:
     raise AssertionError("the cache was not used")
 
 
-def _build(cache_dir: Path, load=_load, samples=range(20), ram_limit_mb=100.0, **key):
+def _build(
+    cache_dir: Path,
+    load: Any = _load,
+    samples: Any = range(20),
+    ram_limit_mb: Any = 100.0,
+    **key: Any,
+) -> Any:
     settings = {"cache_dir": cache_dir, "ram_limit_mb": ram_limit_mb, "desc": "train"}
     return build_store(samples, load, FIELDS, key={"set": "x", **key}, **settings)
 
 
-def _check(store: Store, samples=range(20)) -> None:
+def _check(store: Store, samples: Any = range(20)) -> None:
     assert len(store) == len(samples)
     for row, sample in enumerate(samples):
         for field, array in _load(sample).items():
@@ -62,7 +69,7 @@ def _final(cache_dir: Path) -> Path:
 # Store
 
 
-def test_store_is_a_mapping_of_rows():
+def test_store_is_a_mapping_of_rows() -> None:
     store = Store({"a": torch.arange(6.0), "b": torch.arange(12, dtype=torch.uint8).view(6, 2)})
     assert len(store) == 6
     assert store.nbytes == 6 * 4 + 12
@@ -81,7 +88,7 @@ def test_store_is_a_mapping_of_rows():
         store.gather(torch.tensor([6]))
 
 
-def test_store_wants_one_length():
+def test_store_wants_one_length() -> None:
     with pytest.raises(ValueError, match="common length"):
         Store({"a": torch.zeros(2), "b": torch.zeros(3)})
 
@@ -90,7 +97,7 @@ def test_store_wants_one_length():
 
 
 @pytest.mark.parametrize("ram_limit_mb", [100.0, 0.0])
-def test_built_and_cached_rows_are_what_load_made(tmp_path, ram_limit_mb):
+def test_built_and_cached_rows_are_what_load_made(tmp_path: Path, ram_limit_mb: float) -> None:
     store, rows, problems = _build(tmp_path, ram_limit_mb=ram_limit_mb)
     _check(store)
     assert (rows, problems) == (list(range(20)), [])
@@ -101,7 +108,7 @@ def test_built_and_cached_rows_are_what_load_made(tmp_path, ram_limit_mb):
     _check(_build(tmp_path, _never, ram_limit_mb=ram_limit_mb)[0])
 
 
-def test_large_stores_stay_on_disk(tmp_path):
+def test_large_stores_stay_on_disk(tmp_path: Path) -> None:
     def mapped(store: Store) -> bool:
         return str(_final(tmp_path)) in Path("/proc/self/maps").read_text() and len(store) == 20
 
@@ -115,7 +122,7 @@ def test_large_stores_stay_on_disk(tmp_path):
 
 
 @pytest.mark.parametrize("ram_limit_mb", [100.0, 0.0])
-def test_rejected_samples_are_left_out_and_remembered(tmp_path, ram_limit_mb):
+def test_rejected_samples_are_left_out_and_remembered(tmp_path: Path, ram_limit_mb: float) -> None:
     def load(sample: int) -> dict[str, np.ndarray]:
         time.sleep(0.001 * (sample % 3))  # finish out of order
         if sample % 7 == 3:
@@ -135,7 +142,7 @@ def test_rejected_samples_are_left_out_and_remembered(tmp_path, ram_limit_mb):
     }
 
 
-def test_nothing_left_and_nothing_given(tmp_path):
+def test_nothing_left_and_nothing_given(tmp_path: Path) -> None:
     def load(sample: int) -> dict[str, np.ndarray]:
         raise BadSample(str(sample), "broken")
 
@@ -156,7 +163,7 @@ def test_nothing_left_and_nothing_given(tmp_path):
     assert store["boxes"].shape == (2, 0, 4)
 
 
-def test_other_keys_fields_and_counts_are_other_caches(tmp_path):
+def test_other_keys_fields_and_counts_are_other_caches(tmp_path: Path) -> None:
     calls = []
 
     def load(sample: int) -> dict[str, np.ndarray]:
@@ -181,13 +188,13 @@ def test_other_keys_fields_and_counts_are_other_caches(tmp_path):
         {"more": np.zeros(1)},
     ],
 )
-def test_arrays_that_are_not_as_declared_are_refused(tmp_path, change):
+def test_arrays_that_are_not_as_declared_are_refused(tmp_path: Path, change: Any) -> None:
     with pytest.raises(ValueError, match=r"load\(\) returned"):
         _build(tmp_path, lambda sample: _load(sample) | change)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_in_load_stops_the_build_and_leaves_nothing(tmp_path):
+def test_an_error_in_load_stops_the_build_and_leaves_nothing(tmp_path: Path) -> None:
     calls = []
 
     def load(sample: int) -> dict[str, np.ndarray]:
@@ -203,7 +210,7 @@ def test_an_error_in_load_stops_the_build_and_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_loading_uses_several_threads(tmp_path, monkeypatch):
+def test_loading_uses_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     meeting = threading.Barrier(3, timeout=10)
 
@@ -234,7 +241,7 @@ def _other_type(path: Path) -> None:
 
 
 class _Exploding:
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return pytest.fail, ("a pickle was run",)
 
 
@@ -245,7 +252,7 @@ def _pickled(path: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [Path.unlink, _truncate, _zero_header, _other_shape, _other_type, _pickled]
 )
-def test_damaged_arrays_are_rebuilt(tmp_path, damage):
+def test_damaged_arrays_are_rebuilt(tmp_path: Path, damage: Any) -> None:
     _build(tmp_path)
     damage(_final(tmp_path) / "image.npy")
     with pytest.raises(AssertionError, match="cache was not used"):
@@ -258,7 +265,7 @@ def test_damaged_arrays_are_rebuilt(tmp_path, damage):
 @pytest.mark.parametrize(
     "text", [None, "", "{", "[]", "{}", '{"identity": 1}', "\udcff", "IDENTITY", "NO REJECTED"]
 )
-def test_damaged_meta_is_rebuilt(tmp_path, text):
+def test_damaged_meta_is_rebuilt(tmp_path: Path, text: Any) -> None:
     _build(tmp_path)
     meta = _final(tmp_path) / "meta.json"
     content = json.loads(meta.read_text())
@@ -277,7 +284,7 @@ def test_damaged_meta_is_rebuilt(tmp_path, text):
     _check(_build(tmp_path, _never)[0])
 
 
-def test_an_empty_directory_or_a_file_in_the_way(tmp_path):
+def test_an_empty_directory_or_a_file_in_the_way(tmp_path: Path) -> None:
     _build(tmp_path)
     final = _final(tmp_path)
     for file in final.iterdir():
@@ -296,7 +303,7 @@ def _slow(sample: int) -> dict[str, np.ndarray]:
     return _load(sample)
 
 
-def _build_in_process(cache_dir: Path, barrier, results) -> None:
+def _build_in_process(cache_dir: Path, barrier: Any, results: Any) -> None:
     barrier.wait()
     store, rows, _ = _build(cache_dir, _slow, ram_limit_mb=0)
     _check(store)
@@ -304,7 +311,7 @@ def _build_in_process(cache_dir: Path, barrier, results) -> None:
 
 
 @pytest.mark.parametrize("damaged", [False, True])
-def test_processes_that_build_at_once_all_end_well(tmp_path, damaged):
+def test_processes_that_build_at_once_all_end_well(tmp_path: Path, damaged: bool) -> None:
     if damaged:
         _build(tmp_path)
         _truncate(_final(tmp_path) / "boxes.npy")
@@ -322,7 +329,7 @@ def test_processes_that_build_at_once_all_end_well(tmp_path, damaged):
     _check(_build(tmp_path, _never)[0])
 
 
-def test_the_slower_of_two_builders_uses_what_the_quicker_made(tmp_path):
+def test_the_slower_of_two_builders_uses_what_the_quicker_made(tmp_path: Path) -> None:
     """Deterministic: the rival publishes while this one is loading."""
 
     def load(sample: int) -> dict[str, np.ndarray]:
@@ -349,7 +356,7 @@ _build(Path(sys.argv[1]), load)
 """
 
 
-def test_a_killed_build_is_no_cache(tmp_path):
+def test_a_killed_build_is_no_cache(tmp_path: Path) -> None:
     root = Path(__file__).parents[3]
     command = [sys.executable, "-c", KILLED, str(tmp_path)]
     with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True) as process:
@@ -374,7 +381,7 @@ def test_a_killed_build_is_no_cache(tmp_path):
 # The directory
 
 
-def test_a_cache_dir_that_cannot_be_written(tmp_path):
+def test_a_cache_dir_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for cache_dir in (tmp_path / "file", tmp_path / "file" / "cache"):
         with pytest.raises(UserError, match=rf"data.cache_dir={cache_dir} cannot be written: .*"):
@@ -382,7 +389,7 @@ def test_a_cache_dir_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_read_only_cache_dir_can_still_be_read(tmp_path):
+def test_a_read_only_cache_dir_can_still_be_read(tmp_path: Path) -> None:
     _build(tmp_path)
     tmp_path.chmod(0o500)
     try:
@@ -394,7 +401,9 @@ def test_a_read_only_cache_dir_can_still_be_read(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="blocks cannot be reserved here")
-def test_a_full_disk_is_told_before_anything_is_loaded(tmp_path, monkeypatch):
+def test_a_full_disk_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     array = module._allocate(tmp_path / "a.npy", (10, 2**20), np.dtype(np.uint8))
     status = (tmp_path / "a.npy").stat()
     assert status.st_blocks * 512 >= array.nbytes  # reserved, although nothing is written yet
@@ -411,7 +420,9 @@ def test_a_full_disk_is_told_before_anything_is_loaded(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_bar_where_standard_error_is_no_terminal(tmp_path, capsys, monkeypatch):
+def test_no_bar_where_standard_error_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "WAIT_FOR_BAR", 0.0)
     _build(tmp_path)
     captured = capsys.readouterr()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,20 +13,20 @@ from tests.phasewise.data.folders import an_object, annotation
 OBJECT = "<object><name>dog</name>{0}</object>"
 
 
-def _parse(tmp_path: Path, text: str | bytes, **settings):
+def _parse(tmp_path: Path, text: str | bytes, **settings: Any) -> Any:
     path = tmp_path / "x.xml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return parse_annotation(path, "Annotations/x.xml", **settings)
 
 
-def _refusal(tmp_path: Path, text: str | bytes, **settings) -> str:
+def _refusal(tmp_path: Path, text: str | bytes, **settings: Any) -> str:
     with pytest.raises(BadSample) as caught:
         _parse(tmp_path, text, **settings)
     assert caught.value.problem.file == "Annotations/x.xml"
     return caught.value.problem.reason
 
 
-def test_boxes_are_one_based_and_inclusive(tmp_path):
+def test_boxes_are_one_based_and_inclusive(tmp_path: Path) -> None:
     whole = an_object(xmin=1, ymin=1, xmax=40, ymax=30)
     found = _parse(
         tmp_path, annotation(whole, an_object("cat", "<difficult>1</difficult>")), size=(40, 30)
@@ -37,26 +38,26 @@ def test_boxes_are_one_based_and_inclusive(tmp_path):
     assert found.declared_size == (40, 30)
 
 
-def test_fractional_coordinates_as_in_voc2012(tmp_path):
+def test_fractional_coordinates_as_in_voc2012(tmp_path: Path) -> None:
     text = annotation(an_object(xmin="45.70000076293945", xmax="80.5"), size=None)
     found = _parse(tmp_path, text)
     assert found.objects[0].box == pytest.approx((44.70000076293945, 1, 80.5, 8))
     assert found.declared_size is None
 
 
-def test_rounding_beyond_the_edge_is_clipped(tmp_path):
+def test_rounding_beyond_the_edge_is_clipped(tmp_path: Path) -> None:
     found = _parse(tmp_path, annotation(an_object(xmin=0.6, xmax=40.4)), size=(40, 30))
     assert found.objects[0].box == (0, 1, 40, 8)
 
 
-def test_boxes_of_parts_are_ignored(tmp_path):
+def test_boxes_of_parts_are_ignored(tmp_path: Path) -> None:
     part = "<part><name>head</name><bndbox><xmin>99</xmin></bndbox></part>"
     before, after = an_object(extra=part), an_object().replace("</object>", part + "</object>")
     found = _parse(tmp_path, annotation(before, after), size=(40, 30))
     assert [item.box for item in found.objects] == [(2, 1, 10, 8)] * 2
 
 
-def test_an_annotation_may_name_no_object(tmp_path):
+def test_an_annotation_may_name_no_object(tmp_path: Path) -> None:
     assert _parse(tmp_path, annotation()).objects == ()
 
 
@@ -82,12 +83,12 @@ def test_an_annotation_may_name_no_object(tmp_path):
         (an_object("zzz"), "unknown class; the nearest known is"),
     ],
 )
-def test_objects_that_cannot_be_used(tmp_path, text, reason):
+def test_objects_that_cannot_be_used(tmp_path: Path, text: Any, reason: str) -> None:
     names = ["background", "cat", "dog"]
     assert reason in _refusal(tmp_path, annotation(text), size=(40, 30), class_names=names)
 
 
-def test_all_problems_of_a_file_are_one_reason(tmp_path):
+def test_all_problems_of_a_file_are_one_reason(tmp_path: Path) -> None:
     objects = (an_object(xmin="a", ymax="b"), an_object(), an_object("dgo", xmax=1, ymax=99))
     reason = _refusal(
         tmp_path, annotation(*objects), size=(40, 30), class_names=["background", "dog"]
@@ -100,7 +101,7 @@ def test_all_problems_of_a_file_are_one_reason(tmp_path):
     assert len(many) < 400
 
 
-def test_hostile_text_stays_on_its_line(tmp_path):
+def test_hostile_text_stays_on_its_line(tmp_path: Path) -> None:
     name = "a&#10;b" + "red" * 1000
     reason = _refusal(
         tmp_path, annotation(an_object(name, xmin="&#10;1" * 500)), class_names=["background"]
@@ -123,7 +124,7 @@ LAUGHS = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "ha" * 10}">' fo
         f"<!DOCTYPE annotation [{LAUGHS}]><annotation>&l9;</annotation>".encode("utf-16"),
     ],
 )
-def test_entities_and_dtds_are_refused_at_once(tmp_path, text):
+def test_entities_and_dtds_are_refused_at_once(tmp_path: Path, text: Any) -> None:
     start = time.perf_counter()
     assert _refusal(tmp_path, text) == "has a DTD or entities, which are refused"
     assert time.perf_counter() - start < 1
@@ -143,11 +144,11 @@ def test_entities_and_dtds_are_refused_at_once(tmp_path, text):
         b'<?xml version="1.0" encoding="utf-7"?><annotation/>',
     ],
 )
-def test_what_is_not_xml(tmp_path, text):
+def test_what_is_not_xml(tmp_path: Path, text: Any) -> None:
     assert _refusal(tmp_path, text).startswith("not XML: ")
 
 
-def test_other_xml_and_unreadable_files(tmp_path):
+def test_other_xml_and_unreadable_files(tmp_path: Path) -> None:
     assert "root is <svg>" in _refusal(tmp_path, "<svg/>")
     with pytest.raises(BadSample, match="cannot be read"):
         parse_annotation(tmp_path / "none.xml", "x")

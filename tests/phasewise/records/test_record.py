@@ -18,7 +18,8 @@ from omegaconf import OmegaConf
 from phasewise.config.fingerprint import fingerprint
 from phasewise.errors import UserError
 from phasewise.records.notes import Diagram, Limit, Notes
-from phasewise.records.record import FINAL, RECORD, RunRecord, environment, git_commit, read_record
+from phasewise.records.record import RECORD, RunRecord, environment, git_commit, read_record
+from phasewise.records.schema import FINAL
 
 ROOT = Path(__file__).parents[3]
 
@@ -173,15 +174,15 @@ def test_no_record_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "Expecting value"),
-        ('{"schema": 1, "stat', "Unterminated"),
+        ("", "Invalid JSON"),
+        ('{"schema": 1, "stat', "EOF while parsing a string"),
         ("[" * 100_000, "recursion"),
-        ("[]", "schema 1"),
-        ('{"schema": 2, "status": "completed"}', "schema 1"),
-        ('{"schema": 1, "status": "fine"}', "unknown status 'fine'"),
-        ('{"schema": 1, "status": ["completed"]}', "unknown status"),
-        ('{"schema": 1, "status": "completed"}', "error is missing"),
-        ("\udcff", "utf-8"),
+        ("[]", "should be an object"),
+        ('{"schema": 2, "status": "completed"}', "schema: Input should be 1"),
+        ('{"schema": 1, "status": "fine"}', "status: Input should be 'completed', 'failed'"),
+        ('{"schema": 1, "status": ["completed"]}', "status: Input should be"),
+        ('{"schema": 1, "status": "completed"}', "error: Field required"),
+        ("\udcff", "Invalid JSON"),
     ],
 )
 def test_a_damaged_record_is_none_and_says_so(
@@ -197,9 +198,12 @@ def test_a_damaged_record_is_none_and_says_so(
 @pytest.mark.parametrize(
     ("key", "value", "reason"),
     [
-        ("best", None, "best is of type NoneType"),
-        ("overrides", "seed=3", "overrides is of type str"),
-        ("objective", {"metric": "val/mIoU"}, "objective lacks epoch, mode, value"),
+        ("best", None, "best: Input should be an object"),
+        ("overrides", "seed=3", "overrides: Input should be a valid array"),
+        ("best", {"val/mIoU": "0.5"}, "best.val/mIoU: Input should be a valid number"),
+        ("best", {"val/mIoU": True}, "best.val/mIoU: Input should be a valid number"),
+        ("seed", "1", "seed: Input should be a valid integer"),
+        ("objective", {"metric": "val/mIoU"}, "objective.mode: Field required"),
     ],
 )
 def test_a_record_with_a_wrong_field_is_none(
@@ -375,6 +379,17 @@ def test_nothing_heavy_is_imported(modules: str, heavy: set[str]) -> None:
     code += f"print(sorted({heavy!r} & set(sys.modules)))"
     command = [sys.executable, "-c", code]
     assert subprocess.check_output(command, cwd=ROOT, text=True).strip() == "[]"
+
+
+def test_unknown_keys_of_others_are_no_obstacle(tmp_path: Path) -> None:
+    content = start(tmp_path).as_dict()
+    content["objective"] |= {"unit": "%", "value": 3}
+    content["cost"] |= {"epochs": 2, "fast_dev_run": True}
+    (tmp_path / RECORD).write_text(json.dumps(content | {"tool": "mine"}))
+    read = read_record(tmp_path)
+    assert read is not None
+    assert read.objective["unit"] == "%"
+    assert [type(read.objective["value"]), read.cost["fast_dev_run"]] == [int, True]
 
 
 def test_git_commit(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from phasewise.report import render as module
 from phasewise.report.content import Column, Figure, Picture, Section, Table
 from phasewise.report.files import Folder
 from phasewise.report.render import processes, render
-from phasewise.report.report import build
+from phasewise.report.report import build_report
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
 from tests.phasewise.study.synthetic import Synthetic
@@ -100,7 +100,7 @@ def test_a_part_that_fails_costs_only_itself(
         return Section("never", [table])
 
     monkeypatch.setattr("phasewise.report.sections.glance.glance_section", fail)
-    report = build(StudyView(read_study(tmp_path)))
+    report = build_report(StudyView(read_study(tmp_path)))
     titles = [section.title for section in report.sections]
     assert titles == ["Summary", "Audit", "Phases at a glance", "Phase 1: lr", *titles[4:]]
     (text,) = report.sections[2].blocks

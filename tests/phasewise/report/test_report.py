@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from phasewise.errors import UserError
-from phasewise.inference.evaluation.settings import parse
+from phasewise.inference.evaluation.settings import EvaluationSettings
 from phasewise.records.record import RunRecord
 from phasewise.report.report import write_report
 from tests.phasewise.analysis.auditing import halved
@@ -139,7 +139,7 @@ def test_several_seeds_have_intervals_over_seeds_and_items_too(tmp_path: Path) -
         r"python evaluate.py '?checkpoint=\[(.+?)\]'?", (tmp_path / "report.md").read_text()
     )
     assert command is not None
-    runs = parse([f"checkpoint=[{command[1]}]"])[0].checkpoint
+    runs = EvaluationSettings.parse([f"checkpoint=[{command[1]}]"])[0].checkpoint
     assert len(runs) == 3 and all((Path(run) / "record.json").exists() for run in runs)
     for seed, run in enumerate(runs):
         place = Path(run) / "evaluation" / "test"
@@ -265,7 +265,7 @@ def damage(study: Path) -> dict[str, str]:
     (study / "lr" / "empty").mkdir()
     (study / "lr" / "notes").mkdir()
     (study / "lr" / "notes" / "list.txt").write_text("milk")
-    reasons = ["damaged", "schema 99", "whole rows"]
+    reasons = ["damaged", "not 99", "whole rows"]
     return dict(zip([f"lr/{run.name}" for run in runs[:3]], reasons, strict=True))
 
 

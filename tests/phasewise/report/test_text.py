@@ -30,14 +30,10 @@ def test_missing_values_are_no_numbers() -> None:
     assert text.cell((0.5, 0.25), "spread") == "0.5000 ± 0.2500"
     assert text.cell((0.25, 0.75), "interval") == "[0.2500, 0.7500]"
     assert text.number(math.inf) == "inf"
-
-
-def test_durations_carry() -> None:
-    assert text.duration(59.96) == "1m 00s"
-    assert text.duration(3599.7) == "1h 00m 00s"
+    assert [text.cell(it, "text") for it in ("", "1", " a  b", None)] == ["", "1", "a b", "null"]
 
 
 def test_markdown_shows_names_as_they_are() -> None:
-    assert text.markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
+    assert text.escape_markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
         r"a\|b\_c\*\<img src=x\> \`x\`\[y\](z)"
     )

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from phasewise.cli.shell import path_override, shell_command, short
+from phasewise.cli.shell import path_override, relative_path, shell_command
 from phasewise.records.record import read_record
 from phasewise.report.report import write_report
 from phasewise.study.commands import single_run
@@ -76,7 +76,7 @@ def test_what_the_files_of_a_run_tell(tmp_path: Path) -> None:
         return tmp_path
 
     main = {"path": str(ROOT / "conf"), "schema": "file", "provider": "main"}
-    script = short(ROOT / "train.py")
+    script = relative_path(ROOT / "train.py")
     line = single_run(saved(config_sources=[main]), ["study=demo", "seed=1"])
     words = ["--config-name", "other", "study=demo", "seed=1", "hydra.mode=RUN"]
     assert shlex.split(line) == ["python", script, *words]

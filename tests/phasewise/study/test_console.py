@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from phasewise.records.record import RunRecord
-from phasewise.study.console import label, print_trials
+from phasewise.study.console import candidate_label, print_trials
 from phasewise.study.journal import Candidate, Phase, Trial
 from tests.phasewise.study.synthetic import write_config
 
@@ -90,11 +90,11 @@ def test_the_configuration_before_is_told_by_its_values(tmp_path: Path) -> None:
     ]
     phase = Phase("act", "grid", {}, [0], declared={"model.norm": ["group", "none"]})
     phase.candidates = candidates
-    assert label(phase, candidates[0], tmp_path) == "model.norm=group"
-    assert label(phase, candidates[1], tmp_path) == "the configuration before"
+    assert candidate_label(phase, candidates[0], tmp_path) == "model.norm=group"
+    assert candidate_label(phase, candidates[1], tmp_path) == "the configuration before"
     write_config(tmp_path / "b", {"model.norm": "batch"})
     told = "the configuration before (model.norm=batch)"
-    assert label(phase, candidates[1], tmp_path) == told
+    assert candidate_label(phase, candidates[1], tmp_path) == told
 
 
 def test_no_star_among_runs_that_different_samples_judged(

@@ -66,7 +66,9 @@ class Studies(RuleBasedStateMachine):
         self.folder.list("test", ["test-0"])
         self.weights = self.place / "weights.ckpt"
         self.weights.write_bytes(b"0")
-        self.phases = [("rate", "optimizer.lr", ("0.01", "0.02"))]
+        self.phases: list[tuple[str, str, tuple[str, ...]]] = [
+            ("rate", "optimizer.lr", ("0.01", "0.02"))
+        ]
         self.seeds = [0]
         self.edits = 0
         self.shown: tuple[dict[str, str], bytes] | None = None
@@ -245,7 +247,7 @@ def test_no_sequence_of_events_makes_a_study_lie() -> None:
     )
 
 
-EVENTS: dict[str, Callable[[Studies], None]] = {
+EVENTS: dict[str, Callable[[Studies], object]] = {
     "training data": lambda it: it.folder.annotate("train-0", xmin=3),
     "validation data": lambda it: it.folder.annotate("val-1", xmin=3),
     "test data": lambda it: it.folder.annotate("test-0", xmin=3),

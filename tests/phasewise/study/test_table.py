@@ -11,9 +11,9 @@ from phasewise.records.record import RECORD, RunRecord
 from phasewise.study.table import (
     best_row,
     format_table,
+    placeholder_record,
     sweep_table,
     trial_labels,
-    unfinished,
     write_csv,
 )
 
@@ -77,7 +77,7 @@ def test_only_completed_trials_with_a_number_can_be_best() -> None:
         record("seed=4", 0.2),
         record("seed=5", 0.3),
         record("seed=6", 0.3),
-        unfinished("sweep/seed=7", ["seed=7"]),
+        placeholder_record("sweep/seed=7", ["seed=7"]),
     ]
     table = sweep_table(rows)
     assert best_row(table) == 5

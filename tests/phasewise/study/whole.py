@@ -25,7 +25,7 @@ def make_app(folder: Path) -> Path:
     return folder
 
 
-def write_study(app: Path, phases: dict[str, Any], **settings: Any) -> None:
+def write_study(app: Path, phases: Any, **settings: Any) -> None:
     folder = app / "extra" / "study"
     folder.mkdir(parents=True, exist_ok=True)
     content = {

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import torch
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from phasewise.records.history import Row, read_history
 from phasewise.records.record import RunRecord, read_record
+from tests import forks
+from tests.forks import Done
+
+TRAIN = """
+import sys
+from pathlib import Path
+from omegaconf import OmegaConf
+from phasewise.training.run import train
+
+train(OmegaConf.load(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def train_elsewhere(cfg: DictConfig, directory: Path, before: str = "", **environment: str) -> Done:
+    """A run in a fresh process, after some code of one's own."""
+    with tempfile.TemporaryDirectory() as folder:
+        script, config = Path(folder, "script.py"), Path(folder, "config.yaml")
+        script.write_text(before + TRAIN)
+        OmegaConf.save(cfg, config, resolve=True)
+        words = [str(it) for it in (script, config, directory)]
+        return forks.training().run(words, Path.cwd(), environment)
 
 
 def record_of(directory: Path) -> RunRecord:

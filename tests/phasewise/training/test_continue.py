@@ -146,6 +146,22 @@ def test_a_run_that_died_after_its_last_epoch_trains_no_further_one(
     assert all(torch.equal(before[key], after[key]) for key in before)
 
 
+@pytest.fixture(scope="module")
+def whole(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three epochs, to compare with."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(make_config(*TINY, "trainer.max_epochs=3"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def paused(make_config: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after its second epoch, to be copied."""
+    folder = tmp_path_factory.mktemp("paused")
+    train(make_config(*TINY, "trainer.max_epochs=3", "trainer.pause_after=2"), folder)
+    return folder
+
+
 def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -167,14 +183,15 @@ def drop_row(path: Path) -> None:
 )
 def test_a_run_whose_files_are_damaged_begins_anew_and_says_so(
     config: Make,
+    whole: Path,
+    paused: Path,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     name: str,
     damage: Callable[[Path], None],
     told: str,
 ) -> None:
-    train(config("trainer.max_epochs=3"), tmp_path / "whole")
-    train(config("trainer.max_epochs=3", "trainer.pause_after=2"), tmp_path / "run")
+    shutil.copytree(paused, tmp_path / "run")
     damage(tmp_path / "run" / name)
     caplog.clear()
     with caplog.at_level(logging.INFO):
@@ -184,14 +201,17 @@ def test_a_run_whose_files_are_damaged_begins_anew_and_says_so(
     assert told in line
     assert "\n" not in line
     assert "continuing after" not in caplog.text
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(whole, tmp_path / "run")
 
 
 def test_a_failed_run_with_a_damaged_checkpoint_is_repaired(
-    config: Make, tmp_path: Path, broken: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    config: Make,
+    whole: Path,
+    tmp_path: Path,
+    broken: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    cfg = config("trainer.max_epochs=2")
-    train(cfg, tmp_path / "whole")
+    cfg = config("trainer.max_epochs=3")
     broken(2, RuntimeError("stop"))
     with pytest.raises(RuntimeError, match="stop"):
         train(cfg, tmp_path / "run", trial=True)
@@ -199,13 +219,13 @@ def test_a_failed_run_with_a_damaged_checkpoint_is_repaired(
     halve(tmp_path / "run" / "checkpoints" / "last.ckpt")
     monkeypatch.undo()
     train(cfg, tmp_path / "run")
-    assert_same_run(tmp_path / "whole", tmp_path / "run")
+    assert_same_run(whole, tmp_path / "run")
 
 
 def test_a_checkpoint_that_a_failing_disk_does_not_give_is_no_damaged_one(
-    config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: Make, paused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(config("trainer.max_epochs=3", "trainer.pause_after=2"), tmp_path)
+    shutil.copytree(paused, tmp_path, dirs_exist_ok=True)
     last = tmp_path / "checkpoints" / "last.ckpt"
     before, opened = last.read_bytes(), Path.open
 

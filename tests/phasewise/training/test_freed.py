@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests import forks
 
 PIECES = """
 import resource
@@ -41,20 +43,19 @@ glibc = pytest.mark.skipif(
 )
 
 
-def _faults_and_returned(**variables: str) -> tuple[float, float]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-    answer = subprocess.check_output(
-        [sys.executable, "-c", PIECES], env=environment | variables, text=True
-    )
-    faults, returned = map(float, answer.split())
+def _faults_and_returned(folder: Path, **variables: str) -> tuple[float, float]:
+    (folder / "pieces.py").write_text(PIECES)
+    ours = [it for it in os.environ if it.startswith(("MALLOC_", "GLIBC_"))]
+    done = forks.training().run(["pieces.py"], folder, variables, without=ours)
+    faults, returned = map(float, done.stdout.split())
     return faults, returned
 
 
 @glibc
-def test_what_is_freed_is_used_again_and_given_back_at_the_end() -> None:
-    kept, returned = _faults_and_returned()
+def test_what_is_freed_is_used_again_and_given_back_at_the_end(tmp_path: Path) -> None:
+    kept, returned = _faults_and_returned(tmp_path)
     assert returned > 70
     # the user's own settings stay: here every piece comes from the system and goes back at once
-    fetched, returned = _faults_and_returned(MALLOC_MMAP_THRESHOLD_="65536")
+    fetched, returned = _faults_and_returned(tmp_path, MALLOC_MMAP_THRESHOLD_="65536")
     assert kept < fetched / 10
     assert returned < 70

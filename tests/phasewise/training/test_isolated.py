@@ -36,7 +36,7 @@ def config(make_config: Make) -> Make:
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     """The workers."""
-    found = []
+    found: list[subprocess.Popen[bytes]] = []
 
     def start(command: list[str], **settings: object) -> subprocess.Popen[bytes]:
         process = popen(command, **settings)  # type: ignore[call-overload]

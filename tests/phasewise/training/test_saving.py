@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +13,18 @@ from typing import Any
 import pytest
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 import phasewise.training.saving
 from phasewise.training.callbacks import BackgroundSaving
 from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.run import train
 from phasewise.training.saving import take_up
-from tests.conftest import ROOT
-from tests.phasewise.training.directory import assert_same_run, record_of
+from tests.phasewise.training.directory import assert_same_run, record_of, train_elsewhere
 
 Make = Callable[..., DictConfig]
 KILLED = """
-import os, signal, sys
-from pathlib import Path
-from omegaconf import OmegaConf
-from phasewise.training.run import train
+import os, signal
 fsync, seen = os.fsync, []
 
 def kill(descriptor):
@@ -41,7 +35,6 @@ def kill(descriptor):
         os.kill(os.getpid(), signal.SIGKILL)
 
 os.fsync = kill
-train(OmegaConf.load(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -51,17 +44,9 @@ def test_a_kill_within_the_writing_leaves_the_checkpoint_before(
 ) -> None:
     cfg = config("trainer.max_epochs=3")
     train(cfg, tmp_path / "whole")
-    OmegaConf.save(cfg, tmp_path / "config.yaml", resolve=True)
     other = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path  # another file system
     with TemporaryDirectory(dir=other) as temporary:
-        process = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path / "config.yaml"), str(tmp_path / "run")],
-            cwd=ROOT,
-            env=os.environ | {"TMPDIR": temporary, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        process = train_elsewhere(cfg, tmp_path / "run", KILLED, TMPDIR=temporary)
         assert process.returncode == -signal.SIGKILL, process.stderr
         assert os.listdir(temporary) == []
     folder = tmp_path / "run" / "checkpoints"

@@ -21,10 +21,9 @@ from torch import Tensor
 
 from multitask.module import MultitaskModule
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.training.isolated import run_isolated
 from phasewise.training.run import train
 from tests.conftest import TINY
-from tests.phasewise.training.directory import assert_same_run
+from tests.phasewise.training.directory import assert_same_run, train_elsewhere
 from tests.reid.conftest import TINY_REID
 
 Make = Callable[..., DictConfig]
@@ -41,14 +40,14 @@ OTHERS: dict[str, tuple[tuple[str, ...], BaseException | None]] = {
 """Runs of all kinds, and what they end with in their second step."""
 
 
-@pytest.fixture
-def others(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> Before:
+@pytest.fixture(scope="module")
+def others(make_config: Make) -> Before:
     """Train all `OTHERS` below a directory; their errors are kept, as a sweep does."""
 
     def run(directory: Path) -> list[BaseException]:
         kept = []
         for name, (words, error) in OTHERS.items():
-            with monkeypatch.context() as patch:
+            with pytest.MonkeyPatch.context() as patch:
                 if error is not None:
                     patch.setattr(MultitaskModule, "training_step", _raising(error))
                 try:
@@ -59,6 +58,12 @@ def others(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> Before:
         return kept
 
     return run
+
+
+@pytest.fixture(scope="module")
+def before(others: Before, tmp_path_factory: pytest.TempPathFactory) -> list[BaseException]:
+    """All of them in this process, with what is imported and made once."""
+    return others(tmp_path_factory.mktemp("before"))
 
 
 def _raising(error: BaseException) -> Callable[..., Tensor]:
@@ -106,25 +111,25 @@ def resident_mb() -> float:
     return int(next(it for it in lines if it.startswith("VmRSS:")).split()[1]) / 2**10
 
 
-def test_runs_leave_their_process_as_it_was(others: Before, tmp_path: Path) -> None:
-    kept = others(tmp_path / "first")  # imports, and what is made once
-    before, tensors, memory = state(), held(), resident_mb()
-    kept += others(tmp_path / "second")
+def test_runs_leave_their_process_as_it_was(
+    before: list[BaseException], others: Before, tmp_path: Path
+) -> None:
+    found, tensors, memory = state(), held(), resident_mb()
+    kept = others(tmp_path)
     after = state()
-    for key, value in before.items():
+    for key, value in found.items():
         assert after[key] == value, key
     assert not {"PL_GLOBAL_SEED", "CUBLAS_WORKSPACE_CONFIG"} & os.environ.keys()
     assert held() <= tensors
+    assert len(kept) == len(before)
     assert resident_mb() < memory + 100
 
 
-def test_what_ran_before_changes_nothing(
-    make_config: Make, others: Before, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+@pytest.mark.usefixtures("before")
+def test_what_ran_before_changes_nothing(make_config: Make, tmp_path: Path) -> None:
     words = ("trainer.max_epochs=2", "model.dropout_rate=0.3", "data.augment=[flip,scale]")
     cfg = make_config(*TINY, *words)
-    run_isolated(cfg, tmp_path / "fresh", [])
-    others(tmp_path)
-    train(cfg, tmp_path / "after", trial=True)
+    done = train_elsewhere(cfg, tmp_path / "fresh")
+    assert done.returncode == 0, done.stderr
+    train(cfg, tmp_path / "after")
     assert_same_run(tmp_path / "fresh", tmp_path / "after")

@@ -237,7 +237,7 @@ def test_a_run_that_goes_on_is_the_same_one_in_mlflow(tmp_path: Path) -> None:
 def test_a_run_that_the_server_no_longer_has_is_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = []
+    ids: list[Any] = []
     for server in ("a", "b", "b"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/{server}.db")
         loggers = build_loggers(chosen("mlflow"), "multitask", tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     output.index({"predictions": 1})
     before = (tmp_path / INDEX).read_bytes()
 
-    def fail(path: Path, content: bytes) -> int:
-        path.touch()
-        raise OSError(28, "No space left on device")
+    def fail(descriptor: int) -> None:
+        raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(UserError, match=r"cannot be written: No space left on device"):
+    monkeypatch.setattr(os, "fsync", fail)
+    told = "cannot be written: Permission denied\noutput=DIR chooses another place"
+    with pytest.raises(UserError, match=told):
         output.index({"predictions": 2})
     assert (tmp_path / INDEX).read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [INDEX]

@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 from phasewise.errors import UserError
-from phasewise.inference.prediction.settings import PredictionSettings, help_text, parse
+from phasewise.inference.prediction.settings import PredictionSettings as Settings
 
 NEEDED = ["checkpoint=a", "source=b"]
 
 
 def refused(*words: str) -> str:
     with pytest.raises(UserError) as error:
-        parse(words)
+        Settings.parse(words)
     return str(error.value)
 
 
 def test_paths_are_taken_as_they_are() -> None:
-    settings = parse(["checkpoint=my run", "source=Über (1)/[a],b=c #1.jpg", "gallery=12"])
+    settings, _ = Settings.parse(
+        ["checkpoint=my run", "source=Über (1)/[a],b=c #1.jpg", "gallery=12"]
+    )
     assert settings.checkpoint == ["my run"]
     assert settings.source == "Über (1)/[a],b=c #1.jpg"
     assert settings.gallery == "12"
@@ -28,13 +30,17 @@ def test_paths_are_taken_as_they_are() -> None:
 
 def test_values_have_types() -> None:
     words = ["tile=512", "overlap=64", "flip=true", "score=0.5", "on_bad=skip", "batch_size=2"]
-    settings = parse([*NEEDED, *words])
+    settings, _ = Settings.parse([*NEEDED, *words])
     assert (settings.tile, settings.overlap, settings.flip) == (512, 64, True)
     assert (settings.score, settings.on_bad, settings.batch_size) == (0.5, "skip", 2)
 
 
 def test_several_checkpoints() -> None:
-    assert parse(["checkpoint=[a, b/c ,d]", "source=x"]).checkpoint == ["a", "b/c", "d"]
+    assert Settings.parse(["checkpoint=[a, b/c ,d]", "source=x"])[0].checkpoint == [
+        "a",
+        "b/c",
+        "d",
+    ]
 
 
 def test_a_file_with_brackets_is_one_checkpoint(
@@ -42,7 +48,7 @@ def test_a_file_with_brackets_is_one_checkpoint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("[a,b]").touch()
-    assert parse(["checkpoint=[a,b]", "source=x"]).checkpoint == ["[a,b]"]
+    assert Settings.parse(["checkpoint=[a,b]", "source=x"])[0].checkpoint == ["[a,b]"]
 
 
 @pytest.mark.parametrize(
@@ -96,8 +102,8 @@ def test_overlap_is_smaller_than_the_tile() -> None:
 
 
 def test_help_explains_every_key_with_its_default() -> None:
-    lines = help_text().splitlines()
-    for key, field in PredictionSettings.model_fields.items():
+    lines = Settings.help_text().splitlines()
+    for key, field in Settings.model_fields.items():
         (row,) = [i for i, line in enumerate(lines) if line.strip().startswith(f"{key}=")]
         shown = lines[row].strip().partition("=")[2]
         defaults = {None: "null", True: "true", False: "false"}
