@@ -42,9 +42,12 @@ def train(home: Path, cache: Path, tmp_path: Path) -> Any:
 
     def call(*words: str, place: str = "run") -> Done:
         where = (f"data.cache_dir={cache}", f"hydra.run.dir={tmp_path / place}")
-        tiny = [word for word in (*TINY, *CPU) if word.partition("=")[0] not in _keys(words)]
-        script = [str(ROOT / "train.py"), *tiny, *where, *words]
-        return forks.training().run(script, home, {"PYTHONPATH": str(home)})
+        known = _keys(words)
+        tiny = [word for word in (*TINY, *CPU) if word.partition("=")[0] not in known]
+        if "data._target_" in known:  # which does not take these
+            tiny = [word for word in tiny if not word.startswith("data.")]
+        command = [str(ROOT / "train.py"), *tiny, *where, *words]
+        return forks.training().run(command, home, {"PYTHONPATH": str(home)})
 
     return call
 
@@ -311,12 +314,30 @@ def test_a_module_and_data_that_know_nothing_of_the_project(train: Any, tmp_path
     assert record["environment"]["targets"] == found
 
 
+def test_foreign_data_are_tested_where_that_is_asked_for_later(train: Any, tmp_path: Path) -> None:
+    first = train(*WHOLE, *FITS, "trainer.overfit_batches=1")
+    assert first.returncode == 0, first.stderr
+    assert "Lines takes none of data.image_size, data.resize, data.augment" in first.stdout
+    assert record(tmp_path / "run")["test"] is None
+    assert read_history(tmp_path / "run")[-1]["step"] == 2  # a batch an epoch
+    again = train(*WHOLE, *FITS, "trainer.overfit_batches=1", "test=true")
+    assert again.returncode == 0, again.stderr
+    assert "testing the completed run" in again.stdout
+    assert record(tmp_path / "run")["test"].keys() == {"test/score"}
+    again = train(*WHOLE, *FITS, "trainer.overfit_batches=1", "test=true")
+    assert "holds this run already, completed" in again.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
         (("objective.metric=val/score",), "task.module.rate: outside.whole.Line needs it"),
         ((*FITS, "+task.module.widht=3"), "takes no such argument; did you mean width?"),
         ((*FITS, "+data.cuont=3"), "takes no such argument; did you mean count?"),
+        (
+            (*FITS, "data.resize=letterbox"),
+            "data.resize=letterbox: outside.whole.Lines takes no such argument",
+        ),
         ((*FITS[1:], "objective.metric=val/scor"), "not one of val/score"),
     ],
 )

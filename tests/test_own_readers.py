@@ -164,3 +164,18 @@ def test_a_reader_that_a_checkpoint_names_runs_only_where_it_is_trusted(
     data = open_data(config, "a.ckpt", ["tests.outside.readers"])
     data.setup("test")
     assert isinstance(data.splits.stores["test"]["image"], torch.Tensor)
+
+
+def test_a_datamodule_from_a_checkpoint_names_no_code(boxes: Path) -> None:
+    root, part = str(boxes / "images"), table(boxes)
+    fog = [{"_target_": "tests.outside.fog.Fog"}]
+    data = ReaderData(root=root, reader=part, augment=["flip", *fog])
+    kept = {data.CHECKPOINT_HYPER_PARAMS_KEY: dict(data.hparams)}
+    torch.save({"pytorch-lightning_version": "2.5.0", **kept}, file := boxes / "a.ckpt")
+    told = r"names code .*\(augment\.1=tests\.outside\.fog\.Fog, reader=tests\.outside\.readers"
+    with pytest.raises(UserError, match=told):
+        ReaderData.load_from_checkpoint(file)
+    with pytest.raises(UserError, match=r"\(path, reader=\.\.\.\)$"):
+        ReaderData.load_from_checkpoint(file, augment=[])
+    again = ReaderData.load_from_checkpoint(file, augment=[], reader=part)
+    assert str(again.root) == root

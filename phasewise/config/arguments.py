@@ -39,6 +39,18 @@ def available_arguments(config: Mapping[str, Any], info: Mapping[str, Any]) -> d
     return {**found, **info}
 
 
+OF_THE_RUN = ("_target_", "cache_dir", "batch_size")
+"""Keys of ``data`` that concern the run too."""
+
+
+def left_out(section: Mapping[str, Any]) -> list[str]:
+    """Keys of ``data`` that a foreign class is not given, since it does not take them."""
+    if not is_foreign(section[TARGET]):
+        return []
+    taken = signature_of(section[TARGET]).parameters
+    return [key for key in section if key not in taken and key not in OF_THE_RUN]
+
+
 def data_arguments(section: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The keyword arguments of a DataModule.
 

@@ -10,12 +10,15 @@ from typing import Any
 
 from hydra.core.override_parser.types import Override
 
+from phasewise.config.arguments import OF_THE_RUN
+from phasewise.config.help import did_you_mean
 from phasewise.config.override_syntax import parse_words
 from phasewise.config.signatures import (
     TARGET,
     TargetError,
     foreign_targets,
     is_foreign,
+    signature_of,
     trainer_arguments,
 )
 
@@ -65,6 +68,8 @@ class OpenKeys:
     def without_use(self, key: str, data: Mapping[Any, Any]) -> str | None:
         """Why a key that the config has does nothing, if it does not: it is of a schedule whose
         place a class of one's own takes."""
+        if key.startswith("data.") and "data" in self.targets:
+            return self._left_out(key, data)
         target = self.targets.get("scheduler")
         if target is None or not key.startswith("scheduler."):
             return None
@@ -75,6 +80,20 @@ class OpenKeys:
         if name not in node or name in foreign_schedule(node):
             return None
         return f"belongs to scheduler={node['name']}, whose place {target} takes"
+
+    def _left_out(self, key: str, data: Mapping[Any, Any]) -> str | None:
+        """Foreign data are not given what they do not take."""
+        target, name = self.targets["data"], key.split(".")[1]
+        if name == TARGET or name not in data["data"]:
+            return None
+        try:
+            taken = signature_of(target).parameters
+        except TargetError:  # which is told where the class is checked
+            return None
+        module = self.targets.get("task.module", data["task"]["module"][TARGET])
+        if name in taken or name in OF_THE_RUN or name in signature_of(module).parameters:
+            return None
+        return f"{target} takes no such argument{did_you_mean(name, taken)}"
 
 
 def open_words(lines: Sequence[Sequence[str]], data: Mapping[Any, Any]) -> list[list[str]]:

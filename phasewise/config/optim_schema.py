@@ -20,6 +20,7 @@ from phasewise.config.fields import (
     Text,
     Whole,
     chosen_by,
+    wrong,
 )
 from phasewise.config.signatures import OPTIMIZERS, TARGET, TargetError
 from phasewise.config.targets import ForeignPart, accepted
@@ -178,7 +179,12 @@ class ForeignScheduler(ForeignPart):
     def steps_as_lightning_knows(cls, node: Any) -> Any:
         """The values of those keys."""
         if isinstance(node, dict):
-            _Stepped.model_validate({key: node[key] for key in cls.LIGHTNINGS if key in node})
+            when = _Stepped.model_validate({k: node[k] for k in cls.LIGHTNINGS if k in node})
+            if str(node.get(TARGET)).endswith(".ReduceLROnPlateau"):
+                for key, only in (("interval", "epoch"), ("frequency", 1)):
+                    if getattr(when, key) != only:
+                        reason = f"must be {only}: the metric is known when an epoch has ended"
+                        raise wrong(reason, key=key)
         return node
 
     @classmethod

@@ -188,6 +188,20 @@ class ForeignModule(ForeignPart):
             return {}
 
 
+def _comes_from_elsewhere(schema: type[Node], field: str | None, target: Any) -> bool:
+    """Whether a part is neither of this project nor one that the schema names, which may be a
+    user's own."""
+    annotation = schema.model_fields[str(field)].annotation
+    return is_foreign(target) and not _names(annotation, target)
+
+
+def _names(annotation: Any, target: Any) -> bool:
+    if isinstance(annotation, type) and issubclass(annotation, Node):
+        named = annotation.model_fields.get("target")
+        return named is not None and target in get_args(named.annotation)
+    return any(_names(part, target) for part in get_args(annotation))
+
+
 class Task(Node, Generic[Target]):
     """What conf/task/*.yaml says about the task itself."""
 
@@ -200,10 +214,9 @@ class Task(Node, Generic[Target]):
     @classmethod
     def or_foreign(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
         """The task's own, or one of a user's own."""
-        kind: Any = cls.model_fields["module"].annotation
-        target = value.get(TARGET) if isinstance(value, dict) else None
-        own = target in get_args(kind.model_fields["target"].annotation)
-        if target is not None and is_foreign(target) and not own:
+        if isinstance(value, dict) and _comes_from_elsewhere(
+            cls, info.field_name, value.get(TARGET)
+        ):
             return ForeignModule.model_validate(value, context=info.context)
         return handler(value)
 
@@ -259,9 +272,9 @@ class RunConfig(Node):
         cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo
     ) -> Any:
         """One of the data sets that the task's schema names, or a user's own."""
-        target = value.get(TARGET) if isinstance(value, dict) else None
-        package = cls.__module__.rpartition(".")[0]  # the task's, which may be a user's own
-        if target and is_foreign(target) and not str(target).startswith(f"{package}."):
+        if isinstance(value, dict) and _comes_from_elsewhere(
+            cls, info.field_name, value.get(TARGET)
+        ):
             return ForeignData.model_validate(value, context=info.context)
         return by_choice(value, handler)
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import lightning as L
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from phasewise.augment.pipeline import Augment
 from phasewise.augment.transfer import send
 from phasewise.config.identity import DataIdentity
+from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
 from phasewise.data.joined import JoinedStore
@@ -114,6 +115,31 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self._is_decoded = False
         self._prefetcher = Prefetcher()
         self._train_batches = Block(self._train_batch)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """See Lightning; ``weights_only`` is true unless said otherwise.
+
+        Raises:
+            UserError: under ``weights_only``, an augmentation or a reader that it has kept is code
+                from outside of this project, and the caller does not give that argument.
+        """
+        if weights_only is not False:
+            content = torch.load(checkpoint_path, map_location="cpu", weights_only=True)
+            if hasattr(checkpoint_path, "seek"):
+                checkpoint_path.seek(0)  # an open file, which is read again
+            kept = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY) or {}
+            refuse_foreign(checkpoint_path, kept, type(None), kwargs)
+        return super().load_from_checkpoint(
+            checkpoint_path, map_location, hparams_file, weights_only, **kwargs
+        )
 
     @abstractmethod
     def read(self) -> Splits:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import DivergedError, UserError, is_out_of_memory
@@ -28,6 +29,9 @@ def explain(
             f"trainer.compile={mode} does not work here ({reason}); "
             "trainer.compile=none trains without"
         )
+    if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
+        # of a callback that goes by a metric which nobody logs
+        return UserError(" ".join(str(error).split()))
     if isinstance(data, StoreDataModule) and "more than 1 value per channel" in str(error):
         return UserError(
             f"data.batch_size={data.batch_size} (of {data.summary().counts['train']} training "

@@ -260,18 +260,18 @@ class TaskModule(L.LightningModule, ABC):
             self.scheduler_config,
             optimizer,
             total_steps=int(self.trainer.estimated_stepping_batches),
-            epochs=self._epochs(),
+            epoch_steps=self._epoch_steps(),
             objective=self.objective,
         )
         return [optimizer], schedulers
 
-    def _epochs(self) -> int:
-        """Of the whole training, also where ``max_steps`` alone ends it."""
-        trainer = self.trainer
-        if trainer.max_epochs is not None and trainer.max_epochs > 0:
-            return trainer.max_epochs
-        steps = trainer.num_training_batches / trainer.accumulate_grad_batches
-        return max(1, math.ceil(trainer.estimated_stepping_batches / steps))
+    def _epoch_steps(self) -> int:
+        """Of the optimizer; of a loader without an end, those of the whole training."""
+        self.trainer.fit_loop.setup_data()  # which Lightning does a moment later otherwise
+        batches = self.trainer.num_training_batches
+        if math.isinf(batches):
+            return max(int(self.trainer.estimated_stepping_batches), 1)
+        return max(math.ceil(batches / self.trainer.accumulate_grad_batches), 1)
 
     def on_train_epoch_start(self) -> None:
         """What an epoch that was cut short has noted is no part of this one."""

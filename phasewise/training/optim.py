@@ -67,7 +67,7 @@ def build_schedulers(
     optimizer: Optimizer,
     *,
     total_steps: int,
-    epochs: int,
+    epoch_steps: int,
     objective: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """The schedule of the config as Lightning wants it: a list of scheduler dictionaries.
@@ -77,24 +77,23 @@ def build_schedulers(
             default, see `DEFAULTS`.
         optimizer: whose learning rate moves.
         total_steps: optimizer steps of the whole run.
-        epochs: of the whole run.
+        epoch_steps: optimizer steps of an epoch; the last one of a run may have fewer.
         objective: ``metric`` and ``mode``, what ``plateau`` watches by default.
     """
     if TARGET in config:
         return [_foreign(foreign_schedule(config), optimizer, objective)]
     name = config["name"]
     config = {**DEFAULTS[name], **config}
-    per_epoch = max(total_steps // epochs, 1)
     if name == "onecycle":
         return [_each_step(_one_cycle(optimizer, total_steps, config["warmup_fraction"]))]
-    warmup = min(config["warmup_epochs"] * per_epoch, total_steps - 1)
+    warmup = min(config["warmup_epochs"] * epoch_steps, total_steps - 1)
     if name == "plateau":
         return _plateau(config, optimizer, warmup, objective)
     main: LRScheduler | None = None
     if name == "cosine":
         main = CosineAnnealingLR(optimizer, total_steps - warmup, eta_min=config["min_lr"])
     elif name == "multistep":
-        steps = [m * per_epoch - warmup for m in config["milestones"]]
+        steps = [m * epoch_steps - warmup for m in config["milestones"]]
         main = MultiStepLR(optimizer, steps, config["gamma"])
     if not warmup:
         return [_each_step(main)] if main else []

@@ -132,7 +132,7 @@ class _Request:
         directory = self.directory
         previous = previous_run(directory, self.cfg)
         completed = previous is not None and lacks_test(previous, self.cfg, trial=self.trial)
-        if previous is not None and previous.data and "hash" not in previous.data:
+        if previous is not None and "counts" in previous.data and "hash" not in previous.data:
             log.info(OLDER)
         rank = getattr(rank_zero_only, "rank", 0)
         check_room(directory, FREE_MB * 10**6, "logs and records of a run", ADVICE)

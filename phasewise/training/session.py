@@ -14,6 +14,7 @@ from typing import Any
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.config.arguments import left_out
 from phasewise.config.fingerprint import named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
@@ -145,6 +146,10 @@ class Session:
             self._set_up(data, self.record.data.get("hash"))
             module = self._build(data)
             module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+            if not has_test(data):  # of foreign data, which an older record says nothing of
+                self.record.data = {"has_test": False}
+                self.record.write()
+                return
             with without_lightning_output():
                 self._test(data)
             self._draw(data, "test")
@@ -234,7 +239,12 @@ class Session:
         finally:  # what was found wrong with it is also worth a record
             if (found := data_summary(data)) is not None:
                 self.record.data = found.as_dict()
+            elif not isinstance(data, StoreDataModule):
+                self.record.data = {"has_test": has_test(data)}
         self.record.write()
+        if left := left_out(self.config["data"]):
+            name = type(data).__name__
+            log.info("data     %s takes none of data.%s", name, ", data.".join(left))
         if isinstance(data, StoreDataModule):
             remember_identity(self.config["data"], data)
         if found is None:

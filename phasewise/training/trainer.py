@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from hydra.utils import get_class
 from lightning.pytorch.profilers import (
     AdvancedProfiler,
     PassThroughProfiler,
@@ -20,7 +22,9 @@ from lightning.pytorch.profilers import (
 
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import best_precision, check_devices, find_device
+from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
 from phasewise.training.logs import build_loggers
@@ -74,6 +78,8 @@ def build_trainer(
         UserError: there is no such device here, or not so many; a logger cannot be had.
     """
     settings = {k: v for k, v in config["trainer"].items() if k not in NOT_LIGHTNINGS}
+    if not issubclass(get_class(config["data"]["_target_"]), StoreDataModule):
+        settings["overfit_batches"] = config["trainer"].get("overfit_batches", 0)
     check_devices(settings["accelerator"], settings["devices"])
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
@@ -85,14 +91,22 @@ def build_trainer(
     if not has_time:
         _ask_briefly()
     saving = WholeCheckpointIO(origin)
-    return L.Trainer(
-        **DEFAULTS | settings,
-        default_root_dir=directory,
-        logger=build_loggers(config["logger"], task, directory),
-        callbacks=build_callbacks(config, directory, history),
-        plugins=[BackgroundSaving(saving) if has_time else saving],
-        use_distributed_sampler=False,
-    )
+    try:
+        return L.Trainer(
+            **DEFAULTS | settings,
+            default_root_dir=directory,
+            logger=build_loggers(config["logger"], task, directory),
+            callbacks=build_callbacks(config, directory, history),
+            plugins=[BackgroundSaving(saving) if has_time else saving],
+            use_distributed_sampler=False,
+        )
+    except RuntimeError as error:
+        if alike := re.search(r"more than one stateful callback of type `(\w+)`", str(error)):
+            raise UserError(
+                f"callbacks: a checkpoint cannot tell two of {alike[1]} apart, and the run has its "
+                "own; another monitor or every_n_epochs does"
+            ) from error
+        raise
 
 
 def _profiler(wanted: Any, directory: Path) -> Profiler:

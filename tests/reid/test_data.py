@@ -342,6 +342,9 @@ def test_too_few_identities_for_a_batch(make: Make) -> None:
         make(sampler="identity", batch_size=36).setup()
     make(sampler="identity", batch_size=32).setup()
     make(sampler="random", batch_size=36).setup()
+    evaluated = make(sampler="identity", batch_size=36)  # nothing trains
+    evaluated.setup("test")
+    assert len(evaluated.splits.stores["test"])
 
 
 def test_bad_samples_are_told_once_and_skipped_on_demand(make: Make, veri: Path) -> None:

@@ -80,7 +80,11 @@ def _steps(config: dict[str, Any], total_steps: int, epochs: int) -> list[float]
     """The learning rates of ``total_steps`` optimizer steps."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=LR)
     schedulers = build_schedulers(
-        config, optimizer, total_steps=total_steps, epochs=epochs, objective=OBJECTIVE
+        config,
+        optimizer,
+        total_steps=total_steps,
+        epoch_steps=max(total_steps // epochs, 1),
+        objective=OBJECTIVE,
     )
     rates = []
     for _ in range(total_steps):
@@ -125,6 +129,21 @@ def test_cosine(warmup_epochs: int) -> None:
     wanted = [_rise(step, rise) for step in range(rise)]
     wanted += [_between(LR, 0.1, step / (12 - rise)) for step in range(12 - rise)]
     assert found == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("epochs", [9, -1])
+def test_epochs_of_a_schedule_are_epochs_where_steps_end_a_run(epochs: int) -> None:
+    """An epoch and two steps, whatever the number of epochs that never come."""
+    values, end = {"val/mIoU": [0.5] * 9}, BATCHES + 2
+    cosine = {"name": "cosine", "warmup_epochs": 1, "min_lr": 0.1}
+    wanted = [_rise(step, BATCHES) for step in range(BATCHES)]
+    wanted += [_between(LR, 0.1, step / 2) for step in range(2)]
+    assert _flat(_fit(cosine, epochs, values, max_steps=end)) == pytest.approx(wanted)
+    steps = {"name": "multistep", "warmup_epochs": 0, "milestones": [1], "gamma": 0.1}
+    wanted = [LR] * BATCHES + [0.1 * LR] * 2
+    assert _flat(_fit(steps, epochs, values, max_steps=end)) == pytest.approx(wanted)
+    first, second, *_ = _fit(steps, epochs, values, max_steps=3, accumulate_grad_batches=2)
+    assert first + second[:1] == pytest.approx([LR] * BATCHES + [0.1 * LR])
 
 
 @pytest.mark.parametrize("warmup_epochs", [0, 1, 2])
@@ -299,7 +318,7 @@ def test_schedules_leave_all_but_the_rate_alone(
         OmegaConf.to_container(cfg.scheduler),  # type: ignore[arg-type]
         optimizer,
         total_steps=10,
-        epochs=2,
+        epoch_steps=1,
         objective=OBJECTIVE,
     )
     for _ in range(5):
@@ -344,7 +363,7 @@ def test_one_cycle_keeps_the_ratio_of_groups() -> None:
         {"name": "onecycle", "warmup_fraction": 0.3},
         optimizer,
         total_steps=20,
-        epochs=2,
+        epoch_steps=1,
         objective=OBJECTIVE,
     )
     rates = []
