@@ -10,7 +10,7 @@ demo: $(READY)      ## three phases on the embedded shapes, with their report: s
 
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-test: $(READY)      ## style and types, and beside them the quick tests: some eight minutes on two cores
+test: $(READY)      ## style and types, and beside them the quick tests: less than five minutes on two quiet cores
 	$(MAKE) --jobs 2 --output-sync lint quick
 
 test-slow: $(READY) ## the other tests: whole studies, launchers, devices, exports, trackers

@@ -9,7 +9,8 @@ import torch
 from skimage.filters import threshold_otsu
 from torch import Tensor
 
-from phasewise.data.datamodule import Rows, StoreDataModule
+from phasewise.data.batch import Rows
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.module import Scores
 from segmentation.metrics import VOID, PixelScores, SegmentationScores, jaccard_by_threshold, level
 

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 SERVER = """
 import atexit, gc, importlib, json, os, runpy, signal, sys, threading, traceback
 from hydra.core.plugins import Plugins
+Plugins.instance()  # imports what it finds, also what was imported before: so it is the first
 for name in sys.argv[1].split(","):
     importlib.import_module(name)
-Plugins.instance()  # has looked through all packages for them
 gc.freeze()
 
 def tell(*words):

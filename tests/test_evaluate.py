@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from phasewise.inference.evaluation.data import open_data, with_data
 from phasewise.inference.evaluation.measure import measure
 from phasewise.inference.restore import restore
 from phasewise.records.record import read_record
+from tests import forks
 from tests.conftest import ROOT, TINY_RUNS, called
 
 Run = Callable[[str], Path]
@@ -95,8 +94,8 @@ def test_items_make_the_figures(task: str, tiny_run: Run, cache: Path) -> None:
 def test_the_script_itself(tiny_run: Run, tmp_path: Path, cache: Path) -> None:
     """In a process of its own, from another folder."""
     words = [f"checkpoint={tiny_run('localization')}", f"data.cache_dir={cache}", "output=out"]
-    command = [sys.executable, str(ROOT / "evaluate.py"), *words, "figures=0", "resamples=0"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    command = [str(ROOT / "evaluate.py"), *words, "figures=0", "resamples=0"]
+    done = forks.training().run(command, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert index(tmp_path / "out")["bootstrap"] is None
     assert not (tmp_path / "out" / "figures").exists()

@@ -6,8 +6,6 @@ import csv
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
@@ -20,6 +18,7 @@ from PIL import Image
 
 from phasewise.inference.prediction.command import main
 from phasewise.training.run import train
+from tests import forks
 from tests.conftest import ROOT, called
 from tests.phasewise.training.directory import record_of
 from tests.predictors import turned
@@ -82,8 +81,7 @@ def files(folder: Path) -> set[str]:
 def test_the_script_itself(run_of: Run, source: Path, tmp_path: Path) -> None:
     """In a process of its own, from another folder, with the default output."""
     words = [f"checkpoint={run_of('localization')}", f"source={source}/*.jpg"]
-    script = [sys.executable, str(ROOT / "predict.py"), *words]
-    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = forks.training().run([str(ROOT / "predict.py"), *words], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     folder = Path("outputs/predictions", source.name)
     assert done.stdout == f"3 images -> {folder}: predictions.json, overlays/, boxes.csv\n"

@@ -10,10 +10,10 @@ from phasewise.config.signatures import TARGET, is_foreign, signature_of
 AROUND = {"model", "data", "optimizer", "scheduler", "task", "objective", "early_stopping"} | {
     *("trainer", "callbacks", "logger", "figures", "study", "debug", "hydra")
 }
-"""Sections of a config that concern the run, or that `offered` knows by name."""
+"""Sections of a config that concern the run, or that `available_arguments` knows by name."""
 
 
-def offered(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
+def available_arguments(config: Mapping[str, Any], info: Mapping[str, Any]) -> dict[str, Any]:
     """The keyword arguments that a config and its data have for a module.
 
     ``model.KEY`` is ``KEY``; ``loss.KEY`` is ``loss_KEY``, and ``loss.name`` is ``loss``, likewise

@@ -22,7 +22,7 @@ from pydantic import (
     field_validator,
 )
 
-from phasewise.config.arguments import offered
+from phasewise.config.arguments import available_arguments
 from phasewise.config.augment import check_augment
 from phasewise.config.fields import (
     CheckpointOrNull,
@@ -181,7 +181,7 @@ class ForeignModule(ForeignPart):
 
     @classmethod
     def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
-        """See `phasewise.config.arguments.offered`."""
+        """See `phasewise.config.arguments.available_arguments`."""
         try:
             return {"supplied": {*signature_of(str(node.get(TARGET))).parameters}}
         except TargetError:  # which `check_target` tells
@@ -370,7 +370,7 @@ def check_config(cfg: DictConfig) -> None:
 def _lacking(data: Mapping[str, Any]) -> Iterator[Problem]:
     """Arguments of a foreign module that nobody gives."""
     node = data["task"]["module"]
-    given = {*node, *offered(data, {"class_names": ()}), "image_size"}
+    given = {*node, *available_arguments(data, {"class_names": ()}), "image_size"}
     for name, parameter in signature_of(node[TARGET]).parameters.items():
         named = parameter.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
         if named and parameter.default is Parameter.empty and name not in given:

@@ -7,9 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2.functional import resize
 
 from phasewise.augment.color import normalize
 from phasewise.errors import UserError
+
+Rows = dict[str, Tensor]
+"""Of a store: images still uint8."""
 
 
 class Batch(dict[str, Tensor]):
@@ -85,3 +90,25 @@ def checked_images(batch: Mapping[str, Any], device: torch.device) -> Tensor:
             "between 0 and 1, not normalised: the module does that itself"
         )
     return normalize(images * 255)
+
+
+def resized(batch: Rows, size: int) -> Rows:
+    """A batch of uint8 images with its masks and boxes at another size.
+
+    Images bilinear, antialiased; masks take the pixel under each centre and are never interpolated.
+
+    Args:
+        batch: ``image`` uint8 (B, 3, S, S); if there, ``mask`` (B, S, S) and ``boxes`` (B, M, 4).
+        size: the new S.
+    """
+    side = batch["image"].shape[-1]
+    if side == size:
+        return batch
+    out = dict(batch)
+    out["image"] = resize(batch["image"], [size, size], antialias=True)
+    if "mask" in batch:
+        exact = InterpolationMode.NEAREST_EXACT
+        out["mask"] = resize(batch["mask"][:, None], [size, size], exact)[:, 0]
+    if "boxes" in batch:
+        out["boxes"] = batch["boxes"] * (size / side)
+    return out

@@ -11,14 +11,12 @@ from typing import Any, Self, TypedDict
 import lightning as L
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2.functional import resize
 
 from phasewise.augment.pipeline import Augment
 from phasewise.augment.transfer import send
 from phasewise.config.identity import DataIdentity
 from phasewise.config.trust import refuse_foreign
-from phasewise.data.batch import Batch
+from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
 from phasewise.data.joined import JoinedStore
 from phasewise.data.listed import DataSummary, Listed, Splits
@@ -31,9 +29,6 @@ from phasewise.data.store import Arrays, Fields, build_store
 from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.records.content import Contents, digest
 from phasewise.records.trace import Trace, traced
-
-Rows = dict[str, Tensor]
-"""Of a store: images still uint8."""
 
 SEEN = "the validation samples are seen in training; validation figures are optimistic"
 
@@ -439,25 +434,3 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def prepared(self, split: str, index: Tensor, device: torch.device) -> Batch:
         """Rows ``index`` of a split as evaluation sees them, for figures and baselines."""
         return Batch(self._normalize(self.gather(split, index, device), 0))
-
-
-def resized(batch: Rows, size: int) -> Rows:
-    """A batch of uint8 images with its masks and boxes at another size.
-
-    Images bilinear, antialiased; masks take the pixel under each centre and are never interpolated.
-
-    Args:
-        batch: ``image`` uint8 (B, 3, S, S); if there, ``mask`` (B, S, S) and ``boxes`` (B, M, 4).
-        size: the new S.
-    """
-    side = batch["image"].shape[-1]
-    if side == size:
-        return batch
-    out = dict(batch)
-    out["image"] = resize(batch["image"], [size, size], antialias=True)
-    if "mask" in batch:
-        exact = InterpolationMode.NEAREST_EXACT
-        out["mask"] = resize(batch["mask"][:, None], [size, size], exact)[:, 0]
-    if "boxes" in batch:
-        out["boxes"] = batch["boxes"] * (size / side)
-    return out

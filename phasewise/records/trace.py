@@ -65,7 +65,7 @@ _open: list[Trace] = []
 def traced(root: Path, beside: Sequence[Path] = ()) -> Iterator[Trace]:
     """Take down what is read below ``root``, and of what lies ``beside`` it, in any thread, by
     anything that opens its files through Python."""
-    _listen()
+    _install_hook()
     trace = Trace(root, beside)
     _open.append(trace)
     try:
@@ -75,11 +75,11 @@ def traced(root: Path, beside: Sequence[Path] = ()) -> Iterator[Trace]:
 
 
 @cache  # a hook cannot be taken away again; while nothing is traced it does nothing
-def _listen() -> None:
-    sys.addaudithook(_hear)
+def _install_hook() -> None:
+    sys.addaudithook(_on_event)
 
 
-def _hear(event: str, args: tuple[Any, ...]) -> None:
+def _on_event(event: str, args: tuple[Any, ...]) -> None:
     if not _open or (event != "open" and event not in LISTED):
         return
     path, *more = args

@@ -75,10 +75,12 @@ def cell(value: Any, kind: Kind) -> str:
 
 
 def plain(value: Any) -> str:
-    """A value in one line, as one types it: no Python in it.
+    """A value in one line, as one types it: no Python in it. A text is itself, without quotes.
 
     >>> plain(True), plain(["flip", None]), plain(0.001), plain("a  b"), plain({"rotate": 5})
     ('true', '[flip,null]', '0.001', 'a b', '{rotate:5}')
+    >>> plain(""), plain("1e-3")
+    ('', '1e-3')
     """
     return " ".join((value if isinstance(value, str) else format_value(value)).split())
 

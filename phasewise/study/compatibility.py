@@ -14,14 +14,14 @@ from omegaconf.errors import OmegaConfBaseException
 from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.study.compose import Composer, Problems, problems_in
 from phasewise.study.naming import parse_override, parse_overrides
-from phasewise.study.overrides import Words, key_of, merge
+from phasewise.study.overrides import Overrides, key_of, merge
 from phasewise.study.saved_config import look_up
 
 ERRORS = (UserError, HydraException, OmegaConfBaseException)
 _MISSING = object()
 
 
-class Choices:
+class OverrideMerger:
     """Puts overrides together where config groups are among them.
 
     Another choice of a group has other keys: ``scheduler.patience`` of an earlier phase goes with
@@ -31,14 +31,14 @@ class Choices:
     def __init__(self, composer: Composer) -> None:
         self.composer = composer
         self._groups: dict[str, bool] = {}
-        self._dropped: dict[tuple[Words, Words, Words], Words] = {}
+        self._dropped: dict[tuple[Overrides, Overrides, Overrides], Overrides] = {}
 
     def join(self, base: Sequence[str], more: Sequence[str]) -> list[str]:
         """``more`` after ``base``, of which words for keys that are gone then are left out."""
         dropped = self.dropped(base, more)
         return merge([word for word in base if word not in dropped], more)
 
-    def dropped(self, base: Sequence[str], more: Sequence[str]) -> Words:
+    def dropped(self, base: Sequence[str], more: Sequence[str]) -> Overrides:
         """The words of ``base`` for keys that its own choices have and those of ``more`` lack."""
         if not self.groups(more):
             return ()
@@ -58,7 +58,7 @@ class Choices:
                 self._dropped[case] = ()
         return self._dropped[case]
 
-    def groups(self, words: Iterable[str]) -> Words:
+    def groups(self, words: Iterable[str]) -> Overrides:
         """The words that choose from a config group."""
         return tuple(word for word in words if self._is_group(parse_override(word).key_or_group))
 
@@ -85,7 +85,7 @@ class Choices:
             self._groups[key] = "." not in key and bool(self.composer.loader.get_group_options(key))
         return self._groups[key]
 
-    def _gone(self, values: Words, before: Words, after: Words) -> Words:
+    def _gone(self, values: Overrides, before: Overrides, after: Overrides) -> Overrides:
         old, new = self.composer.config_of(before), self.composer.config_of(after)
         keys = {word: parse_override(word).key_or_group for word in values}
         return tuple(word for word, key in keys.items() if _has(old, key) and not _has(new, key))
@@ -122,13 +122,13 @@ class CompatibilityCheck:
             configuration and can run after some choice.
     """
 
-    def __init__(self, choices: Choices, base: Sequence[str]) -> None:
+    def __init__(self, choices: OverrideMerger, base: Sequence[str]) -> None:
         self.choices = choices
         self.base = base
         self.possible: set[tuple[str, int]] = set()
         self._requirements: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
         self._conflicts: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
-        self._seen: dict[Words, tuple[Problem, ...]] = {}
+        self._seen: dict[Overrides, tuple[Problem, ...]] = {}
 
     def check(self, phases: Sequence[PlannedCandidates], *, conflicts: bool = True) -> None:
         """Compare each phase with those before it.
@@ -159,7 +159,7 @@ class CompatibilityCheck:
         self, later: PlannedCandidates, earlier: Sequence[PlannedCandidates]
     ) -> None:
         """Choices after which candidates can run; one stands for all that are refused alike."""
-        enabling: dict[tuple[str, Words], list[str]] = {}
+        enabling: dict[tuple[str, Overrides], list[str]] = {}
         for index, problems in later.refused.items():
             words, reason = later.candidates[index], "; ".join(map(str, problems))
             case = reason, tuple(_key(word) for word in words)
@@ -176,7 +176,7 @@ class CompatibilityCheck:
                 rows.append(" ".join(words))
                 texts += enabling[case]
 
-    def _choices_for(self, words: Sequence[str], phase: PlannedCandidates) -> dict[Words, None]:
+    def _choices_for(self, words: Sequence[str], phase: PlannedCandidates) -> dict[Overrides, None]:
         sections = {self.choices.section(word) for word in words}
         return dict.fromkeys(choice for at in sections for choice in self._parts(phase, at))
 
@@ -197,7 +197,7 @@ class CompatibilityCheck:
                         case = (earlier.name, " ".join(choice), later.name, reason)
                         self._conflicts[case][" ".join(part)] = None
 
-    def _parts(self, phase: PlannedCandidates, section: str) -> dict[Words, None]:
+    def _parts(self, phase: PlannedCandidates, section: str) -> dict[Overrides, None]:
         """What its candidates set in a section; all that they set where it may be any."""
         everywhere = (section, "")
         parts = (

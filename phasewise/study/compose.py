@@ -43,7 +43,7 @@ _VARIABLE = re.compile(rb"\boc\.env:\s*['\"]?(\w*)")
 
 
 @dataclass(frozen=True)
-class Known:
+class ConfigIdentity:
     """What is remembered of a trial's config.
 
     Attributes:
@@ -80,7 +80,7 @@ class Composer:
         self,
         config: DictConfig,
         loader: ConfigLoader,
-        known: Mapping[tuple[str, ...], Known] | None = None,
+        known: Mapping[tuple[str, ...], ConfigIdentity] | None = None,
         data: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.config = config
@@ -156,7 +156,7 @@ class Composer:
                     raise UserError(problems=[problem]) from error
             raise
 
-    def check(self, words: Sequence[str]) -> Known:
+    def check(self, words: Sequence[str]) -> ConfigIdentity:
         """What a valid trial's config computes, and which data it reads.
 
         Raises:
@@ -173,7 +173,7 @@ class Composer:
             self.files.update(text for _, text in file_names(plain))
             asked = data_key(plain["data"])
             self.data.setdefault(asked, plain["data"])
-            self.known[key] = Known(fingerprint(config), asked)
+            self.known[key] = ConfigIdentity(fingerprint(config), asked)
         return self.known[key]
 
     def fingerprint(self, words: Sequence[str]) -> str:

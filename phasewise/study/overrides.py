@@ -18,7 +18,7 @@ from phasewise.errors import Problem, UserError
 from phasewise.study.naming import parse_override, parse_overrides, trial_name
 
 SEED = "seed"
-Words = tuple[str, ...]
+Overrides = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Grid:
         repeated: how many were the same as another one.
     """
 
-    cells: list[Words]
+    cells: list[Overrides]
     seeds: list[int]
     declared: dict[str, list[str]]
     sampled_from: int | None = None
@@ -56,7 +56,7 @@ def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) 
     if not combinations:
         raise UserError("the sweep has no trial: one of its keys has no values")
     seeds: dict[int, None] = {}
-    once: dict[str, Words] = {}
+    once: dict[str, Overrides] = {}
     for combination in combinations:
         overrides = parse_overrides(combination)
         plain = [o for o in overrides if o.key_or_group != SEED]
@@ -94,7 +94,7 @@ def key_of(override: Override) -> str:
 
 
 def without(
-    declared: dict[str, list[str]], dropped: Sequence[Words], kept: Sequence[Words]
+    declared: dict[str, list[str]], dropped: Sequence[Overrides], kept: Sequence[Overrides]
 ) -> dict[str, list[str]]:
     """``declared`` less the values that only cells which were dropped have."""
     gone, there = _values(dropped), _values(kept)
@@ -123,7 +123,7 @@ def _seed(override: Override) -> int:
     return value
 
 
-def _product(line: Sequence[str], loader: ConfigLoader) -> list[Words]:
+def _product(line: Sequence[str], loader: ConfigLoader) -> list[Overrides]:
     overrides = [_exact(override) for override in parsed(line, loader)]
     return [tuple(cell) for cell in BasicSweeper.split_arguments(overrides, None)[0]]
 
@@ -178,12 +178,12 @@ def _exact(override: Override) -> Override:
     return replace(override, _value=exact)
 
 
-def _declared(cells: Sequence[Words]) -> dict[str, list[str]]:
+def _declared(cells: Sequence[Overrides]) -> dict[str, list[str]]:
     """The values that each key takes, of keys that do not have the same one everywhere."""
     return {key: list(texts) for key, texts in _values(cells).items() if len(texts) > 1}
 
 
-def _values(cells: Sequence[Words]) -> dict[str, dict[str, None]]:
+def _values(cells: Sequence[Overrides]) -> dict[str, dict[str, None]]:
     """The values of each key, as text, in the order of the cells."""
     values: dict[str, dict[str, None]] = {}
     for cell in cells:

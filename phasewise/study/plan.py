@@ -15,13 +15,13 @@ from phasewise.config.identity import COMPARED_SPLITS
 from phasewise.config.previous import data_difference, has_no_epochs, settings_difference
 from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
-from phasewise.study.compatibility import Choices, PlannedCandidates
-from phasewise.study.compose import Composer, Known, Problems
+from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
+from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
 from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
-from phasewise.study.overrides import SEED, Grid, Words, expand, merge, sample_grid, without
+from phasewise.study.overrides import SEED, Grid, Overrides, expand, merge, sample_grid, without
 from phasewise.study.schema import PhaseConfig
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
@@ -36,7 +36,7 @@ class TrialJob:
     """
 
     name: str
-    words: Words
+    words: Overrides
     directory: Path
     subdir: str
     fingerprint: str
@@ -95,7 +95,7 @@ class Planner:
         default_seed: int,
     ) -> None:
         self.composer = composer
-        self.choices = Choices(composer)
+        self.choices = OverrideMerger(composer)
         self.directory = directory
         self.objective = objective
         self.seeds = seeds
@@ -280,7 +280,7 @@ class Planner:
             )
             stage.notes.append(f"left out, for there is no such key: {dropped}")
 
-    def words(self, phase: Phase, overrides: Sequence[str], seed: int) -> Words:
+    def words(self, phase: Phase, overrides: Sequence[str], seed: int) -> Overrides:
         """All overrides of a trial."""
         extra = [f"{SEED}={seed}"] if phase.seeded else []
         return tuple(merge(self.choices.join(phase.base, overrides), extra))
@@ -304,7 +304,7 @@ class Planner:
         return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
 
 
-def remembered(old: Journal) -> dict[Words, Known]:
+def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
     """What an earlier call knows of configs, by their words."""
     known = {}
     for phase, candidate, trial in old.trials():
@@ -312,7 +312,7 @@ def remembered(old: Journal) -> dict[Words, Known]:
             seed = [f"{SEED}={trial.seed}"] if phase.seeded else []
             fingerprint = trial.fingerprint.partition(DATA_MARK)[0]
             words = tuple(merge(phase.base, candidate.overrides, seed))
-            known[words] = Known(fingerprint, trial.data)
+            known[words] = ConfigIdentity(fingerprint, trial.data)
     return known
 
 

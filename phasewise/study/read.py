@@ -41,7 +41,7 @@ def read_study(directory: str | Path) -> StudyResult:
     if plan is None:
         plan = _rebuilt(directory, problems)
     else:
-        problems += _strangers(directory, plan)
+        problems += _unplanned_runs(directory, plan)
     phases = [read_phase(phase, directory) for phase in plan.phases]
     problems += _check_trials(phases, directory)
     return StudyResult(plan, phases, problems)
@@ -107,7 +107,7 @@ def _rebuilt(directory: Path, problems: list[Problem]) -> Journal:
     return plan
 
 
-def _strangers(directory: Path, plan: Journal) -> Iterator[Problem]:
+def _unplanned_runs(directory: Path, plan: Journal) -> Iterator[Problem]:
     """Runs in the study's folders that its plan does not have."""
     planned = {trial.directory for _, _, trial in plan.trials()}
     own = {phase.name for phase in plan.phases}
@@ -138,7 +138,7 @@ def _check_trial(trial: TrialResult, directory: Path) -> Iterator[Problem]:
     if record is not None and not has_readable_overrides(record):
         trial.record = None
         yield Problem(name, f"{RECORD} has overrides that cannot be read")
-    if record is None and (reason := _why_none(trial.directory)):
+    if record is None and (reason := _missing_reason(trial.directory)):
         yield Problem(name, f"{RECORD} {reason}")
     if trial.record is None or record is None:
         return
@@ -147,7 +147,7 @@ def _check_trial(trial: TrialResult, directory: Path) -> Iterator[Problem]:
         yield Problem(name, f"{FILE} has {len(rows)} whole rows of {epochs} epochs")
 
 
-def _why_none(directory: Path) -> str:
+def _missing_reason(directory: Path) -> str:
     """Why a directory has no usable record; empty if it simply has none."""
     try:
         load_record(directory)

@@ -78,7 +78,7 @@ class CandidateResult:
         return {t.seed: t.value for t in self.trials if math.isfinite(t.value)}
 
     @property
-    def judged(self) -> bool:
+    def has_outcome(self) -> bool:
         """Whether something is known of it: a result, or that halving stopped it."""
         return bool(self.values) or self.plan.epochs is not None
 

@@ -69,7 +69,7 @@ def distinct(values: list[Any]) -> list[Any]:
     return values
 
 
-Words = Annotated[list[str], BeforeValidator(parse_override_list)]
+OverrideList = Annotated[list[str], BeforeValidator(parse_override_list)]
 Seeds = Annotated[
     list[Seed],
     AfterValidator(distinct),
@@ -119,14 +119,16 @@ class Rerun(Written):
 
     EXAMPLE = "{top: 2, overrides: trainer.max_epochs=20}"
     top: Count
-    overrides: Words
+    overrides: OverrideList
 
 
 class PhaseConfig(Node):
     """One comparison; a text is its ``overrides``."""
 
-    overrides: Words = Field(default_factory=list)
-    combinations: Annotated[list[Words] | None, message("must be a list of overrides")] = None
+    overrides: OverrideList = Field(default_factory=list)
+    combinations: Annotated[list[OverrideList] | None, message("must be a list of overrides")] = (
+        None
+    )
     sample: Count | None = None
     sample_seed: Whole = 0
     seeds: Seeds | None = None
@@ -202,7 +204,7 @@ class StudyConfig(Node):
     isolate: Flag
     dry_run: Flag
     report: Flag
-    budgets: dict[str, Words]
+    budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
 
     def problems(self) -> list[Problem]:

@@ -95,16 +95,16 @@ def sweep(
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
     tests = is_study(study) and config.test is not False
     composer.reads_data = False  # before what can be refused at once has been
-    journal, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+    journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
     composer.reads_data = True
     if composer.has_unread_data:
-        journal, stages, notes = _judged(arguments, config, study, scaled, planner, old)
+        journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
     print_plan(journal, stages, index, notes)
     if study.dry_run:
         return []
     prepare(config)
     runner = Runner(journal, study, planner, executor, index, test=tests)
-    with _alone(directory):
+    with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)
     return executor.returns
@@ -139,7 +139,7 @@ def _plan(
     others = [word for word in words if word not in chosen]
     base = merge(chosen, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
-    stages = [_planned(name, spec, base, planner) for name, spec in study.phases.items()]
+    stages = [_planned_stage(name, spec, base, planner) for name, spec in study.phases.items()]
     journal = Journal(
         planner.directory,
         study.name or "sweep",
@@ -157,7 +157,7 @@ def _plan(
     return journal, stages
 
 
-def _judged(
+def _checked_plan(
     arguments: Sequence[str],
     config: DictConfig,
     study: StudyConfig,
@@ -234,7 +234,7 @@ def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
-def _planned(name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner) -> Stage:
+def _planned_stage(name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner) -> Stage:
     """A phase as it would start from the starting configuration."""
     try:
         if spec.rerun is None:
@@ -298,7 +298,7 @@ def prepare(config: DictConfig) -> Path:
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Iterator[None]:
     """Hold the study's lock, which the system releases when this process dies.
 
     Raises:

@@ -9,19 +9,19 @@ from typing import Any
 import lightning as L
 from hydra.utils import get_class
 
-from phasewise.config.arguments import data_arguments, offered
+from phasewise.config.arguments import available_arguments, data_arguments
 
 
 def module_arguments(
     kind: type[Any], config: Mapping[str, Any], info: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Those of `offered` that a class of module takes by name, and what stands beside its name.
+    """Those of `available_arguments` that a class of module takes, and what stands beside its name.
 
     Args:
         kind: the class.
-        config, info: see `phasewise.config.arguments.offered`.
+        config, info: see `phasewise.config.arguments.available_arguments`.
     """
-    there = offered(config, info)
+    there = available_arguments(config, info)
     taken = {name: there[name] for name in inspect.signature(kind).parameters if name in there}
     own = {key: it for key, it in config["task"]["module"].items() if key != "_target_"}
     return taken | own
@@ -31,7 +31,7 @@ def build_module(config: Mapping[str, Any], info: Mapping[str, Any]) -> L.Lightn
     """The module of a run, which may be anybody's.
 
     Args:
-        config, info: see `phasewise.config.arguments.offered`.
+        config, info: see `phasewise.config.arguments.available_arguments`.
     """
     kind: type[L.LightningModule] = get_class(config["task"]["module"]["_target_"])
     return kind(**module_arguments(kind, config, info))

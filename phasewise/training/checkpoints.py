@@ -7,7 +7,10 @@ from pickle import UnpicklingError
 from typing import Any
 from zipfile import is_zipfile
 
+import lightning as L
 import torch
+from lightning.fabric.utilities.cloud_io import _load as load_checkpoint
+from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from torch import nn
 
 from phasewise.errors import UserError
@@ -76,3 +79,20 @@ def start_from(network: nn.Module, path: str | Path, model: dict[str, Any]) -> N
 
 def _shape(state: dict[str, Any], key: str) -> tuple[int, ...] | None:
     return tuple(state[key].shape) if key in state else None
+
+
+def kept_arguments(checkpoint: Any) -> dict[str, Any]:
+    """What a checkpoint has kept of the arguments of its module, wherever Lightning looks."""
+    try:
+        content = load_checkpoint(checkpoint, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise UserError(
+            f"{checkpoint} holds more than weights and settings, which could run code; "
+            "weights_only=False loads it, if you trust it"
+        ) from error
+    if hasattr(checkpoint, "seek"):
+        checkpoint.seek(0)  # an open file, which is read again
+    found: dict[str, Any] = {}
+    for key in (*CHECKPOINT_PAST_HPARAMS_KEYS, L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
+        found.update(content.get(key) or {})
+    return found

@@ -93,7 +93,7 @@ def _limited(limit: int | float | None, batches: int) -> int:
     return batches if limit is None else int(limit * batches)
 
 
-def forget(directory: Path) -> None:
+def remove_leftovers(directory: Path) -> None:
     """Remove what training has left in a run's directory, for the run begins anew."""
     events = directory.glob("events.out.tfevents.*")
     ids = directory.glob(f"*{TRACKER_ID}")
@@ -101,7 +101,7 @@ def forget(directory: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def free(error: BaseException | None) -> None:
+def free_tensors(error: BaseException | None) -> None:
     """Let go of the tensors that the frames of a failed run hold as long as its error is kept.
 
     A sweep keeps the errors of its trials; see `traceback.clear_frames`.
@@ -110,8 +110,8 @@ def free(error: BaseException | None) -> None:
         traceback.clear_frames(one.__traceback__)
 
 
-def keep_freed() -> None:
-    """What this process frees stays its own until `give_back`.
+def keep_freed_memory() -> None:
+    """What this process frees stays its own until `release_memory`.
 
     glibc returns large pieces to the system as soon as they are free, and a network's activations
     on the CPU are such pieces: each step would get them anew, page by page, thousands of them.
@@ -131,7 +131,7 @@ def _glibc() -> ctypes.CDLL | None:
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Collect what only knows itself (a trainer and its module), for the next run's sake.
 
     What is there after a first run, the libraries above all, stays for good: to look through it

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pickle import UnpicklingError
 from typing import Any, NamedTuple, Self
 
 import lightning as L
 import torch
-from lightning.fabric.utilities.cloud_io import _load as load_checkpoint
-from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -24,6 +21,7 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER
 from phasewise.records.notes import Notes
+from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.optim import build_optimizer, build_schedulers
 
 Scores = dict[str, float]
@@ -119,7 +117,7 @@ class TaskModule(L.LightningModule, ABC):
                 where the caller gives that argument by name.
         """
         if weights_only is not False:
-            refuse_foreign(checkpoint_path, _kept_arguments(checkpoint_path), nn.Module, kwargs)
+            refuse_foreign(checkpoint_path, kept_arguments(checkpoint_path), nn.Module, kwargs)
         return super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
         )
@@ -398,23 +396,6 @@ class TaskModule(L.LightningModule, ABC):
         if arguments.get("pretrained"):
             kept = {**arguments, "pretrained": LATER}
             checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = kept
-
-
-def _kept_arguments(checkpoint: Any) -> dict[str, Any]:
-    """What a checkpoint has kept of the arguments of its module, wherever Lightning looks."""
-    try:
-        content = load_checkpoint(checkpoint, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UserError(
-            f"{checkpoint} holds more than weights and settings, which could run code; "
-            "weights_only=False loads it, if you trust it"
-        ) from error
-    if hasattr(checkpoint, "seek"):
-        checkpoint.seek(0)  # an open file, which is read again
-    found: dict[str, Any] = {}
-    for key in (*CHECKPOINT_PAST_HPARAMS_KEYS, L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY):
-        found.update(content.get(key) or {})
-    return found
 
 
 def defined(value: Tensor | float) -> float:

@@ -25,11 +25,19 @@ from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
 from phasewise.storage import FREE_MB, check_room, storage_error
+from phasewise.training.failures import status_of
 from phasewise.training.isolated import run_isolated
-from phasewise.training.memory import LOWERED, batch_of, forget, free, give_back, with_batch
+from phasewise.training.memory import (
+    LOWERED,
+    batch_of,
+    free_tensors,
+    release_memory,
+    remove_leftovers,
+    with_batch,
+)
 from phasewise.training.process import restored_state
-from phasewise.training.saving import take_up
-from phasewise.training.session import Session, status_of
+from phasewise.training.saving import prepare_resume
+from phasewise.training.session import Session
 
 ADVICE = "hydra.run.dir=DIR (hydra.sweep.dir=DIR for a sweep) chooses another place"
 
@@ -113,7 +121,7 @@ class _Request:
         if record is None:
             return None
         if is_done(record, self.cfg, trial=self.trial):
-            self._say(record, f"{self.directory} holds this run already, {record.status}\n")
+            self._log_end(record, f"{self.directory} holds this run already, {record.status}\n")
             return record
         if waited and record.is_final and record.status != "completed":
             raise RunFailedError(record.error)
@@ -128,12 +136,12 @@ class _Request:
             log.info(OLDER)
         rank = getattr(rank_zero_only, "rank", 0)
         check_room(directory, FREE_MB * 10**6, "logs and records of a run", ADVICE)
-        done = 0 if completed else take_up(directory, self.cfg.objective, tidy=not rank)
+        done = 0 if completed else prepare_resume(directory, self.cfg.objective, tidy=not rank)
         record = previous if completed else self._start(previous)
         assert record is not None
         start = time.perf_counter() - record.cost.get("seconds", 0.0)
         while (smaller := self._attempt(record, done)) is not None:
-            forget(directory)
+            remove_leftovers(directory)
             done = 0
             record.cost |= {"seconds": time.perf_counter() - start, **batch_of(smaller)}
             record.write()
@@ -142,7 +150,7 @@ class _Request:
                 "trainer.accumulate_grad_batches=%d",
                 *batch_of(smaller).values(),
             )
-        self._say(record)
+        self._log_end(record)
         return record
 
     def _start(self, previous: RunRecord | None) -> RunRecord:
@@ -173,7 +181,7 @@ class _Request:
         except BaseException as error:
             status, reason = status_of(error, session.output_directories)
             full = storage_error(error, session.output_directories)
-            free(error)
+            free_tensors(error)
             if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
                 raise error.__context__ from None  # Lightning turns Ctrl-C into an exit
             if full is not None:
@@ -184,9 +192,9 @@ class _Request:
         finally:
             session.close()
             del session
-            give_back()
+            release_memory()
 
-    def _say(self, record: RunRecord, lead: str = "") -> None:
+    def _log_end(self, record: RunRecord, lead: str = "") -> None:
         if record.status == "completed":  # the first of several devices writes the record
             log.info("%s%s", lead, summary_text(record))
         elif record.status == "paused":

@@ -21,7 +21,7 @@ from phasewise.records.history import FILE, History
 from phasewise.records.record import RECORD
 from phasewise.storage import amount, check_room, remove_drafts, write_whole
 from phasewise.training.checkpoints import read_checkpoint
-from phasewise.training.memory import forget
+from phasewise.training.memory import remove_leftovers
 from phasewise.training.optim import states_per_weight
 
 BEFORE = f".{BEST}.ckpt.before"
@@ -46,7 +46,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def __init__(self, origin: Mapping[str, Any]) -> None:
         super().__init__()
         self.origin = origin
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -57,13 +57,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
         states = checkpoint.get("callbacks", {})
         for name in [name for name, state in states.items() if not _is_plain(state)]:
             del states[name]
-            if name not in self._told:
+            if name not in self._warned:
                 log.warning(
                     "the state of %s is more than a checkpoint may hold (tensors, numbers, texts, "
                     "containers of them); a run that is continued begins without it",
                     name.partition("{")[0],
                 )
-            self._told.add(name)
+            self._warned.add(name)
         before = path.with_name(BEFORE)
         # in memory first: of a full disk torch's own writer tells no more than that it failed
         content = io.BytesIO()
@@ -91,7 +91,7 @@ def _is_plain(state: Any) -> bool:
     )
 
 
-def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True) -> int:
+def prepare_resume(directory: Path, objective: Mapping[str, str], *, tidy: bool = True) -> int:
     """Put in order what an earlier call has left of a run, whose directory is held.
 
     Where it cannot go on from there, all of it is removed and said, and the run begins anew.
@@ -121,7 +121,7 @@ def take_up(directory: Path, objective: Mapping[str, str], *, tidy: bool = True)
             log.warning("%s; this run begins anew", error)
             done = 0
     if tidy and not done:
-        forget(directory)
+        remove_leftovers(directory)
     return done
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from itertools import chain
 from pathlib import Path
@@ -13,7 +12,6 @@ from statistics import median
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.arguments import left_out
@@ -23,16 +21,16 @@ from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
-from phasewise.errors import DivergedError, StorageError, UserError, is_out_of_memory
+from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
-from phasewise.storage import storage_error
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
+from phasewise.training.failures import explain, status_of
 from phasewise.training.figures import figures, write_figures
 from phasewise.training.foreign import (
     UNKNOWN,
@@ -48,16 +46,13 @@ from phasewise.training.logs import (
     log_traceback,
     without_lightning_output,
 )
-from phasewise.training.memory import batch_of, free, halved, keep_freed, keep_steps
+from phasewise.training.memory import batch_of, free_tensors, halved, keep_freed_memory, keep_steps
 from phasewise.training.module import Scores, TaskModule
 from phasewise.training.saving import check_room_for_checkpoints
 from phasewise.training.trackers import start_trackers
 from phasewise.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
-
-COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
-"""Whose errors are those of ``trainer.compile``."""
 
 
 class Session:
@@ -119,7 +114,7 @@ class Session:
             if status == "out_of_memory" and self.cfg.trainer.auto_accumulate:
                 smaller = halved(self.cfg)
                 if smaller is not None:
-                    free(error)
+                    free_tensors(error)
                     return smaller
                 size = self.cfg.data.batch_size
                 reason += f"\nno batch is halved further than data.batch_size={size}"
@@ -178,7 +173,7 @@ class Session:
         """The trainer, and the data, not yet read."""
         L.seed_everything(self.config["seed"], verbose=False)
         reset_peak_memory()
-        keep_freed()
+        keep_freed_memory()
         with without_lightning_output():
             self.trainer = build_trainer(  # first: it knows devices and trackers
                 self.config, self.record.task, self.directory, self.history, self.origin
@@ -315,27 +310,9 @@ class Session:
         try:
             self.trainer.fit(self.module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except Exception as error:
-            if type(error).__module__.startswith(COMPILERS):
-                mode = self.config["trainer"]["compile"]
-                reason = str(getattr(error, "inner_exception", error)).splitlines()[0]
-                raise UserError(
-                    f"trainer.compile={mode} does not work here ({reason}); "
-                    "trainer.compile=none trains without"
-                ) from error
-            if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(
-                error
-            ):
-                # of a callback that goes by a metric which nobody logs
-                raise UserError(" ".join(str(error).split())) from error
-            if not isinstance(data, StoreDataModule):
-                raise
-            if "more than 1 value per channel" not in str(error):
-                raise
-            raise UserError(
-                f"data.batch_size={data.batch_size} (of {data.summary().counts['train']} training "
-                f"images) and data.image_size={data.image_size} leave batch norm a single value "
-                "per channel; a larger one of them, or model.norm=group, is needed"
-            ) from error
+            if (known := explain(error, self.config, data)) is not None:
+                raise known from error
+            raise
 
     def _restore_best(self) -> None:
         best = self.directory / FOLDER / f"{BEST}.ckpt"
@@ -424,20 +401,3 @@ class Session:
 
 def _metrics(row: dict[str, float] | None) -> dict[str, float]:
     return {} if row is None else {key: value for key, value in row.items() if "/" in key}
-
-
-def status_of(error: BaseException, output_directories: Sequence[Path] = ()) -> tuple[Status, str]:
-    """How a run ended that raised ``error``, having written in ``output_directories``."""
-    text = f"{type(error).__name__}: {error}"
-    if (full := storage_error(error, output_directories)) is not None:
-        return "interrupted", str(full)
-    if isinstance(error, UserError):
-        return "failed", str(error)
-    if isinstance(error, DivergedError):
-        return "diverged", str(error)
-    if is_out_of_memory(error):
-        advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
-        return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return "interrupted", "stopped from outside"
-    return "failed", text

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from localization import AnimalsData, CocoData, CsvData, LocalizationModule, PetsData, VocBoxesData
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
-from phasewise.training.build import offered
+from phasewise.training.build import available_arguments
 
 SIDE = 64
 NAN = math.nan
@@ -173,7 +173,7 @@ def test_defaults_are_those_of_the_config(make_config: Callable[..., DictConfig]
     config = plain_config(make_config("task=localization"))
     info = {"class_names": ["background", "object"], "image_size": 64}
     parameters = inspect.signature(LocalizationModule).parameters
-    known = offered(config, info)
+    known = available_arguments(config, info)
     own = {"loss" if key == "name" else f"loss_{key}" for key in config["loss"]}
     own |= {*config["model"]} | {f"finetuning_{key}" for key in config["finetuning"]}
     assert own <= set(parameters)

@@ -18,7 +18,7 @@ from multitask.class_weights import class_balance
 from phasewise.config.fingerprint import plain_config
 from phasewise.data.batch import checked_images
 from phasewise.errors import UserError
-from phasewise.training.build import build_module, offered
+from phasewise.training.build import available_arguments, build_module
 from tests.multitask.plain import (
     CLASSES,
     SIDE,
@@ -189,7 +189,7 @@ def test_data_of_another_kind_are_refused(
 
 def test_the_defaults_are_those_of_the_config(make_config: Make, shapes: ShapesData) -> None:
     config = plain_config(make_config("task=multitask"))
-    there = offered(config, {"class_names": CLASSES, "image_size": SIDE})
+    there = available_arguments(config, {"class_names": CLASSES, "image_size": SIDE})
     parameters = inspect.signature(MultitaskModule).parameters
     keys = [*config["model"], *(f"loss_{key}" for key in config["loss"]), "monitor", "mode"]
     assert {key: parameters[key].default for key in keys} == {key: there[key] for key in keys}

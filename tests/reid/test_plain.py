@@ -21,7 +21,7 @@ import reid.metrics
 from phasewise.config.defaults import composed
 from phasewise.data.batch import Batch
 from phasewise.errors import UserError
-from phasewise.training.build import build_module, offered
+from phasewise.training.build import available_arguments, build_module
 from reid import FolderData, ReidModule, ReidRetrieval, VehiclesData
 from reid.data import ReidSettings
 from reid.targets import sampled_rows
@@ -290,7 +290,7 @@ def test_the_constructor_has_the_defaults_of_the_config() -> None:
     config, _ = composed(["task=reid"])
     parameters = inspect.signature(ReidModule).parameters
     info = {"class_names": ["1", "2"], "image_size": 96, "cameras": True}
-    there = offered(config, info)
+    there = available_arguments(config, info)
     names = [*config["model"]]
     names += [f"{part}_{key}" for part in ("loss", "evaluation") for key in config[part]]
     assert set(names) <= set(parameters)

@@ -42,7 +42,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Ran:
+class TrialRun:
     """A trial with the phase and candidate that it belongs to."""
 
     phase: PhaseResult
@@ -80,9 +80,9 @@ class Case:
         return [phase for phase in self.study.phases if compares(phase)]
 
     @cached_property
-    def ran(self) -> list[Ran]:
+    def ran(self) -> list[TrialRun]:
         """All trials with a record, each directory once, those of comparing phases first."""
-        found: dict[str, Ran] = {}
+        found: dict[str, TrialRun] = {}
         tests = [phase for phase in self.study.phases if not compares(phase)]
         for phase in [*self.compared, *tests]:
             for one in self.of(phase):
@@ -90,16 +90,16 @@ class Case:
         return list(found.values())
 
     @property
-    def completed(self) -> list[Ran]:
+    def completed(self) -> list[TrialRun]:
         """Those of `ran` that completed."""
         return [one for one in self.ran if one.record.status == "completed"]
 
-    def of(self, phase: PhaseResult) -> Iterator[Ran]:
+    def of(self, phase: PhaseResult) -> Iterator[TrialRun]:
         """The trials of a phase that have a record."""
         for candidate in phase.candidates:
             for trial in candidate.trials:
                 if trial.record is not None:
-                    yield Ran(phase, candidate, trial, trial_name_of(trial, self.study))
+                    yield TrialRun(phase, candidate, trial, trial_name_of(trial, self.study))
 
     def is_over(self, phase: PhaseResult) -> bool:
         """Whether no more trials of a phase are to be expected."""

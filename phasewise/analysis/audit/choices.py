@@ -90,7 +90,7 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
         candidate = phase.candidates[index]
         for key in phase.keys:
             declared = {typed(value) for value in phase.plan.declared.get(key, [])}
-            ran = {phase.setting(one, key) for one in phase.candidates if one.judged}
+            ran = {phase.setting(one, key) for one in phase.candidates if one.has_outcome}
             finished = sorted(float(value) for value in ran if is_number(value))
             known = {value for value in declared | ran if is_number(value)}
             chosen = phase.setting(candidate, key)

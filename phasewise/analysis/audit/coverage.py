@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from statistics import median
 
-from phasewise.analysis.audit.case import Case, Finding, Ran, count, of_phase
+from phasewise.analysis.audit.case import Case, Finding, TrialRun, count, of_phase
 from phasewise.analysis.statistics.frame import typed
 from phasewise.study.results import PhaseResult
 
@@ -25,7 +25,7 @@ def never_finished(case: Case) -> Iterator[Finding]:
         if not case.is_over(phase):
             continue
         for key, declared in phase.plan.declared.items():
-            finished = {phase.setting(one, key) for one in phase.candidates if one.judged}
+            finished = {phase.setting(one, key) for one in phase.candidates if one.has_outcome}
             lost = [t for t in declared if typed(t) not in finished and t != REMOVED]
             if lost:
                 yield Finding(
@@ -141,7 +141,7 @@ def _planned(case: Case) -> int:
     return len({trial.directory for _, _, trial in case.plan.trials()})
 
 
-def _reason(one: Ran) -> str:
+def _reason(one: TrialRun) -> str:
     lines = (one.record.error or "no reason recorded").strip().splitlines()
     return lines[0] if lines else "no reason recorded"
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from phasewise.analysis.audit.case import Case, Finding, Ran, count, of_phase, sign_of
+from phasewise.analysis.audit.case import Case, Finding, TrialRun, count, of_phase, sign_of
 from phasewise.study.results import CandidateResult, PhaseResult, Setting
 
 LAST_DROP = 0.1
@@ -47,7 +47,7 @@ def dead_knob(case: Case) -> Iterator[Finding]:
 
 
 def _identical(
-    phase: PhaseResult, key: str, signatures: Sequence[tuple[Ran, Any]]
+    phase: PhaseResult, key: str, signatures: Sequence[tuple[TrialRun, Any]]
 ) -> list[list[tuple[Setting, str]]]:
     """Groups of trials that differ in a key alone and have the same metrics."""
     others = [other for other in [*phase.keys, SEED] if other != key]
@@ -59,11 +59,11 @@ def _identical(
     return [[(value, name) for name, value in names.items()] for names in same]
 
 
-def _value(phase: PhaseResult, one: Ran, key: str) -> Setting:
+def _value(phase: PhaseResult, one: TrialRun, key: str) -> Setting:
     return one.trial.seed if key == SEED else phase.setting(one.candidate, key)
 
 
-def _signature(one: Ran) -> frozenset[tuple[str, float]] | None:
+def _signature(one: TrialRun) -> frozenset[tuple[str, float]] | None:
     """All metrics of the best and last epoch; ``None`` if they are all 0 or 1, which is chance."""
     record = one.record
     if record.status != "completed":
@@ -98,7 +98,7 @@ def not_the_best_epoch(case: Case) -> Iterator[Finding]:
         )
 
 
-def _keeps_last(one: Ran) -> bool:
+def _keeps_last(one: TrialRun) -> bool:
     """Whether the last epoch counts by intention."""
     words = one.settings.get(KEEP) or one.trial.saved.get(KEEP)
     return words == "last" or f"{KEEP}=last" in one.record.overrides
@@ -153,7 +153,7 @@ def still_improving(case: Case) -> Iterator[Finding]:
             )
 
 
-def _ended_best(one: Ran) -> bool:
+def _ended_best(one: TrialRun) -> bool:
     epochs, epoch = one.record.cost.get("epochs"), one.record.objective["epoch"]
     return epochs is not None and epochs > 1 and epoch == epochs
 

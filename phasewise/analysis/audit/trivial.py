@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from phasewise.analysis.audit.case import (
     Case,
     Finding,
-    Ran,
+    TrialRun,
     compares,
     count,
     metric_value,
@@ -94,7 +94,7 @@ def trivial_on_test(case: Case) -> Iterator[Finding]:
             )
 
 
-def _baseline(one: Ran, metric: str, value: float) -> str | None:
+def _baseline(one: TrialRun, metric: str, value: float) -> str | None:
     """The first trivial predictor that a value does not beat, in words."""
     mode = one.record.objective["mode"]
     for name, scores in one.record.baselines.items():
@@ -108,7 +108,7 @@ def _baseline(one: Ran, metric: str, value: float) -> str | None:
     return None
 
 
-def _rival(one: Ran) -> str | None:
+def _rival(one: TrialRun) -> str | None:
     """What a trial does not beat, in words; ``None`` if it beats everything trivial."""
     metric, mode = one.record.objective["metric"], one.record.objective["mode"]
     value, best = one.trial.value, one.record.best
@@ -124,7 +124,7 @@ def _rival(one: Ran) -> str | None:
     return f"{one.name}: {reason}" if mode == "max" and reason is not None else None
 
 
-def _majority(one: Ran) -> str | None:
+def _majority(one: TrialRun) -> str | None:
     """A high accuracy with a score that many classes would lift: the majority class everywhere."""
     metric, value = one.record.objective["metric"], one.trial.value
     for name, accuracy in one.record.best.items():
@@ -135,7 +135,7 @@ def _majority(one: Ran) -> str | None:
     return None
 
 
-def _single_class(one: Ran) -> str | None:
+def _single_class(one: TrialRun) -> str | None:
     """A mean over classes of which only one is ever found."""
     metric = one.record.objective["metric"]
     split, _, name = metric.rpartition("/")
@@ -185,7 +185,7 @@ def below_limit(case: Case) -> Iterator[Finding]:
         )
 
 
-def _completed(case: Case, phase: PhaseResult) -> Iterator[Ran]:
+def _completed(case: Case, phase: PhaseResult) -> Iterator[TrialRun]:
     return (one for one in case.of(phase) if one.record.status == "completed")
 
 

@@ -67,9 +67,9 @@ def _evaluate(
     from phasewise.inference.evaluation.data import open_data, with_data
     from phasewise.inference.evaluation.measure import measure, run_precision
     from phasewise.inference.evaluation.output import EvaluationOutput, table
-    from phasewise.training.memory import keep_freed
+    from phasewise.training.memory import keep_freed_memory
 
-    keep_freed()
+    keep_freed_memory()
     config = with_data(trained.config, data_words, trained.trust)
     device = find_device(settings.accelerator)
     folder = _folder(settings, trained)

@@ -90,9 +90,9 @@ def _predictor(settings: PredictionSettings, run_of: RunOf | None) -> Predictor:
     from phasewise.data.resources import find_device
     from phasewise.inference.prediction.predictor import predictor_of
     from phasewise.inference.restore import restore_all
-    from phasewise.training.memory import keep_freed
+    from phasewise.training.memory import keep_freed_memory
 
-    keep_freed()
+    keep_freed_memory()
     members = restore_all(settings.checkpoint, run_of=run_of, trust=settings.trust)
     kind = predictor_of(members[0])
     foreign = sorted((settings.model_fields_set & OF_SOME) - kind.keys)

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 import multitask.data
-from phasewise.data.datamodule import StoreDataModule, resized
+from phasewise.data.batch import resized
+from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.training.build import build_module
 from tests.conftest import TINY

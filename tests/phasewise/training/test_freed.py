@@ -13,7 +13,7 @@ from tests import forks
 PIECES = """
 import resource
 import numpy as np
-from phasewise.training.memory import give_back, keep_freed
+from phasewise.training.memory import release_memory, keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -27,13 +27,13 @@ def steps():
         pieces = [np.ones(8_000_000, np.uint8) for _ in range(10)]
         del pieces
 
-keep_freed()
+keep_freed_memory()
 steps()
 start = faults()
 steps()
 print(faults() - start, end=" ")
 held = resident()
-give_back()
+release_memory()
 print(held - resident())
 """
 

@@ -19,7 +19,7 @@ import phasewise.training.saving
 from phasewise.training.callbacks import BackgroundSaving
 from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.run import train
-from phasewise.training.saving import take_up
+from phasewise.training.saving import prepare_resume
 from tests.phasewise.training.directory import assert_same_run, record_of, train_elsewhere
 
 Make = Callable[..., DictConfig]
@@ -78,7 +78,7 @@ def test_the_best_weights_before_are_kept_until_the_last_ones_know_of_the_new(
             train(cfg, tmp_path)
     best = tmp_path / "checkpoints" / "best.ckpt"
     assert read_checkpoint(best)["epoch"] == 1
-    assert take_up(tmp_path, cfg.objective) == 1
+    assert prepare_resume(tmp_path, cfg.objective) == 1
     assert read_checkpoint(best)["epoch"] == 0
     scripted(0.4, 0.2, 0.3)  # the second epoch is worse than it was
     train(cfg, tmp_path)

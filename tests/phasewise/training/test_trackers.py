@@ -23,7 +23,7 @@ from phasewise.records.record import read_record
 from phasewise.study.overrides import merge
 from phasewise.training import trackers
 from phasewise.training.logs import build_loggers, close_loggers
-from phasewise.training.memory import forget
+from phasewise.training.memory import remove_leftovers
 from phasewise.training.trackers import start_trackers
 from tests.conftest import ROOT, TINY
 
@@ -200,7 +200,7 @@ def test_a_run_has_one_id_in_wandb_until_it_begins_anew(
     monkeypatch.setattr(trackers, "WandbLogger", lambda *_, **words: given.append(words))
     for place in ("one", "one", "two"):
         trackers.build_tracker("wandb", "multitask", tmp_path / place)
-    forget(tmp_path / "one")
+    remove_leftovers(tmp_path / "one")
     trackers.build_tracker("wandb", "multitask", tmp_path / "one")
     first, again, other, anew = (it["id"] for it in given)
     assert first == again
