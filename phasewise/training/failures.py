@@ -38,6 +38,8 @@ def explain(
             f"images) and data.image_size={data.image_size} leave batch norm a single value "
             "per channel; a larger one of them, or model.norm=group, is needed"
         )
+    if isinstance(error, MisconfigurationException) or "conditioned on metric" in str(error):
+        return UserError(" ".join(str(error).split()))  # a callback's metric that nobody logs
     return None
 
 
