@@ -8,12 +8,13 @@ import os
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from phasewise.config.signatures import TARGET, is_foreign
+from phasewise.config.signatures import TARGET, foreign_targets, is_foreign, source_file
 from phasewise.records.checkpoints import checkpoint_file
 from phasewise.records.content import Mark, mark
 
@@ -71,9 +72,11 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
     Interpolations are resolved, the order of keys does not count, `NOT_COMPUTATION` is left out.
     Numbers count by value and type: ``1e-3`` is ``0.001``, but ``1`` is not ``1.0``, which
     ``trainer.limit_train_batches`` (one batch, all batches) tells apart. A text that names a file
-    (``init_from``, ``model.pretrained``) counts by the file's content.
+    (``init_from``, ``model.pretrained``) counts by the file's content, and so does the file that
+    holds the code of a part of somebody's own.
     """
     plain = computed(cfg)
+    code = {key: file_hash(path) for key, path in own_code(plain)}
     for key, path in file_names(plain):
         if (found := file_hash(path)) is not None:
             *parents, last = key.split(".")
@@ -81,6 +84,7 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
             for parent in parents:
                 node = node[parent]
             node[last] = {"sha256": found}
+    plain |= {"code": code} if code else {}
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -117,9 +121,18 @@ def file_names(plain: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{key}", value
 
 
+def own_code(plain: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
+    """Dotted keys of parts from elsewhere, with the files that hold their code; of installed ones
+    the version counts, and is in the record."""
+    for key, target in foreign_targets(plain).items():
+        if (file := source_file(target)) is not None:
+            yield key, str(file)
+
+
 def named_files(plain: Mapping[Any, Any]) -> dict[str, str]:
-    """The files that a config names, as ``KEY=PATH``, each with its hash."""
-    found = {f"{key}={path}": file_hash(path) for key, path in file_names(plain)}
+    """The files that a config names, and those of own code, as ``KEY=PATH``, with their hashes."""
+    files = chain(file_names(plain), own_code(plain))
+    found = {f"{key}={path}": file_hash(path) for key, path in files}
     return {name: held for name, held in found.items() if held is not None}
 
 

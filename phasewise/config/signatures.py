@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
@@ -55,6 +56,19 @@ def foreign_targets(node: Any, prefix: str = "") -> dict[str, str]:
     """The foreign parts of a config, of plain containers, by their dotted keys."""
     found = targets_of(node, prefix)
     return {key: target for key, target in found if isinstance(target, str) and is_foreign(target)}
+
+
+def source_file(target: str) -> Path | None:
+    """Where a part's code lies, found without importing it; None of an installed package, which a
+    version tells, and where there is none."""
+    parts = target.split(".")
+    names = (".".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+    try:
+        found = next((file for file in map(_file, names) if file is not None), None)
+    except (ImportError, ValueError):  # a name that cannot be one, or of a damaged package
+        return None
+    installed = (sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib"))
+    return found if found and not any(map(found.is_relative_to, installed)) else None
 
 
 class TargetError(Exception):
@@ -174,7 +188,11 @@ def _file(module: str) -> Path | None:
     """The source of a module, found without importing it or a package around it."""
     root, *parts = module.split(".")
     spec = find_spec(root)
-    for folder in (spec.submodule_search_locations or []) if spec is not None else []:
+    if spec is None:
+        return None
+    if spec.submodule_search_locations is None and not parts and spec.has_location:
+        return Path(str(spec.origin))  # a module without a package
+    for folder in spec.submodule_search_locations or []:
         place = Path(folder, *parts)
         for file in (place / "__init__.py", place.with_suffix(".py") if parts else place):
             if file.is_file():

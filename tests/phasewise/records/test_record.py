@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from phasewise.config.fingerprint import fingerprint
+from phasewise.config.fingerprint import fingerprint, own_code
 from phasewise.errors import UserError
 from phasewise.records.notes import Diagram, Limit, Notes
 from phasewise.records.record import RECORD, RunRecord, environment, git_commit, read_record
@@ -215,6 +215,7 @@ def test_a_record_with_a_wrong_field_is_none(
     assert reason in caplog.text
 
 
+NADAM = "torch.optim.NAdam"
 CONFIG: dict[str, Any] = {
     "seed": 0,
     "test": "auto",
@@ -428,3 +429,19 @@ def test_a_trials_part_in_a_study_and_records_of_before(tmp_path: Path) -> None:
     (tmp_path / RECORD).write_text(json.dumps(content))
     record = read_record(tmp_path)
     assert record is not None and record.study == {}
+
+
+def test_code_of_own_parts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    package, alone = tmp_path / "ownparts" / "heads.py", tmp_path / "ownpart.py"
+    package.parent.mkdir()
+    config = CONFIG | {"model": {"head": {"_target_": "ownparts.heads.Head"}}}
+    config |= {"loss": {"name": {"_target_": "ownpart.Loss"}}, "optimizer": {"_target_": NADAM}}
+    marks = []
+    for texts in (("one", "one"), ("second", "one"), ("one", "second"), ("one", "one")):
+        for file, text in zip((package, alone), texts, strict=True):
+            file.write_text(text)
+        marks.append(fingerprint(config))
+    assert marks[0] == marks[3]
+    assert len(set(marks)) == 3
+    assert dict(own_code(config)) == {"model.head": str(package), "loss.name": str(alone)}
