@@ -95,17 +95,22 @@ def trivial_on_test(case: Case) -> Iterator[Finding]:
 
 
 def _baseline(one: TrialRun, metric: str, value: float) -> str | None:
-    """The first trivial predictor that a value does not beat, in words."""
-    mode = one.record.objective["mode"]
-    for name, scores in one.record.baselines.items():
-        trivial = metric_value(scores, metric)
-        if math.isfinite(trivial) and math.isfinite(value):
-            # a score ends at 1, a loss or error at 0
-            margin = MARGIN * (max(1 - trivial, 0.0) if mode == "max" else abs(trivial))
-            gain = value - trivial if mode == "max" else trivial - value
-            if gain <= margin:
-                return f"{one.name}: {metric} {value:.4g}, {name} {trivial:.4g}"
-    return None
+    """The strongest trivial predictor, in words, if a value does not beat it."""
+    sign = 1.0 if one.record.objective["mode"] == "max" else -1.0
+    known = {
+        name: trivial
+        for name, scores in one.record.baselines.items()
+        if math.isfinite(trivial := metric_value(scores, metric))
+    }
+    if not known or not math.isfinite(value):
+        return None
+    name = max(known, key=lambda name: sign * known[name])
+    trivial = known[name]
+    # a score ends at 1, a loss or error at 0
+    margin = MARGIN * (max(1 - trivial, 0.0) if sign > 0 else abs(trivial))
+    if sign * (value - trivial) > margin:
+        return None
+    return f"{one.name}: {metric} {value:.4g}, {name} {trivial:.4g}"
 
 
 def _rival(one: TrialRun) -> str | None:

@@ -249,6 +249,22 @@ def test_all_background_predictor(tmp_path: Path) -> None:
         assert "leaky_relu" in found.evidence[0]
 
 
+def test_of_several_baselines_the_strongest_is_cited(tmp_path: Path) -> None:
+    def two(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        weak, strong = (0.9, 1.0) if higher else (2.0, 0.01)
+        metric = record.objective["metric"]
+        record.baselines = {"weak": {metric: weak}, "strong": {metric: strong}}
+
+    for mode, metric, strong in (("max", "val/mIoU", "1"), ("min", "val/loss", "0.01")):
+        higher = mode == "max"
+        study = Synthetic({"": CLEAN["lr"]}, edit=two, metric=metric, mode=mode)
+        (found,) = [
+            one for one in audited(tmp_path / mode, study) if one.rule == "no_better_than_trivial"
+        ]
+        assert all(line.endswith(f", strong {strong}") for line in found.evidence)
+        assert len(found.evidence) == 9
+
+
 def test_one_class_found(tmp_path: Path) -> None:
     def collapse(record: RunRecord, rows: list[Row], settings: Settings) -> None:
         for number in range(20):
