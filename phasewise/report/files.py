@@ -1,9 +1,11 @@
-"""The files of a report: tables as CSV and LaTeX, figures as PNG, all replaced in one step."""
+"""The files of a report: tables as CSV and LaTeX, figures as PNG, each replaced in one step."""
 
 from __future__ import annotations
 
 import io
 import logging
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,9 @@ PICTURE_WIDTH = 1000
 
 LARGEST_PICTURE = 50_000_000
 """Pixels beyond which an image is not decoded."""
+
+_LINK = re.compile(r"(?<!\\)\]\(((?:tables|figures)/[^()\s/]+)\)")
+"""To a file of the report in its Markdown; what users named is escaped there."""
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +73,31 @@ class Folder:
         target = self.path / name
         write_whole(target, content, ADVICE)
         return target
+
+    def linked(self, name: str) -> set[str]:
+        """The tables and figures that a Markdown file of the folder names; none if there is none.
+
+        Of a report this is all that it wrote, so that the next one knows what is out of date, and
+        what in the folder belongs to somebody else.
+        """
+        try:
+            content = (self.path / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return set()
+        return set(_LINK.findall(content))
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Delete files; one that is gone already is no fault.
+
+        Raises:
+            UserError: if one cannot be deleted.
+        """
+        for name in names:
+            path = self.path / name
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise unwritable(path, error, ADVICE) from error
 
     def table(self, table: Table) -> None:
         """As CSV, unrounded, and as LaTeX with booktabs' rules."""

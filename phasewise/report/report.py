@@ -73,20 +73,26 @@ def write_comparison(
 
 
 def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
-    """Write the files of a report; the pages come last, when all that they show is there."""
+    """Write the files of a report; the pages come last, when all that they show is there.
+
+    What the report before it left in the folder, and this one does not have, is deleted.
+    """
     from phasewise.report import page
     from phasewise.report.content import Figure, Picture, Table
     from phasewise.report.files import Folder
     from phasewise.report.render import render
 
     folder = Folder(output)
+    before = folder.linked(TEXT)
     blocks = list(page.blocks(report.sections))
     images = render(folder, [one for one in blocks if isinstance(one, Figure | Picture)])
     for block in blocks:
         if isinstance(block, Table):
             folder.table(block)
     folder.write(TEXT, page.markdown(report, images))
-    return folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
+    written = folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
+    folder.remove(before - folder.linked(TEXT))
+    return written
 
 
 def build_report(study: StudyView) -> Report:

@@ -6,7 +6,8 @@ import shlex
 
 from phasewise.analysis.statistics.frame import trial_name_of
 from phasewise.report.content import Column, Section, Table
-from phasewise.report.view import STOPPED, PhaseView, StudyView, trial_status
+from phasewise.report.outcomes import has_failed, run_status
+from phasewise.report.view import PhaseView, StudyView
 
 COSTS = {
     "epochs": Column("epochs", "number"),
@@ -58,7 +59,7 @@ def all_runs(study: StudyView) -> Table:
     for phase, candidate, trial in runs:
         words = [*phase.plan.base, *candidate.result.plan.overrides]
         cost = trial.record.cost if trial.record is not None else {}
-        state = trial_status(trial, candidate)
+        state = run_status(study, phase, candidate, trial)
         table.add(
             phase.plan.name or "sweep",
             shlex.join(word for word in words if word not in common),
@@ -67,7 +68,7 @@ def all_runs(study: StudyView) -> Table:
             trial.value,
             *(cost.get(key) for key in known),
             trial_name_of(trial, study.result),
-            mark="" if state in ("completed", STOPPED) else "bad",
+            mark="bad" if has_failed(study, phase, state) else "",
         )
     return table
 
@@ -82,8 +83,8 @@ def failures(study: StudyView) -> Table:
             if one.result.plan.refused is not None:
                 _add(table, phase, one.label, "refused", one.result.plan.refused)
             for trial in one.result.trials:
-                state = trial_status(trial, one)
-                if state not in ("completed", STOPPED):
+                state = run_status(study, phase, one, trial)
+                if has_failed(study, phase, state):
                     error = trial.record.error if trial.record is not None else None
                     _add(table, phase, f"{one.label} seed={trial.seed}", state, error)
     return table

@@ -9,6 +9,7 @@ from statistics import fmean
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.intervals import compare_with
+from phasewise.report.outcomes import failed_runs
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import (
     FINAL,
@@ -20,7 +21,7 @@ from phasewise.report.sections.final import (
     split_of,
 )
 from phasewise.report.text import listed, number, percent, plain
-from phasewise.report.view import STOPPED, StudyView, trial_status
+from phasewise.report.view import StudyView
 
 MOST = 3
 ALPHA = 0.05
@@ -105,12 +106,12 @@ def _errors(audit: list[Finding]) -> Iterator[str]:
 
 
 def _failures(study: StudyView) -> Iterator[str]:
-    runs = [(one.label, trial_status(trial, one)) for _, one, trial in study.trials()]
-    bad = [(label, state) for label, state in runs if state not in ("completed", STOPPED)]
+    bad = [(one.label, status) for one, status in failed_runs(study)]
     if bad:
         counts = ", ".join(f"{n} {state}" for state, n in Counter(s for _, s in bad).items())
         names = listed(list(dict.fromkeys(label for label, _ in bad)), most=3)
-        yield f"{len(bad)} of {len(runs)} runs did not complete ({counts}): {names}."
+        planned = sum(1 for _ in study.trials())
+        yield f"{len(bad)} of {planned} runs did not complete ({counts}): {names}."
 
 
 def _noise(study: StudyView) -> Iterator[str]:
