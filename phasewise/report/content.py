@@ -109,12 +109,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class FindingBlock:
-    """One finding of the audit: its rule, what it rests on, and what to do about it."""
+    """What a rule of the audit found: what it rests on, and what to do about it.
+
+    ``rows`` are those of a table, where it found something in several phases: the phase, what was
+    found there, a trial with its numbers.
+    """
 
     title: str
     severity: str
     evidence: Sequence[str]
     advice: str
+    rows: Sequence[tuple[str, str, str]] = ()
     block: ClassVar[str] = "finding"
 
 

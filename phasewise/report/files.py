@@ -84,7 +84,7 @@ class Folder:
             content = (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return set()
-        return set(_LINK.findall(content))
+        return set(_LINK.findall(content)) if text.ROUNDING in content else set()
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; one that is gone already is no fault.

@@ -16,12 +16,36 @@ MOST_LINES = 5
 
 
 def audit_section(found: list[Finding]) -> Section:
-    """Every finding with its rule, evidence and advice."""
+    """An entry per rule that found something, errors first, with its evidence and advice."""
     section = Section("Audit", [Text(f"{len(RULES)} rules were applied: {counted(found)}.")])
-    for one in found:
-        evidence = [*few(one.evidence), f"Rule {one.rule}: {RULES[one.rule]}"]
-        section.blocks.append(FindingBlock(one.text, one.severity, evidence, one.advice))
+    section.blocks += [entry(findings) for findings in by_rule(found).values()]
     return section
+
+
+def by_rule(found: list[Finding]) -> dict[str, list[Finding]]:
+    """The findings of each rule, as `phasewise.analysis.audit.audit` orders them: gravest first."""
+    groups: dict[str, list[Finding]] = {}
+    for one in found:
+        groups.setdefault(one.rule, []).append(one)
+    return groups
+
+
+def entry(findings: Sequence[Finding]) -> FindingBlock:
+    """What one rule found, at least once; it is as grave as the gravest."""
+    first = findings[0]
+    meaning = f"Rule {first.rule}: {RULES[first.rule]}"
+    if len(findings) == 1:
+        evidence = [*few(first.evidence), meaning]
+        return FindingBlock(first.text, first.severity, evidence, first.advice)
+    rows: list[tuple[str, str, str]] = []
+    for one in findings:
+        grade = f"{one.severity}: " if one.severity != first.severity else ""
+        what = grade + one.text.removeprefix(f"phase {one.phase}: ")
+        start, *rest = few(one.evidence) or [""]
+        rows += [(one.phase or "", what, start), *(("", "", line) for line in rest)]
+    title = f"{RULES[first.rule].rstrip('.')} ({len(findings)} times)"
+    advice = "; ".join(dict.fromkeys(one.advice for one in findings))
+    return FindingBlock(title, first.severity, [f"Rule {first.rule}"], advice, rows)
 
 
 def few(lines: Sequence[str]) -> list[str]:
@@ -36,12 +60,12 @@ def few(lines: Sequence[str]) -> list[str]:
 
 
 def counted(found: list[Finding]) -> str:
-    """How many findings of each severity.
+    """How many rules found something, by the gravest that each found.
 
     >>> counted([])
     'no finding'
     """
-    counts = Counter(str(one.severity) for one in found)
+    counts = Counter(str(findings[0].severity) for findings in by_rule(found).values())
     parts = [
         f"{counts[kind]} {kind if counts[kind] == 1 else plural}"
         for kind, plural in PLURAL.items()

@@ -100,6 +100,22 @@ def test_page_needs_nothing_else_and_runs_nothing(report: Report, tmp_path: Path
     assert not re.search(r"url\(|@import|https?://", text.partition("<main>")[0])
 
 
+def test_notes_of_the_audit_are_folded_and_tables_stand_inside(tmp_path: Path) -> None:
+    rows = [("lr", "two of them", "a|b"), ("", "", NASTY)]
+    blocks = [FindingBlock(name, name, ["line"], "do", rows) for name in ("error", "note")]
+    report = Report("title", [], [Section("Audit", [*blocks])])
+    page = publish(report, tmp_path).read_text()
+    before, _, folded = page.partition("<main>")[2].partition("<details")
+    assert '<div class="finding is-error">' in before and "is-note" not in before
+    assert folded.lstrip().startswith('class="finding is-note"')
+    for part in (before, folded):
+        assert part.count("<tr>") == 3 and "<script>" not in part
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines.count("  | lr | two of them | a\\|b |") == 2
+    start = lines.index("  | phase | what | trials |")
+    assert lines[start - 1] == "" and lines[start - 2] == "- **error** (error)"
+
+
 def test_pages_that_are_complete_do_not_refresh(report: Report, tmp_path: Path) -> None:
     report.is_running = False
     assert 'http-equiv="refresh"' not in publish(report, tmp_path / "out", refresh=7).read_text()

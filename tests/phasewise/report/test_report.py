@@ -9,7 +9,6 @@ import re
 import shlex
 import shutil
 import statistics
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pytest
 
 from phasewise.errors import UserError
 from phasewise.inference.evaluation.settings import EvaluationSettings
-from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.report.report import write_report
 from tests.phasewise.analysis.auditing import halved
@@ -388,47 +386,3 @@ def test_of_much_evidence_the_first_lines_and_a_count(tmp_path: Path) -> None:
     assert audit.count(": failed, the reason why") == 5
     assert len(table(tmp_path, "runs")) == 24
     assert "and 15 more" in text_of(tmp_path / "report.html")
-
-
-def test_a_report_removes_what_the_one_before_it_left_and_nothing_else(tmp_path: Path) -> None:
-    broken = Synthetic({"lr": CLEAN["lr"]}, lambda s, i: "failed" if i else 0.5, seeds=[0, 1])
-    broken.write(tmp_path)
-    write_report(tmp_path)
-    own = [tmp_path / "tables" / "notes.csv", tmp_path / "figures" / "mine.png"]
-    for path in own:
-        path.write_text("somebody else's")
-    assert (tmp_path / "tables" / "failures.csv").is_file()
-    assert (tmp_path / "figures" / "curves_1_lr.png").is_file()
-    shutil.rmtree(tmp_path / "lr")
-    Synthetic({"": CLEAN["lr"]}).write(tmp_path)
-    write_report(tmp_path)
-    left = {path.name for part in ("tables", "figures") for path in (tmp_path / part).iterdir()}
-    assert not left & {"failures.csv", "failures.tex", "curves_1_lr.png", "phase_1_lr.csv"}
-    assert {"runs.csv", "runs.tex", "curves_1_sweep.png", "phase_1_sweep.csv"} <= left
-    assert all(path.is_file() for path in own)
-
-
-def test_what_has_not_begun_is_no_failure(tmp_path: Path) -> None:
-    """A study in the middle of its first phase, and the same one killed there."""
-
-    def score(settings: Settings, seed: int) -> float | str:
-        states = {1e-3: "running", 1e-2: "missing"}
-        return states.get(settings["optimizer.lr"]) or clean_score(settings, seed)
-
-    plan = Synthetic(score=score, seeds=[0]).write(tmp_path)
-    shutil.rmtree(tmp_path / "activation")
-    plan.status = plan.phases[0].status = "running"
-    plan.phases[1].status = "pending"
-    for phase in plan.phases:
-        phase.winner = phase.verdict = None
-    plan.write()
-    with locked(tmp_path, wait=False):
-        write_report(tmp_path)
-    assert "did not complete" not in text_of(tmp_path / "report.html")
-    assert not (tmp_path / "tables" / "failures.csv").exists()
-    states = Counter(row["status"] for row in table(tmp_path, "runs"))
-    assert states["running"] == 1 and states["completed"] == 1
-    assert states.keys() == {"completed", "running", "not begun"}
-    write_report(tmp_path)
-    failed = {row["status"]: row["phase"] for row in table(tmp_path, "failures")}
-    assert failed == {"unfinished": "lr", "no record": "lr"}  # nothing of the phase to come

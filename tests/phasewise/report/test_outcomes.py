@@ -1,0 +1,86 @@
+"""What a report leaves, counts as failed, and groups."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+from phasewise.analysis.audit import Finding, Severity
+from phasewise.records.lock import locked
+from phasewise.report.content import FindingBlock, Text
+from phasewise.report.report import write_report
+from phasewise.report.sections.audit import audit_section
+from tests.phasewise.report.test_report import table, text_of
+from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, clean_score
+
+
+def test_a_report_removes_what_the_one_before_it_left_and_nothing_else(tmp_path: Path) -> None:
+    broken = Synthetic({"lr": CLEAN["lr"]}, lambda s, i: "failed" if i else 0.5, seeds=[0, 1])
+    broken.write(tmp_path)
+    write_report(tmp_path)
+    own = [tmp_path / "tables" / "notes.csv", tmp_path / "figures" / "mine.png"]
+    for path in own:
+        path.write_text("somebody else's")
+    assert (tmp_path / "tables" / "failures.csv").is_file()
+    assert (tmp_path / "figures" / "curves_1_lr.png").is_file()
+    shutil.rmtree(tmp_path / "lr")
+    Synthetic({"": CLEAN["lr"]}).write(tmp_path)
+    write_report(tmp_path)
+    left = {path.name for part in ("tables", "figures") for path in (tmp_path / part).iterdir()}
+    assert not left & {"failures.csv", "failures.tex", "curves_1_lr.png", "phase_1_lr.csv"}
+    assert {"runs.csv", "runs.tex", "curves_1_sweep.png", "phase_1_sweep.csv"} <= left
+    assert all(path.is_file() for path in own)
+
+
+def test_what_has_not_begun_is_no_failure(tmp_path: Path) -> None:
+    """A study in the middle of its first phase, and the same one killed there."""
+
+    def score(settings: Settings, seed: int) -> float | str:
+        states = {1e-3: "running", 1e-2: "missing"}
+        return states.get(settings["optimizer.lr"]) or clean_score(settings, seed)
+
+    plan = Synthetic(score=score, seeds=[0]).write(tmp_path)
+    shutil.rmtree(tmp_path / "activation")
+    plan.status = plan.phases[0].status = "running"
+    plan.phases[1].status = "pending"
+    for phase in plan.phases:
+        phase.winner = phase.verdict = None
+    plan.write()
+    with locked(tmp_path, wait=False):
+        write_report(tmp_path)
+    assert "did not complete" not in text_of(tmp_path / "report.html")
+    assert not (tmp_path / "tables" / "failures.csv").exists()
+    states = Counter(row["status"] for row in table(tmp_path, "runs"))
+    assert states["running"] == 1 and states["completed"] == 1
+    assert states.keys() == {"completed", "running", "not begun"}
+    write_report(tmp_path)
+    failed = {row["status"]: row["phase"] for row in table(tmp_path, "failures")}
+    assert failed == {"unfinished": "lr", "no record": "lr"}  # nothing of the phase to come
+
+
+def finding(rule: str, severity: Severity, phase: str | None, lines: int = 1) -> Finding:
+    prefix = f"phase {phase}: " if phase else ""
+    evidence = tuple(f"{phase} trial {index}" for index in range(lines))
+    return Finding(rule, severity, f"{prefix}what {severity}", evidence, f"do {severity}", phase)
+
+
+def test_the_audit_has_one_entry_per_rule() -> None:
+    """As grave as its gravest finding, which also is how they are counted."""
+    found = [
+        finding("within_noise", "error", "lr", lines=2),
+        finding("failed", "warning", None),
+        finding("within_noise", "note", "head", lines=7),
+    ]
+    text, first, second = audit_section(found).blocks
+    assert isinstance(text, Text) and text.text.endswith("rules were applied: 1 error, 1 warning.")
+    assert isinstance(first, FindingBlock) and isinstance(second, FindingBlock)
+    assert first.severity == "error" and "within the noise of seeds (2 times)" in first.title
+    assert [*first.rows[:3]] == [
+        ("lr", "what error", "lr trial 0"),
+        ("", "", "lr trial 1"),
+        ("head", "note: what note", "head trial 0"),
+    ]
+    assert len(first.rows) == 2 + 6 and "and 2 more" in first.rows[-1][2]
+    assert first.advice == "do error; do note"
+    assert (second.title, second.rows) == ("what warning", ())
