@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -118,15 +118,25 @@ def close_loggers(loggers: list[Logger], status: str) -> None:
 
 
 def log_hyperparameters(
-    loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
+    loggers: list[Logger],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    shown: Collection[str],
 ) -> None:
     """Enter a completed run into TensorBoard's HParams tab, which wants the same keys from all.
 
-    A tracker was told the config when the run began.
+    Trackers get all metrics; they were told the config when the run began.
+
+    Args:
+        loggers: of the run.
+        config: plain containers.
+        metrics: of the best epoch.
+        shown: the names of those that get a column in the tab.
     """
+    columns = {name: value for name, value in metrics.items() if name in shown}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(dict(flat(config)), dict(metrics))
+            logger.log_hyperparams(dict(flat(config)), columns)
     log_summary(loggers, metrics)
 
 

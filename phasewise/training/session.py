@@ -366,7 +366,9 @@ class Session:
             )
         if status == "completed" and self.trainer is not None:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
-            log_hyperparameters(self.trainer.loggers, self.config, metrics)
+            headline = [f"best/val/{name}" for name in getattr(self.module, "headline", ())]
+            shown = {f"best/{objective['metric']}", *headline}
+            log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
         self.record.finish(
             status,
             error=error,
