@@ -118,6 +118,8 @@ def test_figures_and_events_are_written(done: Path) -> None:
     assert all((done / "figures" / name).stat().st_size > 5000 for name in figures)
     events = EventAccumulator(str(done))
     events.Reload()
+    summary = {tag for tag in events.Tags()["scalars"] if tag.startswith("best/")}
+    assert "best/val/mIoU" in summary and "best/val/loss" not in summary  # of a tab, few columns
     assert set(events.Tags()["images"]) == set(names)
     for name in names:
         (event,) = events.Images(name)
