@@ -125,6 +125,8 @@ def _csv_cells(cell: object, column: Column) -> list[object]:
         return ["" if text.is_missing(part) else part for part in pair]
     if text.is_missing(cell):
         return [""]
+    if column.kind == "count":
+        return [text.whole(cell)]
     return [text.plain(cell) if column.kind == "text" else cell]
 
 

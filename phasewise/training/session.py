@@ -367,6 +367,7 @@ class Session:
         if status == "completed" and self.trainer is not None:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
             log_hyperparameters(self.trainer.loggers, self.config, metrics)
+        self.record.headline = [*getattr(self.module, "headline", ())]
         self.record.finish(
             status,
             error=error,

@@ -9,12 +9,12 @@ from phasewise.report.content import Column, Section, Table
 from phasewise.report.view import STOPPED, PhaseView, StudyView, trial_status
 
 COSTS = {
-    "epochs": Column("epochs", "number"),
+    "epochs": Column("epochs", "count"),
     "seconds": Column("runtime", "duration"),
     "seconds_per_epoch": Column("s per epoch", "number"),
     "images_per_second": Column("images per s", "number"),
     "peak_memory_mb": Column("peak memory [MB]", "number"),
-    "parameters": Column("parameters", "number"),
+    "parameters": Column("parameters", "count"),
     "checkpoint_mb": Column("checkpoint [MB]", "number"),
 }
 
@@ -45,7 +45,7 @@ def all_runs(study: StudyView) -> Table:
     columns = [
         Column("phase"),
         Column("overrides"),
-        Column("seed", "number"),
+        Column("seed", "count"),
         Column("status"),
         Column("objective", "number"),
         *(COSTS[key] for key in known),

@@ -63,12 +63,12 @@ def test_phase_table_equals_the_records(study: Path, report: Path) -> None:
         assert float(row["val/mIoU std"]) == pytest.approx(statistics.stdev(scores[name]), rel=1e-9)
         if name == "0.001":  # the incumbent
             assert row["difference"] == row["in %"] == ""
-            assert row["note"] == "best, incumbent, kept"
+            assert row["verdict"] == "best, incumbent, kept"
             continue
         assert float(row["difference"]) == pytest.approx(mean - before, rel=1e-12)
         assert float(row["in %"]) == pytest.approx(100 * (mean - before) / before, rel=1e-12)
         assert float(row["runtime [s]"]) == 3 * 6.0
-    assert rows[-1]["note"] == "worst"
+    assert rows[-1]["verdict"] == "worst"
 
 
 def test_pages_show_the_same_figures_with_four_digits(study: Path, report: Path) -> None:
@@ -313,7 +313,7 @@ def test_a_sweep_whose_objective_falls(tmp_path: Path) -> None:
     text = text_of(write_report(tmp_path))
     rows = table(tmp_path, "phase_1_sweep")
     assert [float(row["optimizer.lr"]) for row in rows] == [1e-3, 1e-2, 1e-4]
-    assert rows[0]["note"].startswith("best") and rows[-1]["note"] == "worst"
+    assert rows[0]["verdict"].startswith("best") and rows[-1]["verdict"] == "worst"
     assert "The sweep" in text and "lowest is best" in text
     assert not (tmp_path / "figures" / "efficiency_1_sweep.png").exists()
 
