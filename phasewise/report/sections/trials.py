@@ -31,6 +31,7 @@ def trials_table(phase: PhaseView) -> Table:
     Every number but the runtime is of the runs that have a score: theirs, or the mean over seeds.
     """
     several = len(phase.plan.seeds) > 1
+    unusual = any(one.status != "completed" for one in phase.candidates)
     names = headline(phase)
     shown = [*names, *(name for name in LOSSES if name not in names and _has(phase, name))]
     columns = [
@@ -40,16 +41,18 @@ def trials_table(phase: PhaseView) -> Table:
         *_difference_columns(phase, names),
         Column("best epoch", "count"),
         Column("epochs", "count"),
-        Column(f"{phase.metric} at the last epoch", "number"),
+        Column("at the last epoch", "number"),
         Column("drop", "number"),
         Column("runtime", "duration"),
-        Column("status"),
+        *([Column("status")] if unusual else []),
         Column("verdict"),
     ]
     table = Table(f"phase_{phase.slug}", _caption(phase, several), columns)
     rest = [one for one in phase.candidates if not one.values]
     for one in [*phase.ranked, *rest]:
-        table.add(*_row(phase, one, names, shown, several), mark=_mark(phase, one))
+        cells = _row(phase, one, names, shown, several)
+        cells += [one.status] if unusual else []
+        table.add(*cells, _verdict(phase, one), mark=_mark(phase, one))
     return table
 
 
@@ -108,13 +111,14 @@ def _row(
             cells += _difference(phase, one, phase.incumbent, name)
         if one is phase.incumbent:
             cells[-2 * len(names[:2]) :] = [None] * (2 * len(names[:2]))
-    cells += [
+    return [
+        *cells,
         mean(lambda record: record.objective["epoch"]),
         mean(lambda record: record.cost.get("epochs")),
         mean(lambda record: record.last.get(phase.metric)),
         mean(lambda record: _drop(phase, record)),
+        one.seconds,
     ]
-    return [*cells, one.seconds, one.status, _verdict(phase, one)]
 
 
 def _difference(
