@@ -364,10 +364,11 @@ class Session:
                 "objective.metric chooses another one. The last epoch's weights are kept.",
                 objective["metric"],
             )
+        self.record.headline = [*getattr(self.module, "headline", ())]
         if status == "completed" and self.trainer is not None:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
-            headline = [f"best/val/{name}" for name in getattr(self.module, "headline", ())]
-            shown = {f"best/{objective['metric']}", *headline}
+            shown = {f"best/{objective['metric']}"}
+            shown |= {f"best/val/{name}" for name in self.record.headline}
             log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
         self.record.finish(
             status,
