@@ -99,7 +99,7 @@ class MultitaskModule(TaskModule):
     """
 
     network: MultitaskNetwork
-    headline = ("mIoU", "pixel_acc", "mAP", "mAP50")
+    headline = ("mIoU", "mAP", "mAP50", "pixel_acc")
 
     def __init__(
         self,

@@ -84,7 +84,7 @@ class ReidModule(TaskModule):
 
     network: ReidNetwork
     evaluates_loss = False
-    headline = ("mAP", "rank1")
+    headline = ("mAP", "rank1", "rank5", "mINP")
 
     def __init__(
         self,

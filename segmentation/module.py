@@ -69,7 +69,7 @@ class SegmentationModule(TaskModule):
     """
 
     network: SegmentationNetwork
-    headline = ("jaccard", "dice", "object_f1")
+    headline = ("jaccard", "dice", "soft_jaccard", "object_f1")
 
     def __init__(
         self,

@@ -65,6 +65,8 @@ class RunRecord:
         data: counts, hash of the split, ``rejected`` and ``warnings``.
         study: of a trial, the ``name`` of its study and its ``places`` there, each with ``phase``,
             ``number`` (from 1) and ``role`` (candidate, incumbent, final, start).
+        headline: the metrics that a table shows first, without their split: ``mAP``; those that
+            the run does not have are passed over.
         notes: what the task adds to reports that show the run.
     """
 
@@ -84,6 +86,7 @@ class RunRecord:
     cost: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     study: dict[str, Any] = field(default_factory=dict)
+    headline: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
 
     @property

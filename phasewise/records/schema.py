@@ -58,6 +58,7 @@ class Content(TypedDict):
     data: dict[str, Any]
     environment: dict[str, Any]
     study: NotRequired[dict[str, Any]]  # which earlier versions did not write
+    headline: NotRequired[list[str]]
     notes: NotRequired[Notes]
 
 

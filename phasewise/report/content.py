@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-Kind = Literal["text", "number", "signed", "percent", "duration", "spread", "interval"]
+Kind = Literal["text", "number", "count", "signed", "percent", "duration", "spread", "interval"]
 """How a column is written. ``spread`` is (mean, standard deviation), ``interval`` (low, high);
-``percent`` is in percent, ``duration`` in seconds."""
+``percent`` is in percent, ``duration`` in seconds; a ``count`` is whole, unless it is a mean."""
 
 Mark = Literal["", "best", "worst", "bad"]
 

@@ -9,21 +9,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image as Pillow
 
 from phasewise.errors import unwritable
 from phasewise.figures import to_png
-from phasewise.report import text
-from phasewise.report.content import Column, Figure, Picture, Table
+from phasewise.report.content import Figure, Picture, Table
 from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
+from phasewise.report.tables import to_csv, to_latex
 from phasewise.storage import write_whole
-from phasewise.text import csv_text
 
 ADVICE = "--output DIR chooses another place for the report"
-
-LONG = 40
-"""Rows beyond which a LaTeX table may break over pages."""
 
 PICTURE_WIDTH = 1000
 """Of a run's pictures in the report, in pixels; the run keeps the original."""
@@ -131,45 +126,3 @@ class Folder:
         self.write(path, file.getvalue())
         uri = data_uri(file.getvalue(), "image/jpeg")
         return Image(uri, uri, path, *small.size)
-
-
-def to_csv(table: Table) -> str:
-    """Unrounded; a ``spread`` or ``interval`` takes two columns."""
-    lines: list[list[object]] = [
-        [title for column in table.columns for title in _csv_titles(column)]
-    ]
-    for row in table.rows:
-        cells = zip(row, table.columns, strict=True)
-        lines.append([part for cell, column in cells for part in _csv_cells(cell, column)])
-    return csv_text(lines)
-
-
-def _csv_titles(column: Column) -> list[str]:
-    ends = {"spread": (" mean", " std"), "interval": (" low", " high"), "duration": (" [s]",)}
-    return [column.title + end for end in ends.get(column.kind, ("",))]
-
-
-def _csv_cells(cell: object, column: Column) -> list[object]:
-    if column.kind in ("spread", "interval"):
-        pair = cell if isinstance(cell, tuple) else (None, None)
-        return ["" if text.is_missing(part) else part for part in pair]
-    if text.is_missing(cell):
-        return [""]
-    return [text.plain(cell) if column.kind == "text" else cell]
-
-
-def to_latex(table: Table) -> str:
-    r"""Rounded, for ``\usepackage{booktabs}``; long tables for ``\usepackage{longtable}``."""
-    cells = [
-        [text.cell(c, column.kind) for c, column in zip(row, table.columns, strict=True)]
-        for row in table.rows
-    ]
-    frame = pd.DataFrame(cells, columns=[column.title for column in table.columns], dtype=object)
-    form = "".join("r" if column.is_numeric else "l" for column in table.columns)
-    latex = frame.to_latex(
-        index=False, escape=True, column_format=form, longtable=len(cells) > LONG
-    )
-    # in text, a minus is a hyphen and these two are other characters
-    for character, command in (("±", r"$\pm$"), ("<", "$<$"), (">", "$>$"), ("…", r"\dots{}")):
-        latex = latex.replace(character, command)
-    return latex

@@ -15,11 +15,14 @@ from phasewise.report.files import Image
 LONG = 60
 """Rows beyond which a table is folded up on the page."""
 
+WIDE = 8
+"""Columns beyond which the first stays in sight while the others scroll."""
+
 
 def html(report: Report, images: Mapping[str, Image], refresh: int | None = None) -> str:
     """The page; ``refresh`` makes a browser load it anew after so many seconds."""
     page = _templates().get_template("report.html.j2")
-    return page.render(_context(report, images), refresh=refresh, long=LONG)
+    return page.render(_context(report, images), refresh=refresh, long=LONG, wide=WIDE)
 
 
 def markdown(report: Report, images: Mapping[str, Image]) -> str:

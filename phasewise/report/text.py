@@ -71,7 +71,18 @@ def cell(value: Any, kind: Kind) -> str:
         return percent(value)
     if kind == "duration":
         return duration(value)
+    if kind == "count":
+        return number(whole(value))
     return number(value, "+" if kind == "signed" else "") if kind != "text" else plain(value)
+
+
+def whole(value: Any) -> Any:
+    """A float without a fraction as the integer that it is; anything else as it came.
+
+    >>> whole(8.0), whole(8.5), whole(None)
+    (8, 8.5, None)
+    """
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def plain(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
 from phasewise.training.module import Embedding
-from phasewise.training.trackers import flat
+from phasewise.training.trackers import flat, log_summary
 
 SPRITE = 48
 """Side of the pictures in TensorBoard's projector, in pixels."""
@@ -118,15 +118,26 @@ def close_loggers(loggers: list[Logger], status: str) -> None:
 
 
 def log_hyperparameters(
-    loggers: list[Logger], config: Mapping[str, Any], metrics: Mapping[str, float]
+    loggers: list[Logger],
+    config: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    shown: Collection[str],
 ) -> None:
     """Enter a completed run into TensorBoard's HParams tab, which wants the same keys from all.
 
-    A tracker was told the config when the run began.
+    Trackers get all metrics; they were told the config when the run began.
+
+    Args:
+        loggers: of the run.
+        config: plain containers.
+        metrics: of the best epoch.
+        shown: the names of those that get a column in the tab.
     """
+    columns = {name: value for name, value in metrics.items() if name in shown}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(dict(flat(config)), dict(metrics))
+            logger.log_hyperparams(dict(flat(config)), columns)
+    log_summary(loggers, metrics)
 
 
 def log_embedding(board: TensorBoardLogger, embedding: Embedding) -> None:

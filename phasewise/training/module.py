@@ -71,7 +71,8 @@ class TaskModule(L.LightningModule, ABC):
     Attributes:
         network: what other runs can start from.
         evaluates_loss: whether validation and test images have a loss.
-        headline: the metrics that the line of an epoch shows.
+        headline: the metrics that the line of an epoch and the report's tables show, most telling
+            first, without their split.
     """
 
     network: nn.Module

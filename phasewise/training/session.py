@@ -49,7 +49,7 @@ from phasewise.training.logs import (
 from phasewise.training.memory import batch_of, free_tensors, halved, keep_freed_memory, keep_steps
 from phasewise.training.module import Scores, TaskModule
 from phasewise.training.saving import check_room_for_checkpoints
-from phasewise.training.trackers import log_summary, start_trackers
+from phasewise.training.trackers import start_trackers
 from phasewise.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -364,13 +364,12 @@ class Session:
                 "objective.metric chooses another one. The last epoch's weights are kept.",
                 objective["metric"],
             )
+        self.record.headline = [*getattr(self.module, "headline", ())]
         if status == "completed" and self.trainer is not None:
-            found = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
-            log_summary(self.trainer.loggers, found)
-            shown = [f"val/{name}" for name in getattr(self.module, "headline", ())]
-            names = [f"best/{name}" for name in (objective["metric"], *shown)]
-            metrics = {name: found[name] for name in names if name in found}
-            log_hyperparameters(self.trainer.loggers, self.config, metrics)
+            metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
+            shown = {f"best/{objective['metric']}"}
+            shown |= {f"best/val/{name}" for name in self.record.headline}
+            log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
         self.record.finish(
             status,
             error=error,

@@ -10,12 +10,12 @@ from phasewise.report.outcomes import has_failed, run_status
 from phasewise.report.view import PhaseView, StudyView
 
 COSTS = {
-    "epochs": Column("epochs", "number"),
+    "epochs": Column("epochs", "count"),
     "seconds": Column("runtime", "duration"),
     "seconds_per_epoch": Column("s per epoch", "number"),
     "images_per_second": Column("images per s", "number"),
     "peak_memory_mb": Column("peak memory [MB]", "number"),
-    "parameters": Column("parameters", "number"),
+    "parameters": Column("parameters", "count"),
     "checkpoint_mb": Column("checkpoint [MB]", "number"),
 }
 
@@ -46,7 +46,7 @@ def all_runs(study: StudyView) -> Table:
     columns = [
         Column("phase"),
         Column("overrides"),
-        Column("seed", "number"),
+        Column("seed", "count"),
         Column("status"),
         Column("objective", "number"),
         *(COSTS[key] for key in known),

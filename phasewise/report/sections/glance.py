@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from phasewise.report.content import Column, Section, Table
-from phasewise.report.sections.phases import VERDICTS
+from phasewise.report.sections.trials import VERDICTS
 from phasewise.report.view import StudyView
 
 STATISTICS = {
@@ -15,7 +15,7 @@ STATISTICS = {
     "spread": Column("mean", "spread"),
     "median": Column("median", "number"),
     "range": Column("range", "interval"),
-    "epochs": Column("epochs", "number"),
+    "epochs": Column("epochs", "count"),
     "early": Column("stopped early [%]", "number"),
 }
 
@@ -27,8 +27,8 @@ def glance_section(study: StudyView) -> Section | None:
     columns = [
         Column("phase"),
         Column("keys"),
-        Column("runs", "number"),
-        Column("completed", "number"),
+        Column("runs", "count"),
+        Column("completed", "count"),
         *STATISTICS.values(),
         Column("time", "duration"),
         Column("winner"),

@@ -26,10 +26,10 @@ def importance_section(study: StudyView) -> Section | None:
         return None
     section = Section("What mattered")
     columns = [
-        Column("rank", "number"),
+        Column("rank", "count"),
         Column("key"),
         Column("phase"),
-        Column("values", "number"),
+        Column("values", "count"),
         Column("best on average"),
         Column("in the best configuration"),
         Column("range of means", "number"),
@@ -81,7 +81,7 @@ def _means(answers: Sequence[Answer]) -> Table:
         Column("value"),
         Column("mean", "number"),
         Column("std", "number"),
-        Column("trials", "number"),
+        Column("trials", "count"),
     ]
     table = Table("hypotheses_means", "The measure of each hypothesis by value.", columns)
     for answer in answers:

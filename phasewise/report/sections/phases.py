@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from phasewise.report.content import Block, Column, Figure, Mark, Picture, Section, Table, Text
+from phasewise.report.content import Block, Figure, Picture, Section, Text
 from phasewise.report.figures.curves import MOST, Curve, draw_curves
 from phasewise.report.figures.style import FAINT, LINES, Colours, handle, thinned
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import training_section
+from phasewise.report.sections.trials import VERDICTS, trials_table
 from phasewise.report.sections.values import values_section
 from phasewise.report.text import listed, number
-from phasewise.report.view import CandidateView, PhaseView, StudyView, short_key
+from phasewise.report.view import PhaseView, StudyView, short_key
 
-VERDICTS = {
-    "adopted": "adopted",
-    "kept": "kept",
-    "within_noise": "within noise",
-    "undecided": "undecided",
-}
 MOST_NAMED = 14
 """Values in the legend of curves."""
 
@@ -59,67 +54,6 @@ def _verdict(phase: PhaseView) -> Text:
     winner = f" {phase.winner.label}" if phase.winner is not None else ""
     reason = f" ({plan.reason})" if plan.reason else ""
     return Text(f"{swept}Verdict: {VERDICTS[plan.verdict]}{winner}{reason}.")
-
-
-def trials_table(phase: PhaseView) -> Table:
-    """All candidates, best first, then those without a result."""
-    several = len(phase.plan.seeds) > 1
-    columns = [
-        Column("note"),
-        *(Column(key) for key in phase.keys),
-        Column(phase.metric, "spread" if several else "number"),
-        *([Column("seeds")] if several else []),
-        *([Column("difference", "signed"), Column("in %", "percent")] if phase.incumbent else []),
-        Column("epoch", "number"),
-        Column("runtime", "duration"),
-        Column("status"),
-    ]
-    what = f"{phase.metric} at its best epoch, {'mean ± std over seeds, ' if several else ''}"
-    against = "differences are to the incumbent" if phase.incumbent else "there is no incumbent"
-    caption = f"All configurations of {phase.title}: {what}best first; {against}."
-    table = Table(f"phase_{phase.slug}", caption, columns)
-    rest = [one for one in phase.candidates if not one.values]
-    for one in [*phase.ranked, *rest]:
-        table.add(*_row(phase, one, several), mark=_mark(phase, one))
-    return table
-
-
-def _row(phase: PhaseView, one: CandidateView, several: bool) -> list[object]:
-    cells: list[object] = [_note(phase, one), *(one.settings[key] for key in phase.keys)]
-    if several:
-        cells.append((one.mean, one.scores["std"]))
-        cells.append(f"{len(one.values)} of {len(one.result.trials)}")
-    else:
-        cells.append(one.mean)
-    if phase.incumbent is not None:
-        challenges = one is not phase.incumbent
-        cells += [one.scores["difference"], one.scores["percent"]] if challenges else [None, None]
-    trial = one.best_trial
-    epoch = trial.record.objective["epoch"] if trial is not None and trial.record else None
-    return [*cells, epoch, one.seconds, one.status]
-
-
-def _note(phase: PhaseView, one: CandidateView) -> str:
-    notes = []
-    if len(phase.comparable) > 1:
-        notes += ["best"] if one is phase.comparable[0] else []
-        notes += ["worst"] if one is phase.comparable[-1] else []
-    notes += ["incumbent"] if one is phase.incumbent else []
-    if one is phase.winner and phase.plan.verdict is not None:
-        notes.append(VERDICTS[phase.plan.verdict])
-    return ", ".join(notes)
-
-
-def _mark(phase: PhaseView, one: CandidateView) -> Mark:
-    if not one.values:
-        return "bad"
-    if len(phase.comparable) > 1:
-        ends: dict[int, Mark] = {
-            phase.comparable[-1].index: "worst",
-            phase.comparable[0].index: "best",
-        }
-        return ends.get(one.index, "")
-    return ""
 
 
 def quantities(phase: PhaseView) -> list[str]:

@@ -78,7 +78,7 @@ def behaviour_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     known = {
         "stability": Column("std of val/loss", "number"),
         "gap": Column("val - train loss", "number"),
-        "epochs_to_best": Column("epochs to best", "number"),
+        "epochs_to_best": Column("epochs to best", "count"),
         "efficiency": Column(f"{phase.metric} per epoch", "number"),
         "last": Column("at the last epoch", "number"),
         "seconds_per_epoch": Column("s per epoch", "number"),

@@ -70,7 +70,7 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
         Column("mean", "number"),
         Column("std", "number"),
         Column("best", "number"),
-        Column("trials", "number"),
+        Column("trials", "count"),
     ]
     caption = f"{phase.title}: {phase.metric} by value, over all trials that have it."
     table = Table(f"values_{phase.slug}", caption, columns)

@@ -24,8 +24,9 @@ from phasewise.report.content import (
     Table,
     Text,
 )
-from phasewise.report.files import Folder, to_csv, to_latex
+from phasewise.report.files import Folder
 from phasewise.report.report import publish
+from phasewise.report.tables import to_csv, to_latex
 
 NASTY = '<script>alert("x")</script> | a_b & 50 % # $x$ `y` {z} ~ ^ \\'
 
@@ -165,10 +166,33 @@ def test_latex_has_booktabs_and_no_live_character() -> None:
     body = latex.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
     assert len(re.findall(r"(?<!\\)&", body)) == 2 * 5
     assert not re.search(r"(?<!\\)[%#_<>]|\^(?!\{)", body.replace("$<$", "").replace("$>$", ""))
-    long = table()
-    for _ in range(60):
-        long.add(*long.rows[0])
+    long = Table("long", "", [Column("key"), Column("value", "number")])
+    for row in range(60):
+        long.add("a", row)
     assert r"\begin{longtable}" in to_latex(long)
+
+
+def test_latex_of_a_wide_table_is_split_and_each_part_names_its_rows() -> None:
+    titles = [f"some metric {i}" for i in range(12)]
+    wide = Table("wide", "", [Column("key"), *(Column(title, "number") for title in titles)])
+    for row in range(50):
+        wide.add(f"row {row}", *(i + row / 7 for i in range(12)))
+    parts = to_latex(wide).split(r"\medskip")
+    heads = [re.findall(r"^key & .*$", part, re.M)[0].rstrip("\\ ").split(" & ") for part in parts]
+    assert [title for head in heads for title in head[1:]] == titles
+    for part, head in zip(parts, heads, strict=True):
+        assert 1 < len(head) < 9
+        assert r"\begin{longtable}" in part and "\nrow 49 & " in part
+
+
+def test_latex_that_cannot_be_split_shrinks() -> None:
+    texts = Table("texts", "", [Column("file"), Column("reason")])
+    for row in range(41):
+        texts.add(f"run {row}", "long " * 30)
+    latex = to_latex(texts)
+    assert latex.count(r"\begin{adjustbox}{max width=\textwidth}") == 2
+    assert latex.count(r"\end{adjustbox}") == latex.count(r"\toprule") == 2
+    assert "longtable" not in latex and latex.count("run ") == 41
 
 
 def test_a_row_has_a_cell_per_column() -> None:

@@ -63,12 +63,88 @@ def test_phase_table_equals_the_records(study: Path, report: Path) -> None:
         assert float(row["val/mIoU std"]) == pytest.approx(statistics.stdev(scores[name]), rel=1e-9)
         if name == "0.001":  # the incumbent
             assert row["difference"] == row["in %"] == ""
-            assert row["note"] == "best, incumbent, kept"
+            assert row["verdict"] == "best, incumbent, kept"
             continue
         assert float(row["difference"]) == pytest.approx(mean - before, rel=1e-12)
         assert float(row["in %"]) == pytest.approx(100 * (mean - before) / before, rel=1e-12)
         assert float(row["runtime [s]"]) == 3 * 6.0
-    assert rows[-1]["note"] == "worst"
+    assert rows[-1]["verdict"] == "worst"
+
+
+def with_metrics(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+    """A second metric, that falls where the objective rises, and others; epochs differ by seed."""
+    record.headline = ["F1", "mIoU", "rare", "AP"]
+    record.cost["epochs"] = 12 + record.seed
+    for place in (record.best, record.last):
+        place |= {"val/F1": 1 - 0.9 * record.best["val/mIoU"] ** 2, "val/AP": 0.25 * record.seed}
+        place["val/IoU/cat"] = 0.5
+
+
+def means_of(study: Path, rate: str, part: str, name: str) -> float:
+    """Of a number in the records of phase lr, over seeds."""
+    own = [one for one in records(study / "lr") if value_of(one, "optimizer.lr") == rate]
+    found = [one[part][name] for one in own]
+    assert len(found) == 3
+    return statistics.fmean(found)
+
+
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_all_headline_metrics_of_a_phase_equal_the_records(tmp_path: Path, mode: str) -> None:
+    Synthetic({"lr": CLEAN["lr"]}, mode=mode, edit=with_metrics).write(tmp_path)
+    write_report(tmp_path)
+    rows = table(tmp_path, "phase_1_lr")
+    assert [name for name in rows[0] if name.startswith(("val/", "train/"))] == [
+        *(f"val/{name} {what}" for name in ("mIoU", "F1", "AP") for what in ("mean", "std")),
+        *("train/loss", "val/loss", "val/F1 in %"),
+    ]
+    for row in rows:
+        rate = row["optimizer.lr"]
+        expected = {
+            "val/mIoU mean": means_of(tmp_path, rate, "objective", "value"),
+            "val/F1 mean": means_of(tmp_path, rate, "best", "val/F1"),
+            "val/AP mean": 0.25,
+            "val/AP std": 0.25,
+            "train/loss": means_of(tmp_path, rate, "best", "train/loss"),
+            "val/loss": means_of(tmp_path, rate, "best", "val/loss"),
+            "best epoch": 9,
+            "epochs": 13,
+            "at the last epoch": means_of(tmp_path, rate, "last", "val/mIoU"),
+        }
+        drop = expected["val/mIoU mean"] - expected["at the last epoch"]
+        expected["drop"] = drop if mode == "max" else -drop
+        assert expected["drop"] > 0
+        if rate != "0.001":  # the incumbent
+            for name, ends in (("mIoU", ("difference", "in %")), ("F1", _titles("val/F1"))):
+                before = means_of(tmp_path, "0.001", "best", f"val/{name}")
+                gain = expected[f"val/{name} mean"] - before
+                expected |= dict(zip(ends, (gain, 100 * gain / before), strict=True))
+        for name, value in expected.items():
+            assert float(row[name]) == pytest.approx(value, rel=1e-9), name
+        assert (row["best epoch"], row["epochs"]) == ("9", "13")
+    (line,) = re.findall(r"^\| 0\.01 .*$", (tmp_path / "report.md").read_text(), re.M)[:1]
+    assert "| 9 | 13 |" in line
+    assert {"incumbent", "worst"} <= {part for r in rows for part in r["verdict"].split(", ")}
+
+
+def _titles(name: str) -> tuple[str, str]:
+    return f"difference, {name}", f"{name} in %"
+
+
+def test_older_records_show_the_first_metrics_of_the_split(tmp_path: Path) -> None:
+    def edit(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        with_metrics(record, rows, settings)
+        record.best |= {"train/F1": 0.5, "val/nothing": None}
+        record.headline = []
+
+    Synthetic({"lr": CLEAN["lr"]}, seeds=[1], edit=edit).write(tmp_path)
+    for file in tmp_path.glob("lr/*/record.json"):
+        content = json.loads(file.read_text())
+        del content["headline"]
+        file.write_text(json.dumps(content))
+    write_report(tmp_path)
+    titles = list(table(tmp_path, "phase_1_lr")[0])
+    assert titles[1:6] == ["val/mIoU", "val/AP", "val/F1", "train/loss", "val/loss"]
+    assert "difference, val/AP" in titles and "status" not in titles
 
 
 def test_pages_show_the_same_figures_with_four_digits(study: Path, report: Path) -> None:
@@ -313,7 +389,7 @@ def test_a_sweep_whose_objective_falls(tmp_path: Path) -> None:
     text = text_of(write_report(tmp_path))
     rows = table(tmp_path, "phase_1_sweep")
     assert [float(row["optimizer.lr"]) for row in rows] == [1e-3, 1e-2, 1e-4]
-    assert rows[0]["note"].startswith("best") and rows[-1]["note"] == "worst"
+    assert rows[0]["verdict"].startswith("best") and rows[-1]["verdict"] == "worst"
     assert "The sweep" in text and "lowest is best" in text
     assert not (tmp_path / "figures" / "efficiency_1_sweep.png").exists()
 

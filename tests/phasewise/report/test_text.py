@@ -33,6 +33,11 @@ def test_missing_values_are_no_numbers() -> None:
     assert [text.cell(it, "text") for it in ("", "1", " a  b", None)] == ["", "1", "a b", "null"]
 
 
+def test_counts_are_whole_unless_they_are_means() -> None:
+    found = [text.cell(it, "count") for it in (8, 8.0, 8.5, 1234567.0, math.nan, None)]
+    assert found == ["8", "8", "8.500", "1,234,567", "-", "-"]
+
+
 def test_markdown_shows_names_as_they_are() -> None:
     assert text.escape_markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
         r"a\|b\_c\*\<img src=x\> \`x\`\[y\](z)"

@@ -75,10 +75,12 @@ def test_hyperparameters_are_entered_flat(tmp_path: Path) -> None:
         "model": {"backbone": "resnet18", "pretrained": False, "dropout_rate": 0.1},
         "data": {"augment": ["flip", {"scale": {"p": 1}}], "root": None},
     }
-    log_hyperparameters(loggers, config, {"best/val/mIoU": 0.25})
+    metrics = {"best/val/mIoU": 0.25, "best/val/loss": 0.75}
+    log_hyperparameters(loggers, config, metrics, {"best/val/mIoU", "best/val/mAP"})
     logger.finalize("success")
     events = _events(tmp_path)
     assert events.Scalars("best/val/mIoU")[0].value == 0.25
+    assert [tag for tag in events.Tags()["scalars"] if tag.startswith("best/")] == ["best/val/mIoU"]
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     for text in ("model.backbone", "resnet18", "model.dropout_rate", "data.augment", "data.root"):
         assert text.encode() in content

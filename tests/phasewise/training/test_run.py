@@ -56,6 +56,7 @@ def test_the_record_says_what_the_run_was_and_what_came_of_it(done: Path) -> Non
     assert (content["task"], content["seed"]) == ("multitask", 0)
     assert content["overrides"] == ["trainer.max_epochs=2"]
     assert len(content["fingerprint"]) == 16
+    assert content["headline"] == ["mIoU", "mAP", "mAP50", "pixel_acc"]
     rows = read_history(done)
     best = max(rows, key=lambda row: row["val/mIoU"])
     assert content["objective"] == {
