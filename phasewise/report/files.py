@@ -16,6 +16,7 @@ from phasewise.figures import to_png
 from phasewise.report.content import Figure, Picture, Table
 from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
 from phasewise.report.tables import to_csv, to_latex
+from phasewise.report.text import ROUNDING
 from phasewise.storage import write_whole
 
 ADVICE = "--output DIR chooses another place for the report"
@@ -79,7 +80,7 @@ class Folder:
             content = (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return set()
-        return set(_LINK.findall(content)) if text.ROUNDING in content else set()
+        return set(_LINK.findall(content)) if ROUNDING in content else set()
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; one that is gone already is no fault.
