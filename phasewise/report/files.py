@@ -13,7 +13,6 @@ from PIL import Image as Pillow
 
 from phasewise.errors import unwritable
 from phasewise.figures import to_png
-from phasewise.report import text
 from phasewise.report.content import Figure, Picture, Table
 from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
 from phasewise.report.tables import to_csv, to_latex
