@@ -13,7 +13,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 test: $(READY)      ## style and types, and beside them the quick tests: less than five minutes on two quiet cores
 	$(MAKE) --jobs 2 --output-sync lint quick
 
-test-slow: $(READY) ## the other tests: whole studies, launchers, devices, exports, trackers
+test-slow: $(READY) ## the other tests: whole studies, launchers, devices, exports, trackers, runs that end early
 	$(PYTEST) -m slow $(ARGS)
 
 quick: $(READY)

@@ -91,6 +91,7 @@ def test_items_make_the_figures(task: str, tiny_run: Run, cache: Path) -> None:
         assert value == pytest.approx(found.metrics[name], abs=1e-6, nan_ok=True), name
 
 
+@pytest.mark.slow
 def test_the_script_itself(tiny_run: Run, tmp_path: Path, cache: Path) -> None:
     """In a process of its own, from another folder."""
     words = [f"checkpoint={tiny_run('localization')}", f"data.cache_dir={cache}", "output=out"]

@@ -78,6 +78,7 @@ def files(folder: Path) -> set[str]:
     return {path.as_posix() for path in found}
 
 
+@pytest.mark.slow
 def test_the_script_itself(run_of: Run, source: Path, tmp_path: Path) -> None:
     """In a process of its own, from another folder, with the default output."""
     words = [f"checkpoint={run_of('localization')}", f"source={source}/*.jpg"]

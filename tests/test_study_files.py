@@ -26,6 +26,8 @@ from phasewise.study import plan_summary, sweeper
 from phasewise.study.journal import Journal, read_journal
 from phasewise.study.schema import parse_study
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FILES = sorted(path.stem for path in (ROOT / "conf" / "study").glob("*.yaml"))
 BUDGETS = ("full", "small", "smoke")

@@ -170,6 +170,7 @@ def drop_row(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "damage", "told"),
     [

@@ -19,6 +19,8 @@ from tests.phasewise.training.directory import record_of
 from tests.reid.conftest import TINY_REID
 from tests.segmentation.conftest import TINY_BEADS
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 
 

@@ -25,6 +25,8 @@ from tests.localization.conftest import TINY_ANIMALS
 from tests.phasewise.training.directory import assert_same_run, record_of, weights
 from tests.reid.conftest import TINY_REID
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 AUTO = "trainer.auto_accumulate=true"
 # Losses that are means over images, and nothing that depends on the rest of a batch: parts of a

@@ -16,6 +16,8 @@ from phasewise.training.run import train
 from tests.conftest import TINY
 from tests.phasewise.training.directory import assert_same_run, record_of, timeless
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 
 

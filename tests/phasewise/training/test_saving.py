@@ -22,6 +22,8 @@ from phasewise.training.run import train
 from phasewise.training.saving import prepare_resume
 from tests.phasewise.training.directory import assert_same_run, record_of, train_elsewhere
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 KILLED = """
 import os, signal

@@ -26,6 +26,8 @@ from tests.conftest import TINY
 from tests.phasewise.training.directory import assert_same_run, train_elsewhere
 from tests.reid.conftest import TINY_REID
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., DictConfig]
 Before = Callable[[Path], list[BaseException]]
 
