@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phasewise.config.targets import build
-from phasewise.networks.parts import returned
+from phasewise.networks import parts
 from phasewise.training.box_losses import ciou_loss, giou_loss
 
 TERMS: dict[str, tuple[str, ...]] = {
@@ -109,19 +109,13 @@ class LocalizationLoss(nn.Module):
         return dict(zip(self.names, (self.box_weight, self.iou_weight), strict=True))
 
 
-class OwnLoss(nn.Module):
+class OwnLoss(parts.OwnLoss):
     """A loss that somebody brought, which is shown images with a valid box only.
 
     Args:
         loss: takes boxes and true boxes, both float32 (N, 4), x1, y1, x2, y2 as fractions of the
             side, N > 0, and returns a scalar.
     """
-
-    names = ("own",)
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
 
     def forward(self, boxes: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
         """See `LocalizationLoss.forward`.
@@ -131,12 +125,7 @@ class OwnLoss(nn.Module):
         """
         if not valid.any():
             return {"own": 0 * boxes.float().sum()}
-        value = self.loss(boxes[valid].float(), target[valid].float())
-        return {"own": returned(value, (), "a scalar", by=self.loss, where="loss.name")}
-
-    def weights(self) -> dict[str, float]:
-        """The one term counts as it is."""
-        return {"own": 1.0}
+        return self.term(boxes[valid].float(), target[valid].float())
 
 
 def make_loss(name: str | Mapping[str, Any], **settings: Any) -> LocalizationLoss | OwnLoss:

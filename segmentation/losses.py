@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from phasewise.config.targets import build
-from phasewise.networks.parts import returned
+from phasewise.networks import parts
 from phasewise.records.notes import Diagram
 
 FOREGROUND = 1
@@ -232,19 +232,13 @@ def loss_diagram(loss: SegmentationLoss) -> Diagram:
     return Diagram("losses", label, CAPTION, curves, log=(GRADIENT,))
 
 
-class OwnLoss(nn.Module):
+class OwnLoss(parts.OwnLoss):
     """A loss that somebody brought, which is asked only about batches with a labelled pixel.
 
     Args:
         loss: takes float32 logits (B, S, S) and integer masks (B, S, S), 0 background, 1
             foreground, 255 void, and returns a scalar.
     """
-
-    names = ("own",)
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
 
     def forward(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """See `SegmentationLoss.forward`.
@@ -255,12 +249,7 @@ class OwnLoss(nn.Module):
         logits = logits.float()
         if not (mask != VOID).any():
             return {"own": 0 * logits.sum()}
-        value = self.loss(logits, mask.long())
-        return {"own": returned(value, (), "a scalar", by=self.loss, where="loss.name")}
-
-    def weights(self, epoch: int | None = None) -> dict[str, float]:
-        """The one term counts as it is."""
-        return {"own": 1.0}
+        return self.term(logits, mask.long())
 
 
 def make_loss(name: str | Mapping[str, Any], **settings: Any) -> SegmentationLoss | OwnLoss:

@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic import WrapValidator as _Wrap
-from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_core import InitErrorDetails
 
+from phasewise.config.fields import wrong
 from phasewise.config.help import KEY, did_you_mean, not_one_of
 from phasewise.config.signatures import (
     TARGET,
@@ -159,8 +160,7 @@ def _inner(loc: tuple[str, ...], value: Any) -> Iterator[InitErrorDetails]:
 
 
 def _error(loc: tuple[str, ...], value: Any, text: str) -> InitErrorDetails:
-    kind = PydanticCustomError("message", "{text}", {"text": text, "key": ""})
-    return InitErrorDetails(type=kind, loc=loc, input=value)
+    return InitErrorDetails(type=wrong(text), loc=loc, input=value)
 
 
 class ForeignPart(BaseModel):
@@ -196,7 +196,7 @@ class ForeignPart(BaseModel):
         if isinstance(node, dict) and (info.context or {}).get("imports"):
             method, kind = cls.needed
             if method and not _has(str(node.get(TARGET)), method):
-                raise _invalid(f"is no {kind}", TARGET)
+                raise wrong(f"is no {kind}", TARGET)
             check_target(cls.arguments(node), **cls.comes_with(node))
         return node
 
@@ -228,14 +228,14 @@ def own_part(
                     return value
                 trust = context.get("trust", ())
                 if not all(is_trusted(target, trust) for _, target in targets_of(value)):
-                    raise _invalid("a part of one's own is built only where a person names it")
+                    raise wrong("a part of one's own is built only where a person names it")
             check_target(value, positional=positional, supplied=supplied)
             return value
         if isinstance(value, dict):
-            raise _invalid("a part of one's own needs _target_, the full name of its class")
+            raise wrong("a part of one's own needs _target_, the full name of its class")
         if value not in names:
             known = f"{not_one_of(value, names)}; or " if names else "must be "
-            raise _invalid(f"{known}{example}")
+            raise wrong(f"{known}{example}")
         return value
 
     return _Wrap(validate)
@@ -249,7 +249,3 @@ def _has(target: str, method: str) -> bool:
     except TargetError:
         return True
     return isinstance(found, type) and hasattr(found, method)
-
-
-def _invalid(text: str, key: str = "") -> PydanticCustomError:
-    return PydanticCustomError("message", "{text}", {"text": text, "key": key})

@@ -32,3 +32,30 @@ def returned(
         found = f"tensor of the shape {tuple(value.shape)}"
     wanted = f"{meaning}, here {tuple(shape)}" if shape else meaning
     raise UserError(f"{where}: {type(by).__name__} returned a {found}; wanted is {wanted}")
+
+
+class OwnLoss(nn.Module):
+    """A loss that somebody brought: one term, which counts as it is.
+
+    Args:
+        loss: called with what a subclass's ``forward`` gives it; returns a scalar.
+    """
+
+    names = ("own",)
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def term(self, *args: Tensor) -> dict[str, Tensor]:
+        """The one term.
+
+        Raises:
+            UserError: it is no scalar.
+        """
+        value = self.loss(*args)
+        return {"own": returned(value, (), "a scalar", by=self.loss, where="loss.name")}
+
+    def weights(self, epoch: int | None = None) -> dict[str, float]:
+        """The one term counts as it is."""
+        return {"own": 1.0}
