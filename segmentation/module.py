@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,10 +141,10 @@ class SegmentationModule(TaskModule):
         self.loss = criterion
         self.metrics = self._make_scores()
 
-    def _make_scores(self) -> SegmentationScores:
+    def _make_scores(self, *, objects: bool = True) -> SegmentationScores:
         return SegmentationScores(
             self.hparams["evaluation_threshold"],
-            objects=self.hparams["evaluation_objects"],
+            objects=objects and self.hparams["evaluation_objects"],
             min_area=self.hparams["min_area"],
             min_distance=self.hparams["min_distance"],
         )
@@ -205,6 +205,14 @@ class SegmentationModule(TaskModule):
         found = self.metrics.compute(choose=stage == "val")
         self.metrics.reset()
         return found
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """At the threshold of validation; without objects, which training does not have."""
+        metrics = self._make_scores(objects=False).to(self.device)
+        metrics.threshold.copy_(self.metrics.threshold)
+        for outputs, batch in evaluated:
+            metrics.update(outputs["logits"].float().sigmoid(), batch["mask"])
+        return metrics.compute(choose=False)
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""

@@ -37,6 +37,7 @@ NOT_COMPUTATION = (
     "trainer.enable_model_summary",
     "trainer.enable_autolog_hparams",
     "trainer.log_every_n_steps",
+    "trainer.train_metrics",
     "trainer.profiler",
     "trainer.detect_anomaly",
 )

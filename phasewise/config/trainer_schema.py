@@ -135,7 +135,7 @@ class Trainer(Node):
 
     model_config = ConfigDict(extra="allow")
 
-    OURS: ClassVar = ("pause_after", "auto_accumulate", "compile")
+    OURS: ClassVar = ("pause_after", "auto_accumulate", "compile", "train_metrics")
     _arguments: Arguments = PrivateAttr()
 
     max_epochs: Count
@@ -159,6 +159,7 @@ class Trainer(Node):
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
     deterministic: Annotated[bool | Literal["warn"], message("must be true or false, or warn")]
     enable_progress_bar: Flag
+    train_metrics: Flag
 
     @model_validator(mode="after")
     def is_lightnings(self) -> Trainer:

@@ -24,6 +24,7 @@ from phasewise.errors import DivergedError, UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.training.module import TaskModule
+from phasewise.training.train_metrics import TrainMetrics
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,10 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     """
     objective, stopping = config["objective"], config["early_stopping"]
     pause = config["trainer"]["pause_after"]
-    callbacks: list[Callback] = [StepSeed(config["seed"]), EpochLog(history, objective)]
+    callbacks: list[Callback] = [StepSeed(config["seed"])]
+    if config["trainer"].get("train_metrics"):
+        callbacks.append(TrainMetrics())
+    callbacks.append(EpochLog(history, objective))
     if config["trainer"].get("max_steps", -1) > 0:
         callbacks.append(_LastStep())
     if stopping["patience"] is not None:

@@ -29,8 +29,15 @@ from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
 from phasewise.training.logs import build_loggers
 from phasewise.training.saving import WholeCheckpointIO
+from phasewise.training.train_metrics import check_train_metrics
 
-NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile", "overfit_batches")
+NOT_LIGHTNINGS = (
+    "pause_after",
+    "auto_accumulate",
+    "compile",
+    "overfit_batches",
+    "train_metrics",
+)
 """Keys of ``trainer`` that Lightning does not know, or that the data see to."""
 
 PROFILERS = {
@@ -75,12 +82,15 @@ def build_trainer(
         origin: see `WholeCheckpointIO`.
 
     Raises:
-        UserError: there is no such device here, or not so many; a logger cannot be had.
+        UserError: there is no such device here, or not so many; a logger cannot be had; module or
+            data cannot be evaluated on training images.
     """
     settings = {k: v for k, v in config["trainer"].items() if k not in NOT_LIGHTNINGS}
     if not issubclass(get_class(config["data"]["_target_"]), StoreDataModule):
         settings["overfit_batches"] = config["trainer"].get("overfit_batches", 0)
     check_devices(settings["accelerator"], settings["devices"])
+    if config["trainer"].get("train_metrics"):
+        check_train_metrics(config)
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
     settings["enable_progress_bar"] = shows_progress(config)

@@ -44,8 +44,8 @@ class Limits:
         count = len(self.outside)
         if not count:
             return ""
-        leave = "leaves" if count == 1 else "leave"
-        return f"{count} {leave} this panel (to {self.farthest:.3g})"
+        leave = "1 curve leaves" if count == 1 else f"{count} curves leave"
+        return f"{leave} this panel, to {self.farthest:.3g}"
 
 
 def robust_limits(groups: Sequence[Sequence[float]], *, may_be_log: bool) -> Limits | None:
