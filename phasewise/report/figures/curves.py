@@ -158,9 +158,9 @@ def over_seeds(curve: Curve, quantity: str) -> tuple[np.ndarray, list[Points]]:
     """
     runs = [dict(found) for rows in curve.runs if (found := points_of(rows, quantity))]
     shared = sorted(set.intersection(*map(set, runs))) if runs else []
-    values = np.array([[run[epoch] for run in runs] for epoch in shared]).reshape(-1, len(runs))
     if not shared:
         return np.empty((0, 4)), [sorted(run.items()) for run in runs]
+    values = np.array([[run[epoch] for run in runs] for epoch in shared])
     table = np.column_stack([shared, values.mean(1), values.min(1), values.max(1)])
     last = shared[-1]
     tails = [[point for point in sorted(run.items()) if point[0] >= last] for run in runs]
