@@ -24,6 +24,7 @@ from phasewise.errors import DivergedError, UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.training.module import TaskModule
+from phasewise.training.steps import StepLog
 from phasewise.training.train_metrics import TrainMetrics
 
 log = logging.getLogger(__name__)
@@ -226,6 +227,8 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     callbacks: list[Callback] = [StepSeed(config["seed"])]
     if config["trainer"].get("train_metrics"):
         callbacks.append(TrainMetrics())
+    if every := config["trainer"].get("log_every_n_steps"):
+        callbacks.append(StepLog(directory, every))
     callbacks.append(EpochLog(history, objective))
     if config["trainer"].get("max_steps", -1) > 0:
         callbacks.append(_LastStep())

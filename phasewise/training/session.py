@@ -27,6 +27,7 @@ from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
+from phasewise.records.steps import cut_steps
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
@@ -302,6 +303,8 @@ class Session:
         assert self.trainer is not None
         assert self.module is not None
         self.history.cut(self.done)
+        if self.trainer.is_global_zero:
+            cut_steps(self.directory, int(self.history.rows[-1]["step"]) if self.done else 0)
         checkpoint = None
         if self.done:
             checkpoint = self.directory / FOLDER / f"{LAST}.ckpt"

@@ -51,7 +51,7 @@ PROFILE = "profile"
 DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
-    "log_every_n_steps": 10**9,  # the epoch's means are logged, not single steps
+    "log_every_n_steps": 10**9,  # the epoch's means are logged; single steps by `StepLog`
 }
 """Arguments of Lightning's Trainer with another default here."""
 
@@ -86,6 +86,8 @@ def build_trainer(
             data cannot be evaluated on training images.
     """
     settings = {k: v for k, v in config["trainer"].items() if k not in NOT_LIGHTNINGS}
+    if settings.get("log_every_n_steps") is None:  # which Lightning takes for 50
+        settings.pop("log_every_n_steps", None)
     if not issubclass(get_class(config["data"]["_target_"]), StoreDataModule):
         settings["overfit_batches"] = config["trainer"].get("overfit_batches", 0)
     check_devices(settings["accelerator"], settings["devices"])

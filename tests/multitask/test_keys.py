@@ -123,6 +123,7 @@ ELSEWHERE = {
     "trainer.deterministic": "test_run",
     "trainer.enable_progress_bar": "test_run",
     "trainer.train_metrics": "test_train_metrics",
+    "trainer.log_every_n_steps": "test_steps",
 }
 
 
