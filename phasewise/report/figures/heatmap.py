@@ -9,10 +9,12 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from phasewise.report.figures.labels import distinct
+from phasewise.report.figures.limits import robust_limits
 from phasewise.report.figures.style import FAINT, WIDTH, canvas
 from phasewise.report.text import shortened
 
@@ -45,7 +47,7 @@ def heatmaps(
     x: tuple[str, Sequence[str]],
     y: tuple[str, Sequence[str]],
 ) -> Figure:
-    """Rows of panels share their colours, so that levels can be compared.
+    """Rows of panels share their colours, so that levels can be compared; see `colour_scale`.
 
     Args:
         measures: the rows.
@@ -59,7 +61,7 @@ def heatmaps(
     count = sum(grid.size for measure in measures for grid in measure.grids)
     for row, measure in enumerate(measures):
         known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
-        scale = Normalize(known.min(), known.max()) if known.size else Normalize(0, 1)
+        scale, extend = colour_scale(measure.grids)
         mine = axes[row * columns : (row + 1) * columns]
         for ax, grid, level in zip(mine, measure.grids, levels, strict=True):
             _panel(ax, grid, scale)
@@ -67,14 +69,34 @@ def heatmaps(
             if count <= MOST_NUMBERS:
                 _write(ax, grid, scale)
             turn: dict[str, Any] = {"rotation": 60} if len(x[1]) * columns > MANY else {}
-            ax.set_xticks(range(len(x[1])), [shortened(v, 12) for v in x[1]], **turn)
-            ax.set_yticks(range(len(y[1])), [shortened(v, 12) for v in y[1]])
+            ax.set_xticks(range(len(x[1])), distinct(x[1], 12), **turn)
+            ax.set_yticks(range(len(y[1])), distinct(y[1], 12))
             ax.set(title=shortened(level, 22) if row == 0 else "", xlabel=x[0])
             ax.label_outer()
         mine[0].set_ylabel(y[0])
         colours = mpl.cm.ScalarMappable(scale, COLOURS)
-        figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02)
+        figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02, **extend)
     return figure
+
+
+def colour_scale(grids: Sequence[np.ndarray]) -> tuple[Normalize, dict[str, Any]]:
+    """The colours of a row of panels, such that a cell far off leaves the others theirs.
+
+    Values above 0 that span two decades without it have logarithmic colours.
+
+    Returns:
+        The scale, and ``extend`` for the colour bar where a cell lies outside; else nothing.
+    """
+    known = np.concatenate([grid[np.isfinite(grid)] for grid in grids])
+    limits = robust_limits([[value] for value in known.tolist()], may_be_log=True, whole=False)
+    if limits is None:
+        return Normalize(0, 1), {}
+    inside = np.delete(known, list(limits.outside))
+    low, high = float(inside.min()), float(inside.max())
+    ends = known.min() < low, known.max() > high
+    extend = {(True, False): "min", (False, True): "max", (True, True): "both"}.get(ends)
+    scale = LogNorm(low, high) if limits.log else Normalize(low, high)
+    return scale, {"extend": extend} if extend else {}
 
 
 def _panel(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
