@@ -245,7 +245,9 @@ def _limits(curves: Sequence[Curve], panel: Panel) -> Limits | None:
         [value for q in panel.sides.values() for rows in c.runs for _, value in points_of(rows, q)]
         for c in curves
     ]
-    return robust_limits(groups, may_be_log=panel.is_loss, whole=not panel.is_loss)
+    kept = [place for place, curve in enumerate(curves) if curve.role == "best"]
+    loss = panel.is_loss
+    return robust_limits(groups, may_be_log=loss, whole=not loss, kept=kept, only_above=loss)
 
 
 def _envelope(ax: Axes, all_of: Sequence[Curve], panel: Panel) -> None:

@@ -61,7 +61,7 @@ def heatmaps(
     count = sum(grid.size for measure in measures for grid in measure.grids)
     for row, measure in enumerate(measures):
         known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
-        scale, extend = colour_scale(measure.grids)
+        scale, extend = colour_scale(measure)
         mine = axes[row * columns : (row + 1) * columns]
         for ax, grid, level in zip(mine, measure.grids, levels, strict=True):
             _panel(ax, grid, scale)
@@ -79,16 +79,20 @@ def heatmaps(
     return figure
 
 
-def colour_scale(grids: Sequence[np.ndarray]) -> tuple[Normalize, dict[str, Any]]:
-    """The colours of a row of panels, such that a cell far off leaves the others theirs.
+def colour_scale(measure: Measure) -> tuple[Normalize, dict[str, Any]]:
+    """The colours of a row of panels, such that a cell far off, unless it is the best, leaves the
+    others theirs.
 
     Values above 0 that span two decades without it have logarithmic colours.
 
     Returns:
         The scale, and ``extend`` for the colour bar where a cell lies outside; else nothing.
     """
-    known = np.concatenate([grid[np.isfinite(grid)] for grid in grids])
-    limits = robust_limits([[value] for value in known.tolist()], may_be_log=True, whole=False)
+    known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
+    best = {"highest": known.max, "lowest": known.min}.get(measure.best)
+    kept = np.flatnonzero(known == best()).tolist() if best and known.size else []
+    cells = [[value] for value in known.tolist()]
+    limits = robust_limits(cells, may_be_log=True, whole=False, kept=kept)
     if limits is None:
         return Normalize(0, 1), {}
     inside = np.delete(known, list(limits.outside))
@@ -115,8 +119,10 @@ def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
 
 def _short(value: float) -> str:
     """What fits into a cell: at most six characters where three digits do."""
-    text = f"{value:.4g}"
-    return text if len(text) <= 6 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    for digits in (4, 3):
+        if len(text := f"{value:.{digits}g}") <= 6:
+            return text
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _frame(ax: Axes, grid: np.ndarray, measure: Measure, known: np.ndarray) -> None:

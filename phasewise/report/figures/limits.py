@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,7 +51,12 @@ class Limits:
 
 
 def robust_limits(
-    groups: Sequence[Sequence[float]], *, may_be_log: bool, whole: bool = True
+    groups: Sequence[Sequence[float]],
+    *,
+    may_be_log: bool,
+    whole: bool = True,
+    kept: Collection[int] = (),
+    only_above: bool = False,
 ) -> Limits | None:
     """Limits for groups of values (a run's epochs, a cell).
 
@@ -59,6 +64,8 @@ def robust_limits(
         groups: finite values of each; empty ones do not count.
         may_be_log: whether values that span `DECADES` and are all above 0 get a logarithmic axis.
         whole: whether fractions, all within 0..1, are shown as a whole.
+        kept: indices of groups that stay inside in any case.
+        only_above: whether the axis is never cut off at its lower end.
 
     Returns:
         None without any value.
@@ -71,7 +78,11 @@ def robust_limits(
     outside = set() if whole and fractions else _far_off(found, FAR)
     if outside and may_be_log and pooled.min() > 0:
         outside &= _far_off({i: np.log10(values) for i, values in found.items()}, FAR_IN_DECADES)
+    outside -= {*kept}
     inside = np.concatenate([values for i, values in found.items() if i not in outside])
+    if only_above:
+        outside = {i for i in outside if found[i].max() > inside.max()}
+        inside = np.concatenate([inside, pooled[pooled < inside.max()]])
     low, high = float(inside.min()), float(inside.max())
     log = may_be_log and low > 0 and high >= low * 10**DECADES
     if log:

@@ -40,7 +40,7 @@ def draw_steps(
     for row, quantity in enumerate(quantities):
         shown = [curve for curve in all_of if quantity in curve.losses]
         groups = [_finite(curve.losses[quantity]) for curve in shown]
-        limits = robust_limits(groups, may_be_log=True)
+        limits = robust_limits(groups, may_be_log=True, whole=False, only_above=True)
         for ax, abscissa in zip(axes[2 * row : 2 * row + 2], ("step", "epoch"), strict=True):
             for curve in shown:
                 _draw(ax, getattr(curve, abscissa), curve.losses[quantity], curve.colour)

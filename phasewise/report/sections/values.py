@@ -116,7 +116,7 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
     caption += "; framed: the best cell"
-    if any(heatmap.colour_scale(measure.grids)[1] for measure in measures):
+    if any(heatmap.colour_scale(measure)[1] for measure in measures):
         caption += "; a cell far off the others does not stretch the colours (arrow at their bar)"
     caption += "."
     draw = partial(

@@ -141,6 +141,13 @@ def test_one_diverged_run_does_not_flatten_the_others() -> None:
     assert ax.get_yscale() == "linear"
 
 
+def test_a_better_run_is_never_cut_off() -> None:
+    others = [[0.988, 0.987, 0.988 - i / 1e4] for i in range(5)]
+    ax = draw_one([*others, [0.988, 0.95, 0.9]])
+    assert ax.get_ylim()[0] < 0.9
+    assert ax.get_title("left") == ""
+
+
 def test_decades_get_a_logarithmic_axis_of_losses_only() -> None:
     falling = [[100, 10, 1.0, 0.1], [90, 9, 0.9, 0.2]]
     assert draw_one(falling).get_yscale() == "log"

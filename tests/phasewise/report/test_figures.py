@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, Normalize
 
-from phasewise.report.figures.heatmap import Measure, colour_scale, heatmaps
+from phasewise.report.figures.heatmap import End, Measure, colour_scale, heatmaps
 from phasewise.report.figures.labels import distinct, spread
 from phasewise.report.figures.steps import MOST_POINTS, StepCurve, draw_steps, running_mean
 from phasewise.report.figures.style import MORE, PALETTE, Colours, styled
@@ -63,7 +64,7 @@ def test_one_cell_far_off_leaves_the_others_their_colours() -> None:
     """36 standard deviations of a loss, one of them thirty times the others."""
     grid = np.linspace(0.008, 0.02, 36).reshape(6, 6)
     grid[2, 3] = 0.316
-    scale, extend = colour_scale([grid])
+    scale, extend = colour_scale(Measure("std", [grid], "lowest"))
     assert (scale.vmin, scale.vmax) == pytest.approx((0.008, 0.02))
     assert extend == {"extend": "max"}
     with styled():
@@ -75,11 +76,20 @@ def test_one_cell_far_off_leaves_the_others_their_colours() -> None:
 
 
 def test_decades_of_cells_are_logarithmic() -> None:
-    scale, extend = colour_scale([np.array([[1e-3, 1e-2], [1e-1, 1.0]])])
+    def scale_of(*cells: float, best: End = "") -> tuple[Normalize, dict[str, Any]]:
+        return colour_scale(Measure("x", [np.array([cells])], best))
+
+    scale, extend = scale_of(1e-3, 1e-2, 1e-1, 1.0)
     assert isinstance(scale, LogNorm)
     assert not extend
-    assert type(colour_scale([np.array([[0.1, 0.9]])])[0]) is not LogNorm
-    assert colour_scale([np.array([[np.nan]])])[0].vmax == 1
+    assert type(scale_of(0.1, 0.9)[0]) is not LogNorm
+    assert scale_of(np.nan)[0].vmax == 1
+
+
+def test_the_best_cell_keeps_its_colour() -> None:
+    grid = np.array([[0.013, 0.017, 0.019], [0.017, 0.02, 0.9]])
+    assert colour_scale(Measure("x", [grid], ""))[0].vmax == 0.02
+    assert colour_scale(Measure("x", [grid], "highest"))[0].vmax == 0.9
 
 
 LISTS = [
