@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import lightning as L
 import torch
@@ -18,6 +18,7 @@ from phasewise.config.identity import DataIdentity
 from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
+from phasewise.data.facts import Facts
 from phasewise.data.joined import JoinedStore
 from phasewise.data.listed import DataSummary, Listed, Splits
 from phasewise.data.prefetch import Prefetcher
@@ -77,6 +78,9 @@ class StoreDataModule(L.LightningDataModule, ABC):
         contents: hashes of the files below ``root``; only for data sets that have one.
         trace: what was looked at below ``root`` to list the samples.
     """
+
+    WHAT: ClassVar[str] = ""
+    """What kind of data these are, in words, for reports."""
 
     def __init__(
         self,
@@ -298,6 +302,14 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """What a network must know of the data, as plain containers: ``class_names`` and
         ``image_size``; a task adds its own. Checkpoints keep it."""
         return {"class_names": self.splits.class_names, "image_size": self.image_size}
+
+    def classes(self) -> list[str]:
+        """Names of the classes, for reports."""
+        return list(self.splits.class_names)
+
+    def facts(self, split: str) -> Facts:
+        """Numbers about a split that was read, for reports; a task tells its own."""
+        return {}
 
     def summary(self) -> DataSummary:
         """Counts, problems and hashes of what is in which split, for the record."""

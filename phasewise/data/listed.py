@@ -73,7 +73,7 @@ class Splits:
 
     ``listed``: the samples of each split, ``test`` may be missing. ``stores``: the same, decoded,
     and ``names`` of their rows, for messages and figures; both are filled by `setup`.
-    ``class_names``: index to name.
+    ``class_names``: index to name. ``rule``: how samples came into their splits, in words.
     """
 
     class_names: list[str]
@@ -82,3 +82,4 @@ class Splits:
     listed: dict[str, Listed] = field(default_factory=dict)
     stores: dict[str, Store] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
+    rule: str = ""
