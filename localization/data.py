@@ -24,9 +24,9 @@ from localization.readers import (
 from localization.samples import Listing, Sample
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
-from phasewise.data.facts import Facts, original_sizes
+from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize, read_image
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS
 from phasewise.data.store import Arrays, code_key

@@ -16,9 +16,9 @@ from multitask.class_weights import count_pixels
 from multitask.metrics import VOID
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
-from phasewise.data.facts import Facts, original_sizes
+from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize, read_image, read_mask
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import find_layouts
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule

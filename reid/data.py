@@ -13,9 +13,8 @@ import numpy as np
 
 from phasewise.data import painting
 from phasewise.data.datamodule import SEEN, DataSettings, StoreDataModule
-from phasewise.data.facts import Facts
 from phasewise.data.images import Resize, read_image
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.sampling import BatchSchedule
 from phasewise.data.splits import BY_READER, DRAWN

@@ -12,9 +12,9 @@ import torch
 
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
-from phasewise.data.facts import Facts, original_sizes
+from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key

@@ -18,9 +18,8 @@ from phasewise.config.identity import DataIdentity
 from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
-from phasewise.data.facts import Facts
 from phasewise.data.joined import JoinedStore
-from phasewise.data.listed import DataSummary, Listed, Splits
+from phasewise.data.listed import DataSummary, Facts, Listed, Splits
 from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
 from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts

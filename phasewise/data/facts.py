@@ -8,16 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.listed import Facts
 from phasewise.records.content import digest, write_json
 from phasewise.records.record import to_json
-
-if TYPE_CHECKING:
-    from phasewise.data.datamodule import StoreDataModule
-
-Facts = dict[str, float | dict[str, float]]
-"""Numbers about a split by what they are, in words; of each class, a mapping by its name."""
 
 FOLDER = "facts"
 """In ``data.cache_dir``: those that took a while."""

@@ -12,6 +12,9 @@ from phasewise.data.store import Arrays, Fields, Store
 from phasewise.errors import Problem
 from phasewise.records.content import digest
 
+Facts = dict[str, float | dict[str, float]]
+"""Numbers about a split by what they are, in words; of each class, a mapping by its name."""
+
 
 @dataclass
 class DataSummary:
