@@ -102,6 +102,7 @@ def build_report(study: StudyView) -> Report:
     from phasewise.report.figures.style import Colours
     from phasewise.report.sections.appendix import appendix
     from phasewise.report.sections.audit import audit_section
+    from phasewise.report.sections.data import data_section
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
     from phasewise.report.sections.overall import (
@@ -123,6 +124,7 @@ def build_report(study: StudyView) -> Report:
     parts: dict[str, Callable[[], Section | None]] = {
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
+        "Data": lambda: data_section(study),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},

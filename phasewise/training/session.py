@@ -20,6 +20,7 @@ from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.facts import about
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
 from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
@@ -242,6 +243,8 @@ class Session:
                 self.record.data = found.as_dict()
             elif not isinstance(data, StoreDataModule):
                 self.record.data = {"has_test": has_test(data)}
+        if isinstance(data, StoreDataModule):
+            self.record.data |= about(data)
         self.record.write()
         if left := left_out(self.config["data"]):
             name = type(data).__name__
