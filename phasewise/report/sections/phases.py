@@ -7,6 +7,7 @@ from functools import partial
 from phasewise.report.content import Block, Figure, Picture, Section, Text
 from phasewise.report.figures.curves import MOST, Curve, draw_curves
 from phasewise.report.figures.style import FAINT, LINES, Colours, handle, thinned
+from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import training_section
 from phasewise.report.sections.trials import VERDICTS, trials_table
@@ -39,6 +40,7 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
     frame = study.frame_of(phase)
     parts = [
         values_section(phase, frame, colours),
+        levels_section(phase, frame, colours),
         training_section(phase, frame, colours),
         significance_section(phase, frame),
     ]
