@@ -15,6 +15,7 @@ from phasewise.report.content import Block, Column, Figure, Mark, Section, Table
 from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import PALETTE, Colours
+from phasewise.report.sections.measured import measured_blocks
 from phasewise.report.sections.trade_off import trade_off_blocks
 from phasewise.report.view import CandidateView, PhaseView, StudyView
 
@@ -100,8 +101,9 @@ def _means(answers: Sequence[Answer]) -> Table:
 
 
 def behaviour_section(study: StudyView, colours: Colours) -> Section | None:
-    """What the task shows of the configurations that a phase compared, where they differ."""
-    section = Section("Behaviour")
+    """What the task shows of the final configuration, and of those that a phase compared, where
+    they differ."""
+    section = Section("Behaviour", measured_blocks(study))
     for phase in study.phases:
         section.blocks += _diagrams(phase, colours)
     return section if section.blocks else None
