@@ -129,7 +129,7 @@ def build_report(study: StudyView) -> Report:
         "Phases at a glance": lambda: glance_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
-        "What mattered": lambda: importance_section(study),
+        "What mattered": lambda: importance_section(study, colours),
         "Behaviour": lambda: behaviour_section(study, colours),
         "Appendix": lambda: appendix(study),
     }

@@ -353,6 +353,9 @@ class Session:
             found = curves(self.history.rows, self.config["objective"], self._best())
             pictures = chain(pictures, [("curves", found)] if found is not None else [])
         write_figures(pictures, self.directory / "figures", self.trainer)
+        if isinstance(self.module, TaskModule):
+            shares = self.module.measured_shares()
+            self.record.notes = self.record.notes.with_shares(shares)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:
