@@ -5,6 +5,7 @@ from __future__ import annotations
 from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.curves import curves_figure
+from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.steps import steps_figure
 from phasewise.report.sections.training import training_section
@@ -34,6 +35,7 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
     frame = study.frame_of(phase)
     parts = [
         values_section(phase, frame, colours),
+        levels_section(phase, frame, colours),
         training_section(phase, frame, colours),
         significance_section(phase, frame),
     ]
