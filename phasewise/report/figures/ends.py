@@ -51,7 +51,9 @@ def best_against_last(
             line: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": 2.5, "zorder": 4}
             ax.errorbar(row.best, place, xerr=row.std, **line)
         ax.plot(row.best, place, "o", color=colour, ms=7, zorder=5)
-        change = "" if math.isnan(row.change) else f"   {percent(row.change)}"
+        change = (
+            "" if math.isnan(row.change) else f"   {percent(row.change) if row.change else '0 %'}"
+        )
         text = f"{number(row.best)}{change}"
         ax.annotate(text, (row.best, place), (0, 8), textcoords="offset points", ha="center")
     names = [f"{rank}. {shortened(row.name, 36)}" for rank, row in enumerate(rows, 1)]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from phasewise.report.figures.style import LINES, MARKERS, canvas, handle, legend_below
 from phasewise.report.text import shortened
 
-DODGE = 0.12
+DODGE = 0.06
 """By how much the lines of all levels lie apart, of the distance of two values."""
 
 

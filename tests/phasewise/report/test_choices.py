@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Drawing
 
 from phasewise.analysis.statistics.pareto import pareto_front
 from phasewise.records.record import RunRecord
-from phasewise.report.content import Bullets, Figure, Section, Table
+from phasewise.report.content import Bullets, Figure, Section, Table, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.report import write_report
 from phasewise.report.sections.levels import levels_section
@@ -166,6 +166,24 @@ def test_the_front_of_a_study_stands_in_figure_and_table(tmp_path: Path, mode: s
     assert sorted(dots.tolist()) == pytest.approx(np.array(sorted(expected)))
     assert [text.get_text() for text in ax.texts] == [str(row["number"]) for row in rows]
     assert f"of val/mIoU {'more' if mode == 'max' else 'less'} is better" in figure.caption
+
+
+def test_a_function_of_the_objective_is_no_trade_off(tmp_path: Path) -> None:
+    def dice(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        edit(record, rows, settings)
+        value = record.best["val/mIoU"]
+        record.best |= {"val/dice": 2 * value / (1 + value)}
+        record.headline = ["mIoU", "dice", *names]
+
+    for names in ([], ["mAP"]):
+        Synthetic({"": GRID}, score, {}, seeds=[0, 1], edit=dice).write(tmp_path / str(len(names)))
+        study = StudyView(read_study(tmp_path / str(len(names))))
+        first = trade_off_blocks(study, Colours(study.swept))[0]
+        if names:
+            assert isinstance(first, Figure) and "val/mIoU and val/mAP" in first.caption
+        else:
+            assert isinstance(first, Text) and "No trade-off" in first.text
+            assert first.text.endswith("the better one in val/dice too.")
 
 
 def test_one_metric_has_no_trade_off(tmp_path: Path) -> None:
