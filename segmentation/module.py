@@ -28,9 +28,13 @@ from segmentation.items import Seen, make_items, observe
 from segmentation.losses import VOID, SegmentationLoss, loss_diagram, make_loss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
+from segmentation.nnunet import supervision_weights
 from segmentation.objects import split_objects
 from segmentation.references import loss_references
 from segmentation.shares import GradientShares, boundary_width
+
+DEEP = "deep/"
+"""How the losses of coarser maps are called, before their step in pixels."""
 
 
 class SegmentationModule(TaskModule):
@@ -183,19 +187,38 @@ class SegmentationModule(TaskModule):
         return targets
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``."""
-        return {"logits": self.network(images)}
+        """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``; in training, of a network
+        with deep supervision, also ``logits/2``, ``logits/4``, ... of coarser maps."""
+        logits = self.network(images)
+        if isinstance(logits, Tensor):
+            return {"logits": logits}
+        coarser = {f"logits/{2**level}": scale for level, scale in enumerate(logits) if level}
+        return {"logits": logits[0], **coarser}
 
     def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss, without their weights."""
-        return self.loss(outputs["logits"], batch["mask"])
+        """The terms of the loss, without their weights; under deep supervision also the losses of
+        coarser maps, ``deep/2``, ``deep/4``, ..., each under the weights of this epoch."""
+        terms = self.loss(outputs["logits"], batch["mask"])
+        weights = self.loss.weights(self.current_epoch) if len(outputs) > 1 else {}
+        for name, logits in outputs.items():
+            if name != "logits":
+                step = int(name.removeprefix("logits/"))
+                mask = batch["mask"][:, step // 2 :: step, step // 2 :: step]  # their centres
+                terms[f"{DEEP}{step}"] = _weighted(self.loss(logits, mask), weights)
+        return terms
 
     def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """The terms under the weights of this epoch."""
-        return _weighted(terms, self.loss.weights(self.current_epoch))
+        """The terms under the weights of this epoch; under deep supervision, the mean over scales,
+        see `segmentation.nnunet.supervision_weights`."""
+        scales = [_weighted(terms, self.loss.weights(self.current_epoch))]
+        scales += [term for name, term in terms.items() if name.startswith(DEEP)]
+        if len(scales) == 1:
+            return scales[0]
+        shares = supervision_weights(len(scales))
+        return torch.stack([share * loss for share, loss in zip(shares, scales, strict=True)]).sum()
 
     def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """The terms under the final weights, whatever the epoch."""
+        """The terms under the final weights, whatever the epoch, at full resolution."""
         return _weighted(terms, self.loss.weights())
 
     def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
@@ -287,4 +310,4 @@ class SegmentationModule(TaskModule):
 
 
 def _weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from phasewise.config.fingerprint import fingerprint, own_code
+from phasewise.config.fingerprint import fingerprint, named_files
 from phasewise.errors import UserError
 from phasewise.records.notes import Diagram, Limit, Notes, Shares
 from phasewise.records.record import RECORD, RunRecord, environment, git_commit, read_record
@@ -458,4 +458,5 @@ def test_code_of_own_parts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         marks.append(fingerprint(config))
     assert marks[0] == marks[3]
     assert len(set(marks)) == 3
-    assert dict(own_code(config)) == {"model.head": str(package), "loss.name": str(alone)}
+    code = {it.key: it.path for it in named_files(config) if it.is_code}
+    assert code == {"model.head": str(package), "loss.name": str(alone)}
