@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure as Drawing
+from matplotlib.patches import Rectangle
 
 from phasewise.analysis.statistics.pareto import pareto_front
 from phasewise.records.record import RunRecord
@@ -23,6 +24,7 @@ from phasewise.report.report import write_report
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.top import top_figure
 from phasewise.report.sections.trade_off import trade_off_blocks
+from phasewise.report.sections.values import heat_maps
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
 from tests.phasewise.study.synthetic import CLEAN, Row, Settings, Synthetic, noise
@@ -245,6 +247,25 @@ def pairs(directory: Path, key: str, kind: str, what: str) -> list[list[float]]:
                     value = statistics.stdev(float(r["val/loss"]) for r in csv.DictReader(rows))
             found.setdefault(float(setting(record, key)), []).append(value)
     return [found[key] for key in sorted(found)]
+
+
+def test_the_best_cell_of_each_level_is_framed(tmp_path: Path) -> None:
+    study = grid(tmp_path)
+    (phase,) = study.phases
+    frame = study.frame_of(phase)
+    (figure,) = (one for one in heat_maps(phase, frame) if isinstance(one, Figure))
+    assert "best cell of each model.architecture" in figure.caption
+    best = by_configuration(tmp_path, "best", "val/mIoU")
+    rates, batches = ["0.0001", "0.001"], ["8", "16", "32"]
+    top = max(best.values())
+    for ax, kind in zip(figure.draw().axes[:2], ("unet", "resunet"), strict=True):
+        own = {cell: value for cell, value in best.items() if cell[2] == kind}
+        rate, batch, _ = max(own, key=lambda cell: own[cell])
+        (patch,) = ax.patches
+        assert isinstance(patch, Rectangle)
+        place = round(patch.get_x() + 0.47), round(patch.get_y() + 0.45)
+        assert place == (batches.index(batch), rates.index(f"{float(rate):g}"))
+        assert patch.get_linewidth() == (2.5 if max(own.values()) == top else 1.2)
 
 
 def test_phases_of_one_key_have_no_levels(tmp_path: Path) -> None:
