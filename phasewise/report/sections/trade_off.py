@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,7 @@ def trade_off_blocks(study: StudyView, colours: Colours) -> list[Block]:
     or too little to compare."""
     metric, names = study.plan.objective["metric"], other_metrics(study)
     second = next((name for name in names if not ranks_alike(study, name)), None)
-    found = [*scored(study, second or names[0])] if names else []
+    found = scored(study, second or names[0]) if names else []
     if len(found) < LEAST:
         return []
     if second is None:
@@ -100,19 +99,27 @@ def _signs(study: StudyView, second: str) -> tuple[float, float]:
     return (1.0 if study.plan.objective["mode"] == "max" else -1.0), sign_of(second)
 
 
-def scored(study: StudyView, second: str) -> Iterator[Scored]:
-    """Each configuration once, though later phases compare it again."""
-    seen: set[frozenset[object]] = set()
+def scored(study: StudyView, second: str) -> list[Scored]:
+    """Each configuration once, with the phase that first compared it: of one that later phases ran
+    with more seeds, the means over all of them."""
+    found: list[Scored] = []
+    places: dict[Path, int] = {}
     for phase in study.phases:
         if phase.metric != study.plan.objective["metric"]:
             continue
         for one in phase.candidates:
             pairs = runs_of(one, second)
-            runs = frozenset(directory for directory, _, _ in pairs)
-            if runs and runs not in seen:
-                seen.add(runs)
-                x, y = (fmean(values) for values in list(zip(*pairs, strict=True))[1:])
-                yield Scored(one, x, y, len(pairs))
+            if not pairs:
+                continue
+            x, y = fmean(x for _, x, _ in pairs), fmean(y for _, _, y in pairs)
+            known = next((places[run] for run, _, _ in pairs if run in places), None)
+            if known is None:
+                known = len(found)
+                found.append(Scored(one, x, y, len(pairs)))
+            elif len(pairs) > found[known].seeds:
+                found[known] = Scored(found[known].one, x, y, len(pairs))
+            places.update((run, known) for run, _, _ in pairs)
+    return found
 
 
 def _inks(

@@ -23,7 +23,7 @@ from phasewise.report.figures.style import Colours
 from phasewise.report.report import write_report
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.top import top_figure
-from phasewise.report.sections.trade_off import trade_off_blocks
+from phasewise.report.sections.trade_off import scored, trade_off_blocks
 from phasewise.report.sections.values import heat_maps
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
@@ -186,6 +186,23 @@ def test_a_function_of_the_objective_is_no_trade_off(tmp_path: Path) -> None:
         else:
             assert isinstance(first, Text) and "No trade-off" in first.text
             assert first.text.endswith("the better one in val/dice too.")
+
+
+def test_a_configuration_that_ran_again_with_more_seeds_is_one_point(tmp_path: Path) -> None:
+    words = f"{RATE}=1e-4,1e-3 {BATCH}=8,16 {KIND}=unet"
+    sweep = Synthetic({"a": words, "b": words}, score, {}, seeds=[0, 1, 2], edit=edit)
+    plan = sweep.write(tmp_path)
+    for candidate in plan.phases[0].candidates:  # phase b has the runs of all its seeds
+        del candidate.trials[1:]
+    plan.phases[0].seeds = [0]
+    plan.write()
+    found = scored(StudyView(read_study(tmp_path)), "val/mAP")
+    assert [one.seeds for one in found] == [3] * 4
+    assert {one.one.phase.number for one in found} == {1}
+    runs = records(tmp_path)
+    assert sum(one.y for one in found) * 3 == pytest.approx(
+        sum(record["best"]["val/mAP"] for record in runs)
+    )
 
 
 def test_one_metric_has_no_trade_off(tmp_path: Path) -> None:
