@@ -115,7 +115,8 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
-    caption += "; framed: the best cell"
+    one = f" of each {level}, thicker the best of all" if level else ""
+    caption += f"; framed: the best cell{one}"
     if any(heatmap.colour_scale(measure)[1] for measure in measures):
         caption += "; a cell far off the others does not stretch the colours (arrow at their bar)"
     caption += "."
