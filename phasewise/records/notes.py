@@ -54,7 +54,16 @@ class Diagram:
 
 @dataclass(frozen=True)
 class Notes:
-    """All that a run's task tells the report."""
+    """All that a run's task tells the report.
+
+    Attributes:
+        limits: what the audit checks.
+        diagrams: what the report draws.
+        batch_losses: names of losses (``val/loss``) that, of the same weights, are another number
+            when the batches have another size, as a Dice of a whole batch is: of runs that differ
+            in ``data.batch_size`` they are shown, but not compared.
+    """
 
     limits: tuple[Limit, ...] = ()
     diagrams: tuple[Diagram, ...] = ()
+    batch_losses: tuple[str, ...] = ()
