@@ -1,4 +1,4 @@
-"""Which losses of a phase can be compared, and what its configurations' steadiness is measured on."""
+"""Which losses of a phase can be compared, and what steadiness is measured on."""
 
 from __future__ import annotations
 
