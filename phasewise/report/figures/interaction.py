@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from phasewise.report.figures.style import LINES, MARKERS, canvas, handle, legend_below
+from phasewise.report.figures.style import MARKERS, canvas, handle, legend_below
 from phasewise.report.text import shortened
 
+LINES = ("-", "--", ":", "-.")
 DODGE = 0.12
 """By how much the lines of all levels lie apart, of the distance of two values."""
 
