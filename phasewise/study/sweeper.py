@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
+from phasewise.config.schema import metrics_of
 from phasewise.errors import Problem, StorageError, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
@@ -27,6 +28,7 @@ from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
+from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.naming import parse_overrides
@@ -184,6 +186,8 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
+    if study.hypotheses:
+        refuse_untried(study.hypotheses, journal, config, metrics_of(config))
     if not study.set_aside and (there := foreign_runs(stages[0], composer)):
         raise _occupied(planner.directory, there)
     return journal, stages, [*([note] if note else []), *compatibility.notes()]
