@@ -23,6 +23,7 @@ from phasewise.data.seeding import derive, seed_torch
 from phasewise.errors import DivergedError, UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
+from phasewise.training.clipping import PER_TENSOR, ClipEachTensor
 from phasewise.training.module import TaskModule
 
 log = logging.getLogger(__name__)
@@ -223,6 +224,8 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     objective, stopping = config["objective"], config["early_stopping"]
     pause = config["trainer"]["pause_after"]
     callbacks: list[Callback] = [StepSeed(config["seed"]), EpochLog(history, objective)]
+    if config["trainer"].get("gradient_clip_algorithm") == PER_TENSOR:
+        callbacks.append(ClipEachTensor(config["trainer"]["gradient_clip_val"]))
     if config["trainer"].get("max_steps", -1) > 0:
         callbacks.append(_LastStep())
     if stopping["patience"] is not None:

@@ -27,6 +27,7 @@ from phasewise.data.resources import best_precision, check_devices, find_device
 from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
+from phasewise.training.clipping import PER_TENSOR
 from phasewise.training.logs import build_loggers
 from phasewise.training.saving import WholeCheckpointIO
 
@@ -83,6 +84,8 @@ def build_trainer(
     check_devices(settings["accelerator"], settings["devices"])
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
+    if settings.get("gradient_clip_algorithm") == PER_TENSOR:  # a callback does it
+        del settings["gradient_clip_algorithm"], settings["gradient_clip_val"]
     settings["enable_progress_bar"] = shows_progress(config)
     settings["profiler"] = _profiler(settings.get("profiler"), directory)
     if settings.get("enable_model_summary"):
