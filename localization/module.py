@@ -42,8 +42,8 @@ class LocalizationModule(TaskModule):
         backbone, pretrained, stride, head, hidden, box, activation, init_scheme, norm,
             dropout_rate: see `LocalizationNetwork`.
         loss: ``smooth_l1``, ``l1``, ``mse``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``,
-            ``l1_giou``, ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of ``_target_`` and
-            its arguments, see `localization.losses.OwnLoss`.
+            ``l1_giou``, ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of
+            ``_target_`` and its arguments, see `localization.losses.OwnLoss`.
         loss_box_weight, loss_iou_weight, loss_beta: see `LocalizationLoss`.
         finetuning_freeze_epochs: so many epochs train the head alone.
         finetuning_backbone_lr_factor: learning rate of the backbone's last stage as a share of
