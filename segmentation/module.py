@@ -14,7 +14,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
-from phasewise.records.notes import Notes
+from phasewise.records.notes import Notes, Shares
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
 from segmentation.figures import (
@@ -30,6 +30,8 @@ from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
 from segmentation.nnunet import supervision_weights
 from segmentation.objects import split_objects
+from segmentation.references import loss_references
+from segmentation.shares import GradientShares, boundary_width
 
 DEEP = "deep/"
 """How the losses of coarser maps are called, before their step in pixels."""
@@ -144,6 +146,7 @@ class SegmentationModule(TaskModule):
         )
         self.loss = criterion
         self.metrics = self._make_scores()
+        self._gradients: GradientShares | None = None
 
     def _make_scores(self) -> SegmentationScores:
         return SegmentationScores(
@@ -253,9 +256,14 @@ class SegmentationModule(TaskModule):
         }
 
     def report_notes(self) -> Notes:
-        """How the loss behaves, if it is one of the project's."""
+        """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        return Notes(diagrams=(loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ())
+        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
+        return Notes(diagrams=diagrams, references=loss_references(loss))
+
+    def measured_shares(self) -> list[Shares]:
+        """Which pixels the gradient of validation data comes from."""
+        return self._gradients.shares() if self._gradients is not None else []
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
@@ -266,8 +274,8 @@ class SegmentationModule(TaskModule):
         for title, rows in (("best", ranked[:count]), ("worst", ranked[::-1][:count])):
             examples = []
             for row in rows:
-                batch, probabilities = self._predict(data, split, torch.tensor([row]))
-                mask = probabilities[0] >= metrics.threshold
+                batch, logits = self._predict(data, split, torch.tensor([row]))
+                mask = logits[0].sigmoid() >= metrics.threshold
                 examples.append(make_example(names[row], batch["image"][0], batch["mask"][0], mask))
             figures[title] = examples_figure(f"{title} {split} images", examples)
         threshold = float(metrics.threshold)
@@ -277,17 +285,23 @@ class SegmentationModule(TaskModule):
         return figures
 
     def _predict(self, data: StoreDataModule, split: str, index: Tensor) -> tuple[Batch, Tensor]:
-        """A batch and the probabilities (B, S, S) of its foreground."""
+        """A batch and its float32 logits (B, S, S)."""
         batch = data.prepared(split, index, self.device)
-        return batch, self(batch["image"])["logits"].float().sigmoid()
+        return batch, self(batch["image"])["logits"].float()
 
     def _rank(self, data: StoreDataModule, split: str) -> tuple[list[int], SegmentationScores]:
         """The rows of all images, best Jaccard first, and the metrics over them."""
         metrics = self._make_scores().to(self.device)
         metrics.threshold.copy_(self.metrics.threshold)
         scored = []
+        gradients = None
+        if split == "val":
+            gradients = self._gradients = GradientShares(self.loss, boundary_width(data.image_size))
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
-            batch, probabilities = self._predict(data, split, index)
+            batch, logits = self._predict(data, split, index)
+            probabilities = logits.sigmoid()
+            if gradients is not None:
+                gradients.update(logits, batch["mask"])
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))

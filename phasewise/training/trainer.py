@@ -86,7 +86,7 @@ def build_trainer(
         settings["precision"] = best_precision(settings["accelerator"])
     if settings.get("gradient_clip_algorithm") == PER_TENSOR:  # a callback does it
         del settings["gradient_clip_algorithm"], settings["gradient_clip_val"]
-    settings["enable_progress_bar"] = shows_progress(config)
+    settings["enable_progress_bar"] = shows_progress(settings)
     settings["profiler"] = _profiler(settings.get("profiler"), directory)
     if settings.get("enable_model_summary"):
         logging.getLogger("lightning.pytorch.callbacks.model_summary").setLevel(logging.INFO)
