@@ -30,7 +30,7 @@ def study_part(cfg: DictConfig) -> dict[str, Any]:
     """What a trial's study says of it, for the record."""
     part = OmegaConf.select(cfg, "study.trial")
     plain: Any = OmegaConf.to_container(part) if OmegaConf.is_dict(part) else {}
-    return dict(plain)
+    return {key: plain[key] for key in plain if key != "keys"}  # those are for TensorBoard
 
 
 def start_record(

@@ -15,7 +15,7 @@ from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
-from phasewise.study.membership import Membership, Memberships, role_of
+from phasewise.study.membership import Membership, Memberships, role_of, varied_keys
 from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
 from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
@@ -69,7 +69,7 @@ class Runner:
         self.stages: list[Stage] = []
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
-        self._memberships = Memberships(journal.name)
+        self._memberships = Memberships(journal.name, varied_keys(journal.phases))
 
     def run(self, first: Stage) -> None:
         """Run all phases, then look at the test data.
