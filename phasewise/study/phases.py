@@ -15,6 +15,7 @@ from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of, varied_keys
 from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
@@ -155,6 +156,7 @@ class Runner:
             print_decision(phase, values, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
+        write_logs(self.journal, self.study.log_names)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
