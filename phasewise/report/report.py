@@ -126,6 +126,7 @@ def build_report(study: StudyView) -> Report:
     from phasewise.report.figures.style import Colours
     from phasewise.report.sections.appendix import appendix
     from phasewise.report.sections.audit import audit_section
+    from phasewise.report.sections.data import data_section
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
     from phasewise.report.sections.overall import (
@@ -147,11 +148,12 @@ def build_report(study: StudyView) -> Report:
     parts: dict[str, Callable[[], Section | None]] = {
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
+        "Data": lambda: data_section(study),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
-        "What mattered": lambda: importance_section(study),
+        "What mattered": lambda: importance_section(study, colours),
         "Behaviour": lambda: behaviour_section(study, colours),
         "Appendix": lambda: appendix(study),
     }

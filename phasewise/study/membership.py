@@ -6,15 +6,13 @@ configuration is tested where it was trained. From these a study can be read wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from phasewise.records.record import read_record
 from phasewise.study.journal import Phase
-from phasewise.study.overrides import SEED
-from phasewise.study.results import settings_of
 
 Role = Literal["candidate", "incumbent", "final", "start"]
 """The last two are the configurations of a test."""
@@ -45,30 +43,15 @@ def read_memberships(part: Any) -> tuple[str, list[Membership]]:
         return "", []
 
 
-def varied_keys(phases: Iterable[Phase]) -> list[str]:
-    """The keys for which candidates of a phase are told different values, and seeds if several."""
-    found: dict[str, None] = {}
-    for phase in phases:
-        settings = [settings_of(one.overrides) for one in phase.candidates]
-        for key in dict.fromkeys(key for one in settings for key in one):
-            if any(key not in one or one[key] != settings[0].get(key) for one in settings):
-                found[key] = None
-        if len(phase.seeds) > 1:
-            found[SEED] = None
-    return [*found]
-
-
 class Memberships:
     """The places of all runs of a study, as far as it has come.
 
     Args:
         name: of the study.
-        keys: that any of its phases varies, `varied_keys`.
     """
 
-    def __init__(self, name: str, keys: Sequence[str]) -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._keys = ",".join(f"'{key}'" for key in keys)
         self._known: dict[Path, set[Membership]] = {}
 
     def add(self, directory: Path, place: Membership) -> None:
@@ -82,12 +65,12 @@ class Memberships:
             self._write(directory, keep=False)
 
     def word(self, directory: Path) -> str:
-        """The override by which a run is told its places, and what tells it from the others."""
+        """The override by which a run is told its places."""
         places = ",".join(
             f"{{phase:'{one.phase}',number:{one.number},role:{one.role}}}"
             for one in sorted(self._known[directory])
         )
-        return f"++study.trial={{name:'{self.name}',places:[{places}],keys:[{self._keys}]}}"
+        return f"++study.trial={{name:'{self.name}',places:[{places}]}}"
 
     def _write(self, directory: Path, *, keep: bool) -> None:
         record = read_record(directory)

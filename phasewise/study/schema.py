@@ -206,6 +206,7 @@ class StudyConfig(Node):
     dry_run: Flag
     report: Flag
     log_names: Text | None
+    checkpoints: Literal["winners", "best", "all", "none"] | None
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
 

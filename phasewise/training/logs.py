@@ -17,6 +17,7 @@ from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
 from phasewise.study.naming import parse_overrides
 from phasewise.study.saved_config import SavedConfig, look_up
+from phasewise.study.varied import VARIED
 from phasewise.text import format_value
 from phasewise.training.module import Embedding
 from phasewise.training.trackers import log_summary
@@ -136,7 +137,7 @@ def hyperparameters(
         Numbers and texts by key; a key that the run does not have is missing.
     """
     typed = [one.key_or_group for one in parse_overrides(overrides)]
-    keys = look_up(config, "study.trial.keys", typed)
+    keys = look_up(config, VARIED, typed)
     choices = SavedConfig(directory).choices
     found: dict[str, bool | int | float | str] = {}
     for key in keys:

@@ -15,11 +15,12 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.arguments import left_out
-from phasewise.config.fingerprint import named_files
+from phasewise.config.fingerprint import file_hashes, named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.facts import about
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
 from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
@@ -89,7 +90,8 @@ class Session:
         self.trial = trial
         self.parts = parts
         self.done = done
-        self.named = named_files(self.config)
+        self.files = named_files(self.config)
+        self.held = file_hashes(self.files)
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: L.LightningModule | None = None
@@ -242,6 +244,8 @@ class Session:
                 self.record.data = found.as_dict()
             elif not isinstance(data, StoreDataModule):
                 self.record.data = {"has_test": has_test(data)}
+        if isinstance(data, StoreDataModule):
+            self.record.data |= about(data)
         self.record.write()
         if left := left_out(self.config["data"]):
             name = type(data).__name__
@@ -277,8 +281,8 @@ class Session:
 
     def _check_files(self) -> None:
         """Weights that were read are those that the record's fingerprint is of."""
-        now = named_files(self.config)
-        if changed := [name for name, held in self.named.items() if now.get(name) != held]:
+        now = file_hashes(self.files)
+        if changed := [name for name, held in self.held.items() if now.get(name) != held]:
             what = "changed while it was read; try again when nothing writes there"
             raise UserError(f"{' and '.join(changed)}: {what}")
 
@@ -350,6 +354,9 @@ class Session:
             found = curves(self.history.rows, self.config["objective"], self._best())
             pictures = chain(pictures, [("curves", found)] if found is not None else [])
         write_figures(pictures, self.directory / "figures", self.trainer)
+        if isinstance(self.module, TaskModule):
+            shares = self.module.measured_shares()
+            self.record.notes = self.record.notes.with_shares(shares)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:

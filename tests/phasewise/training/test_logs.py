@@ -95,7 +95,7 @@ def test_hyperparameters_of_a_single_run_are_the_keys_that_were_typed(tmp_path: 
 
 
 def test_hyperparameters_of_a_trial_are_the_keys_that_its_study_varies(tmp_path: Path) -> None:
-    config = CONFIG | {"study": {"trial": {"keys": ["optimizer.lr", "model.backbone"]}}}
+    config = CONFIG | {"study": {"varied": ["optimizer.lr", "model.backbone"]}}
     found = hyperparameters(config, ["optimizer.lr=1e-3", "seed=1"], tmp_path)
     assert found == {"optimizer.lr": 1e-3, "model.backbone": "resnet18"}
 
