@@ -44,6 +44,7 @@ from phasewise.training.foreign import (
 )
 from phasewise.training.logs import (
     close_loggers,
+    hyperparameters,
     log_hyperparameters,
     log_traceback,
     without_lightning_output,
@@ -379,7 +380,8 @@ class Session:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
             shown = {f"best/{objective['metric']}"}
             shown |= {f"best/val/{name}" for name in self.record.headline}
-            log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
+            settings = hyperparameters(self.config, self.record.overrides, self.directory)
+            log_hyperparameters(self.trainer.loggers, settings, metrics, shown)
         self.record.finish(
             status,
             error=error,
