@@ -244,10 +244,11 @@ class ReidModule(TaskModule):
         return {name: float(found[name]) for name in SCORES}
 
     def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
-        """Whole identities, see `reid.training_part.training_part`."""
-        store = data.splits.stores["train"]
+        """As many whole identities as validation has, see `reid.training_part.training_part`."""
+        store, judged = data.splits.stores["train"], data.splits.stores["val"]["label"]
         labels, cameras = (store[name][: data.schedule("train").count].cpu() for name in _WHO)
-        return training_part(labels, cameras if self.cameras else None, count)
+        identities = len(judged[judged >= 0].unique()) * count / len(judged)
+        return training_part(labels, cameras if self.cameras else None, max(1, round(identities)))
 
     def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
         """Retrieval among training identities, which the classifier knows."""
