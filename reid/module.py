@@ -318,8 +318,8 @@ class ReidModule(TaskModule):
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
 
     def report_notes(self) -> Notes:
-        """When a metric loss has too little to learn from."""
-        return Notes(limits=(FEW_POSITIVES,))
+        """When a metric loss has too little to learn from; it compares the images of a batch."""
+        return Notes(limits=(FEW_POSITIVES,), batch_losses=("train/loss",))
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -266,8 +266,11 @@ class SegmentationModule(TaskModule):
     def report_notes(self) -> Notes:
         """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
-        return Notes(diagrams=diagrams, references=loss_references(loss))
+        references = loss_references(loss)
+        if not isinstance(loss, SegmentationLoss):
+            return Notes(references=references)
+        ratios = ("train/loss", "val/loss") if loss.is_of_batches else ()
+        return Notes(diagrams=(loss_diagram(loss),), references=references, batch_losses=ratios)
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""
