@@ -21,11 +21,13 @@ from phasewise.records.record import RunRecord
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
+from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
+from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.view import CandidateView, StudyView
 
 SPLIT_TITLES = {
     "test": "test data, looked at once",
-    "val": "validation data, which chose the best epoch",
+    "val": "validation data, by which epochs and configurations were selected",
 }
 FINAL, START = "final configuration", "starting configuration"
 MOST_PICTURES = 6
@@ -160,6 +162,10 @@ def final_blocks(study: StudyView) -> list[Block]:
     known = {name: values for name, values in known.items() if values}
     if not known:
         return []
+    name, figures = ensemble_figures(study) if split == "test" else ("", {})
+    if figures:  # beside the networks that it is made of
+        ensemble = {key: Score(value, None, items) for key, (value, items) in figures.items()}
+        known = {FINAL: known.get(FINAL, {}), name: ensemble} | known
     records = [record for one in candidates.values() for record in one.records]
     trivial = baselines(records, split)
     target = objective_on(study, split)
@@ -169,6 +175,7 @@ def final_blocks(study: StudyView) -> list[Block]:
     if target in shown:
         blocks.append(_drawing(target, known, trivial))
     all_of = [score for values in known.values() for score in values.values()]
+    blocks += [Text(ENSEMBLE_NOTE)] if figures else []
     if not any(score.interval for score in all_of):
         blocks += [Text(NO_INTERVALS, "note"), _evaluating([study.result.directory], split)]
     elif any(score.std for score in all_of) and not any(score.joint for score in all_of):
