@@ -40,5 +40,5 @@ def ensemble_figures(study: StudyView) -> tuple[str, dict[str, tuple[float, Inte
 
 
 def _interval(one: Mapping[str, Any]) -> Interval | None:
-    low, high = one.get("low"), one.get("high")
-    return (float(low), float(high)) if is_number(low) and is_number(high) else None
+    ends = [float(one[end]) for end in ("low", "high") if is_number(one.get(end))]
+    return (ends[0], ends[1]) if len(ends) == 2 else None

@@ -204,28 +204,29 @@ def _table(
     all_of = [score for values in known.values() for score in values.values()]
     several = any(score.std is not None for score in all_of)
     certain = any(score.interval is not None for score in all_of)
-    joint = any(score.joint is not None for score in all_of)
+    jointly = {k for k, v in known.items() if any(one.joint is not None for one in v.values())}
     columns = [Column("metric")]
     for name in known:
         columns.append(Column(name, "spread" if several else "number"))
         columns += [Column(f"{name}, 95 % CI", "interval")] if certain else []
-        columns += [Column(f"{name}, 95 % CI over seeds and items", "interval")] if joint else []
+        both = f"{name}, 95 % CI over seeds and items"
+        columns += [Column(both, "interval")] if name in jointly else []
     columns += [Column(f"trivial: {name}", "number") for name in trivial]
     what = ""
     if several:
         what = "; mean ± std over seeds, confidence interval by Student's t"
-        what += ", over seeds and items by bootstrap (evaluate.py)" if joint else ""
+        what += ", over seeds and items by bootstrap (evaluate.py)" if jointly else ""
     elif certain:
         what = "; confidence interval by bootstrap over the items (evaluate.py)"
     caption = f"Scores on {SPLIT_TITLES[split]}, beside trivial predictors on the same data{what}."
     table = Table("final", caption, columns)
     for key in keys:
         cells: list[object] = [key]
-        for values in known.values():
+        for name, values in known.items():
             score = values.get(key, Score(math.nan, None, None))
             cells.append((score.mean, score.std) if several else score.mean)
             cells += [score.interval] if certain else []
-            cells += [score.joint] if joint else []
+            cells += [score.joint] if name in jointly else []
         cells += [means.get(key) for means in trivial.values()]
         table.add(*cells, mark="best" if key == target else "")
     return table
