@@ -114,6 +114,7 @@ def plan_text(journal: Journal, done: int) -> str:
     width = max(len(phase.name) for phase in phases)
     for number, phase in enumerate(phases, 1):
         what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
+        what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
         if phase.kind == "rerun":
             what = f"the best so far with {' '.join(phase.candidates[0].overrides)}"
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""

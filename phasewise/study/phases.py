@@ -16,6 +16,7 @@ from phasewise.study.ensemble import score_seeds
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
@@ -29,6 +30,7 @@ from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
 from phasewise.study.table import REFUSED, placeholder_record
 from phasewise.study.undecided import explain_undecided
+from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
     Policy,
     Room,
@@ -175,6 +177,7 @@ class Runner:
             print_decision(phase, values, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
+        write_logs(self.journal, self.study.log_names)
         if self.keeps is not None:
             remove_needless(self.stages, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
@@ -186,7 +189,8 @@ class Runner:
 
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""
-        words = ["study.isolate=true"] if self.study.isolate else []
+        keys = ",".join(f"'{key}'" for key in varied_keys(self.journal))
+        words = [f"++{VARIED}=[{keys}]", *(["study.isolate=true"] if self.study.isolate else [])]
         return words if self.keeps is None else [*words, f"study.checkpoints={self.keeps}"]
 
     def _lacks_test(self, job: TrialJob) -> bool:
