@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.inference.prediction.maps import mean_map
 from phasewise.records.notes import Notes, Shares
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
@@ -243,6 +244,16 @@ class SegmentationModule(TaskModule):
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""
         return baselines(data, split, self._make_scores)
+
+    def join(self, members: Sequence[Self]) -> None:
+        """The mean threshold."""
+        thresholds = torch.stack([member.metrics.threshold for member in members])
+        self.metrics.threshold.copy_(thresholds.mean())
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean probability, as a logit."""
+        mean = mean_map([each["logits"].float().sigmoid() for each in outputs])
+        return {"logits": mean.logit()}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Seen:
         """See `segmentation.items`."""
