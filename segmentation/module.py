@@ -157,6 +157,10 @@ class SegmentationModule(TaskModule):
             min_distance=self.hparams["min_distance"],
         )
 
+    def receptive_field(self) -> int | None:
+        """See `SegmentationNetwork.receptive_field`."""
+        return self.network.receptive_field()
+
     def setup(self, stage: str) -> None:
         """See whether the network takes all sizes that the data will have.
 

@@ -256,6 +256,12 @@ class TaskModule(L.LightningModule, ABC):
         ``outputs`` by name, thresholds and the like."""
         return {"outputs": {}}
 
+    def receptive_field(self) -> int | None:
+        """The side in pixels of what an output can depend on, see
+        `phasewise.networks.receptive_field`; None where a task does not ask, or it cannot be
+        told."""
+        return None
+
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""
         return Notes()
