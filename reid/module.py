@@ -17,7 +17,7 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.records.notes import Limit, Notes
 from phasewise.training.module import Embedding, Scores, TaskModule
 from reid.baselines import mean_colour, random_features
-from reid.distances import Distance
+from reid.distances import Distance, joined
 from reid.figures import cmc_figure, ranked_figure
 from reid.losses import ReidLoss, positive_share
 from reid.metrics import ReidRetrieval, ReRanking, mirrored_mean
@@ -232,6 +232,11 @@ class ReidModule(TaskModule):
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         return torch.arange(first, first + size) * world_size + rank
 
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The features behind each other."""
+        features = [each["feature"] for each in outputs]
+        return {"feature": joined(features, self.hparams["evaluation_distance"])}
+
     def compute_metrics(self, stage: str) -> Scores:
         """mAP, mINP, rank-1, -5 and -10."""
         found = self.metric.compute()
@@ -318,8 +323,8 @@ class ReidModule(TaskModule):
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
 
     def report_notes(self) -> Notes:
-        """When a metric loss has too little to learn from."""
-        return Notes(limits=(FEW_POSITIVES,))
+        """When a metric loss has too little to learn from; it compares the images of a batch."""
+        return Notes(limits=(FEW_POSITIVES,), batch_losses=("train/loss",))
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

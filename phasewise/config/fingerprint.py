@@ -21,6 +21,7 @@ NOT_COMPUTATION = (
     "hydra",
     "study",
     "budget",
+    "init_study",
     "logger",
     "figures",
     "test",
@@ -58,7 +59,7 @@ WATCHING = tuple(
 )
 """Callbacks that are known to change nothing; any other may."""
 
-NOT_FILES = ("data", "hydra", "study", "task")
+NOT_FILES = ("data", "hydra", "study", "task", "init_study")
 """Sections whose texts name no file that a run reads, or one that counts by its content elsewhere.
 """
 

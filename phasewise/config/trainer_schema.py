@@ -149,7 +149,7 @@ class Trainer(Node):
     ]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     gradient_clip_val: PositiveOrNull
-    gradient_clip_algorithm: Literal["norm", "value"]
+    gradient_clip_algorithm: Literal["norm", "value", "tensor_norm"]
     accumulate_grad_batches: Count
     auto_accumulate: Flag
     limit_train_batches: Batches
@@ -187,6 +187,9 @@ class Trainer(Node):
         if every > self.max_epochs:
             reason = f"with trainer.max_epochs={self.max_epochs} nothing is ever validated"
             yield Problem(f"trainer.check_val_every_n_epoch={every}", reason)
+        if self.gradient_clip_algorithm != "norm" and self.gradient_clip_val is None:
+            reason = "nothing is clipped with trainer.gradient_clip_val=null"
+            yield Problem(f"trainer.gradient_clip_algorithm={self.gradient_clip_algorithm}", reason)
         if self.auto_accumulate and self.devices > 1:
             reason = "works on one device only: the others do not see that one ran out of memory"
             yield Problem("trainer.auto_accumulate=true", reason)

@@ -23,6 +23,7 @@ from phasewise.data.seeding import derive, seed_torch
 from phasewise.errors import DivergedError, UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
+from phasewise.training.clipping import PER_TENSOR, ClipEachTensor
 from phasewise.training.module import TaskModule
 from phasewise.training.steps import StepLog
 from phasewise.training.train_metrics import TrainMetrics
@@ -230,6 +231,8 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     if every := config["trainer"].get("log_every_n_steps"):
         callbacks.append(StepLog(directory, every))
     callbacks.append(EpochLog(history, objective))
+    if config["trainer"].get("gradient_clip_algorithm") == PER_TENSOR:
+        callbacks.append(ClipEachTensor(config["trainer"]["gradient_clip_val"]))
     if config["trainer"].get("max_steps", -1) > 0:
         callbacks.append(_LastStep())
     if stopping["patience"] is not None:

@@ -27,6 +27,7 @@ from phasewise.data.resources import best_precision, check_devices, find_device
 from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
+from phasewise.training.clipping import PER_TENSOR
 from phasewise.training.logs import build_loggers
 from phasewise.training.saving import WholeCheckpointIO
 from phasewise.training.train_metrics import check_train_metrics
@@ -95,6 +96,8 @@ def build_trainer(
         check_train_metrics(config)
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
+    if settings.get("gradient_clip_algorithm") == PER_TENSOR:  # a callback does it
+        del settings["gradient_clip_algorithm"], settings["gradient_clip_val"]
     settings["enable_progress_bar"] = shows_progress(settings)
     settings["profiler"] = _profiler(settings.get("profiler"), directory)
     if settings.get("enable_model_summary"):
