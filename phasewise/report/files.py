@@ -27,8 +27,11 @@ PICTURE_WIDTH = 1000
 LARGEST_PICTURE = 50_000_000
 """Pixels beyond which an image is not decoded."""
 
-_LINK = re.compile(r"(?<!\\)\]\(((?:tables|figures)/[^()\s/]+)\)")
+_LINK = re.compile(r"(?<!\\)\]\(((?:tables|figures|preset)/[^()\s/]+|final\.yaml)\)")
 """To a file of the report in its Markdown; what users named is escaped there."""
+
+_AS_IT_IS = re.compile(r"^ {4}.*$", re.M)
+"""What is not escaped: lines to paste, which hold no links."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +74,7 @@ class Folder:
         return target
 
     def linked(self, name: str) -> set[str]:
-        """The tables and figures that a Markdown file of the folder names; none if there is none.
+        """The tables, figures and presets that a Markdown file of the folder names, if any.
 
         Of a report this is all that it wrote, so that the next one knows what is out of date, and
         what in the folder belongs to somebody else.
@@ -80,7 +83,7 @@ class Folder:
             content = (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return set()
-        return set(_LINK.findall(content)) if ROUNDING in content else set()
+        return set(_LINK.findall(_AS_IT_IS.sub("", content))) if ROUNDING in content else set()
 
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; one that is gone already is no fault.

@@ -38,8 +38,8 @@ def write_report(
     from phasewise.report.view import StudyView
     from phasewise.study.read import read_study
 
-    study = StudyView(read_study(directory))
-    return publish(build_report(study), Path(output or directory), refresh)
+    study, place = StudyView(read_study(directory)), Path(output or directory)
+    return publish(build_report(study, place), place, refresh)
 
 
 def write_comparison(
@@ -78,7 +78,7 @@ def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
     What the report before it left in the folder, and this one does not have, is deleted.
     """
     from phasewise.report import page
-    from phasewise.report.content import Figure, Picture, Table
+    from phasewise.report.content import Figure, Picture, Source, Table
     from phasewise.report.files import Folder
     from phasewise.report.render import render
 
@@ -89,19 +89,22 @@ def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
     for block in blocks:
         if isinstance(block, Table):
             folder.table(block)
+        elif isinstance(block, Source):
+            folder.write(block.path, block.text)
     folder.write(TEXT, page.markdown(report, images))
     written = folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
     folder.remove(before - folder.linked(TEXT))
     return written
 
 
-def build_report(study: StudyView) -> Report:
-    """The content of a study's report."""
+def build_report(study: StudyView, output: Path) -> Report:
+    """The content of a study's report, which will lie in ``output``."""
     from phasewise.analysis.audit import audit
     from phasewise.report.content import Report
     from phasewise.report.figures.style import Colours
     from phasewise.report.sections.appendix import appendix
     from phasewise.report.sections.audit import audit_section
+    from phasewise.report.sections.configuration import configuration_section
     from phasewise.report.sections.data import data_section
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
@@ -125,6 +128,7 @@ def build_report(study: StudyView) -> Report:
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
         "Data": lambda: data_section(study),
+        "Configuration": lambda: configuration_section(study, output),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
