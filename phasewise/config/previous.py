@@ -10,7 +10,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from phasewise.config.fingerprint import computed, fingerprint, named_files, plain_config
+from phasewise.config.fingerprint import (
+    computed,
+    file_hashes,
+    fingerprint,
+    named_files,
+    plain_config,
+)
 from phasewise.config.help import flatten
 from phasewise.config.identity import DataIdentity, data_identity, differences
 from phasewise.errors import UserError
@@ -97,7 +103,9 @@ def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     here = flatten(computed(cfg))
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
     if not keys:
-        return f"what {' or '.join(named_files(computed(cfg)))} holds has changed since"
+        return (
+            f"what {' or '.join(file_hashes(named_files(computed(cfg))))} holds has changed since"
+        )
     rest = f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return "; ".join(_both(key, there, here) for key in keys[:SHOWN]) + rest
 

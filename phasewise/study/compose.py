@@ -24,8 +24,8 @@ from phasewise.config.command_line import one_line
 from phasewise.config.fingerprint import (
     NOT_COMPUTATION,
     file_hash,
-    file_names,
     fingerprint,
+    named_files,
     plain_config,
 )
 from phasewise.config.help import flatten, no_such_key, not_one_of
@@ -170,7 +170,7 @@ class Composer:
             config = self.config_of(words)
             check_config(config)
             plain = plain_config(config)
-            self.files.update(text for _, text in file_names(plain))
+            self.files.update(it.path for it in named_files(plain) if not it.is_code)
             asked = data_key(plain["data"])
             self.data.setdefault(asked, plain["data"])
             self.known[key] = ConfigIdentity(fingerprint(config), asked)

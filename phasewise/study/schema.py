@@ -204,6 +204,7 @@ class StudyConfig(Node):
     isolate: Flag
     dry_run: Flag
     report: Flag
+    checkpoints: Literal["winners", "best", "all", "none"] | None
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
 

@@ -40,6 +40,7 @@ from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
+from phasewise.study.weights import policy_of
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -99,11 +100,13 @@ def sweep(
     composer.reads_data = True
     if composer.has_unread_data:
         journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
-    print_plan(journal, stages, index, notes)
+    sweeps = not is_study(study)
+    keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
+    print_plan(journal, stages, index, notes, keeps)
     if study.dry_run:
         return []
     prepare(config)
-    runner = Runner(journal, study, planner, executor, index, test=tests)
+    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
     with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)

@@ -240,12 +240,12 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     for name, node in config.get("callbacks", {}).items():
         own = {key: str(directory / name) for key in accepted(node[TARGET], ("dirpath",))}
         callbacks.append(build(node, where=f"callbacks.{name}", kind=Callback, **own))
-    if shows_progress(config):
+    if shows_progress(config["trainer"]):
         callbacks.append(TQDMProgressBar(leave=False))
     return callbacks + _checkpoints(directory / FOLDER, objective)
 
 
-def shows_progress(config: Mapping[str, Any]) -> bool:
+def shows_progress(trainer: Mapping[str, Any]) -> bool:
     """Whether a bar within the epoch is wanted and somebody can see it."""
     seen = sys.stderr is not None and sys.stderr.isatty()  # None: a daemon's, closed
-    return config["trainer"]["enable_progress_bar"] and seen
+    return trainer["enable_progress_bar"] and seen

@@ -20,7 +20,7 @@ from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER
-from phasewise.records.notes import Notes
+from phasewise.records.notes import Notes, Shares
 from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.optim import build_optimizer, build_schedulers
 
@@ -215,6 +215,11 @@ class TaskModule(L.LightningModule, ABC):
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""
         return Notes()
+
+    def measured_shares(self) -> Sequence[Shares]:
+        """What reports are to show of the splits that `draw` was asked for, with the weights of
+        then."""
+        return ()
 
     def prepare(self, batch: Mapping[str, Any], *, targets: bool = True) -> Batch:
         """A batch as the steps take it: as it is from our DataModules, from any other loader with

@@ -15,7 +15,7 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.arguments import left_out
-from phasewise.config.fingerprint import named_files
+from phasewise.config.fingerprint import file_hashes, named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
@@ -89,7 +89,8 @@ class Session:
         self.trial = trial
         self.parts = parts
         self.done = done
-        self.named = named_files(self.config)
+        self.files = named_files(self.config)
+        self.held = file_hashes(self.files)
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: L.LightningModule | None = None
@@ -279,8 +280,8 @@ class Session:
 
     def _check_files(self) -> None:
         """Weights that were read are those that the record's fingerprint is of."""
-        now = named_files(self.config)
-        if changed := [name for name, held in self.named.items() if now.get(name) != held]:
+        now = file_hashes(self.files)
+        if changed := [name for name, held in self.held.items() if now.get(name) != held]:
             what = "changed while it was read; try again when nothing writes there"
             raise UserError(f"{' and '.join(changed)}: {what}")
 
@@ -352,6 +353,9 @@ class Session:
             found = curves(self.history.rows, self.config["objective"], self._best())
             pictures = chain(pictures, [("curves", found)] if found is not None else [])
         write_figures(pictures, self.directory / "figures", self.trainer)
+        if isinstance(self.module, TaskModule):
+            shares = self.module.measured_shares()
+            self.record.notes = self.record.notes.with_shares(shares)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:

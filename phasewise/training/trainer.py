@@ -83,7 +83,7 @@ def build_trainer(
     check_devices(settings["accelerator"], settings["devices"])
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
-    settings["enable_progress_bar"] = shows_progress(config)
+    settings["enable_progress_bar"] = shows_progress(settings)
     settings["profiler"] = _profiler(settings.get("profiler"), directory)
     if settings.get("enable_model_summary"):
         logging.getLogger("lightning.pytorch.callbacks.model_summary").setLevel(logging.INFO)

@@ -6,13 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
+from phasewise.inference.restore import restore
 from phasewise.records.record import read_record
 from phasewise.training.build import build_module
 from phasewise.training.run import train
@@ -41,8 +45,27 @@ def test_a_run_stands_beside_its_trivial_predictors(done: Path) -> None:
 
 def test_the_figures_are_there(done: Path) -> None:
     names = {path.stem for path in (done / "figures").glob("*.png")}
-    own = {"best", "worst", "iou_histogram", "iou_by_size"}
+    own = {"best", "worst", "iou_histogram", "iou_by_size", "iou_by_border"}
     assert names == own | {f"test_{name}" for name in own} | {"curves"}
+
+
+def test_images_by_their_iou_are_counted_with_the_best_weights(
+    done: Path, make_config: Make
+) -> None:
+    record = read_record(done)
+    assert record is not None
+    assert [one.name for one in record.notes.shares] == ["iou_bands", "test_iou_bands"]
+    data = instantiate(make_config(*TINY_ANIMALS).data, seed=0)
+    data.setup()
+    batch = data.prepared("val", torch.arange(4), torch.device("cpu"))
+    truth = batch["boxes"][:, 0]
+    with torch.no_grad():
+        boxes = restore(done).module.eval()(batch["image"])["boxes"] * 32
+    mean = data.splits.stores["train"]["boxes"][:, 0].mean(0)
+    for name, predicted in (("network", boxes), ("mean_box", mean.expand(4, 4))):
+        ious = box_iou(predicted, truth).diag().tolist()
+        counts = np.histogram(ious, [0, 0.5, 0.7, 0.9, 1.0])[0] / 4
+        assert [*record.notes.shares[0].bars[name].values()] == counts.tolist()
 
 
 def test_the_validation_loss_is_a_mean_over_images(make_config: Make, tmp_path: Path) -> None:

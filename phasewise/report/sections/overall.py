@@ -5,26 +5,35 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from pandas import DataFrame
+
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.hypotheses import Answer, answer_hypotheses
 from phasewise.analysis.statistics.importance import importance
 from phasewise.records.notes import Diagram
-from phasewise.report.content import Column, Figure, Mark, Section, Table, Text
+from phasewise.report.content import Block, Column, Figure, Mark, Section, Table, Text
 from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import PALETTE, Colours
+from phasewise.report.sections.measured import measured_blocks
+from phasewise.report.sections.trade_off import trade_off_blocks
 from phasewise.report.view import CandidateView, PhaseView, StudyView
 
 MARKS: dict[str, Mark] = {"yes": "best", "no": "bad"}
 MOST_DIAGRAMS = len(PALETTE)
 
 
-def importance_section(study: StudyView) -> Section | None:
-    """A ranking of the keys; ``None`` where nothing was varied."""
+def importance_section(study: StudyView, colours: Colours) -> Section | None:
+    """A ranking of the keys, and what the objective costs; ``None`` where nothing was varied."""
     effects = phase_effects(study.result)
     if effects.empty:
         return None
     section = Section("What mattered")
+    section.blocks += [*_ranking(study, effects), *trade_off_blocks(study, colours)]
+    return section
+
+
+def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
     columns = [
         Column("rank", "count"),
         Column("key"),
@@ -47,18 +56,17 @@ def importance_section(study: StudyView) -> Section | None:
         phase = row["phase"] or "sweep"
         values = int(row["values"]), row["best"], row["in_best"]
         table.add(rank, row["key"], phase, *values, *numbers)
-    section.blocks.append(table)
+    yield table
     found = importance(study.result)
     if found.table is None:
-        section.blocks.append(Text(f"Importance by {found.method}: none, {found.note}.", "note"))
-        return section
+        yield Text(f"Importance by {found.method}: none, {found.note}.", "note")
+        return
     shares = found.table["importance"]
     note = f" {found.note[0].upper()}{found.note[1:]}." if found.note else ""
     caption = f"Share of the variance that each key explains alone: {found.method}.{note}"
     names, values = list(map(str, shares.index)), shares.tolist()
     title = "share of explained variance (fraction)"
-    section.blocks.append(Figure("importance", caption, partial(ranking, names, values, title)))
-    return section
+    yield Figure("importance", caption, partial(ranking, names, values, title))
 
 
 def hypotheses_section(study: StudyView) -> Section | None:
@@ -93,8 +101,9 @@ def _means(answers: Sequence[Answer]) -> Table:
 
 
 def behaviour_section(study: StudyView, colours: Colours) -> Section | None:
-    """What the task shows of the configurations that a phase compared, where they differ."""
-    section = Section("Behaviour")
+    """What the task shows of the final configuration, and of those that a phase compared, where
+    they differ."""
+    section = Section("Behaviour", measured_blocks(study))
     for phase in study.phases:
         section.blocks += _diagrams(phase, colours)
     return section if section.blocks else None
