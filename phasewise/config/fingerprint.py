@@ -66,6 +66,9 @@ NOT_FILES = ("data", "hydra", "study", "task", "init_study")
 ALWAYS_FILES = ("init_from", "pretrained")
 """Keys whose texts name a file or a folder also where they do not look like a path."""
 
+WEIGHTS = "model.pretrained"
+"""The one that may name a folder of weights, see `phasewise.config.weight_files`."""
+
 
 def fingerprint(cfg: Mapping[Any, Any]) -> str:
     """16 hexadecimal digits of SHA-256 over what the config makes a run compute.
@@ -78,8 +81,9 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
     """
     plain = computed(cfg)
     code = {key: file_hash(path) for key, path in own_code(plain)}
+    weights = weights_in_folder(cfg)
     for key, path in file_names(plain):
-        if (found := file_hash(path)) is not None:
+        if (found := file_hash(weights if weights and key == WEIGHTS else path)) is not None:
             *parents, last = key.split(".")
             node: Any = plain
             for parent in parents:
@@ -132,9 +136,23 @@ def own_code(plain: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
 
 def named_files(plain: Mapping[Any, Any]) -> dict[str, str]:
     """The files that a config names, and those of own code, as ``KEY=PATH``, with their hashes."""
-    files = chain(file_names(plain), own_code(plain))
+    weights = weights_in_folder(plain)
+    own = [(WEIGHTS, weights)] if weights else []
+    files = chain(file_names(plain), own, own_code(plain))
     found = {f"{key}={path}": file_hash(path) for key, path in files}
     return {name: held for name, held in found.items() if held is not None}
+
+
+def weights_in_folder(cfg: Mapping[Any, Any]) -> str | None:
+    """The file that is taken of a folder of weights, if a config names one."""
+    model = cfg.get("model")
+    value = model.get("pretrained") if isinstance(model, Mapping) else None
+    if not isinstance(value, str) or not Path(value).expanduser().is_dir():
+        return None
+    from phasewise.config.schema import weights_of  # pydantic takes a while
+
+    found = weights_of(plain_config(cfg))
+    return None if found is None else str(found)
 
 
 def _like_a_path(text: str) -> bool:

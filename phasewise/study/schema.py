@@ -203,6 +203,7 @@ class StudyConfig(Node):
     set_aside: Flag
     isolate: Flag
     dry_run: Flag
+    fetch: Flag
     report: Flag
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]

@@ -41,6 +41,7 @@ from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
+from phasewise.study.weights import fetch
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -92,7 +93,7 @@ def sweep(
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
     composer = _composer(arguments, config, config_loader, old)
-    composer.compares_data = index.knows_data
+    composer.compares_data, composer.fetches = index.knows_data, study.fetch
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
@@ -103,7 +104,9 @@ def sweep(
     if composer.has_unread_data:
         journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
     print_plan(journal, stages, index, notes)
-    if study.dry_run:
+    if study.fetch:
+        fetch(stages, composer)
+    if study.dry_run or study.fetch:
         return []
     prepare(config)
     runner = Runner(journal, study, planner, executor, index, test=tests)

@@ -19,7 +19,7 @@ from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
-from phasewise.networks.backbones import LATER
+from phasewise.networks.backbones import LATER, build_backbone
 from phasewise.records.notes import Notes
 from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.optim import build_optimizer, build_schedulers
@@ -211,6 +211,14 @@ class TaskModule(L.LightningModule, ABC):
         """What users of an exported network must know, as plain containers: the meaning of its
         ``outputs`` by name, thresholds and the like."""
         return {"outputs": {}}
+
+    @classmethod
+    def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
+        """Download the weights of a backbone (``study.fetch=true``), and see that they fit.
+
+        Args: see `build_backbone`.
+        """
+        build_backbone(backbone, image_size, pretrained)
 
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""
