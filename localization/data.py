@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+import torch
 
 from localization import animals, paint, synthetic
 from localization.readers import (
@@ -23,11 +24,15 @@ from localization.readers import (
 from localization.samples import Listing, Sample
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
+from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize, read_image
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
-from phasewise.data.splits import SPLITS
+from phasewise.data.splits import BY_READER, DRAWN, SPLITS
 from phasewise.data.store import Arrays, code_key
+
+BORDER = 1.0
+"""Pixels of the square image within which a box touches its border."""
 
 
 class LocalizationData(StoreDataModule):
@@ -45,6 +50,24 @@ class LocalizationData(StoreDataModule):
         settings.setdefault("batch_size", 32)
         settings.setdefault("augment", ["flip", "color_jitter"])
         super().__init__(root=root, **settings)
+
+    def facts(self, split: str) -> Facts:
+        """How large boxes are, and what is in them."""
+        store, names = self.splits.stores[split], self.splits.class_names
+        boxes, size = store["boxes"][:, 0], self.image_size
+        sides = boxes[:, 2:] - boxes[:, :2]
+        shares = sides.prod(1) / size**2
+        at_border = (boxes[:, :2] < BORDER).any(1) | (boxes[:, 2:] > size - BORDER).any(1)
+        found: Facts = {
+            "objects per image": 1,
+            "foreground share (in the box)": float(shares.mean()),
+            "least share of an image in its box": float(shares.min()),
+            "largest share of an image in its box": float(shares.max()),
+            "boxes at the border of the image": int(at_border.sum()),
+        }
+        counts = torch.bincount(store["labels"][:, 0], minlength=len(names)).tolist()
+        found["images of the class"] = dict(zip(names[1:], counts[1:], strict=True))
+        return found
 
     def _store(
         self,
@@ -73,6 +96,8 @@ class AnimalsData(LocalizationData):
         settings: see `LocalizationData`.
     """
 
+    WHAT = "embedded: drawn animals"
+
     def __init__(
         self,
         *,
@@ -89,7 +114,7 @@ class AnimalsData(LocalizationData):
 
     def read(self) -> Splits:
         """What is drawn in each split."""
-        splits = Splits(list(synthetic.CLASS_NAMES))
+        splits = Splits(list(synthetic.CLASS_NAMES), rule=DRAWN)
         source = code_key(painting, animals, paint, synthetic)
         for split, count in self.counts.items():
             self._store(
@@ -123,6 +148,10 @@ class FilesData(LocalizationData):
     def listing(self, root: Path) -> Listing:
         """All samples, their headers and boxes checked."""
 
+    def facts(self, split: str) -> Facts:
+        """Also how large the files are."""
+        return {**super().facts(split), **original_sizes(self.splits.listed[split].samples)}
+
     def read(self) -> Splits:
         """List and check all samples.
 
@@ -131,7 +160,8 @@ class FilesData(LocalizationData):
         """
         assert self.root is not None
         found = self.listing(self.root)
-        splits = Splits(found.class_names, [*found.problems], [*found.warnings])
+        rule = found.rule or BY_READER
+        splits = Splits(found.class_names, [*found.problems], [*found.warnings], rule=rule)
         labels = {name: index for index, name in enumerate(found.class_names)}
         for split, samples in found.samples.items():
             if samples:
@@ -176,6 +206,8 @@ class ReaderData(FilesData):
         settings: see `LocalizationData`.
     """
 
+    WHAT = "images that a reader of its own lists"
+
     def __init__(self, *, root: str, reader: Reader, **settings: Unpack[DataSettings]) -> None:
         super().__init__(root=root, **settings)
         self.reader = reader
@@ -200,6 +232,8 @@ class VocBoxesData(FilesData):
         split_seed: see `FilesData`.
         settings: see `LocalizationData`.
     """
+
+    WHAT = "a folder in PASCAL VOC layout"
 
     def __init__(
         self,
@@ -226,6 +260,8 @@ class CsvData(FilesData):
         split_seed: see `FilesData`.
         settings: see `LocalizationData`.
     """
+
+    WHAT = "images named by a CSV"
 
     def __init__(
         self,
@@ -257,6 +293,8 @@ class CocoData(FilesData):
         split_seed: see `FilesData`.
         settings: see `LocalizationData`.
     """
+
+    WHAT = "images described by COCO files"
 
     def __init__(
         self,
@@ -296,6 +334,8 @@ class PetsData(FilesData):
         split_seed: see `FilesData`.
         settings: see `LocalizationData`.
     """
+
+    WHAT = "the heads of the Oxford-IIIT pets"
 
     def __init__(
         self,

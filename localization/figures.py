@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from localization.metrics import paired_iou
 from phasewise.augment.color import denormalize
 from phasewise.figures import TRAIN, VAL, panels, show
+from phasewise.records.notes import Shares
 
 Array = npt.NDArray[np.floating]
 
@@ -29,6 +31,12 @@ OUTLINE = withStroke(linewidth=3.2, foreground="black", alpha=0.55)
 
 COLUMNS = 4
 BINS = 20
+
+BANDS = (0.5, 0.7, 0.9)
+"""IoUs where bands end: a hit or not, and how good."""
+
+EXACT = 1e-4
+"""Pixels that float32 may take from a whole one."""
 
 
 @dataclass
@@ -92,6 +100,30 @@ def _frame(ax: Axes, box: Array, style: Mapping) -> None:
     ax.add_patch(frame)
 
 
+def iou_bands(ious: Mapping[str, Array], split: str) -> Shares:
+    """Which shares of the images have an IoU in which band.
+
+    Args:
+        ious: (N,), of each image, by who predicted the boxes; N > 0.
+        split: for the name of the figure, and its caption.
+    """
+    edges = (-np.inf, *BANDS, np.inf)
+    names = [f"up to {BANDS[0]:g}"]
+    names += [f"above {low:g} to {high:g}" for low, high in pairwise(BANDS)]
+    names += [f"above {BANDS[-1]:g}"]
+    bars = {}
+    for who, values in ious.items():
+        # an IoU of exactly .5 is no hit, see `localization.metrics.BoxIoU`
+        counts = [np.mean((values > low) & (values <= high)) for low, high in pairwise(edges)]
+        bars[who] = dict(zip(names, map(float, counts), strict=True))
+    caption = (
+        f"IoU of the images of the {split} split by band, of the network with its best weights "
+        "and of trivial predictors."
+    )
+    name = "iou_bands" if split == "val" else f"{split}_iou_bands"
+    return Shares(name, "share of the images, by IoU", caption, bars)
+
+
 def iou_histogram(ious: Array, trivial: Mapping[str, float], split: str) -> Figure:
     """How many images have which IoU; the mean is marked, and those of trivial predictors.
 
@@ -137,6 +169,44 @@ def iou_by_size(ious: Array, boxes: Array) -> Figure:
     ax.set(xlabel="square root of the true box's area, share of the image's side", ylabel="IoU")
     ax.set(xlim=(0, 1), ylim=(0, 1.02))
     ax.grid(alpha=0.3)
+    return figure
+
+
+def border_distance(boxes: Array) -> Array:
+    """How near boxes (N, 4) come to a border of the image, (N,): 0 where they touch one; all as
+    fractions of the side."""
+    gaps = np.concatenate([boxes[:, :2], 1 - boxes[:, 2:]], axis=1)
+    nearest: Array = gaps.min(axis=1, initial=1.0).clip(0, None)
+    return nearest
+
+
+def iou_by_border(ious: Array, boxes: Array, side: int) -> Figure:
+    """IoU over the distance of the true box from the nearest border of the image, and the means of
+    those that touch one and of the others.
+
+    Args:
+        ious: (N,), of each image.
+        boxes: (N, 4), the true ones as fractions of the side.
+        side: of the images in pixels; a box less than one from the border touches it.
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=120, layout="constrained")
+    ax = figure.subplots()
+    distances = border_distance(boxes)
+    touching = distances * side < 1 - EXACT
+    groups = {"touching a border": (touching, VAL, "s"), "inside": (~touching, TRAIN, "o")}
+    for name, (chosen, colour, marker) in groups.items():
+        if not chosen.any():
+            continue
+        mean = float(ious[chosen].mean())
+        label = f"{name}: {chosen.sum()} images, mean IoU {mean:.3f}"
+        style: dict[str, Any] = {"color": colour, "marker": marker, "alpha": 0.6, "linewidths": 0}
+        ax.scatter(distances[chosen], ious[chosen], s=16, label=label, **style)
+        ax.axhline(mean, color=colour, lw=1, linestyle="--")
+    ax.set(xlabel="distance of the true box from the nearest border, share of the image's side")
+    ax.set(ylabel="IoU", ylim=(0, 1.02))
+    ax.grid(alpha=0.3)
+    if len(ious):
+        figure.legend(loc="outside lower center", fontsize=8)
     return figure
 
 

@@ -10,16 +10,24 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from localization.baselines import baselines
-from localization.figures import examples_figure, iou_by_size, iou_histogram, make_example
+from localization.baselines import baselines, trivial_boxes
+from localization.figures import (
+    examples_figure,
+    iou_bands,
+    iou_by_border,
+    iou_by_size,
+    iou_histogram,
+    make_example,
+)
 from localization.losses import make_loss
 from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
-from localization.networks import LocalizationNetwork
+from localization.networks import LocalizationNetwork, boxes_from_corners, cut_to_image
 from localization.targets import box_targets
 from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.records.notes import Shares
 from phasewise.training.module import Scores, TaskModule
 
 
@@ -39,11 +47,11 @@ class LocalizationModule(TaskModule):
             other multiples as well.
         class_names: of the background and of what is in the boxes; the network does not tell
             classes apart.
-        backbone, pretrained, stride, head, hidden, activation, init_scheme, norm, dropout_rate: see
-            `LocalizationNetwork`.
-        loss: ``smooth_l1``, ``l1``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``, ``l1_giou``,
-            ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of ``_target_`` and
-            its arguments, see `localization.losses.OwnLoss`.
+        backbone, pretrained, stride, head, hidden, box, activation, init_scheme, norm,
+            dropout_rate: see `LocalizationNetwork`.
+        loss: ``smooth_l1``, ``l1``, ``mse``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``,
+            ``l1_giou``, ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of
+            ``_target_`` and its arguments, see `localization.losses.OwnLoss`.
         loss_box_weight, loss_iou_weight, loss_beta: see `LocalizationLoss`.
         finetuning_freeze_epochs: so many epochs train the head alone.
         finetuning_backbone_lr_factor: learning rate of the backbone's last stage as a share of
@@ -69,6 +77,7 @@ class LocalizationModule(TaskModule):
         stride: int = 8,
         head: str | Mapping[str, Any] = "points",
         hidden: int = 64,
+        box: str = "bounded",
         activation: str = "native",
         init_scheme: str = "native",
         norm: str = "batch",
@@ -100,6 +109,7 @@ class LocalizationModule(TaskModule):
             stride=stride,
             head=head,
             hidden=hidden,
+            box=box,
             activation=activation,
             init_scheme=init_scheme,
             norm=norm,
@@ -107,6 +117,7 @@ class LocalizationModule(TaskModule):
         )
         self.loss = criterion
         self.metric = BoxIoU()
+        self._bands: dict[str, Shares] = {}
 
     def _check_finetuning(self) -> None:
         epochs, factor, decay = (
@@ -130,12 +141,17 @@ class LocalizationModule(TaskModule):
         return box_targets(batch, images)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images ``(B, 3, S, S)`` to ``boxes (B, 4)``, as fractions of the side."""
-        return {"boxes": self.network(images)}
+        """Normalised images ``(B, 3, S, S)`` to ``boxes (B, 4)``, as fractions of the side; of raw
+        coordinates also these as they are, ``coordinates (B, 4)``."""
+        found = self.network(images)
+        if not self.network.raw:
+            return {"boxes": found}
+        boxes = boxes_from_corners(found)
+        return {"boxes": boxes if self.training else cut_to_image(boxes), "coordinates": found}
 
     def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, without their weights."""
-        return self.loss(outputs["boxes"], *true_boxes(batch))
+        return self.loss(outputs["boxes"], *true_boxes(batch), outputs.get("coordinates"))
 
     def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
@@ -181,21 +197,24 @@ class LocalizationModule(TaskModule):
         return {"boxes": self(images)["boxes"] * images.shape[-1]}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Row, IoU, and size of the true box of each image that has one: float64 (n, 3)."""
+        """Row, IoU, and size of the true box and its distance from the nearest border, of each
+        image that has one: float64 (n, 4)."""
         truth, valid = true_boxes(batch)
         iou = paired_iou(outputs["boxes"][valid], truth[valid])
         size = (truth[valid, 2:] - truth[valid, :2]).prod(1).sqrt()
         rows = batch["index"].to(valid.device)[valid]
-        return torch.stack([part.cpu().double() for part in (rows, iou, size)], 1)
+        border = torch.cat([truth[valid, :2], 1 - truth[valid, 2:]], 1).amin(1).clamp(min=0)
+        return torch.stack([part.cpu().double() for part in (rows, iou, size, border)], 1)
 
     def items(self, observed: Sequence[Tensor]) -> Items:
-        """Images with their IoU and the square root of the true box's area."""
-        rows, iou, size = torch.cat(list(observed)).numpy().T
+        """Images with their IoU, the square root of the true box's area and its distance from the
+        nearest border."""
+        rows, iou, size, border = torch.cat(list(observed)).numpy().T
         figures = {"IoU": iou} | {name: (iou > t).astype(float) for name, t in THRESHOLDS.items()}
         return Items(
             "images",
             rows.astype(int),
-            {"IoU": iou, "true_size": size},
+            {"IoU": iou, "true_size": size, "true_border": border},
             lambda weights: {name: mean(weights, values) for name, values in figures.items()},
         )
 
@@ -205,11 +224,12 @@ class LocalizationModule(TaskModule):
 
     def deployed(self, images: Tensor) -> dict[str, Tensor]:
         """``boxes`` (B, 4) as fractions of the side; see `predict_step` for pixels."""
-        return self(images)
+        return {"boxes": self(images)["boxes"]}
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
-        """``best`` and ``worst`` images, the histogram of IoUs, IoU by size."""
+        """``best`` and ``worst`` images, the histogram of IoUs, IoU by size and by the distance
+        from the border."""
         self.eval()
         names = data.splits.names[split]
         found: list[tuple[Tensor, ...]] = []
@@ -229,10 +249,19 @@ class LocalizationModule(TaskModule):
                 (image,) = data.prepared(split, torch.tensor([row]), torch.device("cpu"))["image"]
                 examples.append(make_example(names[row], image, truth[i], boxes[i]))
             figures[title] = examples_figure(f"{title} {split} images", examples)
-        trivial = {name: scores["IoU"] for name, scores in self.baselines(data, split).items()}
-        figures["iou_histogram"] = iou_histogram(ious.numpy(), trivial, split)
+        others = trivial_boxes(data, split, rows)
+        trivial = {name: paired_iou(boxes, truth).numpy() for name, boxes in others.items()}
+        means = {name: float(values.mean()) for name, values in trivial.items() if len(values)}
+        figures["iou_histogram"] = iou_histogram(ious.numpy(), means, split)
         figures["iou_by_size"] = iou_by_size(ious.numpy(), truth.numpy())
+        figures["iou_by_border"] = iou_by_border(ious.numpy(), truth.numpy(), data.image_size)
+        if len(ious):
+            self._bands[split] = iou_bands({"network": ious.numpy(), **trivial}, split)
         return figures
+
+    def measured_shares(self) -> list[Shares]:
+        """Images by their IoU."""
+        return [*self._bands.values()]
 
 
 def true_boxes(batch: Batch) -> tuple[Tensor, Tensor]:

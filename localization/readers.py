@@ -30,7 +30,7 @@ from localization.samples import (
 )
 from phasewise.data.images import IMAGE_SUFFIXES, image_size
 from phasewise.data.listing import by, check_folder, files_in
-from phasewise.data.splits import SPLITS
+from phasewise.data.splits import SPLITS, split_rule
 from phasewise.data.voc import ANNOTATIONS, LABELS, MASKS, read_voc
 from phasewise.data.voc_xml import parse_annotation
 from phasewise.errors import BadSample, Problem, UserError
@@ -73,6 +73,7 @@ def read_voc_boxes(root: Path | str, *, pick: str, split_seed: int) -> Listing:
             objects = [(item.class_name, item.box) for item in sample.objects]
             collector.add(sample.name, sample.image, sample.size, objects, pick)
     names = {split: [sample.name for sample in found.samples[split]] for split in SPLITS}
+    collector.rule = split_rule(found.lists, split_seed)
     return collector.listing(names, found.class_names)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from phasewise.data.splits import SPLITS, inside, resolve_splits
+from phasewise.data.splits import SPLITS, inside, resolve_splits, split_rule
 from phasewise.data.voc_xml import BACKGROUND
 from phasewise.errors import BadSample, Problem
 
@@ -60,12 +60,14 @@ class Listing:
         class_names: ``background``, then the classes.
         problems: samples left out, and why.
         warnings: what is odd but used.
+        rule: how they came into their splits, in words.
     """
 
     samples: dict[str, list[Sample]]
     class_names: list[str]
     problems: list[Problem]
     warnings: list[Problem]
+    rule: str = ""
 
 
 @dataclass
@@ -76,6 +78,7 @@ class Collector:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     samples: dict[str, Sample] = field(default_factory=dict)
+    rule: str = ""
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -135,6 +138,7 @@ class Collector:
         listed = {key: names for key, names in lists.items() if key != EVERYTHING}
         splits, overlaps = resolve_splits(listed, lists.get(EVERYTHING, ()), seed)
         self.warnings += overlaps
+        self.rule = split_rule(sorted(listed), seed)
         return splits
 
     def listing(
@@ -147,7 +151,8 @@ class Collector:
         }
         found = sorted({sample.class_name for sample in self.samples.values()})
         names = list(class_names or (BACKGROUND, *found))
-        return Listing(samples, names, list(dict.fromkeys(self.problems)), self.warnings)
+        problems = list(dict.fromkeys(self.problems))
+        return Listing(samples, names, problems, self.warnings, self.rule)
 
 
 def number(value: Any, key: str, name: str) -> float:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+import torch
 from torchvision.datasets import VOCSegmentation
 
 from multitask import synthetic
+from multitask.class_weights import count_pixels
 from multitask.metrics import VOID
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
+from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize, read_image, read_mask
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import find_layouts
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
-from phasewise.data.splits import SPLITS
+from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key
 from phasewise.data.voc import IMAGES, VocListing, VocSample, check_mask_values, read_voc
 from phasewise.errors import UserError
+
+READ_AT_ONCE = 64
+"""Masks of a split that may lie on disk."""
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -38,7 +45,37 @@ def _fields(size: int, most: int) -> Fields:
     }
 
 
-class ShapesData(StoreDataModule):
+class MultitaskData(StoreDataModule):
+    """Images with masks and boxes, see `StoreDataModule` for the arguments."""
+
+    def facts(self, split: str) -> Facts:
+        """What masks and boxes hold: shares of labelled pixels, and objects (those that are not
+        ``difficult``)."""
+        store, names = self.splits.stores[split], self.splits.class_names
+        with_mask = store["has_mask"].nonzero().flatten()
+        with_boxes = int(store["has_boxes"].sum())
+        labels = store["labels"][(store["labels"] >= 0) & ~store["difficult"]]
+        found: Facts = {
+            "images with masks": len(with_mask),
+            "images with boxes": with_boxes,
+            "objects": len(labels),
+            "objects per image": len(labels) / with_boxes if with_boxes else math.nan,
+        }
+        if len(with_mask):
+            pixels = torch.zeros(len(names), dtype=torch.float64)
+            for rows in with_mask.split(READ_AT_ONCE):
+                pixels += count_pixels(store.gather(rows, ["mask"])["mask"], len(names))[0]
+            labelled = float(pixels.sum())
+            shares = [float(one) / labelled if labelled else math.nan for one in pixels]
+            found["foreground share"] = 1 - shares[0]
+            found["void share"] = 1 - labelled / (len(with_mask) * self.image_size**2)
+            found["pixel share"] = dict(zip(names, shares, strict=True))
+        counts = torch.bincount(labels, minlength=len(names)).tolist()
+        found["objects of the class"] = dict(zip(names[1:], counts[1:], strict=True))
+        return found
+
+
+class ShapesData(MultitaskData):
     """The embedded shapes, drawn by `multitask.synthetic`.
 
     Args:
@@ -46,6 +83,8 @@ class ShapesData(StoreDataModule):
         draw_seed: which pictures.
         settings: see `StoreDataModule`; by default ``image_size=96`` and ``augment=["flip"]``.
     """
+
+    WHAT = "embedded: drawn shapes"
 
     def __init__(
         self,
@@ -62,7 +101,7 @@ class ShapesData(StoreDataModule):
 
     def read(self) -> Splits:
         """What is drawn in each split."""
-        splits = Splits(list(synthetic.CLASS_NAMES))
+        splits = Splits(list(synthetic.CLASS_NAMES), rule=DRAWN)
         source = code_key(painting, synthetic)
         for split, count in self.counts.items():
             self.store_split(
@@ -79,7 +118,7 @@ class ShapesData(StoreDataModule):
         return splits
 
 
-class VocData(StoreDataModule):
+class VocData(MultitaskData):
     """A folder in PASCAL VOC layout, see `phasewise.data.voc.read_voc`.
 
     Args:
@@ -87,6 +126,8 @@ class VocData(StoreDataModule):
         split_seed: of the split by hashed name, where there are no lists.
         settings: see `StoreDataModule`; by default ``augment=["flip"]``.
     """
+
+    WHAT = "a folder in PASCAL VOC layout"
 
     def __init__(self, *, root: str, split_seed: int = 0, **settings: Unpack[DataSettings]) -> None:
         super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
@@ -102,6 +143,10 @@ class VocData(StoreDataModule):
         """All samples, their headers and boxes checked."""
         return read_voc(root, split_seed=self.split_seed)
 
+    def rule(self, listing: VocListing) -> str:
+        """How samples came into their splits, in words."""
+        return split_rule(listing.lists, self.split_seed)
+
     def read(self) -> Splits:
         """List and check all samples.
 
@@ -110,7 +155,8 @@ class VocData(StoreDataModule):
         """
         root = self.layout()
         listing = self.listing(root)
-        splits = Splits(listing.class_names, listing.problems, listing.warnings)
+        rule = self.rule(listing)
+        splits = Splits(listing.class_names, listing.problems, listing.warnings, rule=rule)
         # The same for all splits, which may be joined. At least one slot: tensors without
         # elements are an edge case in too many places.
         every = (sample for samples in listing.samples.values() for sample in samples)
@@ -119,6 +165,10 @@ class VocData(StoreDataModule):
             if samples:
                 self._enter(splits, split, samples, listing, root, most)
         return splits
+
+    def facts(self, split: str) -> Facts:
+        """Also how large the files are."""
+        return {**super().facts(split), **original_sizes(self.splits.listed[split].samples)}
 
     def _enter(
         self,
@@ -189,9 +239,15 @@ class ReaderData(VocData):
         settings: see `VocData`.
     """
 
+    WHAT = "images that a reader of its own lists"
+
     def __init__(self, *, root: str, reader: Reader, **settings: Unpack[DataSettings]) -> None:
         super().__init__(root=root, **settings)
         self.reader = reader
+
+    def rule(self, listing: VocListing) -> str:
+        """The reader decides."""
+        return BY_READER
 
     def beside_root(self) -> list[Path]:
         """What the reader's arguments name."""
@@ -215,6 +271,8 @@ class Voc2012Data(VocData):
         settings: see `StoreDataModule`; by default ``image_size=256`` and
             ``augment=["flip", "scale"]``.
     """
+
+    WHAT = "PASCAL VOC 2012"
 
     def __init__(
         self,

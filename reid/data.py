@@ -14,9 +14,10 @@ import numpy as np
 from phasewise.data import painting
 from phasewise.data.datamodule import SEEN, DataSettings, StoreDataModule
 from phasewise.data.images import Resize, read_image
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.sampling import BatchSchedule
+from phasewise.data.splits import BY_READER, DRAWN
 from phasewise.data.store import Arrays, code_key
 from phasewise.errors import Problem, UserError
 from reid import bodies, paint, synthetic, vehicles
@@ -26,6 +27,7 @@ from reid.splits import (
     Listing,
     Sample,
     choose_queries,
+    identity_facts,
     not_judged,
     split_identities,
     valid_queries,
@@ -109,6 +111,19 @@ class ReidData(StoreDataModule):
         known = bool((self.splits.stores["val"]["camera"] >= 0).all())
         return {**super().describe(), "cameras": known}
 
+    def classes(self) -> list[str]:
+        """None: identities, of which there may be thousands, are no classes to anybody else."""
+        return []
+
+    def facts(self, split: str) -> Facts:
+        """How many identities and cameras there are, and what asks for what."""
+        store = self.splits.stores[split]
+        return {**identity_facts(store["label"], store["camera"], store["is_query"])}
+
+    def rule(self) -> str:
+        """How identities came into train and test, in words."""
+        return ""
+
     def source_key(self, sample: Sample) -> Any:
         """What the pixels of a sample depend on, besides size and resizing."""
         return self.contents.key(sample.path)
@@ -129,7 +144,10 @@ class ReidData(StoreDataModule):
             UserError: no such layout, or nothing to validate with.
         """
         found = self.listing()
-        splits = Splits([], [*found.problems], [*found.warnings])
+        splits = Splits([], [*found.problems], [*found.warnings], rule=self.rule())
+        if self.validation != "test":
+            share = f"{self.validation_fraction:.0%} of the training identities validate"
+            splits.rule += f"; {share}, by hashed name, split_seed={self.split_seed}"
         train, query, gallery = self._validation(found, splits.warnings)
         identities = sorted({sample.identity for sample in train})
         splits.class_names = [found.identity_names.get(i, str(i)) for i in identities]
@@ -253,6 +271,8 @@ class VehiclesData(ReidData):
         settings: see `ReidData`; here ``image_size`` is 96, where it is not given.
     """
 
+    WHAT = "embedded: drawn vehicles"
+
     def __init__(
         self,
         *,
@@ -277,6 +297,10 @@ class VehiclesData(ReidData):
         first = self.train_identities
         query, gallery = choose_queries(self._drawn(range(first, first + self.test_identities)))
         return Listing(self._drawn(range(first)), query, gallery, [], [])
+
+    def rule(self) -> str:
+        """Nobody is in both."""
+        return DRAWN
 
     def _drawn(self, identities: range) -> list[Sample]:
         return [
@@ -315,9 +339,15 @@ class FilesData(ReidData):
         super().__init__(root=root, **settings)
         self.ignore_cameras = cameras == "ignore"
 
+    def rule(self) -> str:
+        """Lists or folders say it."""
+        return "train, query and gallery as the folder has them"
+
 
 class VeriData(FilesData):
     """A folder in VeRi-776 layout, see `reid.readers.read_veri`."""
+
+    WHAT = "a folder in VeRi-776 layout"
 
     def listing(self) -> Listing:
         """All samples, their headers checked."""
@@ -328,6 +358,8 @@ class VeriData(FilesData):
 class MarketData(FilesData):
     """A folder in Market-1501 layout, see `reid.readers.read_market`."""
 
+    WHAT = "a folder in Market-1501 layout"
+
     def listing(self) -> Listing:
         """All samples, their headers checked."""
         assert self.root is not None
@@ -336,6 +368,14 @@ class MarketData(FilesData):
 
 class FolderData(FilesData):
     """One folder per identity, see `reid.readers.read_folder`."""
+
+    WHAT = "a folder for each identity"
+
+    def rule(self) -> str:
+        """See `reid.readers.read_folder`."""
+        if self.root is not None and (self.root / "train").is_dir():
+            return super().rule()
+        return f"30 % of the identities test, by hashed name, split_seed={self.split_seed}"
 
     def listing(self) -> Listing:
         """All samples, their headers checked."""
@@ -355,9 +395,15 @@ class ReaderData(ReidData):
         settings: see `ReidData`.
     """
 
+    WHAT = "images that a reader of its own lists"
+
     def __init__(self, *, root: str, reader: Reader, **settings: Unpack[ReidSettings]) -> None:
         super().__init__(root=root, **settings)
         self.reader = reader
+
+    def rule(self) -> str:
+        """The reader decides."""
+        return BY_READER
 
     def beside_root(self) -> list[Path]:
         """What the reader's arguments name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from reid.networks import ReidNetwork
 from reid.ranked import ranked_lists
 from reid.ranking import AveragePrecision
 from reid.targets import evaluation_targets, sampled_rows, training_ids
+from reid.training_part import training_part
 
 SCORES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 LISTED = 10
@@ -37,6 +38,7 @@ FEW_POSITIVES = Limit(
     "learn from",
     advice="data.sampler=identity, or a larger data.batch_size",
 )
+_WHO = ("label", "camera")
 PROJECTED = 1000
 """Most images whose embeddings TensorBoard shows."""
 
@@ -240,6 +242,20 @@ class ReidModule(TaskModule):
                 f"{stage}: no query has an image of its id to find in the gallery (of another "
                 "camera, where cameras are known), so that all metrics are NaN"
             )
+        return {name: float(found[name]) for name in SCORES}
+
+    def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
+        """Whole identities, see `reid.training_part.training_part`."""
+        store = data.splits.stores["train"]
+        labels, cameras = (store[name][: data.schedule("train").count].cpu() for name in _WHO)
+        return training_part(labels, cameras if self.cameras else None, count)
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """Retrieval among training identities, which the classifier knows."""
+        metric = self._make_metric().to(self.device)
+        for outputs, batch in evaluated:
+            self._update(metric, outputs["feature"], batch)
+        found = metric.compute()
         return {name: float(found[name]) for name in SCORES}
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:

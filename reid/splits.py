@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from phasewise.data.splits import hashed_split
 from phasewise.errors import Problem
@@ -70,6 +73,28 @@ def choose_queries(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample
         return query, ordered
     chosen = {sample.name for sample in query}
     return query, [sample for sample in ordered if sample.name not in chosen]
+
+
+def identity_facts(labels: Tensor, cameras: Tensor, is_query: Tensor) -> dict[str, float]:
+    """Numbers about a split, for reports.
+
+    Args:
+        labels: int64 (N,), an identity each.
+        cameras: int64 (N,), below 0 where it is not known.
+        is_query: bool (N,); False throughout in training.
+
+    Returns:
+        Numbers by what they are, in words. Where there are queries, ``identities`` are those that
+        are asked for: a gallery also holds images of nobody, and of others.
+    """
+    queries = int(is_query.sum())
+    people = len(labels[is_query].unique() if queries else labels.unique())
+    found: dict[str, float] = {"identities": people}
+    if (known := cameras[cameras >= 0].unique()).numel():
+        found["cameras"] = len(known)
+    if queries:
+        return found | {"queries": queries, "gallery images": len(labels) - queries}
+    return found | {"images per identity": len(labels) / people if people else math.nan}
 
 
 def split_identities(

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
+import torch
+
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
+from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize
-from phasewise.data.listed import Splits
+from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
-from phasewise.data.splits import SPLITS
+from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
+from segmentation.metrics import VOID
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
 CLASS_NAMES = ["background", "foreground"]
+
+READ_AT_ONCE = 64
+"""Masks of a split that may lie on disk."""
 
 AUGMENT = ["flip", "vflip"]
 """Where nothing else is asked for."""
@@ -62,6 +70,26 @@ class SegmentationData(StoreDataModule):
         """Also the bits of 16-bit grey images."""
         return {**super().describe(), "grey_bits": self.grey_bits}
 
+    def facts(self, split: str) -> Facts:
+        """Shares of pixels, foreground of the labelled ones; and of splits that are looked at the
+        objects as they are counted, see ``min_area`` and ``min_distance``."""
+        store = self.splits.stores[split]
+        foreground = void = objects = 0
+        for rows in torch.arange(len(store)).split(READ_AT_ONCE):
+            found = store.gather(rows, [name for name in (*store.keys(),) if name != "image"])
+            foreground += int((found["mask"] == 1).sum())
+            void += int((found["mask"] == VOID).sum())
+            if "instances" in found:
+                objects += sum(int((one.unique() > 0).sum()) for one in found["instances"])
+        pixels = len(store) * self.image_size**2
+        shares: Facts = {
+            "foreground share": foreground / (pixels - void) if pixels > void else math.nan,
+            "void share": void / pixels,
+        }
+        if "instances" in store:
+            shares |= {"objects": objects, "objects per image": objects / len(store)}
+        return shares
+
     def _store(
         self,
         splits: Splits,
@@ -91,6 +119,8 @@ class BeadsData(SegmentationData):
         draw_seed: which pictures.
     """
 
+    WHAT = "embedded: drawn bright-field images of microbeads"
+
     def __init__(
         self,
         *,
@@ -109,7 +139,7 @@ class BeadsData(SegmentationData):
 
     def read(self) -> Splits:
         """What is drawn in each split."""
-        splits = Splits(CLASS_NAMES)
+        splits = Splits(CLASS_NAMES, rule=DRAWN)
         source = code_key(painting, synthetic, optics)
         for split, count in self.counts.items():
             draw = partial(
@@ -143,6 +173,8 @@ class ImageMaskData(SegmentationData):
         split_seed: of the split by hashed name, where there are no lists.
     """
 
+    WHAT = "a folder of images and masks"
+
     def __init__(
         self,
         *,
@@ -165,6 +197,16 @@ class ImageMaskData(SegmentationData):
         """All samples, their headers checked."""
         return read_image_mask(root, split_seed=self.split_seed, kind=self.mask_values)
 
+    def rule(self, listing: Listing) -> str:
+        """How samples came into their splits, in words."""
+        return split_rule(listing.lists, self.split_seed)
+
+    def facts(self, split: str) -> Facts:
+        """Also how large the files are, and how many images the tiles are of."""
+        samples = self.splits.listed[split].samples
+        found = {**super().facts(split), **original_sizes(samples)}
+        return found | ({"whole images": len({s.image for s in samples})} if self.tile_size else {})
+
     def read(self) -> Splits:
         """List and check all samples.
 
@@ -173,7 +215,8 @@ class ImageMaskData(SegmentationData):
         """
         assert self.root is not None
         listing = self.listing(self.root)
-        splits = Splits(CLASS_NAMES, listing.problems, listing.warnings)
+        rule = self.rule(listing)
+        splits = Splits(CLASS_NAMES, listing.problems, listing.warnings, rule=rule)
         for split, samples in listing.samples.items():
             if samples:
                 self.grey_bits = samples[0].grey_bits  # one for all images
@@ -226,9 +269,15 @@ class ReaderData(ImageMaskData):
         settings: see `ImageMaskData`.
     """
 
+    WHAT = "images and masks that a reader of its own lists"
+
     def __init__(self, *, root: str, reader: Reader, **settings: Any) -> None:
         super().__init__(root=root, **settings)
         self.reader = reader
+
+    def rule(self, listing: Listing) -> str:
+        """The reader decides."""
+        return BY_READER
 
     def beside_root(self) -> list[Path]:
         """What the reader's arguments name."""

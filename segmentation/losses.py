@@ -213,11 +213,12 @@ class SegmentationLoss(nn.Module):
         return _labelled_mean(-weight * discount * F.logsigmoid(signed), labelled)
 
 
-def loss_diagram(loss: SegmentationLoss) -> Diagram:
-    """The loss over the probability p of every pixel of an image that is all foreground."""
+def loss_diagram(loss: SegmentationLoss, points: int = 49) -> Diagram:
+    """The loss over the probability p of every pixel of an image that is all foreground, at so many
+    points."""
     curves: dict[str, list[float]] = {OVER: [], LOSS: [], GRADIENT: []}
     weights = loss.weights()
-    for p in torch.linspace(0.02, 0.98, 49).requires_grad_():
+    for p in torch.linspace(0.02, 0.98, points).requires_grad_():
         logits = p.logit().expand(1, 64, 64)  # so large that ``smooth`` hardly counts
         terms = loss(logits, torch.full((1, 64, 64), FOREGROUND))
         value = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
@@ -226,10 +227,14 @@ def loss_diagram(loss: SegmentationLoss) -> Diagram:
             curves[name].append(float(f"{number.item():.4g}"))
     if "focal" in loss.names:
         curves[FOCUS] = [float(f"{(1 - p) ** loss.gamma:.4g}") for p in curves[OVER]]
+    return Diagram("losses", label_of(loss), CAPTION, curves, log=(GRADIENT,))
+
+
+def label_of(loss: SegmentationLoss) -> str:
+    """Its name with what its curves depend on."""
     settings = [*(("dice_weight",) if len(loss.names) > 1 else ())]
     settings += [key for name in loss.names for key in SETTINGS.get(name, ())]
-    label = " ".join([loss.name, *(f"{key} {getattr(loss, key):g}" for key in settings)])
-    return Diagram("losses", label, CAPTION, curves, log=(GRADIENT,))
+    return " ".join([loss.name, *(f"{key} {getattr(loss, key):g}" for key in settings)])
 
 
 class OwnLoss(parts.OwnLoss):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
-from phasewise.records.notes import Notes
+from phasewise.records.notes import Notes, Shares
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
 from segmentation.figures import (
@@ -28,7 +28,13 @@ from segmentation.items import Seen, make_items, observe
 from segmentation.losses import VOID, SegmentationLoss, loss_diagram, make_loss
 from segmentation.metrics import SegmentationScores
 from segmentation.networks import SegmentationNetwork
+from segmentation.nnunet import supervision_weights
 from segmentation.objects import split_objects
+from segmentation.references import loss_references
+from segmentation.shares import GradientShares, boundary_width
+
+DEEP = "deep/"
+"""How the losses of coarser maps are called, before their step in pixels."""
 
 
 class SegmentationModule(TaskModule):
@@ -140,11 +146,12 @@ class SegmentationModule(TaskModule):
         )
         self.loss = criterion
         self.metrics = self._make_scores()
+        self._gradients: GradientShares | None = None
 
-    def _make_scores(self) -> SegmentationScores:
+    def _make_scores(self, *, objects: bool = True) -> SegmentationScores:
         return SegmentationScores(
             self.hparams["evaluation_threshold"],
-            objects=self.hparams["evaluation_objects"],
+            objects=objects and self.hparams["evaluation_objects"],
             min_area=self.hparams["min_area"],
             min_distance=self.hparams["min_distance"],
         )
@@ -180,19 +187,38 @@ class SegmentationModule(TaskModule):
         return targets
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``."""
-        return {"logits": self.network(images)}
+        """Normalised images ``(B, 3, S, S)`` to ``logits (B, S, S)``; in training, of a network
+        with deep supervision, also ``logits/2``, ``logits/4``, ... of coarser maps."""
+        logits = self.network(images)
+        if isinstance(logits, Tensor):
+            return {"logits": logits}
+        coarser = {f"logits/{2**level}": scale for level, scale in enumerate(logits) if level}
+        return {"logits": logits[0], **coarser}
 
     def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        """The terms of the loss, without their weights."""
-        return self.loss(outputs["logits"], batch["mask"])
+        """The terms of the loss, without their weights; under deep supervision also the losses of
+        coarser maps, ``deep/2``, ``deep/4``, ..., each under the weights of this epoch."""
+        terms = self.loss(outputs["logits"], batch["mask"])
+        weights = self.loss.weights(self.current_epoch) if len(outputs) > 1 else {}
+        for name, logits in outputs.items():
+            if name != "logits":
+                step = int(name.removeprefix("logits/"))
+                mask = batch["mask"][:, step // 2 :: step, step // 2 :: step]  # their centres
+                terms[f"{DEEP}{step}"] = _weighted(self.loss(logits, mask), weights)
+        return terms
 
     def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """The terms under the weights of this epoch."""
-        return _weighted(terms, self.loss.weights(self.current_epoch))
+        """The terms under the weights of this epoch; under deep supervision, the mean over scales,
+        see `segmentation.nnunet.supervision_weights`."""
+        scales = [_weighted(terms, self.loss.weights(self.current_epoch))]
+        scales += [term for name, term in terms.items() if name.startswith(DEEP)]
+        if len(scales) == 1:
+            return scales[0]
+        shares = supervision_weights(len(scales))
+        return torch.stack([share * loss for share, loss in zip(shares, scales, strict=True)]).sum()
 
     def reported_loss(self, terms: dict[str, Tensor]) -> Tensor:
-        """The terms under the final weights, whatever the epoch."""
+        """The terms under the final weights, whatever the epoch, at full resolution."""
         return _weighted(terms, self.loss.weights())
 
     def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
@@ -205,6 +231,14 @@ class SegmentationModule(TaskModule):
         found = self.metrics.compute(choose=stage == "val")
         self.metrics.reset()
         return found
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """At the threshold of validation; without objects, which training does not have."""
+        metrics = self._make_scores(objects=False).to(self.device)
+        metrics.threshold.copy_(self.metrics.threshold)
+        for outputs, batch in evaluated:
+            metrics.update(outputs["logits"].float().sigmoid(), batch["mask"])
+        return metrics.compute(choose=False)
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""
@@ -230,9 +264,14 @@ class SegmentationModule(TaskModule):
         }
 
     def report_notes(self) -> Notes:
-        """How the loss behaves, if it is one of the project's."""
+        """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        return Notes(diagrams=(loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ())
+        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
+        return Notes(diagrams=diagrams, references=loss_references(loss))
+
+    def measured_shares(self) -> list[Shares]:
+        """Which pixels the gradient of validation data comes from."""
+        return self._gradients.shares() if self._gradients is not None else []
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
@@ -243,8 +282,8 @@ class SegmentationModule(TaskModule):
         for title, rows in (("best", ranked[:count]), ("worst", ranked[::-1][:count])):
             examples = []
             for row in rows:
-                batch, probabilities = self._predict(data, split, torch.tensor([row]))
-                mask = probabilities[0] >= metrics.threshold
+                batch, logits = self._predict(data, split, torch.tensor([row]))
+                mask = logits[0].sigmoid() >= metrics.threshold
                 examples.append(make_example(names[row], batch["image"][0], batch["mask"][0], mask))
             figures[title] = examples_figure(f"{title} {split} images", examples)
         threshold = float(metrics.threshold)
@@ -254,17 +293,23 @@ class SegmentationModule(TaskModule):
         return figures
 
     def _predict(self, data: StoreDataModule, split: str, index: Tensor) -> tuple[Batch, Tensor]:
-        """A batch and the probabilities (B, S, S) of its foreground."""
+        """A batch and its float32 logits (B, S, S)."""
         batch = data.prepared(split, index, self.device)
-        return batch, self(batch["image"])["logits"].float().sigmoid()
+        return batch, self(batch["image"])["logits"].float()
 
     def _rank(self, data: StoreDataModule, split: str) -> tuple[list[int], SegmentationScores]:
         """The rows of all images, best Jaccard first, and the metrics over them."""
         metrics = self._make_scores().to(self.device)
         metrics.threshold.copy_(self.metrics.threshold)
         scored = []
+        gradients = None
+        if split == "val":
+            gradients = self._gradients = GradientShares(self.loss, boundary_width(data.image_size))
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
-            batch, probabilities = self._predict(data, split, index)
+            batch, logits = self._predict(data, split, index)
+            probabilities = logits.sigmoid()
+            if gradients is not None:
+                gradients.update(logits, batch["mask"])
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))
@@ -273,4 +318,4 @@ class SegmentationModule(TaskModule):
 
 
 def _weighted(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+    return torch.stack([weight * terms[name] for name, weight in weights.items()]).sum()

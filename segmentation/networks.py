@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.backbones import (
-    DEEPEST,
     LATER,
     building,
     fetch,
@@ -23,12 +22,12 @@ from phasewise.networks.backbones import (
 )
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
+from segmentation.architectures import FOURS, OURS, RESIDUAL, depth_of, least_size, step_of
+from segmentation.nnunet import NNUNet, instance_norm
+from segmentation.transunet import PER_WIDTH, TransUNet
 from segmentation.unet import UNETS, UNet, keras_norm, make_dropout
 
-UNET_DEPTH, SMP_DEPTH = 4, 5
 DEFAULT_BACKBONE = "resnet18"
-FPN_GROUPS = 32
-"""Groups in the norms of SMP's FPN decoder."""
 
 
 def _stairs(width: int, depth: int) -> dict[str, Any]:
@@ -56,6 +55,7 @@ SMP: dict[str, tuple[type[nn.Module], Callable[[int, int], dict[str, Any]]]] = {
     ),
     "upernet": (smp.UPerNet, lambda w, _: {"decoder_channels": 16 * w}),
     "segformer": (smp.Segformer, lambda w, _: {"decoder_segmentation_channels": 16 * w}),
+    "transunet": (TransUNet, lambda w, d: {**_stairs(w, d), "transformer_width": PER_WIDTH * w}),
 }
 
 
@@ -91,22 +91,26 @@ class SegmentationNetwork(nn.Module):
         image_size: side of the images in pixels, a multiple of ``2**depth`` (ours) or 32 (SMP's).
             Convolutional networks take other multiples at run time; most transformers keep to this,
             see `check_sizes`.
-        architecture: ``unet``, ``attention_unet``, ``attention_resunet`` (see `segmentation.unet`),
-            ``smp_unet``, ``unetplusplus``, ``manet``, ``fpn``, ``deeplabv3plus``, ``upernet``,
-            ``segformer`` (SMP's); or one of somebody's own, a mapping of ``_target_`` and its
-            arguments, see `OwnArchitecture`. Only ``in_channels``, ``activation``, ``norm`` and
-            ``init_scheme`` go with it; all else is said by its own arguments.
+        architecture: ``unet``, ``attention_unet``, ``resunet``, ``attention_resunet`` (see
+            `segmentation.unet`), ``nnunet`` (`segmentation.nnunet`); ``smp_unet``,
+            ``unetplusplus``, ``manet``, ``fpn``, ``deeplabv3plus``, ``upernet``, ``segformer``
+            (SMP's), ``transunet`` (`segmentation.transunet`, of SMP's parts); or one of somebody's
+            own, a mapping of ``_target_`` and its arguments, see `OwnArchitecture`. Only
+            ``in_channels``, ``activation``, ``norm`` and ``init_scheme`` go with it; all else is
+            said by its own arguments.
         backbone: of SMP's: an SMP encoder or a timm architecture, None for ``resnet18``. Ours have
             none.
         pretrained: of the backbone: ``True`` downloads ImageNet weights, a path loads a file.
         in_channels: 3, or 1 for the mean of the three normalised channels, which of a grey image is
             an affine function of its grey values.
         width: ours: channels at full resolution, doubled at every pooling. SMP's: the decoder's
-            channels, its own at 16; ``fpn`` takes multiples of 4.
-        depth: ours: poolings (None: 4). SMP's: stages of the backbone, 3 to 5 (None: 5).
+            channels, its own at 16; ``fpn`` and ``transunet`` take multiples of 4.
+        depth: ours: poolings; SMP's: stages of the backbone, 3 to 5. None: see
+            `segmentation.architectures.depth_of`.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights. ``native`` weights of ours are Glorot's, as in
-            Keras. The decoder of ``fpn`` always has group norm: ``norm`` is of its backbone.
+            Keras, of ``nnunet`` He's. The decoder of ``fpn`` always has group norm: ``norm`` is of
+            its backbone. ``nnunet`` has instance norm in the place of batch norm.
         norm_momentum: of all batch norms, in torch's sense: the weight of the newest batch.
         dropout_rate, dropout_type: see `segmentation.unet.make_dropout`; ours: in every block,
             SMP's: before the segmentation head.
@@ -141,13 +145,13 @@ class SegmentationNetwork(nn.Module):
         if isinstance(architecture, Mapping):
             self._bring(architecture, norm, init_scheme, activation)
             return
-        ours = architecture in UNETS
-        depth = depth or (UNET_DEPTH if ours else SMP_DEPTH)
+        ours = architecture in OURS
+        depth = depth_of(architecture, image_size, depth)
         _check_settings(architecture, backbone, pretrained, in_channels, width, norm, dropout_type)
-        _check_size(image_size, 2**depth if ours else DEEPEST, architecture)
+        _check_size(image_size, depth, architecture)
         dropout = partial(make_dropout, dropout_type, dropout_rate)
         if ours:
-            self.network = UNet(in_channels, width, depth, dropout, **UNETS[architecture])
+            self.network = _build_ours(architecture, in_channels, width, depth, dropout, norm)
         else:
             backbone = backbone or DEFAULT_BACKBONE
             complaint = _complaint(architecture, backbone, depth, image_size)
@@ -195,11 +199,18 @@ class SegmentationNetwork(nn.Module):
             self.eval()(torch.zeros(1, 3, self.image_size, self.image_size))
         self.train()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised RGB ``(B, 3, S, S)`` to logits ``(B, S, S)``."""
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
+        """Normalised RGB ``(B, 3, S, S)`` to logits ``(B, S, S)``.
+
+        In training, a network with deep supervision gives those of coarser maps as well: a list,
+        finest first, of sides S, S/2, S/4, ...
+        """
         if self.in_channels == 1:
             images = images.mean(1, keepdim=True)
-        return self.network(images.contiguous(memory_format=torch.channels_last)).squeeze(1)
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        if isinstance(logits, Tensor):
+            return logits.squeeze(1)
+        return [scale.squeeze(1) for scale in logits]
 
     @torch.no_grad()
     def check_sizes(self, sizes: Iterable[int]) -> None:
@@ -237,30 +248,45 @@ def _check_settings(
     dropout_type: str,
 ) -> None:
     name = f"model.architecture={architecture}"
-    if architecture in UNETS and (backbone or pretrained):
+    if architecture in OURS and (backbone or pretrained):
         raise UserError(f"{name} has no backbone: model.backbone=null model.pretrained=false")
     if pretrained and in_channels == 1:
         raise UserError("model.in_channels=1: pretrained weights want model.in_channels=3")
-    if dropout_type == "depth" and architecture != "attention_resunet":
+    if dropout_type == "depth" and architecture not in RESIDUAL:
         raise UserError(
-            f"model.dropout_type=depth: {name} has no residual branches; element, channel and "
-            "block go with it, and depth with attention_resunet"
+            f"model.dropout_type=depth: {name} has no residual branches of its own; element, "
+            f"channel and block go with it, and depth with {' and '.join(RESIDUAL)}"
         )
     if architecture == "fpn" and pretrained and norm == "group":
         raise UserError(
             f"model.norm=group: changes nothing with {name}, whose decoder has group norm anyway, "
             "and pretrained weights, whose norms are kept"
         )
-    if architecture == "fpn" and 8 * width % FPN_GROUPS:
-        raise UserError(f"model.width={width}: {name} wants a multiple of {FPN_GROUPS // 8}")
+    if architecture in FOURS and width % 4:  # fpn's group norms have 32 groups, a ViT whole heads
+        raise UserError(f"model.width={width}: {name} wants a multiple of 4")
 
 
-def _check_size(image_size: int, step: int, architecture: str) -> None:
-    if image_size % step:
+def _check_size(image_size: int, depth: int, architecture: str) -> None:
+    step, least = step_of(architecture, depth), least_size(architecture, depth)
+    if image_size % step or image_size < least:
         raise UserError(
             f"data.image_size={image_size}: model.architecture={architecture} wants a multiple of "
-            f"{step} at this model.depth"
+            f"{step}{f', {least} or more,' if least > step else ''} at this model.depth"
         )
+
+
+def _build_ours(
+    architecture: str,
+    in_channels: int,
+    width: int,
+    depth: int,
+    dropout: Callable[[], nn.Module],
+    norm: str,
+) -> nn.Module:
+    if architecture == "nnunet":  # `swap_norm` makes group norm of batch norm alone
+        make_norm = nn.BatchNorm2d if norm == "group" else instance_norm
+        return NNUNet(in_channels, width, depth, dropout, make_norm)
+    return UNet(in_channels, width, depth, dropout, **UNETS[architecture])
 
 
 def _complaint(architecture: str, backbone: str, depth: int, image_size: int) -> str:
@@ -277,7 +303,9 @@ def _build(
     if encoder.plain:
         raise ValueError("a plain vision transformer, with features of one scale only")
     make, decoder = SMP[architecture]
+    sized = {"image_size": image_size} if make is TransUNet else {}
     return make(
+        **sized,
         encoder_name=encoder.name,
         encoder_weights=None,
         encoder_depth=depth,

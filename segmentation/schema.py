@@ -31,12 +31,16 @@ from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 from phasewise.text import format_value
-
-UNETS = ("unet", "attention_unet", "attention_resunet")
-"""The networks built here."""
-
-OF_SMP = ("smp_unet", "unetplusplus", "manet", "fpn", "deeplabv3plus", "upernet", "segformer")
-"""SMP's, around a backbone."""
+from segmentation.architectures import (
+    FOURS,
+    OF_SMP,
+    OURS,
+    RESIDUAL,
+    depth_of,
+    depths,
+    least_size,
+    step_of,
+)
 
 NOT_OF_OWN: dict[str, Any] = {
     "backbone": None,
@@ -49,9 +53,6 @@ NOT_OF_OWN: dict[str, Any] = {
     "head_norm": False,
 }
 """Keys that an architecture of one's own has arguments of its own for, with their defaults."""
-
-DEPTHS = {True: range(2, 7), False: range(3, 6)}
-"""Allowed depths, of ours and of SMP's."""
 
 Share = Annotated[float, Field(ge=0, le=1), message("must be a number in [0, 1]")]
 
@@ -130,7 +131,7 @@ Data = Annotated[BeadsData | ImageMaskData | ReaderData, ByTarget()]
 class Model(Node):
     """The network."""
 
-    architecture: Annotated[str | dict[str, Any], own_part(*UNETS, *OF_SMP)]
+    architecture: Annotated[str | dict[str, Any], own_part(*OURS, *OF_SMP)]
     backbone: BackboneName | None
     pretrained: Pretrained
     in_channels: Literal[1, 3]
@@ -217,7 +218,7 @@ class SegmentationConfig(RunConfig):
                     reason = "an architecture of one's own has its own arguments"
                     yield Problem(f"model.{key}={format_value(value)}", reason)
             return
-        ours = model.architecture in UNETS
+        ours = model.architecture in OURS
         name = f"model.architecture={model.architecture}"
         if ours and model.backbone is not None:
             yield Problem(f"model.backbone={model.backbone}", f"{name} is built without one")
@@ -227,29 +228,34 @@ class SegmentationConfig(RunConfig):
         if not ours and model.pretrained is not False and model.in_channels == 1:
             reason = "pretrained weights want RGB; of grey images all three channels are equal"
             yield Problem("model.in_channels=1", reason)
-        depths = DEPTHS[ours]
-        if model.depth is not None and model.depth not in depths:
-            reason = f"{name} takes {depths[0]} to {depths[-1]}"
+        allowed = depths(model.architecture)
+        if model.depth is not None and model.depth not in allowed:
+            reason = f"{name} takes {allowed[0]} to {allowed[-1]}"
             yield Problem(f"model.depth={model.depth}", reason)
-        if model.architecture == "fpn" and model.width % 4:
+        if model.architecture in FOURS and model.width % 4:
             yield Problem(f"model.width={model.width}", f"{name} wants a multiple of 4")
-        if model.dropout_type == "depth" and model.architecture != "attention_resunet":
-            reason = "only attention_resunet has residual branches"
+        if model.dropout_type == "depth" and model.architecture not in RESIDUAL:
+            reason = f"only {' and '.join(RESIDUAL)} have residual branches"
             yield Problem("model.dropout_type=depth", reason)
 
     def _size_conflicts(self) -> Iterator[Problem]:
         model, data = self.model, self.data
-        step = 2 ** (model.depth or 4) if model.architecture in UNETS else 32
-        if isinstance(model.architecture, dict):
-            step = 1  # it is tried when it is built
-        if data.image_size % step:
-            reason = f"model.depth={model.depth} wants a multiple of {step}"
+        step, least, depth = 1, 1, model.depth  # one of somebody's own is tried when it is built
+        if isinstance(model.architecture, str):
+            depth = depth_of(model.architecture, data.image_size, model.depth)
+            step, least = (rule(model.architecture, depth) for rule in (step_of, least_size))
+        if data.image_size % step or data.image_size < least:
+            reason = f"model.depth={depth} wants a multiple of {step}{_from(least, step)}"
             yield Problem(f"data.image_size={data.image_size}", reason)
         for epoch, sizes in data.image_size_schedule or ():
             each = sizes if isinstance(sizes, list) else [sizes]
-            if any(size % step for size in each):
-                reason = f"model.depth={model.depth} wants multiples of {step}"
+            if any(size % step or size < least for size in each):
+                reason = f"model.depth={depth} wants multiples of {step}{_from(least, step)}"
                 yield Problem(f"data.image_size_schedule {sizes} from epoch {epoch}", reason)
             if epoch > self.trainer.max_epochs:
                 reason = f"never reached with trainer.max_epochs={self.trainer.max_epochs}"
                 yield Problem(f"data.image_size_schedule from epoch {epoch}", reason)
+
+
+def _from(least: int, step: int) -> str:
+    return f", {least} or more" if least > step else ""

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib import import_module
@@ -33,7 +33,7 @@ from omegaconf.errors import OmegaConfBaseException
 from phasewise.cli.completion import completing
 from phasewise.cli.script import FULL_ERROR, exit_with
 from phasewise.cli.shell import path_override, quoted, relative_path, shell_command
-from phasewise.cli.worker_process import run_in_worker
+from phasewise.cli.worker_process import in_worker
 from phasewise.config.command_line import CommandLine, one_line
 from phasewise.config.help import ADVICE, help_text, settings_error
 from phasewise.config.previous import previous_run
@@ -70,28 +70,31 @@ class TaskFunction:
     def __call__(self, cfg: DictConfig) -> float | None:
         """Runs one job. The error of a single run is kept, for Hydra would talk about it first."""
         settings = HydraConfig.get()
+        directory = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
-            _check_values(cfg)  # not every sweeper has done so
-            if settings.launcher._target_ == BASIC_LAUNCHER:
-                return self.call(cfg)
-            return run_in_worker(self.call, cfg, Path(settings.runtime.output_dir))
+            from phasewise.config.schema import check_config
+
+            check_config(cfg)  # not every sweeper has done so
+            here = settings.launcher._target_ == BASIC_LAUNCHER
+            with nullcontext() if here else in_worker(directory):
+                return self.imported()(cfg)
         if self.place is not None:
-            self.place = "hydra.run.dir", Path(settings.runtime.output_dir)
-        self.log = Path(settings.runtime.output_dir) / "run.log"
+            self.place = "hydra.run.dir", directory
+        self.log = directory / "run.log"
         try:
-            return self.call(cfg)
+            return self.imported()(cfg)
         except Exception as error:
             self.error = error
             return None
 
-    def call(self, cfg: DictConfig) -> float | None:
-        """Import the function, and call it."""
+    def imported(self) -> Callable[[DictConfig], float | None]:
+        """The function that ``run`` names; it brings torch."""
         # Where processes share cores, OpenMP's threads that spin 300,000 times before they sleep
         # slow each other down severalfold; this often costs nothing alone. Read with torch.
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         module, _, function = self.run.partition(":")
-        result: float | None = getattr(import_module(module), function)(cfg)
-        return result
+        found: Callable[[DictConfig], float | None] = getattr(import_module(module), function)
+        return found
 
 
 def main(run: str, config_name: str = "config") -> NoReturn:
@@ -224,7 +227,9 @@ def _preflight(
             return line.words
         HydraConfig.instance().set_config(cfg)  # for `${hydra:...}`
         if not sweep:
-            _check_values(cfg)
+            from phasewise.config.schema import check_config  # `--help` needs no pydantic
+
+            check_config(cfg)
         kind = "sweep" if sweep else "run"
         directory = str(cfg.hydra[kind].dir)
         check_directory(f"hydra.{kind}.dir", directory)
@@ -239,14 +244,6 @@ def _preflight(
                 launched = [*launched, path_override("hydra.sweep.dir", Path(directory))]
     HydraConfig.instance().cfg = None
     return launched
-
-
-def _check_values(cfg: DictConfig) -> None:
-    from phasewise.config.schema import (
-        check_config,  # pydantic takes a while, and `--help` needs none
-    )
-
-    check_config(cfg)
 
 
 def check_occupied(key: str, directory: Path, *, sweep: bool) -> None:

@@ -8,13 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FrameType
-
-from omegaconf import DictConfig
 
 CONSOLE = "console.log"
 """What such a trial would have printed: the words of ``run.log``, warnings, those of a crash."""
@@ -22,13 +20,12 @@ CONSOLE = "console.log"
 POLL_SECONDS = 1.0
 
 
-def run_in_worker(
-    run: Callable[[DictConfig], float | None], cfg: DictConfig, directory: Path
-) -> float | None:
-    """Run a trial in a launcher's process; its console goes into a file of ``directory``.
+@contextmanager
+def in_worker(directory: Path) -> Iterator[None]:
+    """A trial in a launcher's process: its console goes into a file of ``directory``.
 
     Raises:
-        Exception: what ``run`` raises; an error that cannot be sent to the study's process, which
+        Exception: what is raised inside; an error that cannot be sent to the study's process, which
             would end the launcher, becomes a RuntimeError with its words.
     """
     end_with_parent()
@@ -39,7 +36,7 @@ def run_in_worker(
             _diverted(1, console.fileno()),
             _diverted(2, console.fileno()),
         ):
-            return run(cfg)
+            yield
     except Exception as error:
         try:
             pickle.loads(pickle.dumps(error))

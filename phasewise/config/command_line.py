@@ -255,7 +255,7 @@ class CommandLine:
                 self.problems[word] = self._owner(key, base) or no_such_key(key, [*keys, *more])
             elif not hydras and override.is_add():
                 self.problems[word] = Problem(word, "the key is there; write it without +")
-            elif reason := may_add.without_use(key, data):
+            elif reason := may_add.without_use(key):
                 self.problems[word] = Problem(word, reason)
 
     def _owner(self, key: str, base: DictConfig) -> Problem | None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
@@ -38,6 +37,7 @@ NOT_COMPUTATION = (
     "trainer.enable_model_summary",
     "trainer.enable_autolog_hparams",
     "trainer.log_every_n_steps",
+    "trainer.train_metrics",
     "trainer.profiler",
     "trainer.detect_anomaly",
 )
@@ -80,15 +80,17 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
     holds the code of a part of somebody's own.
     """
     plain = computed(cfg)
-    code = {key: file_hash(path) for key, path in own_code(plain)}
-    weights = weights_in_folder(cfg)
-    for key, path in file_names(plain):
-        if (found := file_hash(weights if weights and key == WEIGHTS else path)) is not None:
-            *parents, last = key.split(".")
+    code: dict[str, str | None] = {}
+    for file in named_files(plain, cfg):
+        held = file_hash(file.path)
+        if file.is_code:
+            code[file.key] = held
+        elif held is not None:
+            *parents, last = file.key.split(".")
             node: Any = plain
             for parent in parents:
                 node = node[parent]
-            node[last] = {"sha256": found}
+            node[last] = {"sha256": held}
     plain |= {"code": code} if code else {}
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -113,38 +115,59 @@ def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
     return plain | ({"callbacks": kept} if kept else {})  # as before there were any
 
 
-def file_names(plain: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted keys and texts that may name a file, whether or not there is one."""
-    for key, value in plain.items():
-        if prefix == "" and key in NOT_FILES:
-            continue
+class NamedFile(NamedTuple):
+    """What a config names as a file, whether or not there is one.
+
+    Attributes:
+        key: dotted, of the text or of the part.
+        path: the text; of a part, where its code lies.
+        is_code: whether the file holds the code of a part of somebody's own. Of installed packages
+            the version counts, and is in the record.
+    """
+
+    key: str
+    path: str
+    is_code: bool = False
+
+
+def named_files(
+    plain: Mapping[Any, Any], whole: Mapping[Any, Any] | None = None
+) -> list[NamedFile]:
+    """The files that a config, of plain containers, names, and those of own code; of a folder of
+    weights the file that is taken.
+
+    Args:
+        plain: a config.
+        whole: the one that it is a part of, if that is not itself: its task knows names of weights.
+    """
+    sections = {key: value for key, value in plain.items() if key not in NOT_FILES}
+    weights = _weights_in_folder(plain if whole is None else whole)
+    texts = {key: str(text) for key, text in _texts(sections)}
+    if weights is not None and WEIGHTS in texts:
+        texts[WEIGHTS] = weights
+    found = [NamedFile(key, text) for key, text in texts.items()]
+    code = {key: source_file(target) for key, target in foreign_targets(plain).items()}
+    return found + [NamedFile(key, str(it), True) for key, it in code.items() if it is not None]
+
+
+def file_hashes(files: Iterable[NamedFile]) -> dict[str, str]:
+    """The hashes of those that are there, by ``KEY=PATH``."""
+    found = {f"{file.key}={file.path}": file_hash(file.path) for file in files}
+    return {name: held for name, held in found.items() if held is not None}
+
+
+def _texts(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from file_names(value, f"{prefix}{key}.")
-        elif key in ALWAYS_FILES and value is not None and not isinstance(value, bool):
-            yield f"{prefix}{key}", str(value)
+            yield from _texts(value, f"{prefix}{key}.")
+        elif key in ALWAYS_FILES:
+            if value is not None and not isinstance(value, bool):
+                yield f"{prefix}{key}", value
         elif isinstance(value, str) and not str(key).startswith("_") and _like_a_path(value):
             yield f"{prefix}{key}", value
 
 
-def own_code(plain: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
-    """Dotted keys of parts from elsewhere, with the files that hold their code; of installed ones
-    the version counts, and is in the record."""
-    for key, target in foreign_targets(plain).items():
-        if (file := source_file(target)) is not None:
-            yield key, str(file)
-
-
-def named_files(plain: Mapping[Any, Any]) -> dict[str, str]:
-    """The files that a config names, and those of own code, as ``KEY=PATH``, with their hashes."""
-    weights = weights_in_folder(plain)
-    own = [(WEIGHTS, weights)] if weights else []
-    files = chain(file_names(plain), own, own_code(plain))
-    found = {f"{key}={path}": file_hash(path) for key, path in files}
-    return {name: held for name, held in found.items() if held is not None}
-
-
-def weights_in_folder(cfg: Mapping[Any, Any]) -> str | None:
-    """The file that is taken of a folder of weights, if a config names one."""
+def _weights_in_folder(cfg: Mapping[Any, Any]) -> str | None:
     model = cfg.get("model")
     value = model.get("pretrained") if isinstance(model, Mapping) else None
     if not isinstance(value, str) or not Path(value).expanduser().is_dir():

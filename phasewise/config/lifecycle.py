@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from phasewise.config.fingerprint import fingerprint, plain_config
 from phasewise.config.signatures import foreign_targets
@@ -26,13 +26,6 @@ def own_overrides(words: Sequence[str]) -> list[str]:
     return [word for word in words if not word.lstrip("+~").startswith(AROUND)]
 
 
-def study_part(cfg: DictConfig) -> dict[str, Any]:
-    """What a trial's study says of it, for the record."""
-    part = OmegaConf.select(cfg, "study.trial")
-    plain: Any = OmegaConf.to_container(part) if OmegaConf.is_dict(part) else {}
-    return dict(plain)
-
-
 def start_record(
     cfg: DictConfig,
     directory: Path,
@@ -46,7 +39,8 @@ def start_record(
 
     Its environment lists the parts that do not come with the project by their keys, if any.
     """
-    own = foreign_targets({k: it for k, it in plain_config(cfg).items() if k not in AROUND_A_RUN})
+    plain = plain_config(cfg)
+    own = foreign_targets({k: it for k, it in plain.items() if k not in AROUND_A_RUN})
     return RunRecord.start(
         directory,
         task=cfg.task.name,
@@ -58,7 +52,7 @@ def start_record(
         environment=environment() | {"device": device} | ({"targets": own} if own else {}),
         cost=cost,
         data=data,
-        study=study_part(cfg),
+        study=(plain.get("study") or {}).get("trial"),
     )
 
 

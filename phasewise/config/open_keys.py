@@ -35,6 +35,7 @@ class OpenKeys:
     """
 
     def __init__(self, data: Mapping[Any, Any], overrides: Iterable[Override]) -> None:
+        self.data = data
         self.targets = foreign_targets(data)
         for override in overrides:
             key, value = override.key_or_group, override.value()
@@ -65,32 +66,32 @@ class OpenKeys:
         except TargetError:
             return []
 
-    def without_use(self, key: str, data: Mapping[Any, Any]) -> str | None:
+    def without_use(self, key: str) -> str | None:
         """Why a key that the config has does nothing, if it does not: it is of a schedule whose
         place a class of one's own takes."""
         if key.startswith("data.") and "data" in self.targets:
-            return self._left_out(key, data)
+            return self._left_out(key)
         target = self.targets.get("scheduler")
         if target is None or not key.startswith("scheduler."):
             return None
         from phasewise.config.optim_schema import foreign_schedule  # pydantic takes a while
 
         name = key.removeprefix("scheduler.")
-        node = {**data["scheduler"], TARGET: target}
+        node = {**self.data["scheduler"], TARGET: target}
         if name not in node or name in foreign_schedule(node):
             return None
         return f"belongs to scheduler={node['name']}, whose place {target} takes"
 
-    def _left_out(self, key: str, data: Mapping[Any, Any]) -> str | None:
+    def _left_out(self, key: str) -> str | None:
         """Foreign data are not given what they do not take."""
         target, name = self.targets["data"], key.split(".")[1]
-        if name == TARGET or name not in data["data"]:
+        if name == TARGET or name not in self.data["data"]:
             return None
         try:
             taken = signature_of(target).parameters
         except TargetError:  # which is told where the class is checked
             return None
-        module = self.targets.get("task.module", data["task"]["module"][TARGET])
+        module = self.targets.get("task.module", self.data["task"]["module"][TARGET])
         if name in taken or name in OF_THE_RUN or name in signature_of(module).parameters:
             return None
         return f"{target} takes no such argument{did_you_mean(name, taken)}"
@@ -107,20 +108,18 @@ def open_words(lines: Sequence[Sequence[str]], data: Mapping[Any, Any]) -> list[
     parsed = [parse_words(line)[0] for line in lines]
     may_add = OpenKeys(data, [override for found in parsed for override in found.values()])
     return [
-        [_opened(word, found, may_add, data) for word in line]
+        [_opened(word, found, may_add) for word in line]
         for line, found in zip(lines, parsed, strict=True)
     ]
 
 
-def _opened(
-    word: str, line: Mapping[str, Override], may_add: OpenKeys, data: Mapping[Any, Any]
-) -> str:
+def _opened(word: str, line: Mapping[str, Override], may_add: OpenKeys) -> str:
     override = line.get(word)  # None: is told where the words are read
     if override is None or word.startswith(("+", "~")):
         return word
     key = override.key_or_group
     chosen = {f"{it.key_or_group}.{it.value()}" for it in line.values()}
-    if has_key(data, key) or any(key.startswith(f"{part}.") for part in chosen):
+    if has_key(may_add.data, key) or any(key.startswith(f"{part}.") for part in chosen):
         return word
     return f"++{word}" if may_add.has(key) else word
 

@@ -10,7 +10,13 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from phasewise.config.fingerprint import computed, fingerprint, named_files, plain_config
+from phasewise.config.fingerprint import (
+    computed,
+    file_hashes,
+    fingerprint,
+    named_files,
+    plain_config,
+)
 from phasewise.config.help import flatten
 from phasewise.config.identity import DataIdentity, data_identity, differences
 from phasewise.errors import UserError
@@ -97,8 +103,7 @@ def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     here = flatten(computed(cfg))
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
     if not keys:
-        task = plain_config(cfg)["task"]  # whose schema knows names of files
-        named = named_files(computed(cfg) | {"task": task})
+        named = file_hashes(named_files(computed(cfg), cfg))
         return f"what {' or '.join(named)} holds has changed since"
     rest = f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return "; ".join(_both(key, there, here) for key in keys[:SHOWN]) + rest

@@ -372,7 +372,15 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         UserError: everything that is wrong, in one message.
     """
-    data = _resolved(cfg)
+    data: dict[str, Any] = {}  # interpolations still see the whole config
+    for name in (str(name) for name in cfg if name not in NOT_OF_A_RUN):
+        try:
+            value = MISSING if OmegaConf.is_missing(cfg, name) else cfg[name]
+            container = OmegaConf.is_config(value)
+            data[name] = OmegaConf.to_container(value, resolve=True) if container else value
+        except OmegaConfBaseException as error:
+            key = error.full_key or name
+            raise settings_error([Problem(key, str(error).splitlines()[0])]) from error
     schema = _schema(data.get("task"))
     missing = [key for key, value in flatten(data).items() if value == MISSING]
     problems = [must_be_given(key) for key in missing]
@@ -424,20 +432,6 @@ def weight_names_of(config: Mapping[Any, Any]) -> list[str]:
 def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
     """The validation metrics of a config's task, each with the mode in which it is better."""
     return _schema(OmegaConf.to_container(cfg.task, resolve=True)).METRICS
-
-
-def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The plain container of what concerns a run; interpolations still see the whole config."""
-    data: dict[str, Any] = {}
-    for name in (str(name) for name in cfg if name not in NOT_OF_A_RUN):
-        try:
-            value = MISSING if OmegaConf.is_missing(cfg, name) else cfg[name]
-            container = OmegaConf.is_config(value)
-            data[name] = OmegaConf.to_container(value, resolve=True) if container else value
-        except OmegaConfBaseException as error:
-            key = error.full_key or name
-            raise settings_error([Problem(key, str(error).splitlines()[0])]) from error
-    return data
 
 
 def _schema(task: Any) -> type[RunConfig]:

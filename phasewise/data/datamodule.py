@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, ClassVar, Self, TypedDict
 
 import lightning as L
 import torch
@@ -19,7 +19,7 @@ from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
 from phasewise.data.joined import JoinedStore
-from phasewise.data.listed import DataSummary, Listed, Splits
+from phasewise.data.listed import DataSummary, Facts, Listed, Splits
 from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
 from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
@@ -77,6 +77,9 @@ class StoreDataModule(L.LightningDataModule, ABC):
         contents: hashes of the files below ``root``; only for data sets that have one.
         trace: what was looked at below ``root`` to list the samples.
     """
+
+    WHAT: ClassVar[str] = ""
+    """What kind of data these are, in words, for reports."""
 
     def __init__(
         self,
@@ -298,6 +301,14 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """What a network must know of the data, as plain containers: ``class_names`` and
         ``image_size``; a task adds its own. Checkpoints keep it."""
         return {"class_names": self.splits.class_names, "image_size": self.image_size}
+
+    def classes(self) -> list[str]:
+        """Names of the classes, for reports."""
+        return list(self.splits.class_names)
+
+    def facts(self, split: str) -> Facts:
+        """Numbers about a split that was read, for reports; a task tells its own."""
+        return {}
 
     def summary(self) -> DataSummary:
         """Counts, problems and hashes of what is in which split, for the record."""

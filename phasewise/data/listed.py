@@ -12,6 +12,9 @@ from phasewise.data.store import Arrays, Fields, Store
 from phasewise.errors import Problem
 from phasewise.records.content import digest
 
+Facts = dict[str, float | dict[str, float]]
+"""Numbers about a split by what they are, in words; of each class, a mapping by its name."""
+
 
 @dataclass
 class DataSummary:
@@ -73,7 +76,7 @@ class Splits:
 
     ``listed``: the samples of each split, ``test`` may be missing. ``stores``: the same, decoded,
     and ``names`` of their rows, for messages and figures; both are filled by `setup`.
-    ``class_names``: index to name.
+    ``class_names``: index to name. ``rule``: how samples came into their splits, in words.
     """
 
     class_names: list[str]
@@ -82,3 +85,4 @@ class Splits:
     listed: dict[str, Listed] = field(default_factory=dict)
     stores: dict[str, Store] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
+    rule: str = ""

@@ -18,6 +18,12 @@ SPLITS = ("train", "val", "test")
 LISTS = (*SPLITS, "trainval")
 """The lists that are looked for; ``resolve_splits`` turns them into ``SPLITS``."""
 
+DRAWN = "drawn, each split on its own"
+"""How samples of embedded data come into their splits."""
+
+BY_READER = "as the reader lists them"
+"""The same of data that are listed by a reader from outside."""
+
 
 class NameList(NamedTuple):
     """The distinct names of a list in their order, and those that it holds more than once."""
@@ -188,6 +194,23 @@ def resolve_splits(
         train, val = split["train"], split["val"]
     final = {"train": train, "val": val, "test": list(lists.get("test", ()))}
     return final, _overlaps(final)
+
+
+def split_rule(files: Sequence[str], seed: int) -> str:
+    """How `resolve_splits` went about it, in words.
+
+    Args:
+        files: the lists that were read.
+        seed: of the hashed split.
+    """
+    hashed = f"by hashed name, split_seed={seed}"
+    if not files:
+        return f"70/15/15 {hashed}"
+    text = f"listed in {', '.join(files)}"
+    names = {PurePosixPath(file).stem for file in files}
+    if "val" not in names and not {"train", "trainval"} <= names:
+        text += f"; 15 % of train validate, {hashed}"
+    return text
 
 
 def _beyond(names: Sequence[str], known: Sequence[str]) -> list[str]:

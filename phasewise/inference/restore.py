@@ -31,7 +31,7 @@ from phasewise.config.trust import BUILT_LATER, known_class, refuse_untrusted, u
 from phasewise.errors import Problem, UserError
 from phasewise.networks.backbones import LATER
 from phasewise.project import ROOT
-from phasewise.records.checkpoints import BEST, FOLDER, LAST
+from phasewise.records.checkpoints import BEST, FOLDER, LAST, why_removed
 from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.training.build import module_arguments
 from phasewise.training.checkpoints import read_checkpoint
@@ -174,7 +174,8 @@ def find_checkpoint(path: str | Path, *, run_of: RunOf | None = None) -> Path:
     if place.is_file():
         return place
     if not place.is_dir():
-        raise UserError(f"{place}: no such file or directory")
+        gone = why_removed(place.parent.parent) if place.parent.name == FOLDER else None
+        raise UserError(f"{place}: {gone or 'no such file or directory'}")
     run = place
     if not (place / FOLDER).is_dir() and run_of is not None:
         run = run_of(place) or place
@@ -182,6 +183,8 @@ def find_checkpoint(path: str | Path, *, run_of: RunOf | None = None) -> Path:
         file = run / FOLDER / f"{name}.ckpt"
         if file.is_file():
             return file
+    if (gone := why_removed(run)) is not None:
+        raise UserError(f"{run}: {gone}")
     if run != place:
         raise UserError(f"{place}: its run {run.name} has no checkpoint ({FOLDER}/{BEST}.ckpt)")
     what = "holds no checkpoint" if any(place.iterdir()) else "is empty"

@@ -6,8 +6,11 @@ Report and audit know no task. What concerns one task only, its LightningModule 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+ROUNDING = 1e-3
+"""By how much shares that are written with four digits may miss their sum."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,51 @@ class Diagram:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Wholes that are divided into the same parts, e.g. pixels by where they lie; the report draws
+    them as bars below each other.
+
+    Attributes:
+        name: of the figure.
+        title: what a share is of, with its unit: ``share of the pixels``.
+        caption: what is drawn.
+        bars: the shares of the parts, 0..1 and 1 together, by the bar's name and the part's.
+    """
+
+    name: str
+    title: str
+    caption: str
+    bars: Mapping[str, Mapping[str, float]]
+
+    def __post_init__(self) -> None:
+        parts = {tuple(bar) for bar in self.bars.values()}
+        sums = [sum(bar.values()) for bar in self.bars.values()]
+        least = min((value for bar in self.bars.values() for value in bar.values()), default=-1.0)
+        if len(parts) != 1 or least < 0 or any(abs(total - 1) > ROUNDING for total in sums):
+            raise ValueError(f"bars of {self.name}: shares of the same parts that add up to 1")
+
+
+@dataclass(frozen=True)
 class Notes:
-    """All that a run's task tells the report."""
+    """All that a run's task tells the report.
+
+    Attributes:
+        limits: of metrics.
+        diagrams: drawn where configurations that were compared have different ones.
+        references: diagrams to read the others by; those of the final configuration are drawn, all
+            of one name over each other.
+        shares: those of the final configuration are drawn.
+        batch_losses: names of losses (``val/loss``) that, of the same weights, are another number
+            when the batches have another size, as a Dice of a whole batch is: of runs that differ
+            in ``data.batch_size`` they are shown, but not compared.
+    """
 
     limits: tuple[Limit, ...] = ()
     diagrams: tuple[Diagram, ...] = ()
+    references: tuple[Diagram, ...] = ()
+    shares: tuple[Shares, ...] = ()
+    batch_losses: tuple[str, ...] = ()
+
+    def with_shares(self, more: Sequence[Shares]) -> Notes:
+        """The same with ``more``, in place of those of the same names."""
+        return replace(self, shares=(*{one.name: one for one in (*self.shares, *more)}.values(),))

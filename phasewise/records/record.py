@@ -62,7 +62,8 @@ class RunRecord:
         baselines: metrics of trivial predictors on the same data, by the predictor's name.
         cost: seconds, memory, parameters and the like; of a running one, what its part before it
             was paused or interrupted has cost.
-        data: counts, hash of the split, ``rejected`` and ``warnings``.
+        data: counts, hash of the split, ``rejected`` and ``warnings``; of our own data also
+            what they are, with numbers about each split (`phasewise.data.facts.about`).
         study: of a trial, the ``name`` of its study and its ``places`` there, each with ``phase``,
             ``number`` (from 1) and ``role`` (candidate, incumbent, final, start).
         headline: the metrics that a table shows first, without their split: ``mAP``; those that

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from phasewise.errors import UserError, say
 
@@ -54,22 +54,47 @@ def _parser(program: str = "report.py") -> argparse.ArgumentParser:
         "STUDY/compare_OTHER)",
     )
     parser.add_argument(
+        "--format",
+        type=_words,
+        default=[],
+        metavar="docx,pdf",
+        help="write report.docx, report.pdf or both beside them",
+    )
+    parser.add_argument(
+        "--sections",
+        type=_words,
+        default=[],
+        metavar="TITLE,TITLE",
+        help='show these only, e.g. "Summary,Audit,Phase 2"',
+    )
+    parser.add_argument(
         "--watch", action="store_true", help="write it again whenever something has changed"
     )
     return parser
 
 
+def _words(text: str) -> list[str]:
+    """What commas separate, each once."""
+    return [*dict.fromkeys(word.strip() for word in text.split(","))]
+
+
 def _run(args: argparse.Namespace) -> None:
+    from phasewise.report.formats import check_formats
     from phasewise.report.report import write_comparison, write_report
     from phasewise.report.watch import REFRESH, watch
 
-    refresh = REFRESH if args.watch else None
+    check_formats(args.format)
+    wanted: dict[str, Any] = {
+        "refresh": REFRESH if args.watch else None,
+        "formats": args.format,
+        "sections": args.sections,
+    }
 
     def write() -> None:
         if args.other is None:
-            page = write_report(args.study, args.output, refresh=refresh)
+            page = write_report(args.study, args.output, **wanted)
         else:
-            page = write_comparison(args.study, args.other, args.output, refresh=refresh)
+            page = write_comparison(args.study, args.other, args.output, **wanted)
         say(str(page))
 
     if args.watch:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image as Pillow
 
-from phasewise.errors import unwritable
+from phasewise.errors import UserError, unwritable
 from phasewise.figures import to_png
 from phasewise.report.content import Figure, Picture, Table
 from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
@@ -27,8 +27,11 @@ PICTURE_WIDTH = 1000
 LARGEST_PICTURE = 50_000_000
 """Pixels beyond which an image is not decoded."""
 
-_LINK = re.compile(r"(?<!\\)\]\(((?:tables|figures)/[^()\s/]+)\)")
+_LINK = re.compile(r"(?<!\\)\]\(((?:tables|figures)/[^()\s/]+|report\.(?:docx|pdf))\)")
 """To a file of the report in its Markdown; what users named is escaped there."""
+
+MOMENT = 5.0
+"""Seconds that a copy of a folder, or writing one, may put between the times of its files."""
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +85,19 @@ class Folder:
             return set()
         return set(_LINK.findall(content)) if ROUNDING in content else set()
 
+    def edited(self, name: str, formats: Iterable[str]) -> set[str]:
+        """The documents beside a Markdown file of the folder that somebody has worked on since.
+
+        Raises:
+            UserError: one is of ``formats``, and would be written over.
+        """
+        found = {one for one in self.linked(name) if one.startswith("report.")}
+        since = [path for one in found if _is_newer(path := self.path / one, self.path / name)]
+        for path in since:
+            if path.suffix[1:] in formats:
+                raise UserError(f"{path} was edited: move it elsewhere, or {ADVICE}")
+        return {path.name for path in since}
+
     def remove(self, names: Iterable[str]) -> None:
         """Delete files; one that is gone already is no fault.
 
@@ -127,3 +143,11 @@ class Folder:
         self.write(path, file.getvalue())
         uri = data_uri(file.getvalue(), "image/jpeg")
         return Image(uri, uri, path, *small.size)
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    """Whether a file was written later; not if one of them is not there."""
+    try:
+        return path.stat().st_mtime > other.stat().st_mtime + MOMENT
+    except OSError:
+        return False

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from phasewise.report import text
-from phasewise.report.content import Block, Report, Section
+from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
+from phasewise.report.layout import cells_of, type_size, wrapped_widths
 
 LONG = 60
 """Rows beyond which a table is folded up on the page."""
@@ -19,15 +20,23 @@ WIDE = 8
 """Columns beyond which the first stays in sight while the others scroll."""
 
 
+PRINTED = 510.0
+"""Points between the margins of a printed page, see `templates/report.css.j2`."""
+
+
 def html(report: Report, images: Mapping[str, Image], refresh: int | None = None) -> str:
     """The page; ``refresh`` makes a browser load it anew after so many seconds."""
     page = _templates().get_template("report.html.j2")
     return page.render(_context(report, images), refresh=refresh, long=LONG, wide=WIDE)
 
 
-def markdown(report: Report, images: Mapping[str, Image]) -> str:
-    """The same in Markdown, whose images are the files of the folder."""
-    return _templates().get_template("report.md.j2").render(_context(report, images))
+def markdown(report: Report, images: Mapping[str, Image], formats: Sequence[str] = ()) -> str:
+    """The same in Markdown, whose images are the files of the folder.
+
+    ``formats`` are the endings of other files that hold the same report.
+    """
+    page = _templates().get_template("report.md.j2")
+    return page.render(_context(report, images), formats=formats)
 
 
 def blocks(sections: list[Section]) -> Iterator[Block]:
@@ -51,5 +60,11 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": text.cell, "md": text.escape_markdown}
+    templates.filters |= {"cell": text.cell, "md": text.escape_markdown, "points": _points}
     return templates
+
+
+def _points(table: Table) -> str:
+    """The size of its type on paper."""
+    widths = wrapped_widths([column.title for column in table.columns], cells_of(table))
+    return f"{type_size(widths, PRINTED):.1f}pt"

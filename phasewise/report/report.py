@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def write_report(
-    directory: str | Path, output: str | Path | None = None, *, refresh: int | None = None
+    directory: str | Path,
+    output: str | Path | None = None,
+    *,
+    refresh: int | None = None,
+    formats: Sequence[str] = (),
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write ``report.html``, ``report.md``, ``tables/`` and ``figures/`` of a study.
 
@@ -28,18 +33,22 @@ def write_report(
         directory: of a study or sweep, in any state.
         output: where the report goes; the study's own directory if ``None``.
         refresh: seconds after which a browser loads the page anew, while the study runs.
+        formats: of `phasewise.report.formats.FORMATS`, what is written beside the pages.
+        sections: the only ones that are shown, see `phasewise.report.chosen.choose_sections`.
 
     Returns:
         The path of the HTML page.
 
     Raises:
-        UserError: the directory holds no run, or the report cannot be written.
+        UserError: the directory holds no run, there is no such section, or the report cannot be
+            written.
     """
+    from phasewise.report.chosen import choose_sections
     from phasewise.report.view import StudyView
     from phasewise.study.read import read_study
 
-    study = StudyView(read_study(directory))
-    return publish(build_report(study), Path(output or directory), refresh)
+    report = build_report(StudyView(read_study(directory)))
+    return publish(choose_sections(report, sections), Path(output or directory), refresh, formats)
 
 
 def write_comparison(
@@ -48,20 +57,24 @@ def write_comparison(
     output: str | Path | None = None,
     *,
     refresh: int | None = None,
+    formats: Sequence[str] = (),
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write the same files about two studies side by side.
 
     Args:
         directory: of the first study, ``other`` of the second one.
         output: ``compare_OTHER`` in the first study's directory if ``None``.
-        refresh: as in `write_report`.
+        refresh: as in `write_report`, and so are ``formats`` and ``sections``.
 
     Returns:
         The path of the HTML page.
 
     Raises:
-        UserError: a directory holds no run, or the comparison cannot be written.
+        UserError: a directory holds no run, there is no such section, or the comparison cannot be
+            written.
     """
+    from phasewise.report.chosen import choose_sections
     from phasewise.report.content import slug
     from phasewise.report.sections.comparison import comparison_report
     from phasewise.report.view import StudyView
@@ -69,29 +82,40 @@ def write_comparison(
 
     first, second = (StudyView(read_study(one)) for one in (directory, other))
     place = Path(output or Path(directory) / f"compare_{slug(Path(other).resolve().name)}")
-    return publish(comparison_report((first, second)), place, refresh)
+    report = choose_sections(comparison_report((first, second)), sections)
+    return publish(report, place, refresh, formats)
 
 
-def publish(report: Report, output: Path, refresh: int | None = None) -> Path:
+def publish(
+    report: Report, output: Path, refresh: int | None = None, formats: Sequence[str] = ()
+) -> Path:
     """Write the files of a report; the pages come last, when all that they show is there.
 
-    What the report before it left in the folder, and this one does not have, is deleted.
+    What the report before it left in the folder, and this one does not have, is deleted. A document
+    that somebody has edited since stays, and is not written over.
+
+    Raises:
+        UserError: a file cannot be written, or was edited.
     """
     from phasewise.report import page
     from phasewise.report.content import Figure, Picture, Table
     from phasewise.report.files import Folder
+    from phasewise.report.formats import write_formats
     from phasewise.report.render import render
 
     folder = Folder(output)
-    before = folder.linked(TEXT)
+    before = folder.linked(TEXT) - folder.edited(TEXT, formats)
     blocks = list(page.blocks(report.sections))
     images = render(folder, [one for one in blocks if isinstance(one, Figure | Picture)])
     for block in blocks:
         if isinstance(block, Table):
             folder.table(block)
-    folder.write(TEXT, page.markdown(report, images))
+    others, problem = write_formats(formats, folder, report, images)
+    folder.write(TEXT, page.markdown(report, images, others))
     written = folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
     folder.remove(before - folder.linked(TEXT))
+    if problem is not None:
+        raise problem
     return written
 
 
@@ -102,13 +126,11 @@ def build_report(study: StudyView) -> Report:
     from phasewise.report.figures.style import Colours
     from phasewise.report.sections.appendix import appendix
     from phasewise.report.sections.audit import audit_section
+    from phasewise.report.sections.data import data_section
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
-    from phasewise.report.sections.overall import (
-        behaviour_section,
-        hypotheses_section,
-        importance_section,
-    )
+    from phasewise.report.sections.hypotheses import hypotheses_section
+    from phasewise.report.sections.overall import behaviour_section, importance_section
     from phasewise.report.sections.phases import phase_section
     from phasewise.report.sections.summary import facts, summary_section
 
@@ -123,11 +145,12 @@ def build_report(study: StudyView) -> Report:
     parts: dict[str, Callable[[], Section | None]] = {
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
+        "Data": lambda: data_section(study),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
-        "What mattered": lambda: importance_section(study),
+        "What mattered": lambda: importance_section(study, colours),
         "Behaviour": lambda: behaviour_section(study, colours),
         "Appendix": lambda: appendix(study),
     }

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Sequence
 
 import pandas as pd
 
 from phasewise.report import text
 from phasewise.report.content import Column, Table
+from phasewise.report.layout import BETWEEN, LINE, Rows, cells_of, column_parts
 from phasewise.text import csv_text
 
 LONG = 40
 """Rows beyond which a LaTeX table goes on on the next page."""
-
-LINE = 85
-"""Characters that fit beside each other on a page at 10 pt."""
-
-BETWEEN = 2
-"""Characters that the space between two columns is wide."""
-
-Rows = Sequence[Sequence[str]]
 
 
 def to_csv(table: Table) -> str:
@@ -57,37 +49,16 @@ def to_latex(table: Table) -> str:
     row. What is too wide still, or named too long for that, shrinks, for
     ``\usepackage{adjustbox}``.
     """
-    cells = [
-        [text.cell(c, column.kind) for c, column in zip(row, table.columns, strict=True)]
-        for row in table.rows
-    ]
+    cells = cells_of(table)
     widths = [
         max(len(column.title), *(len(row[i]) for row in cells), 1) + BETWEEN
         for i, column in enumerate(table.columns)
     ]
     parts = [
         _fitting(table.columns, cells, part, sum(widths[i] for i in part))
-        for part in _parts(table.columns, widths)
+        for part in column_parts(table.columns, widths)
     ]
     return "\n\\medskip\n\n".join(parts)
-
-
-def _parts(columns: Sequence[Column], widths: Sequence[int]) -> Iterator[list[int]]:
-    """Which columns stand beside each other."""
-    named = len([*takewhile(lambda column: not column.is_numeric, columns)])
-    first = [*range(named)]
-    start = sum(widths[:named])
-    if start > LINE / 2:
-        yield [*range(len(columns))]
-        return
-    part, used = [*first], start
-    for i in range(named, len(columns)):
-        if used + widths[i] > LINE and part != first:
-            yield part
-            part, used = [*first], start
-        part.append(i)
-        used += widths[i]
-    yield part
 
 
 def _fitting(columns: Sequence[Column], cells: Rows, part: Sequence[int], width: int) -> str:

@@ -24,10 +24,9 @@ from phasewise.config.command_line import one_line
 from phasewise.config.fingerprint import (
     NOT_COMPUTATION,
     file_hash,
-    file_names,
     fingerprint,
+    named_files,
     plain_config,
-    weights_in_folder,
 )
 from phasewise.config.help import flatten, no_such_key, not_one_of
 from phasewise.config.identity import DataIdentity, cached_identity, data_identity, data_key
@@ -175,9 +174,7 @@ class Composer:
                 assume_weights(config)
             check_config(config)
             plain = plain_config(config)
-            self.files.update(text for _, text in file_names(plain))
-            if (weights := weights_in_folder(plain)) is not None:
-                self.files.add(weights)
+            self.files.update(it.path for it in named_files(plain) if not it.is_code)
             asked = data_key(plain["data"])
             self.data.setdefault(asked, plain["data"])
             self.known[key] = ConfigIdentity(fingerprint(config), asked)

@@ -15,6 +15,7 @@ from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
@@ -28,6 +29,14 @@ from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
 from phasewise.study.table import REFUSED, placeholder_record
 from phasewise.study.undecided import explain_undecided
+from phasewise.study.varied import VARIED, varied_keys
+from phasewise.study.weights import (
+    Policy,
+    Room,
+    forget,
+    remove_all,
+    remove_needless,
+)
 
 TEST = "test"
 
@@ -44,6 +53,7 @@ class Runner:
         crew: runs the trials.
         index: of what was computed before.
         test: whether the test data are looked at in the end.
+        keeps: which weights stay; None where trials are of an application that keeps its own.
 
     Attributes:
         stages: what ran so far.
@@ -59,6 +69,7 @@ class Runner:
         index: RunIndex,
         *,
         test: bool,
+        keeps: Policy | None = None,
     ) -> None:
         self.journal = journal
         self.study = study
@@ -66,10 +77,12 @@ class Runner:
         self.executor = executor
         self.index = index
         self.test = test
+        self.keeps = keeps
         self.stages: list[Stage] = []
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
         self._memberships = Memberships(journal.name)
+        self.room = None if keeps is None else Room(journal, keeps, index.records())
 
     def run(self, first: Stage) -> None:
         """Run all phases, then look at the test data.
@@ -96,6 +109,10 @@ class Runner:
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
             self._print_final(stage)
+        elif self.keeps in ("winners", "best") and (jobs := forget(self._winning(stage))):
+            self._launch(stage, jobs, self._around())  # nothing else would train them again
+        if self.keeps == "none":
+            remove_all(self.stages)
         self._memberships.settle()
 
     def jobs(self) -> Iterator[tuple[Stage, TrialJob]]:
@@ -140,9 +157,10 @@ class Runner:
         self._note_membership(stage, number)
         phase.status = "running"
         self.journal.write()
-        more = [f"study.isolate={str(self.study.isolate).lower()}"] if self.study.isolate else []
+        more = self._around()
         if phase.kind == TEST:
             more.append("test=true")
+            forget(job for jobs in stage.jobs for job in jobs if self._lacks_test(job))
         try:
             if stage.spec.halving is not None:
                 halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
@@ -155,12 +173,29 @@ class Runner:
             print_decision(phase, values, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
+        write_logs(self.journal, self.study.log_names)
+        if self.keeps is not None:
+            remove_needless(self.stages, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
             if record is not None:
                 self.index.add(record)
+
+    def _around(self) -> list[str]:
+        """Overrides that concern the launch of trials, not what they compute."""
+        keys = ",".join(f"'{key}'" for key in varied_keys(self.journal))
+        words = [f"++{VARIED}=[{keys}]", *(["study.isolate=true"] if self.study.isolate else [])]
+        return words if self.keeps is None else [*words, f"study.checkpoints={self.keeps}"]
+
+    def _winning(self, stage: Stage) -> Sequence[TrialJob]:
+        row = stage.phase.winner
+        return () if row is None else stage.jobs[row]
+
+    def _lacks_test(self, job: TrialJob) -> bool:
+        record = read_record(job.directory)
+        return record is not None and record.is_of(job.fingerprint) and record.test is None
 
     def _launch(
         self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str], pause: int | None = None
@@ -179,6 +214,7 @@ class Runner:
             len(unique) - len(waiting),
             later,
             stage.phase.objective["mode"],
+            ended=self._tell_room,
         )
         for job in unique:
             record = read_record(job.directory)
@@ -190,6 +226,13 @@ class Runner:
         words = [] if pause is None else [f"trainer.pause_after={pause}"]
         self.executor.run(waiting, [*more, *words], progress)
         self._check_data(waiting)
+
+    def _tell_room(self, record: RunRecord | None, left: int) -> None:
+        """A trial has ended, and others of its phase are left."""
+        if self.room is not None and record is not None:
+            self.room.add(record)
+            later = self.journal.phases[len(self.stages) :]
+            self.room.tell([left, *(sum(len(it.trials) for it in p.candidates) for p in later)])
 
     def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.

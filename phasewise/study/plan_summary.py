@@ -13,10 +13,15 @@ from phasewise.study.launching import has_ended
 from phasewise.study.plan import Stage
 from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
+from phasewise.study.weights import Policy, Room
 
 
 def print_plan(
-    journal: Journal, stages: Sequence[Stage], index: RunIndex, notes: Sequence[str]
+    journal: Journal,
+    stages: Sequence[Stage],
+    index: RunIndex,
+    notes: Sequence[str],
+    keeps: Policy | None = None,
 ) -> None:
     """What will run, and what was found of an earlier call."""
     found = {}
@@ -42,9 +47,26 @@ def print_plan(
             f"note: the code has changed: {', '.join(sorted(commits))} computed what is done, "
             f"now it is {now}; hydra.sweep.dir=DIR begins anew elsewhere"
         )
+    if keeps is not None and (room := room_note(journal, found.keys(), index, keeps)):
+        say(room)
     failed = sum(record.status not in ("completed", "paused") for record in found.values())
     if failed:
         say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
+
+
+def room_note(
+    journal: Journal, done: Collection[str], index: RunIndex, keeps: Policy
+) -> str | None:
+    """How much room is needed, by the size of runs that are there; the first one tells it else."""
+    left = [
+        sum(trial.directory not in done for one in phase.candidates for trial in one.trials)
+        for phase in journal.phases
+        if phase.kind != "test"
+    ]
+    if not any(left):
+        return None
+    text, short = Room(journal, keeps, index.records()).line([count for count in left if count])
+    return f"note: {text}" if short else text
 
 
 def data_notes(journal: Journal, found: Collection[RunRecord]) -> Iterator[str]:

@@ -23,6 +23,7 @@ class Progress:
         done: of them, finished by an earlier call.
         later: trials of the phases to come, as far as they are known.
         mode: of the objective.
+        ended: is given the record of each trial that ends, and how many of the phase are left.
         clock: seconds.
     """
 
@@ -34,6 +35,7 @@ class Progress:
         later: int,
         mode: str,
         *,
+        ended: Callable[[RunRecord | None, int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.phase = phase
@@ -42,6 +44,7 @@ class Progress:
         self.later = later
         self.mode = mode
         self.clock = clock
+        self.ended = ended
         self.best: tuple[float, str] | None = None
         self._ended = 0
         self._start = clock()
@@ -59,6 +62,8 @@ class Progress:
             value = objective_value(record)
             result = f"{value:.4g}" if math.isfinite(value) else record.status
             self._say(f"{self.done + self._ended}/{self.total} done", f"{name}: {result}")
+        if self.ended is not None:
+            self.ended(record, self.total - self.done - self._ended)
 
     def note(self, name: str, record: RunRecord) -> None:
         """Remember a result, also of an earlier call."""

@@ -48,6 +48,10 @@ class RunIndex:
         if record.status == "completed" and not known and has_readable_overrides(record):
             runs.append(record)
 
+    def records(self) -> list[RunRecord]:
+        """All completed runs."""
+        return [run for runs in self._runs.values() for run in runs]
+
     def find(self, identity: str) -> RunRecord | None:
         """A run that computed what has this identity; its own data's before one of unknown data."""
         runs = [

@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
+from phasewise.config.schema import metrics_of
 from phasewise.errors import Problem, StorageError, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
@@ -27,6 +28,7 @@ from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
+from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.naming import parse_overrides
@@ -36,12 +38,13 @@ from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
+from phasewise.study.pretrained import fetch
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
-from phasewise.study.weights import fetch
+from phasewise.study.weights import policy_of
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -103,13 +106,15 @@ def sweep(
     composer.reads_data = True
     if composer.has_unread_data:
         journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
-    print_plan(journal, stages, index, notes)
+    sweeps = not is_study(study)
+    keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
+    print_plan(journal, stages, index, notes, keeps)
     if study.fetch:
         fetch(stages, composer)
     if study.dry_run or study.fetch:
         return []
     prepare(config)
-    runner = Runner(journal, study, planner, executor, index, test=tests)
+    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
     with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)
@@ -189,6 +194,8 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
+    if study.hypotheses:
+        refuse_untried(study.hypotheses, journal, config, metrics_of(config))
     if not study.set_aside:
         check_origin(journal, old)
         if there := foreign_runs(stages[0], composer):

@@ -1,39 +1,191 @@
-"""``study.fetch=true``: what a study needs from the internet, brought before it is run without."""
+"""Which weights a study keeps, and how much room its runs need.
+
+Runs are large and records small: of hundreds of trials the records decide, and few networks are
+wanted afterwards. What was removed says so in its place (`phasewise.records.checkpoints`), and a
+run whose network is needed after all is trained again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Literal
 
-from hydra.utils import get_method
-from omegaconf import DictConfig, OmegaConf
+from phasewise.records.checkpoints import FOLDER, remove_last, remove_weights, why_removed
+from phasewise.records.record import RunRecord, read_record
+from phasewise.storage import amount, free_bytes
+from phasewise.study.journal import Journal, Phase
+from phasewise.study.plan import Stage, TrialJob
 
-from phasewise.config.schema import weight_names_of
-from phasewise.errors import say
-from phasewise.study.compose import Composer, assume_weights
-from phasewise.study.plan import Stage
+Policy = Literal["winners", "best", "all", "none"]
 
-FETCH = "phasewise.training.fetching.fetch_weights"
-"""It brings torch."""
+WHERE = "study.checkpoints=best, typed with the study, keeps those of each trial"
+LAST_PER_BEST = 3
+"""How many times larger ``last.ckpt`` is: Adam keeps two more numbers per weight."""
+LOOKED_AT = 10
+"""So many run directories are measured."""
+
+log = logging.getLogger(__name__)
 
 
-def fetch(stages: Sequence[Stage], composer: Composer) -> None:
-    """Download the pretrained weights of all trials that are planned, each once.
+def policy_of(chosen: Policy | None, *, is_sweep: bool) -> Policy:
+    """What ``study.checkpoints`` means; nobody expects a plain sweep to remove weights."""
+    return chosen or ("best" if is_sweep else "winners")
 
-    They go into the folder that ``model.pretrained`` names, or into the caches of torch and Hugging
-    Face where it is ``true``.
 
-    Raises:
-        UserError: some cannot be had.
+def remove_needless(stages: Sequence[Stage], policy: Policy) -> None:
+    """Remove the weights that no later step needs; the phases of ``stages`` are decided.
+
+    Kept are, by the default, those of each phase's winner, of the configuration that the study
+    started from (it is tested in the end) and of what the test stage ran. A trial that failed
+    keeps what it may go on from.
+
+    Args:
+        stages: what ran so far. Called again with the same, it finishes what a kill broke off.
+        policy: of the study.
     """
-    wanted: dict[tuple[str, str, str | None], DictConfig] = {}
-    for job in (job for stage in stages for jobs in stage.jobs for job in jobs):
-        config = composer.config_of(job.words)
-        folder = assume_weights(config)
-        if OmegaConf.select(config, "model.pretrained") is True:
-            names = weight_names_of(config)
-            wanted.setdefault((str(config.task.module._target_), names[0], folder), config)
-    if not wanted:
-        say("nothing to fetch: no trial has model.pretrained=true or a folder of weights")
+    if policy == "all":
         return
-    for (target, name, folder), config in wanted.items():
-        say(get_method(FETCH)(target, name, config.data.image_size, folder))
+    needed = {job.directory for number, it in enumerate(stages) for job in _needed(it, not number)}
+    for stage in stages:
+        phase = stage.phase
+        for candidate, jobs in zip(phase.candidates, stage.jobs, strict=True):
+            for directory in (job.directory for job in jobs):
+                record = read_record(directory)
+                ended = record is not None and record.status in ("completed", "diverged")
+                if not ended and candidate.epochs is None:
+                    continue
+                remove_last(directory)
+                if policy != "best" and directory not in needed and phase.winner is not None:
+                    remove_weights(directory, _lost(phase))
+
+
+def remove_all(stages: Sequence[Stage]) -> None:
+    """Remove the weights of all runs of a study that has ended."""
+    reason = f"removed when the study had ended (study.checkpoints=none); {WHERE}"
+    for job in (job for stage in stages for jobs in stage.jobs for job in jobs):
+        remove_weights(job.directory, reason)
+
+
+def forget(jobs: Iterable[TrialJob]) -> list[TrialJob]:
+    """Have completed runs without their weights count as unfinished: they are trained again.
+
+    Returns:
+        Those that are.
+    """
+    found = []
+    for job in jobs:
+        record = read_record(job.directory)
+        gone = why_removed(job.directory)
+        if record is None or record.status != "completed" or gone is None:
+            continue
+        log.info("\n%s: its weights are needed, and were %s: it is trained again", job.subdir, gone)
+        replace(record, status="interrupted", error=f"its weights were {gone}").write()
+        found.append(job)
+    return found
+
+
+def _needed(stage: Stage, first: bool) -> Iterable[TrialJob]:
+    phase = stage.phase
+    rows = {phase.winner, phase.incumbent if first else None}
+    for row, jobs in enumerate(stage.jobs):
+        if phase.kind == "test" or row in rows:
+            yield from jobs
+
+
+def _lost(phase: Phase) -> str:
+    where = f"phase {phase.name}" if phase.name else "the sweep"
+    return f"removed by the study when another configuration had won {where}; {WHERE}"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Of one run on the disk, in bytes: its network, and all else that it leaves."""
+
+    weights: float
+    rest: float
+
+
+class Room:
+    """How much room a study needs, by the runs that have completed so far.
+
+    Args:
+        journal: its phases say how many trials there are.
+        policy: of the study.
+        records: of runs that are there.
+    """
+
+    def __init__(self, journal: Journal, policy: Policy, records: Iterable[RunRecord] = ()) -> None:
+        self.journal = journal
+        self.policy = policy
+        self._weights: dict[Path, float] = {}
+        self._rest: dict[Path, int] = {}
+        self._told: float | None = None
+        for record in records:
+            self.add(record)
+
+    def add(self, record: RunRecord) -> None:
+        """Count a run, if it has completed and its network is known."""
+        size = record.cost.get("checkpoint_mb")
+        if record.status != "completed" or not size:
+            return
+        self._weights[record.directory] = size * 2**20
+        if len(self._rest) < LOOKED_AT:
+            self._rest[record.directory] = _size_without_weights(record.directory)
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """The mean of the runs so far; None before the first."""
+        if not self._weights:
+            return None
+        return Sizes(fmean(self._weights.values()), fmean(self._rest.values()))
+
+    def line(self, left: Sequence[int]) -> tuple[str, bool]:
+        """What is told, and whether there is too little; of trials ``left`` to run, by phase."""
+        place, sizes = self.journal.directory, self.sizes
+        free = free_bytes(place)
+        there = "" if free is None else f"{amount(free)} are free in {place}"
+        if sizes is None:
+            return f"disk: {there}; the first trial will tell what is needed", False
+        needed = self.needed(left, sizes)
+        text = f"disk: about {amount(needed)} are needed, by {amount(sizes.weights)} a network"
+        if free is None or free >= needed:
+            return "; ".join(filter(None, (text, there))), False
+        advice = "; a trial that does not fit is refused, and the same command goes on when it does"
+        return f"{text}, and only {there}{advice}", True
+
+    def tell(self, left: Sequence[int]) -> None:
+        """Say it once, again where twice as much is needed, and once more where there is less."""
+        if (sizes := self.sizes) is None or not any(left):
+            return
+        needed = self.needed(left, sizes)
+        text, short = self.line(left)
+        if self._told is not None and needed < 2 * self._told:
+            return
+        self._told = needed
+        log.log(logging.WARNING if short else logging.INFO, "\n%s", text)
+
+    def needed(self, left: Sequence[int], sizes: Sizes) -> float:
+        """Bytes that trials still take at most: what stays of them, and the one that is trained.
+
+        Args:
+            left: how many have to run, of each phase that is not done.
+            sizes: of a run.
+        """
+        last = LAST_PER_BEST * sizes.weights
+        running, total = 2 * last, sum(left)  # twice: one is written beside the one before
+        if self.policy == "all":
+            return total * (sizes.rest + sizes.weights + last) + last
+        kept = total
+        if self.policy != "best":  # those of one phase at a time, and of the winners before
+            seeds = max((len(phase.seeds) for phase in self.journal.phases), default=1)
+            kept = min(total, max(left, default=0) + len(left) * seeds)
+        return total * sizes.rest + kept * sizes.weights + running
+
+
+def _size_without_weights(run: Path) -> int:
+    files = (path for path in run.rglob("*") if path.is_file())
+    return sum(it.stat().st_size for it in files if FOLDER not in it.relative_to(run).parts)

@@ -14,7 +14,7 @@ from lightning.pytorch.core.saving import CHECKPOINT_PAST_HPARAMS_KEYS
 from torch import nn
 
 from phasewise.errors import UserError
-from phasewise.records.checkpoints import checkpoint_file
+from phasewise.records.checkpoints import FOLDER, checkpoint_file, why_removed
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -35,7 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _reason(file: Path, error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
-        return "there is no such file"
+        run = file.parent.parent if file.parent.name == FOLDER else file.parent
+        return why_removed(run) or "there is no such file"
     if file.is_file() and not is_zipfile(file):
         return "not a file that torch.save writes, or not the whole of it"
     if isinstance(error, UnpicklingError):

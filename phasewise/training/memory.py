@@ -23,7 +23,7 @@ from phasewise.config.schema import check_config
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.sampling import InParts
 from phasewise.errors import UserError
-from phasewise.records.checkpoints import FOLDER
+from phasewise.records.checkpoints import FOLDER, REMOVED
 from phasewise.records.history import FILE
 from phasewise.storage import causes
 from phasewise.training.trackers import TRACKER_ID
@@ -97,7 +97,8 @@ def remove_leftovers(directory: Path) -> None:
     """Remove what training has left in a run's directory, for the run begins anew."""
     events = directory.glob("events.out.tfevents.*")
     ids = directory.glob(f"*{TRACKER_ID}")
-    for path in (*(directory / FOLDER).glob("*.ckpt*"), directory / FILE, *events, *ids):
+    told = directory / FOLDER / REMOVED
+    for path in (*(directory / FOLDER).glob("*.ckpt*"), told, directory / FILE, *events, *ids):
         path.unlink(missing_ok=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import lightning as L
@@ -20,7 +20,7 @@ from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER, build_backbone
-from phasewise.records.notes import Notes
+from phasewise.records.notes import Notes, Shares
 from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.optim import build_optimizer, build_schedulers
 
@@ -70,6 +70,7 @@ class TaskModule(L.LightningModule, ABC):
 
     Attributes:
         network: what other runs can start from.
+        step_values: what the last training batch has noted, see `note`.
         evaluates_loss: whether validation and test images have a loss.
         headline: the metrics that the line of an epoch and the report's tables show, most telling
             first, without their split.
@@ -93,6 +94,7 @@ class TaskModule(L.LightningModule, ABC):
         self.scheduler_config = dict(scheduler or SCHEDULER)
         self.objective = {"metric": monitor, "mode": mode}
         self._noted: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        self.step_values: dict[str, Tensor] = {}
         names = loss_terms if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
             {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show
@@ -160,6 +162,30 @@ class TaskModule(L.LightningModule, ABC):
     def compute_metrics(self, stage: str) -> Scores:
         """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
 
+    def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
+        """Which training images ``trainer.train_metrics`` measures: evenly spread over the split.
+
+        Args:
+            data: with what it was trained.
+            count: about how many, > 0.
+
+        Returns:
+            ``row`` (N,), of the training split; what stands beside it, each (N, ...), replaces or
+            completes what the batches hold.
+        """
+        there = data.schedule("train").count
+        return {"row": torch.linspace(0, there - 1, min(count, there)).round().long()}
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """Metrics of training images, by the names of validation.
+
+        Args:
+            evaluated: outputs and batches, of this rank; all ranks call it.
+        """
+        for outputs, batch in evaluated:
+            self.update_metrics(outputs, batch)
+        return self.compute_metrics("train")
+
     @abstractmethod
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """What trivial predictors score on a split, by the same metrics."""
@@ -223,6 +249,11 @@ class TaskModule(L.LightningModule, ABC):
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""
         return Notes()
+
+    def measured_shares(self) -> Sequence[Shares]:
+        """What reports are to show of the splits that `draw` was asked for, with the weights of
+        then."""
+        return ()
 
     def prepare(self, batch: Mapping[str, Any], *, targets: bool = True) -> Batch:
         """A batch as the steps take it: as it is from our DataModules, from any other loader with
@@ -332,6 +363,7 @@ class TaskModule(L.LightningModule, ABC):
 
         Lightning's ``log`` takes them too, for about a millisecond a value and step.
         """
+        self.step_values.update(values)
         names, sums = tuple(values), torch.stack(list(values.values())).float() * size
         total, count = self._noted.get(names, (torch.zeros_like(sums), 0))
         self._noted[names] = total + sums, count + size

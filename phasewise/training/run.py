@@ -20,7 +20,7 @@ from phasewise.config.lifecycle import is_done, lacks_test, own_overrides, start
 from phasewise.config.previous import OLDER, previous_run
 from phasewise.data.resources import device_name
 from phasewise.errors import OutOfMemoryError, RunFailedError
-from phasewise.records.checkpoints import FOLDER, LAST
+from phasewise.records.checkpoints import FOLDER, LAST, remove_last
 from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
@@ -150,6 +150,9 @@ class _Request:
                 "trainer.accumulate_grad_batches=%d",
                 *batch_of(smaller).values(),
             )
+        keeps = OmegaConf.select(self.cfg, "study.checkpoints")
+        if self.trial and not rank and record.status == "completed" and keeps not in (None, "all"):
+            remove_last(directory)  # a study may have hundreds of them
         self._log_end(record)
         return record
 

@@ -16,16 +16,13 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from phasewise.errors import UserError
-from phasewise.records.checkpoints import BEST, FOLDER, LAST
+from phasewise.records.checkpoints import BEFORE, BEST, FOLDER, LAST
 from phasewise.records.history import FILE, History
 from phasewise.records.record import RECORD
 from phasewise.storage import amount, check_room, remove_drafts, write_whole
 from phasewise.training.checkpoints import read_checkpoint
 from phasewise.training.memory import remove_leftovers
 from phasewise.training.optim import states_per_weight
-
-BEFORE = f".{BEST}.ckpt.before"
-"""The best weights before the newest ones, kept until ``last.ckpt`` knows of these."""
 
 log = logging.getLogger(__name__)
 

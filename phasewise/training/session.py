@@ -15,11 +15,12 @@ import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.arguments import left_out
-from phasewise.config.fingerprint import named_files
+from phasewise.config.fingerprint import file_hashes, named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.data.facts import about
 from phasewise.data.resources import peak_memory_mb, reset_peak_memory
 from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
@@ -27,6 +28,7 @@ from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
+from phasewise.records.steps import cut_steps
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
@@ -42,6 +44,7 @@ from phasewise.training.foreign import (
 )
 from phasewise.training.logs import (
     close_loggers,
+    hyperparameters,
     log_hyperparameters,
     log_traceback,
     without_lightning_output,
@@ -88,7 +91,8 @@ class Session:
         self.trial = trial
         self.parts = parts
         self.done = done
-        self.named = named_files(self.config)
+        self.files = named_files(self.config)
+        self.held = file_hashes(self.files)
         self.history = History(directory)
         self.trainer: L.Trainer | None = None
         self.module: L.LightningModule | None = None
@@ -241,6 +245,8 @@ class Session:
                 self.record.data = found.as_dict()
             elif not isinstance(data, StoreDataModule):
                 self.record.data = {"has_test": has_test(data)}
+        if isinstance(data, StoreDataModule):
+            self.record.data |= about(data)
         self.record.write()
         if left := left_out(self.config["data"]):
             name = type(data).__name__
@@ -276,8 +282,8 @@ class Session:
 
     def _check_files(self) -> None:
         """Weights that were read are those that the record's fingerprint is of."""
-        now = named_files(self.config)
-        if changed := [name for name, held in self.named.items() if now.get(name) != held]:
+        now = file_hashes(self.files)
+        if changed := [name for name, held in self.held.items() if now.get(name) != held]:
             what = "changed while it was read; try again when nothing writes there"
             raise UserError(f"{' and '.join(changed)}: {what}")
 
@@ -302,6 +308,8 @@ class Session:
         assert self.trainer is not None
         assert self.module is not None
         self.history.cut(self.done)
+        if self.trainer.is_global_zero:
+            cut_steps(self.directory, int(self.history.rows[-1]["step"]) if self.done else 0)
         checkpoint = None
         if self.done:
             checkpoint = self.directory / FOLDER / f"{LAST}.ckpt"
@@ -349,6 +357,9 @@ class Session:
             found = curves(self.history.rows, self.config["objective"], self._best())
             pictures = chain(pictures, [("curves", found)] if found is not None else [])
         write_figures(pictures, self.directory / "figures", self.trainer)
+        if isinstance(self.module, TaskModule):
+            shares = self.module.measured_shares()
+            self.record.notes = self.record.notes.with_shares(shares)
 
     def _finish(self, status: Status, error: str | None = None) -> None:
         if self.trainer is not None and not self.trainer.is_global_zero:
@@ -369,7 +380,8 @@ class Session:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
             shown = {f"best/{objective['metric']}"}
             shown |= {f"best/val/{name}" for name in self.record.headline}
-            log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
+            settings = hyperparameters(self.config, self.record.overrides, self.directory)
+            log_hyperparameters(self.trainer.loggers, settings, metrics, shown)
         self.record.finish(
             status,
             error=error,

@@ -9,7 +9,10 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from localization.figures import (
+    border_distance,
     examples_figure,
+    iou_bands,
+    iou_by_border,
     iou_by_size,
     iou_histogram,
     make_example,
@@ -54,6 +57,33 @@ def test_iou_by_size_has_a_point_per_image() -> None:
     np.testing.assert_allclose(points.get_offsets(), [[0.6, 0.8], [0.1, 0.3]])
 
 
+def test_bands_of_iou_are_shares_of_the_images() -> None:
+    ious = {"network": np.array([0.0, 0.5, 0.51, 0.7, 0.9, 0.95, 1.0, 0.3]), "mean_box": np.ones(2)}
+    shares = iou_bands(ious, "val")
+    names = ["up to 0.5", "above 0.5 to 0.7", "above 0.7 to 0.9", "above 0.9"]
+    assert shares.name == "iou_bands" and iou_bands(ious, "test").name == "test_iou_bands"
+    assert shares.bars["network"] == dict(zip(names, (3 / 8, 2 / 8, 1 / 8, 2 / 8), strict=True))
+    assert [*shares.bars["mean_box"].values()] == [0, 0, 0, 1]
+
+
+def test_boxes_at_a_border_are_told_from_the_others() -> None:
+    boxes = np.array([[0, 0.2, 0.5, 0.6], [0.2, 0.2, 0.9, 0.99], [0.3, 0.1, 0.6, 0.5]])
+    assert border_distance(boxes) == pytest.approx([0, 0.01, 0.1])
+    ious = np.array([0.2, 0.4, 0.9])
+    figure = drawn(iou_by_border(ious, boxes, 64))
+    (ax,) = figure.axes
+    touching, inside = (c for c in ax.collections if isinstance(c, PathCollection))
+    np.testing.assert_allclose(touching.get_offsets(), [[0, 0.2], [0.01, 0.4]])
+    np.testing.assert_allclose(inside.get_offsets(), [[0.1, 0.9]])
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == [
+        "touching a border: 2 images, mean IoU 0.300",
+        "inside: 1 images, mean IoU 0.900",
+    ]
+    (ax,) = iou_by_border(ious, boxes, 200).axes  # 2 pixels away
+    assert len(ax.collections[0].get_offsets()) == 1
+
+
 @pytest.mark.parametrize("window", [1, 4, 7, 20])
 def test_running_median_against_brute_force(window: int) -> None:
     draw = np.random.default_rng(0)
@@ -73,5 +103,6 @@ def test_without_images() -> None:
         examples_figure("worst", []),
         iou_histogram(none, {}, "val"),
         iou_by_size(none, np.zeros((0, 4))),
+        iou_by_border(none, np.zeros((0, 4)), 64),
     ):
         drawn(figure)

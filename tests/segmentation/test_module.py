@@ -121,8 +121,21 @@ def test_a_larger_size_starts_from_a_smaller_ones_weights(make_config: Make, don
         (("model.backbone=resnet18",), "model.backbone=resnet18: model.architecture=unet is built"),
         (("model.depth=9",), "model.depth=9: model.architecture=unet takes 2 to 6"),
         (("model.depth=6",), "data.image_size=32: model.depth=6 wants a multiple of 64"),
-        (("model.dropout_type=depth",), "only attention_resunet has residual branches"),
+        (("model.dropout_type=depth",), "only resunet and attention_resunet have residual"),
         (("model.architecture=fpn", "model.depth=5", "model.width=6"), "wants a multiple of 4"),
+        (
+            ("model.architecture=nnunet", "model.depth=5"),
+            "data.image_size=32: model.depth=5 wants a multiple of 32, 64 or more",
+        ),
+        (
+            (
+                "model.architecture=nnunet",
+                "model.depth=null",
+                "data.image_size=512",
+                "data.image_size_schedule=[[1,128]]",
+            ),
+            "model.depth=7 wants multiples of 128, 256 or more",
+        ),
         (
             ("data.image_size_schedule=[[2,32]]",),
             "data.image_size_schedule=[[2,32]]: must be null or pairs",

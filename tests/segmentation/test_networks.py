@@ -13,14 +13,15 @@ from torch import Tensor, nn
 from phasewise.errors import UserError
 from phasewise.networks import backbones
 from phasewise.networks.backbones import build_backbone
+from segmentation.architectures import OF_SMP, OURS, RESIDUAL
 from segmentation.networks import SMP, SegmentationNetwork
-from segmentation.unet import UNETS, DropBlock
+from segmentation.unet import DropBlock
 from tests.conftest import SHARED
 
 SIZE = 64
 TINY = "test_resnet"  # timm's smallest
 MOBILENET = SHARED / "weights" / "mobilenet_v2_features.pth"
-ARCHITECTURES = [*UNETS, *SMP]
+ARCHITECTURES = [*OURS, *OF_SMP]
 PROBE = cache(backbones._probe)  # a third of the time that a tiny network takes
 CLASSES = {
     "smp_unet": smp.Unet,
@@ -46,7 +47,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def _network(architecture: str, image_size: int = SIZE, **settings: Any) -> SegmentationNetwork:
     known: dict[str, Any] = {
-        "backbone": None if architecture in UNETS else TINY,
+        "backbone": None if architecture in OURS else TINY,
         "pretrained": False,
         "in_channels": 3,
         "width": 4,
@@ -70,7 +71,12 @@ def _images(count: int = 2, size: int = SIZE) -> Tensor:
 def _logits(network: nn.Module, training: bool = False) -> Tensor:
     torch.manual_seed(2)
     with torch.no_grad():
-        return network.train(training)(_images())
+        return _finest(network.train(training)(_images()))
+
+
+def _finest(logits: Tensor | list[Tensor]) -> Tensor:
+    """Without those that deep supervision is about."""
+    return logits if isinstance(logits, Tensor) else logits[0]
 
 
 def _refusal(architecture: str, image_size: int = SIZE, **settings: Any) -> str:
@@ -94,6 +100,9 @@ def _refusal(architecture: str, image_size: int = SIZE, **settings: Any) -> str:
         ("unet", 3, 31_402_501, 31_390_723),
         ("attention_unet", 3, 37_334_665, 37_319_047),
         ("attention_resunet", 3, 39_090_377, 39_068_871),
+        # attention_resunet less its gates: per level, of s skip and 2s deep channels,
+        # convolutions of 2ss + s, 4ss + s, ss + s, 9ss + s, s + 1, ss + s, and two norms
+        ("resunet", 1, 39_089_097 - 5_932_164, 39_067_591 - 5_928_324),
     ],
 )
 def test_parameter_counts_of_the_keras_networks(
@@ -107,7 +116,7 @@ def test_parameter_counts_of_the_keras_networks(
     assert parameters + statistics == total
 
 
-@pytest.mark.parametrize("architecture", SMP)
+@pytest.mark.parametrize("architecture", CLASSES)
 def test_width_16_is_the_default_of_smp(architecture: str) -> None:
     with torch.device("meta"):
         ours = _network(architecture, backbone=None, width=16).network
@@ -120,7 +129,7 @@ def test_width_16_is_the_default_of_smp(architecture: str) -> None:
         assert shapes[0] == shapes[1]
 
 
-@pytest.mark.parametrize("architecture", SMP)
+@pytest.mark.parametrize("architecture", CLASSES)
 def test_the_same_logits_as_smp(architecture: str) -> None:
     """With our weights in SMP's own network: nothing of ours comes between."""
     network = _network(architecture, width=16).eval()
@@ -135,7 +144,7 @@ def test_the_same_logits_as_smp(architecture: str) -> None:
 def test_logits_of_every_architecture_at_every_size(architecture: str) -> None:
     network = _network(architecture, in_channels=1)
     for size in (SIZE, 2 * SIZE):
-        logits = network(_images(size=size))
+        logits = _finest(network(_images(size=size)))
         assert logits.shape == (2, size, size)
         assert logits.std() > 1e-4
     assert network.training
@@ -144,9 +153,9 @@ def test_logits_of_every_architecture_at_every_size(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_depth(architecture: str) -> None:
     counts = []
-    for depth in (3, None, 5) if architecture in UNETS else (3, 4, None):
+    for depth in (3, None, 5) if architecture in OURS else (3, 4, None):
         network = _network(architecture, depth=depth)
-        assert network(_images()).shape == (2, SIZE, SIZE)
+        assert _finest(network(_images())).shape == (2, SIZE, SIZE)
         assert all(p.requires_grad for p in network.parameters())
         counts.append(sum(p.numel() for p in network.parameters()))
     assert len(set(counts)) == 3
@@ -218,7 +227,9 @@ def test_parameters_without_a_gradient_ask_for_none(
     # MiT reads numbers from tensors, which is impossible without memory.
     with torch.device("meta" if settings and settings["backbone"] != "mit_b0" else "cpu"):
         network = _network(architecture, **settings).train()
-        network(torch.randn(2, 3, SIZE, SIZE)).square().mean().backward()
+        scales = network(torch.randn(2, 3, SIZE, SIZE))
+        for scale in [scales] if isinstance(scales, Tensor) else scales:
+            scale.square().mean().backward(retain_graph=True)
     for name, parameter in network.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
     frozen = [name for name, p in network.named_parameters() if not p.requires_grad]
@@ -269,9 +280,11 @@ def test_every_key_bites(architecture: str) -> None:
         assert not torch.allclose(_logits(changed), native, atol=1e-3)
 
 
-@pytest.mark.parametrize("architecture", ["unet", "attention_resunet", "smp_unet"])
+@pytest.mark.parametrize(
+    "architecture", ["unet", "resunet", "attention_resunet", "nnunet", "smp_unet"]
+)
 def test_every_dropout_is_another(architecture: str) -> None:
-    kinds = ["element", "channel", "block"] + ["depth"] * (architecture == "attention_resunet")
+    kinds = ["element", "channel", "block"] + ["depth"] * (architecture in RESIDUAL)
     network = _network(architecture)
     evaluated, training = _logits(network), [_logits(network, True)]
     for kind in kinds:
@@ -291,7 +304,7 @@ def test_layers_are_swapped_but_the_head_norm_stays(architecture: str) -> None:
     assert not any(isinstance(m, nn.ReLU) for m in network.modules())
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert [m.num_features for m in norms] == [1]
-    assert network.train()(_images(1)).isfinite().all()  # of a single image
+    assert _finest(network.train()(_images(1))).isfinite().all()  # of a single image
 
 
 @pytest.mark.parametrize("architecture", ["unet", "smp_unet", "fpn"])
@@ -510,12 +523,12 @@ def test_backbones_that_an_architecture_cannot_use(
     assert "download" not in text  # which would not help
 
 
-@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "attention_resunet"])
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a not in RESIDUAL])
 @pytest.mark.parametrize("rate", [0.0, 0.3])
 def test_stochastic_depth_wants_residual_branches(architecture: str, rate: float) -> None:
     text = _refusal(architecture, dropout_type="depth", dropout_rate=rate)
     assert "model.dropout_type=depth" in text
-    assert "attention_resunet" in text
+    assert "depth with resunet and attention_resunet" in text
 
 
 @pytest.mark.parametrize(
@@ -529,6 +542,8 @@ def test_stochastic_depth_wants_residual_branches(architecture: str, rate: float
         ("unet", 64, {"pretrained": True}, "model.pretrained=false"),
         ("smp_unet", 64, {"pretrained": True, "in_channels": 1}, "model.in_channels=3"),
         ("fpn", 64, {"width": 6}, "multiple of 4"),
+        ("transunet", 64, {"width": 6}, "multiple of 4"),
+        ("nnunet", 64, {"depth": 6}, "multiple of 64, 128 or more,"),
         ("fpn", 64, {"pretrained": True, "norm": "group"}, "changes nothing"),
     ],
 )

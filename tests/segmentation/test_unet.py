@@ -102,7 +102,12 @@ def _reference(state: State, images: Tensor, depth: int, attention: bool, residu
 @pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize(
     ("architecture", "attention", "residual"),
-    [("unet", False, False), ("attention_unet", True, False), ("attention_resunet", True, True)],
+    [
+        ("unet", False, False),
+        ("attention_unet", True, False),
+        ("resunet", False, True),
+        ("attention_resunet", True, True),
+    ],
 )
 def test_networks_against_functions(
     architecture: str, attention: bool, residual: bool, depth: int
@@ -260,5 +265,5 @@ def test_dropout_sits_in_every_block(architecture: str) -> None:
     blocks = [*network.encoder, *network.decoder]
     assert len(blocks) == 5
     for block in blocks:
-        last = block.branch[-1] if architecture == "attention_resunet" else block[-1]
+        last = block.branch[-1] if "resunet" in architecture else block[-1]
         assert isinstance(last, nn.Dropout)

@@ -33,7 +33,12 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#9
 """Okabe & Ito's, told apart by the colour-blind; no black and no yellow, which one of the two
 pages would swallow."""
 
-LINES = ("-", "--", ":", "-.")
+MORE = ("#5124F2", "#A61919", "#8BBF69", "#8C3166", "#5572F2", "#738C4D", "#9C6B30")
+"""Seven more where a key has up to fourteen values, chosen to lie far from the others also for the
+colour-blind (CIELAB, Machado et al. 2009); lines in these colours have dots on them too."""
+
+DOT = "o"
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 PLAIN = PALETTE[0]
 STAR: dict[str, Any] = {
@@ -102,22 +107,31 @@ class Colours:
     def __init__(self, values: Mapping[str, Sequence[Setting]]) -> None:
         """``values``: of each key, in the order in which they are told apart."""
         self._of: dict[tuple[str, Setting], str] = {}
+        self._dotted: set[tuple[str, Setting]] = set()
         first = 0
         for key, those in values.items():
             names = list(dict.fromkeys(those))
             for name, colour in zip(names, _colours(len(names), first), strict=True):
                 self._of[key, name] = colour
+                if colour in MORE:
+                    self._dotted.add((key, name))
             first += len(names)
 
     def of(self, key: str, value: Setting) -> str:
         """Of a value, as a hexadecimal number; grey for one that was not announced."""
         return self._of.get((key, value), FAINT)
 
+    def marker(self, key: str, value: Setting) -> str:
+        """Of a line in that colour: of fourteen, every other seven have dots on them."""
+        return DOT if (key, value) in self._dotted else ""
+
 
 def _colours(count: int, first: int) -> list[str]:
     """Of as many values; ``first`` keeps values of different keys apart as far as it goes."""
     if count <= len(PALETTE):
         return [PALETTE[(first + i) % len(PALETTE)] for i in range(count)]
+    if count <= len(PALETTE) + len(MORE):
+        return [*PALETTE, *MORE][:count]
     shades = mpl.colormaps["viridis"](np.linspace(0.25, 0.9, count))
     return [mpl.colors.to_hex(shade) for shade in shades]
 
@@ -130,11 +144,15 @@ def thinned(entries: Sequence[Line2D], most: int = 10) -> list[Line2D]:
 
 
 def legend_below(figure: Figure, entries: Sequence[Line2D]) -> None:
-    """A legend under all axes, in as many columns as fit."""
+    """A legend under all axes, in as many columns as fit; the figure grows by its height."""
     if entries:
         longest = max(len(str(entry.get_label())) for entry in entries)
         columns = int(figure.get_size_inches()[0] / (0.5 + 0.062 * longest))
         columns = max(1, min(columns, len(entries)))
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(
+            width, height + 0.16 * -(-len(entries) // columns)
+        )  # panels keep theirs
         figure.legend(handles=entries, loc="outside lower center", ncols=columns)
 
 

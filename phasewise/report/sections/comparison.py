@@ -23,12 +23,12 @@ from phasewise.report.content import (
     Table,
     Text,
 )
-from phasewise.report.figures.curves import Curve, draw_curves
+from phasewise.report.figures.curves import Curve, Panel, draw_curves
 from phasewise.report.figures.style import PALETTE, handle
 from phasewise.report.figures.values import Value, pairs
+from phasewise.report.sections.curves import panels
 from phasewise.report.sections.final import baselines, compared, objective_on, scores
 from phasewise.report.sections.glance import STATISTICS, statistics
-from phasewise.report.sections.phases import quantities
 from phasewise.report.sections.summary import NO_SETTINGS, facts, full_settings
 from phasewise.report.text import plain
 from phasewise.report.view import StudyView
@@ -199,19 +199,25 @@ def _means(study: StudyView, key: str) -> pd.Series:
 
 def best_curves(studies: Pair, names: Sequence[str]) -> list[Section]:
     """The best run of each over the other's."""
-    found, shown = [], dict[str, None]()
+    found, shown = [], dict[str, Panel]()
     for study, colour in zip(studies, PALETTE, strict=False):
         trial = study.final.best_trial if study.final else None
         if trial is not None and trial.record is not None and study.final is not None:
-            epoch = trial.record.objective["epoch"]
-            found.append(Curve(trial.history(), colour, role="best", epoch=epoch))
-            shown |= dict.fromkeys(quantities(study.final.phase))
+            rows, epoch = trial.history(), trial.record.objective["epoch"]
+            starred = next((row for row in rows if row["epoch"] == epoch), None)
+            found.append(Curve([rows], colour, role="best", starred=starred))
+            for panel in panels(study.final.phase):
+                shown[panel.name] = _both(panel, shown.get(panel.name, panel))
     if not found or not shown:
         return []
     entries = [handle(c, name) for name, c in zip(names, PALETTE, strict=False)]
-    draw = partial(draw_curves, found, list(shown), entries)
+    draw = partial(draw_curves, found, list(shown.values()), entries)
     text = "Learning curves of the best run of each."
     return [Section("Best runs", [Figure("curves", text, draw)])]
+
+
+def _both(one: Panel, other: Panel) -> Panel:
+    return Panel(one.name, one.train or other.train, one.val or other.val)
 
 
 def best_pictures(studies: Pair, names: Sequence[str]) -> list[Section]:

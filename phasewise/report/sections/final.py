@@ -29,6 +29,8 @@ SPLIT_TITLES = {
 }
 FINAL, START = "final configuration", "starting configuration"
 MOST_PICTURES = 6
+WITH_PHASES = ("best", "worst", "curves")
+"""Pictures of validation data that the sections of phases show, or draw themselves."""
 
 EVALUATION = "evaluation/{}/evaluation.json"
 """What ``evaluate.py`` leaves in the directory of a run, by split."""
@@ -245,18 +247,21 @@ def _drawing(
 
 
 def final_pictures(study: StudyView) -> Section | None:
-    """What the final configuration predicts on test data."""
-    final = study.final
-    trial = final.best_trial if final is not None and study.test is not None else None
+    """What the final configuration predicts on test data, or without any on validation data."""
+    trial = study.final.best_trial if study.final is not None else None
     if trial is None:
         return None
-    files = sorted((trial.directory / "figures").glob("test_*.png"))[:MOST_PICTURES]
+    folder, what = trial.directory / "figures", "test data"
+    files = sorted(folder.glob("test_*.png"))
+    if not files:
+        what = "validation data"
+        files = [path for path in sorted(folder.glob("*.png")) if path.stem not in WITH_PHASES]
     blocks: list[Block] = [
         Picture(
             f"final_{path.stem}",
-            f"Final configuration: {path.stem.removeprefix('test_').replace('_', ' ')}, test data.",
+            f"Final configuration: {path.stem.removeprefix('test_').replace('_', ' ')}, {what}.",
             path,
         )
-        for path in files
+        for path in files[:MOST_PICTURES]
     ]
     return Section("Predictions of the final configuration", blocks) if blocks else None

@@ -1,30 +1,37 @@
-"""Over all phases: what mattered, what the hypotheses came to, how the configurations behave."""
+"""Over all phases: what mattered, how the configurations behave."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+from pandas import DataFrame
+
 from phasewise.analysis.statistics.effects import phase_effects
-from phasewise.analysis.statistics.hypotheses import Answer, answer_hypotheses
 from phasewise.analysis.statistics.importance import importance
 from phasewise.records.notes import Diagram
-from phasewise.report.content import Column, Figure, Mark, Section, Table, Text
+from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import PALETTE, Colours
+from phasewise.report.sections.measured import measured_blocks
+from phasewise.report.sections.trade_off import trade_off_blocks
 from phasewise.report.view import CandidateView, PhaseView, StudyView
 
-MARKS: dict[str, Mark] = {"yes": "best", "no": "bad"}
 MOST_DIAGRAMS = len(PALETTE)
 
 
-def importance_section(study: StudyView) -> Section | None:
-    """A ranking of the keys; ``None`` where nothing was varied."""
+def importance_section(study: StudyView, colours: Colours) -> Section | None:
+    """A ranking of the keys, and what the objective costs; ``None`` where nothing was varied."""
     effects = phase_effects(study.result)
     if effects.empty:
         return None
     section = Section("What mattered")
+    section.blocks += [*_ranking(study, effects), *trade_off_blocks(study, colours)]
+    return section
+
+
+def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
     columns = [
         Column("rank", "count"),
         Column("key"),
@@ -47,54 +54,23 @@ def importance_section(study: StudyView) -> Section | None:
         phase = row["phase"] or "sweep"
         values = int(row["values"]), row["best"], row["in_best"]
         table.add(rank, row["key"], phase, *values, *numbers)
-    section.blocks.append(table)
+    yield table
     found = importance(study.result)
     if found.table is None:
-        section.blocks.append(Text(f"Importance by {found.method}: none, {found.note}.", "note"))
-        return section
+        yield Text(f"Importance by {found.method}: none, {found.note}.", "note")
+        return
     shares = found.table["importance"]
     note = f" {found.note[0].upper()}{found.note[1:]}." if found.note else ""
     caption = f"Share of the variance that each key explains alone: {found.method}.{note}"
     names, values = list(map(str, shares.index)), shares.tolist()
     title = "share of explained variance (fraction)"
-    section.blocks.append(Figure("importance", caption, partial(ranking, names, values, title)))
-    return section
-
-
-def hypotheses_section(study: StudyView) -> Section | None:
-    """The study's own claims with their answers."""
-    if not study.plan.hypotheses:
-        return None
-    columns = [Column("hypothesis"), Column("answer"), Column("evidence")]
-    table = Table("hypotheses", "What the study's file claimed, and what came of it.", columns)
-    answers = answer_hypotheses(study.result)
-    for answer in answers:
-        mark = MARKS.get(answer.verdict, "")
-        table.add(answer.claim, answer.verdict, answer.evidence, mark=mark)
-    return Section("Hypotheses", [table, _means(answers)])
-
-
-def _means(answers: Sequence[Answer]) -> Table:
-    """What the answers rest on."""
-    columns = [
-        Column("hypothesis"),
-        Column("value"),
-        Column("mean", "number"),
-        Column("std", "number"),
-        Column("trials", "count"),
-    ]
-    table = Table("hypotheses_means", "The measure of each hypothesis by value.", columns)
-    for answer in answers:
-        if answer.table is not None:
-            for value, row in answer.table.iterrows():
-                numbers = float(row["mean"]), float(row["std"]), int(row["count"])
-                table.add(answer.claim, value, *numbers)
-    return table
+    yield Figure("importance", caption, partial(ranking, names, values, title))
 
 
 def behaviour_section(study: StudyView, colours: Colours) -> Section | None:
-    """What the task shows of the configurations that a phase compared, where they differ."""
-    section = Section("Behaviour")
+    """What the task shows of the final configuration, and of those that a phase compared, where
+    they differ."""
+    section = Section("Behaviour", measured_blocks(study))
     for phase in study.phases:
         section.blocks += _diagrams(phase, colours)
     return section if section.blocks else None

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-
-from phasewise.report.content import Block, Figure, Picture, Section, Text
-from phasewise.report.figures.curves import MOST, Curve, draw_curves
-from phasewise.report.figures.style import FAINT, LINES, Colours, handle, thinned
+from phasewise.report.content import Block, Picture, Section, Text
+from phasewise.report.figures.style import Colours
+from phasewise.report.sections.curves import curves_figure
+from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.significance import significance_section
+from phasewise.report.sections.steps import steps_figure
 from phasewise.report.sections.training import training_section
 from phasewise.report.sections.trials import VERDICTS, trials_table
 from phasewise.report.sections.values import values_section
 from phasewise.report.text import listed, number
-from phasewise.report.view import PhaseView, StudyView, short_key
-
-MOST_NAMED = 14
-"""Values in the legend of curves."""
+from phasewise.report.view import PhaseView, StudyView
 
 PICTURES = 2
 """Of each of the two trials."""
@@ -32,13 +29,13 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
     if phase.plan.epochs_saved:
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."
         section.blocks.append(Text(text, "note"))
-    found = curves_figure(phase, colours)
-    if found is not None:
-        section.blocks.append(found)
+    drawn = (curves_figure(phase, colours), steps_figure(phase, colours))
+    section.blocks += [figure for figure in drawn if figure is not None]
     section.blocks += pictures(phase)
     frame = study.frame_of(phase)
     parts = [
         values_section(phase, frame, colours),
+        levels_section(phase, frame, colours),
         training_section(phase, frame, colours),
         significance_section(phase, frame),
     ]
@@ -54,75 +51,6 @@ def _verdict(phase: PhaseView) -> Text:
     winner = f" {phase.winner.label}" if phase.winner is not None else ""
     reason = f" ({plan.reason})" if plan.reason else ""
     return Text(f"{swept}Verdict: {VERDICTS[plan.verdict]}{winner}{reason}.")
-
-
-def quantities(phase: PhaseView) -> list[str]:
-    """What curves are drawn of: losses of both splits, the objective and its twin in training."""
-    _, _, split = phase.metric.partition("/")
-    wanted = ["train/loss", "val/loss", f"train/{split}", phase.metric]
-    known = {
-        key
-        for one in phase.candidates
-        for trial in one.result.trials
-        for row in trial.history()
-        for key in row
-    }
-    return [key for key in dict.fromkeys(wanted) if key in known]
-
-
-def curves_figure(phase: PhaseView, colours: Colours) -> Figure | None:
-    """All trials over each other; ``None`` without any epoch."""
-    shown = quantities(phase)
-    if not shown:
-        return None
-    lead = phase.lead
-    second = next(
-        (k for k in phase.keys if k != lead and 1 < len(phase.by_value(k)) <= len(LINES)), None
-    )
-    lines = dict(zip(phase.by_value(second), LINES, strict=False)) if second else {}
-    ends = phase.comparable if len(phase.comparable) > 1 else phase.comparable * 2
-    best, worst = (ends[0].best_trial, ends[-1].best_trial) if ends else (None, None)
-    found = []
-    for one in phase.candidates:
-        for trial in one.result.trials:
-            record = trial.record
-            found.append(
-                Curve(
-                    trial.history(),
-                    colours.of(lead, one.settings[lead]) if lead else FAINT,
-                    lines.get(one.settings[second], "-") if second else "-",
-                    "best" if trial is best else "worst" if trial is worst else "",
-                    record.objective["epoch"] if record is not None else None,
-                )
-            )
-    legend = []
-    if lead:
-        named = {f"{short_key(lead)}={v}": colours.of(lead, v) for v in phase.by_value(lead)}
-        legend += thinned([handle(colour, name) for name, colour in named.items()], MOST_NAMED)
-    if second:
-        legend += [handle(FAINT, f"{short_key(second)}={v}", ls=line) for v, line in lines.items()]
-    return Figure(
-        f"curves_{phase.slug}",
-        _caption(phase, len(found), lead, second),
-        partial(draw_curves, found, shown, legend),
-    )
-
-
-def _caption(phase: PhaseView, count: int, lead: str | None, second: str | None) -> str:
-    said = [f"Learning curves of {phase.title}"]
-    if count > MOST:
-        said.append(
-            f"{count} runs are too many to tell apart: the best and the worst are drawn, "
-            "and median and 10-90 % of all"
-        )
-    else:
-        said.append(f"all {count} runs over each other" if count > 1 else "its one run")
-        if lead:
-            said.append(f"colour: {lead}" + (f", line: {second}" if second else ""))
-    if len(phase.comparable) > 1:
-        best, worst = phase.comparable[0].label, phase.comparable[-1].label
-        said.append(f"best: {best}, worst: {worst}")
-    return "; ".join(said) + "."
 
 
 def pictures(phase: PhaseView) -> list[Block]:

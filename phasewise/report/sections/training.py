@@ -11,6 +11,7 @@ from phasewise.analysis.statistics.intervals import correlation
 from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.scatter import Point, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
+from phasewise.report.sections.top import top_figure
 from phasewise.report.text import number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
 
@@ -29,6 +30,7 @@ def training_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) ->
     if scored["epochs_to_best"].nunique() > 1:
         section.blocks.append(_convergence(phase, scored, marks))
         section.blocks += _efficiency(phase, scored, colours)
+    section.blocks += top_figure(phase, colours)
     section.blocks += _stability(phase, scored, marks)
     return section
 

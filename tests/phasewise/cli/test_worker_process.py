@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
 
 from phasewise.cli import worker_process
 
@@ -32,9 +31,6 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def test_a_warning_that_comes_twice_is_answered_once(tmp_path: Path, heard: list[int]) -> None:
-    def run(cfg: DictConfig) -> float:
+    with worker_process.in_worker(tmp_path):
         os.kill(os.getpid(), WARNING)
-        return 0.5
-
-    assert worker_process.run_in_worker(run, DictConfig({}), tmp_path) == 0.5
     assert heard == [WARNING]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from phasewise.config.fingerprint import fingerprint, own_code
+from phasewise.config.fingerprint import fingerprint, named_files
 from phasewise.errors import UserError
-from phasewise.records.notes import Diagram, Limit, Notes
+from phasewise.records.notes import Diagram, Limit, Notes, Shares
 from phasewise.records.record import RECORD, RunRecord, environment, git_commit, read_record
 from phasewise.records.schema import FINAL
 
@@ -81,6 +81,8 @@ def test_notes_read_back_as_written(tmp_path: Path) -> None:
     record.notes = Notes(
         (Limit("train/share", 0.5, "too few", "more"),),
         (Diagram("losses", "dice [1, 2]", "Losses.", curves, log=("loss",)),),
+        (Diagram("references", "dice", "Losses.", curves),),
+        (Shares("pixels", "share", "Pixels.", {"all": {"in": 0.25, "out": 0.75}}),),
     )
     record.finish("completed")
     assert read_record(tmp_path) == record
@@ -94,6 +96,10 @@ def test_notes_read_back_as_written(tmp_path: Path) -> None:
         {"limits": 1},
         {"diagrams": [{"name": "a", "label": "a", "caption": "a", "curves": {"x": [1]}}]},
         {"diagrams": [{"name": "a", "label": "", "caption": "", "curves": {"x": [1], "y": []}}]},
+        {"shares": [{"name": "a", "title": "", "caption": "", "bars": {"x": {"y": 0.9}}}]},
+        {"shares": [{"name": "a", "title": "", "caption": "", "bars": {"x": {"y": 2, "z": -1}}}]},
+        {"shares": [{"name": "a", "title": "", "caption": "", "bars": {"x": {"y": 1}, "z": {}}}]},
+        {"shares": [{"name": "a", "title": "", "caption": "", "bars": {}}]},
     ],
 )
 def test_notes_that_are_none_are_told(
@@ -102,7 +108,15 @@ def test_notes_that_are_none_are_told(
     content = start(tmp_path).as_dict() | {"notes": notes}
     (tmp_path / RECORD).write_text(json.dumps(content))
     assert read_record(tmp_path) is None
-    assert "notes" in caplog.text or "curves of a" in caplog.text
+    assert "notes" in caplog.text or "of a: " in caplog.text
+
+
+def test_shares_that_are_measured_again_replace_those_of_their_name() -> None:
+    old, new, other = (
+        Shares(name, "share", "", {"all": {"in": part, "out": 1 - part}})
+        for name, part in (("a", 0.1), ("a", 0.2), ("b", 0.3))
+    )
+    assert Notes(shares=(old,)).with_shares([other, new]).shares == (new, other)
 
 
 def test_what_json_lacks_is_null_or_a_number(tmp_path: Path) -> None:
@@ -444,4 +458,5 @@ def test_code_of_own_parts_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         marks.append(fingerprint(config))
     assert marks[0] == marks[3]
     assert len(set(marks)) == 3
-    assert dict(own_code(config)) == {"model.head": str(package), "loss.name": str(alone)}
+    code = {it.key: it.path for it in named_files(config) if it.is_code}
+    assert code == {"model.head": str(package), "loss.name": str(alone)}

@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from phasewise.report.content import Column, Figure, FindingBlock, Report, Section, Table
+from phasewise.report.report import publish
+from tests.phasewise.report.test_page import drawing
+
 pytestmark = pytest.mark.slow
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
@@ -62,4 +66,33 @@ def test_page_shows_its_sections_and_figures(
     # every entry of the contents leads somewhere
     links = page.locator("nav a").evaluate_all("all => all.map(one => one.hash.slice(1))")
     assert all(page.locator(f"[id='{link}']").count() == 1 for link in links)
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paper_is_white_and_shows_what_is_folded(browser: Any, tmp_path: Path, scheme: str) -> None:
+    wide = Table(
+        "wide", "wide", [Column("key"), *(Column(f"{n} title", "number") for n in range(16))]
+    )
+    for row in range(70):
+        wide.add(f"row {row}", *(row + n / 7 for n in range(16)))
+    note = FindingBlock("a note", "note", ["its evidence"], "advice")
+    figure = Figure("plot", "plot", drawing)
+    publish(Report("title", [], [Section("One", [wide, note, figure])]), tmp_path)
+    width = 680  # of A4 between its margins
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto((tmp_path / "report.html").as_uri())
+    height = "all => all.map(one => one.getBoundingClientRect().height)"
+    before = page.locator("details:not(nav *)").evaluate_all(height)
+    page.emulate_media(media="print", color_scheme=scheme)
+    after = page.locator("details:not(nav *)").evaluate_all(height)
+    assert len(after) == 2
+    assert all(open > 1.5 * closed for open, closed in zip(after, before, strict=True))
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    cut = "one => one.scrollWidth > one.clientWidth + 1"
+    assert not page.locator(".scroll").evaluate(cut), "nothing can be scrolled on paper"
+    image = page.locator("#figure_plot img")
+    assert image.evaluate("one => one.currentSrc") == image.get_attribute("src")
+    assert not page.locator("nav").is_visible()
     page.close()

@@ -13,8 +13,8 @@ import study_toy
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from phasewise.config.fingerprint import fingerprint
-from phasewise.config.lifecycle import own_overrides, study_part
+from phasewise.config.fingerprint import fingerprint, plain_config
+from phasewise.config.lifecycle import own_overrides
 from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord, read_record
 
@@ -49,7 +49,7 @@ def _begin(cfg: DictConfig, directory: Path) -> None:
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        study=study_part(cfg),
+        study=plain_config(cfg)["study"].get("trial"),
     )
     with (directory / "begun").open("a") as begun:
         begun.write("x")

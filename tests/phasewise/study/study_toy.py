@@ -10,8 +10,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from phasewise.config.fingerprint import fingerprint
-from phasewise.config.lifecycle import own_overrides, study_part
+from phasewise.config.fingerprint import fingerprint, plain_config
+from phasewise.config.lifecycle import own_overrides
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, read_record
 
@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> float | None:
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        study=study_part(cfg),
+        study=plain_config(cfg)["study"].get("trial"),
     )
     if cfg.optimizer.lr == 9:
         raise RuntimeError("broken on purpose")

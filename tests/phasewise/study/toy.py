@@ -10,8 +10,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from phasewise.config.fingerprint import fingerprint
-from phasewise.config.lifecycle import own_overrides, study_part
+from phasewise.config.fingerprint import fingerprint, plain_config
+from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import DivergedError
 from phasewise.records.record import RunRecord
 
@@ -37,7 +37,7 @@ def run(cfg: DictConfig) -> float | None:
         seed=cfg.seed,
         metric=cfg.objective.metric,
         mode=cfg.objective.mode,
-        study=study_part(cfg),
+        study=plain_config(cfg)["study"].get("trial"),
     )
     if lr == 4.0:
         logging.getLogger(__name__).warning("about to die")

@@ -168,7 +168,7 @@ def test_a_progress_bar_only_for_somebody_who_sees_it(monkeypatch: pytest.Monkey
             return True
 
     def shown(wanted: bool) -> bool:
-        return shows_progress({"trainer": {"enable_progress_bar": wanted}})
+        return shows_progress({"enable_progress_bar": wanted})
 
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert shown(True)

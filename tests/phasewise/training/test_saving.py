@@ -111,3 +111,20 @@ def test_one_checkpoint_is_written_at_a_time_and_as_it_was_when_asked_for(tmp_pa
     saving.teardown()
     values = [torch.load(tmp_path / name)["weight"].tolist() for name in "ab"]
     assert values == [[0, 0, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("best", ["best.ckpt"]), ("all", ["best.ckpt", "last.ckpt"])],
+)
+def test_a_trial_that_has_completed_needs_no_last_checkpoint(
+    config: Make, tmp_path: Path, policy: str, expected: list[str]
+) -> None:
+    cfg = config("trainer.max_epochs=2")
+    cfg.study.checkpoints = policy  # as its study launches it
+    train(cfg, tmp_path / "trial", trial=True)
+    assert sorted(os.listdir(tmp_path / "trial" / "checkpoints")) == expected
+    paused = config("trainer.max_epochs=2", "trainer.pause_after=1")
+    paused.study.checkpoints = policy
+    train(paused, tmp_path / "paused", trial=True)
+    assert sorted(os.listdir(tmp_path / "paused" / "checkpoints")) == ["best.ckpt", "last.ckpt"]
