@@ -46,6 +46,9 @@ from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
 
+OBSTACLES = 3
+"""So many different ones are listed; they are long, and much the same."""
+
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
@@ -242,7 +245,7 @@ def is_study(study: StudyConfig) -> bool:
 
 def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     """What lies where trials are to run, and the two ways on."""
-    problems = [Problem(names[0], what) for what, names in found.items()]
+    problems = [Problem(names[0], what) for what, names in found.items()][:OBSTACLES]
     count = sum(map(len, found.values()))
     more = f" (of {count} trials)" if count > len(problems) else ""
     advice = (
