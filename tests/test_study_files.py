@@ -298,8 +298,9 @@ def written(folder: Path, text: str) -> list[str]:
 
 @pytest.mark.parametrize("study", SOURCES)
 def test_the_start_is_the_winner_of_the_study_before(plan: Plan, study: str) -> None:
-    book, config = plan(f"study={study}")
-    assert config.init_study == f"outputs/studies/{SOURCES[study]}-full"
+    with composed(f"study={study}", "budget=small") as config:
+        assert config.init_study == f"outputs/studies/{SOURCES[study]}-small"
+    book, _ = plan(f"study={study}")
     assert book.origin is not None
     assert book.origin.study == SOURCES[study]
     assert book.base == [f"study={study}", *book.origin.words]
