@@ -26,6 +26,7 @@ from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.study.hypotheses import Hypothesis, unanswerable
+from phasewise.study.log_names import LOGS, name_problem
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
 
@@ -35,7 +36,7 @@ LEAST_SEEDS = 3
 
 PAIRED_TEST = "paired t-test over seeds, one-sided, Bonferroni-corrected for the challengers"
 
-RESERVED = ("test", "superseded", "tables", "figures")
+RESERVED = ("test", "superseded", "tables", "figures", LOGS)
 """Folders of a study that are no phase."""
 
 
@@ -144,6 +145,7 @@ class StudyConfig(Node):
     isolate: Flag
     dry_run: Flag
     report: Flag
+    log_names: Text | None
     checkpoints: Literal["winners", "best", "all", "none"] | None
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
@@ -156,6 +158,9 @@ class StudyConfig(Node):
             if self.adopt == "significant" and len(seeds) < LEAST_SEEDS and phase.rerun is None:
                 reason = f"needs study.seeds of at least {LEAST_SEEDS} in phase {name}"
                 found.append(Problem("study.adopt=significant", f"{reason} ({PAIRED_TEST})"))
+        several = bool(self.phases)
+        if self.log_names and (bad := name_problem(self.log_names, several_phases=several)):
+            found.append(Problem(f"study.log_names={self.log_names}", bad))
         first = next(iter(self.phases.values()), None)
         if first is not None and first.rerun is not None:
             key = f"study.phases.{next(iter(self.phases))}.rerun"

@@ -11,6 +11,7 @@ import pandas as pd
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.report.content import Block, Bullets, Column, Figure, Mark, Section, Table
 from phasewise.report.figures.interaction import Line, Panel, interactions
+from phasewise.report.figures.limits import DECADES
 from phasewise.report.figures.style import Colours
 from phasewise.report.losses import steadiness
 from phasewise.report.text import listed, number, plain
@@ -25,9 +26,6 @@ MOST_KEYS = 3
 
 MOST_VALUES = 12
 """Of a key that a line is drawn over."""
-
-DECADES = 100
-"""Largest over smallest mean from which on a positive measure has a logarithmic axis."""
 
 Levels = Mapping[Setting, Sequence[CandidateView]]
 
@@ -168,7 +166,7 @@ def _panel(
         Line(*(cells.loc[[level], what].tolist() for what in ("mean", "std"))) for level in levels
     ]
     known = cells["mean"].dropna()
-    decades = bool(known.min() > 0 and known.max() / known.min() >= DECADES)
+    decades = bool(known.min() > 0 and known.max() / known.min() >= 10**DECADES)
     return Panel(over, [plain(value) for value in values], title, lines, decades)
 
 

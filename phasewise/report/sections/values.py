@@ -45,7 +45,7 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     if drawn:
         caption = (
             f"{phase.title}: mean {phase.metric} by value over all trials with it, error bars: "
-            "standard deviation, star: best trial."
+            "standard deviation (of fractions as far as 0..1), star: best trial."
         )
         draw = partial(values.bars, drawn, phase.metric, phase.mode)
         blocks.append(Figure(f"values_{phase.slug}", caption, draw))
@@ -56,8 +56,8 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     }
     if spread:
         caption = (
-            f"{phase.title}: every trial's {phase.metric} by value; boxes: quartiles and median, "
-            f"violins: density, from {values.VIOLIN} trials on."
+            f"{phase.title}: every trial's {phase.metric} by value; diamonds: mean, boxes: "
+            f"quartiles and median, violins: density, from {values.VIOLIN} trials on."
         )
         draw = partial(values.distributions, spread, phase.metric)
         blocks.append(Figure(f"distributions_{phase.slug}", caption, draw))
@@ -126,7 +126,11 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
-    caption += "; framed: the best cell."
+    one = f" of each {level}, thicker the best of all" if level else ""
+    caption += f"; framed: the best cell{one}"
+    if any(heatmap.colour_scale(measure)[1] for measure in measures):
+        caption += "; a cell far off the others does not stretch the colours (arrow at their bar)"
+    caption += "."
     draw = partial(
         heatmap.heatmaps,
         shown,
