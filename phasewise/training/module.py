@@ -160,7 +160,8 @@ class TaskModule(L.LightningModule, ABC):
 
     @abstractmethod
     def compute_metrics(self, stage: str) -> Scores:
-        """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
+        """Compute and reset the metrics of ``val``, ``test`` or, where `training_metrics` asks for
+        it, ``train``; undefined ones are NaN."""
 
     def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
         """Which training images ``trainer.train_metrics`` measures: evenly spread over the split.
