@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.inference.prediction.maps import mean_map
 from phasewise.records.notes import Notes, Shares
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
@@ -148,10 +149,10 @@ class SegmentationModule(TaskModule):
         self.metrics = self._make_scores()
         self._gradients: GradientShares | None = None
 
-    def _make_scores(self) -> SegmentationScores:
+    def _make_scores(self, *, objects: bool = True) -> SegmentationScores:
         return SegmentationScores(
             self.hparams["evaluation_threshold"],
-            objects=self.hparams["evaluation_objects"],
+            objects=objects and self.hparams["evaluation_objects"],
             min_area=self.hparams["min_area"],
             min_distance=self.hparams["min_distance"],
         )
@@ -236,9 +237,27 @@ class SegmentationModule(TaskModule):
         self.metrics.reset()
         return found
 
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """At the threshold of validation; without objects, which training does not have."""
+        metrics = self._make_scores(objects=False).to(self.device)
+        metrics.threshold.copy_(self.metrics.threshold)
+        for outputs, batch in evaluated:
+            metrics.update(outputs["logits"].float().sigmoid(), batch["mask"])
+        return metrics.compute(choose=False)
+
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""
         return baselines(data, split, self._make_scores)
+
+    def join(self, members: Sequence[Self]) -> None:
+        """The mean threshold."""
+        thresholds = torch.stack([member.metrics.threshold for member in members])
+        self.metrics.threshold.copy_(thresholds.mean())
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean probability, as a logit."""
+        mean = mean_map([each["logits"].float().sigmoid() for each in outputs])
+        return {"logits": mean.logit()}
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Seen:
         """See `segmentation.items`."""
@@ -262,8 +281,11 @@ class SegmentationModule(TaskModule):
     def report_notes(self) -> Notes:
         """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
-        return Notes(diagrams=diagrams, references=loss_references(loss))
+        references = loss_references(loss)
+        if not isinstance(loss, SegmentationLoss):
+            return Notes(references=references)
+        ratios = ("train/loss", "val/loss") if loss.is_of_batches else ()
+        return Notes(diagrams=(loss_diagram(loss),), references=references, batch_losses=ratios)
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""

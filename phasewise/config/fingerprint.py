@@ -21,6 +21,7 @@ NOT_COMPUTATION = (
     "hydra",
     "study",
     "budget",
+    "init_study",
     "logger",
     "figures",
     "test",
@@ -36,6 +37,7 @@ NOT_COMPUTATION = (
     "trainer.enable_model_summary",
     "trainer.enable_autolog_hparams",
     "trainer.log_every_n_steps",
+    "trainer.train_metrics",
     "trainer.profiler",
     "trainer.detect_anomaly",
 )
@@ -57,7 +59,7 @@ WATCHING = tuple(
 )
 """Callbacks that are known to change nothing; any other may."""
 
-NOT_FILES = ("data", "hydra", "study", "task")
+NOT_FILES = ("data", "hydra", "study", "task", "init_study")
 """Sections whose texts name no file that a run reads, or one that counts by its content elsewhere.
 """
 

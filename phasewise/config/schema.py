@@ -65,7 +65,7 @@ from phasewise.errors import Problem
 from phasewise.project import project_class
 from phasewise.text import format_value
 
-NOT_OF_A_RUN = ("hydra", "study", "budget")
+NOT_OF_A_RUN = ("hydra", "study", "budget", "init_study")
 """Sections and keys that concern Hydra, or the sweep or study around a run."""
 
 

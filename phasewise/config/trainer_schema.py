@@ -116,7 +116,6 @@ class Arguments(BaseModel):
         int, Field(ge=-1), message("must be a whole number >= 0, or -1 for all")
     ] = 0
     val_check_interval: Annotated[Any, BeforeValidator(_once_an_epoch)] = None
-    log_every_n_steps: CountOrNull = None
     enable_checkpointing: Annotated[
         Literal[True],
         message("a run keeps its best epoch by checkpoints; trainer.fast_dev_run has none"),
@@ -135,7 +134,7 @@ class Trainer(Node):
 
     model_config = ConfigDict(extra="allow")
 
-    OURS: ClassVar = ("pause_after", "auto_accumulate", "compile")
+    OURS: ClassVar = ("pause_after", "auto_accumulate", "compile", "train_metrics")
     _arguments: Arguments = PrivateAttr()
 
     max_epochs: Count
@@ -159,6 +158,8 @@ class Trainer(Node):
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
     deterministic: Annotated[bool | Literal["warn"], message("must be true or false, or warn")]
     enable_progress_bar: Flag
+    train_metrics: Flag
+    log_every_n_steps: CountOrNull
 
     @model_validator(mode="after")
     def is_lightnings(self) -> Trainer:

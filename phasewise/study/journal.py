@@ -95,6 +95,28 @@ class Phase:
 
 
 @dataclass
+class Origin:
+    """The study that another one starts from, see `phasewise.study.origin`.
+
+    Attributes:
+        directory: of that study, as typed.
+        study, budget: which it is.
+        phase: the one whose winner counts; empty for a sweep's.
+        run: of that winner, below ``directory``.
+        words: what the starting configuration takes from it, as overrides.
+        kept: what differs there and is set by the new study itself, for people.
+    """
+
+    directory: str
+    study: str
+    budget: str
+    phase: str
+    run: str
+    words: list[str]
+    kept: list[str]
+
+
+@dataclass
 class Journal:
     """The content of ``study.json``.
 
@@ -110,6 +132,7 @@ class Journal:
             another one, the starting configuration on test data.
         hypotheses: as stated in the study's file.
         reported: whether the report shows all of this.
+        origin: the study whose winner this one starts from, if there is one.
     """
 
     directory: Path
@@ -129,6 +152,7 @@ class Journal:
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
     hypotheses: list[Any] = field(default_factory=list)
     reported: bool = False
+    origin: Origin | None = None
 
     def write(self) -> None:
         """Replace the file in one step.

@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
+from phasewise.config.schema import metrics_of
 from phasewise.errors import Problem, StorageError, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
@@ -27,9 +28,11 @@ from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
+from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.naming import parse_overrides
+from phasewise.study.origin import check_origin, find_origin, origin_notes
 from phasewise.study.overrides import merge
 from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
@@ -94,6 +97,8 @@ def sweep(
     composer = _composer(arguments, config, config_loader, old)
     composer.compares_data = index.knows_data
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
+    if is_study(study):
+        planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and config.test is not False
     composer.reads_data = False  # before what can be refused at once has been
     journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
@@ -140,7 +145,8 @@ def _plan(
     _check_command(words, arguments, config, study)
     chosen = [word for word in words if word.startswith("study=")]
     others = [word for word in words if word not in chosen]
-    base = merge(chosen, scaled, others) if is_study(study) else []
+    given = planner.origin.words if planner.origin else []
+    base = merge(chosen, given, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
     stages = [_planned_stage(name, spec, base, planner) for name, spec in study.phases.items()]
     journal = Journal(
@@ -156,6 +162,7 @@ def _plan(
         adopt=study.adopt,
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
+        origin=planner.origin,
     )
     return journal, stages
 
@@ -184,9 +191,14 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
-    if not study.set_aside and (there := foreign_runs(stages[0], composer)):
-        raise _occupied(planner.directory, there)
-    return journal, stages, [*([note] if note else []), *compatibility.notes()]
+    if study.hypotheses:
+        refuse_untried(study.hypotheses, journal, config, metrics_of(config))
+    if not study.set_aside:
+        check_origin(journal, old)
+        if there := foreign_runs(stages[0], composer):
+            raise _occupied(planner.directory, there)
+    notes = [*origin_notes(planner.origin), *([note] if note else []), *compatibility.notes()]
+    return journal, stages, notes
 
 
 def _same_plan(journal: Journal, old: Journal | None) -> bool:
@@ -266,8 +278,9 @@ def _check_command(
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
     if not is_study(study):
-        if config.budget != "full":
-            raise settings_error([Problem(f"budget={config.budget}", "is for study=NAME")])
+        for key, default in (("budget", "full"), ("init_study", None)):
+            if config.get(key, default) != default:
+                raise settings_error([Problem(f"{key}={config[key]}", "is for study=NAME")])
         if not words:
             raise UserError(
                 "there is nothing to compare: after -m stand keys with several values, e.g. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import lightning as L
@@ -70,6 +70,7 @@ class TaskModule(L.LightningModule, ABC):
 
     Attributes:
         network: what other runs can start from.
+        step_values: what the last training batch has noted, see `note`.
         evaluates_loss: whether validation and test images have a loss.
         headline: the metrics that the line of an epoch and the report's tables show, most telling
             first, without their split.
@@ -93,6 +94,7 @@ class TaskModule(L.LightningModule, ABC):
         self.scheduler_config = dict(scheduler or SCHEDULER)
         self.objective = {"metric": monitor, "mode": mode}
         self._noted: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        self.step_values: dict[str, Tensor] = {}
         names = loss_terms if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
             {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show
@@ -160,6 +162,30 @@ class TaskModule(L.LightningModule, ABC):
     def compute_metrics(self, stage: str) -> Scores:
         """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
 
+    def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
+        """Which training images ``trainer.train_metrics`` measures: evenly spread over the split.
+
+        Args:
+            data: with what it was trained.
+            count: about how many, > 0.
+
+        Returns:
+            ``row`` (N,), of the training split; what stands beside it, each (N, ...), replaces or
+            completes what the batches hold.
+        """
+        there = data.schedule("train").count
+        return {"row": torch.linspace(0, there - 1, min(count, there)).round().long()}
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """Metrics of training images, by the names of validation.
+
+        Args:
+            evaluated: outputs and batches, of this rank; all ranks call it.
+        """
+        for outputs, batch in evaluated:
+            self.update_metrics(outputs, batch)
+        return self.compute_metrics("train")
+
     @abstractmethod
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """What trivial predictors score on a split, by the same metrics."""
@@ -184,6 +210,24 @@ class TaskModule(L.LightningModule, ABC):
                 f"the data have the classes {', '.join(there)}, but the network was trained for "
                 f"{', '.join(known)}, in this order; a labels.txt or the like can give it"
             )
+
+    def join(self, members: Sequence[Self]) -> None:
+        """Get ready to speak for several networks, of which this is the first: what was fitted to
+        validation data beside the weights, such as a threshold, becomes that of all."""
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What several networks found in the same images, as the outputs of one.
+
+        Args:
+            outputs: of each, as `losses` gives them in evaluation.
+
+        Returns:
+            What `update_metrics` and `observe` take; no loss need follow from it.
+
+        Raises:
+            UserError: networks of this task cannot be one.
+        """
+        raise UserError(f"{type(self).__name__} does not say how several networks count as one")
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Any:
         """What `items` is to know of a batch, where the metrics do not."""
@@ -335,6 +379,7 @@ class TaskModule(L.LightningModule, ABC):
 
         Lightning's ``log`` takes them too, for about a millisecond a value and step.
         """
+        self.step_values.update(values)
         names, sums = tuple(values), torch.stack(list(values.values())).float() * size
         total, count = self._noted.get(names, (torch.zeros_like(sums), 0))
         self._noted[names] = total + sums, count + size

@@ -28,6 +28,7 @@ from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
+from phasewise.records.steps import cut_steps
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
@@ -43,6 +44,7 @@ from phasewise.training.foreign import (
 )
 from phasewise.training.logs import (
     close_loggers,
+    hyperparameters,
     log_hyperparameters,
     log_traceback,
     without_lightning_output,
@@ -323,6 +325,8 @@ class Session:
         assert self.trainer is not None
         assert self.module is not None
         self.history.cut(self.done)
+        if self.trainer.is_global_zero:
+            cut_steps(self.directory, int(self.history.rows[-1]["step"]) if self.done else 0)
         checkpoint = None
         if self.done:
             checkpoint = self.directory / FOLDER / f"{LAST}.ckpt"
@@ -393,7 +397,8 @@ class Session:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
             shown = {f"best/{objective['metric']}"}
             shown |= {f"best/val/{name}" for name in self.record.headline}
-            log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
+            settings = hyperparameters(self.config, self.record.overrides, self.directory)
+            log_hyperparameters(self.trainer.loggers, settings, metrics, shown)
         self.record.finish(
             status,
             error=error,

@@ -123,6 +123,8 @@ ELSEWHERE = {
     "trainer.compile": "test_compile",
     "trainer.deterministic": "test_run",
     "trainer.enable_progress_bar": "test_run",
+    "trainer.train_metrics": "test_train_metrics",
+    "trainer.log_every_n_steps": "test_steps",
 }
 
 
