@@ -47,7 +47,7 @@ ROWS = {
         **{"learning_rate": 6, "batch_size": 6, "optimizer": 4},
     },
     "segmentation_search": {"search": 15, "around": 10},
-    "segmentation_grid": {"grid": 36, "longer": 1, "before": 1},
+    "segmentation_grid": {"grid": 36, "longer": 1},
     "demo": {"head": 2, "learning_rate": 3, "activation": 3},
     "multitask_next": {
         **{"segmentation_loss": 4, "box_loss": 2, "batch_size": 3, "weight_decay": 3},
@@ -79,7 +79,6 @@ SOURCES = {
 
 STARTS_APART = {
     *(("reid", "combinations"), ("segmentation_search", "search")),
-    ("segmentation_grid", "before"),
 }
 """Phases that start from something else than one of these, which is one candidate more."""
 
