@@ -41,6 +41,7 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.inference.prediction.maps import mean_map
 from phasewise.networks.parts import returned
+from phasewise.records.notes import Notes
 from phasewise.training.module import Scores, TaskModule
 
 TASKS = ("segmentation", "detection")
@@ -392,6 +393,10 @@ class MultitaskModule(TaskModule):
                 "boxes": MAX_DETECTIONS,
             }
         return notes
+
+    def report_notes(self) -> Notes:
+        """Both losses are divided by what a batch holds: labelled pixels, points on objects."""
+        return Notes(batch_losses=("train/loss", "val/loss"))
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> dict[str, Any]:
         """What is found in the images of a batch, which needs no targets.

@@ -16,6 +16,7 @@ from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.records.notes import Limit, Notes
 from phasewise.training.module import Embedding, Scores, TaskModule
+from reid.backbones import build_backbone
 from reid.baselines import mean_colour, random_features
 from reid.distances import Distance, joined
 from reid.figures import cmc_figure, ranked_figure
@@ -249,10 +250,11 @@ class ReidModule(TaskModule):
         return {name: float(found[name]) for name in SCORES}
 
     def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
-        """Whole identities, see `reid.training_part.training_part`."""
-        store = data.splits.stores["train"]
+        """As many whole identities as validation has, see `reid.training_part.training_part`."""
+        store, judged = data.splits.stores["train"], data.splits.stores["val"]["label"]
         labels, cameras = (store[name][: data.schedule("train").count].cpu() for name in _WHO)
-        return training_part(labels, cameras if self.cameras else None, count)
+        identities = len(judged[judged >= 0].unique()) * count / len(judged)
+        return training_part(labels, cameras if self.cameras else None, max(1, round(identities)))
 
     def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
         """Retrieval among training identities, which the classifier knows."""
@@ -321,9 +323,14 @@ class ReidModule(TaskModule):
         distance = self.hparams["evaluation_distance"]
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
 
+    @classmethod
+    def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
+        """See `TaskModule`."""
+        build_backbone(backbone, image_size, pretrained=pretrained)
+
     def report_notes(self) -> Notes:
-        """When a metric loss has too little to learn from."""
-        return Notes(limits=(FEW_POSITIVES,))
+        """When a metric loss has too little to learn from; it compares the images of a batch."""
+        return Notes(limits=(FEW_POSITIVES,), batch_losses=("train/loss",))
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -157,6 +157,10 @@ class SegmentationModule(TaskModule):
             min_distance=self.hparams["min_distance"],
         )
 
+    def receptive_field(self) -> int | None:
+        """See `SegmentationNetwork.receptive_field`."""
+        return self.network.receptive_field()
+
     def setup(self, stage: str) -> None:
         """See whether the network takes all sizes that the data will have.
 
@@ -277,8 +281,11 @@ class SegmentationModule(TaskModule):
     def report_notes(self) -> Notes:
         """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
-        return Notes(diagrams=diagrams, references=loss_references(loss))
+        references = loss_references(loss)
+        if not isinstance(loss, SegmentationLoss):
+            return Notes(references=references)
+        ratios = ("train/loss", "val/loss") if loss.is_of_batches else ()
+        return Notes(diagrams=(loss_diagram(loss),), references=references, batch_losses=ratios)
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""

@@ -298,8 +298,9 @@ def written(folder: Path, text: str) -> list[str]:
 
 @pytest.mark.parametrize("study", SOURCES)
 def test_the_start_is_the_winner_of_the_study_before(plan: Plan, study: str) -> None:
-    book, config = plan(f"study={study}")
-    assert config.init_study == f"outputs/studies/{SOURCES[study]}-full"
+    with composed(f"study={study}", "budget=small") as config:
+        assert config.init_study == f"outputs/studies/{SOURCES[study]}-small"
+    book, _ = plan(f"study={study}")
     assert book.origin is not None
     assert book.origin.study == SOURCES[study]
     assert book.base == [f"study={study}", *book.origin.words]
@@ -316,7 +317,7 @@ def test_the_start_is_the_winner_of_the_study_before(plan: Plan, study: str) -> 
 
 @pytest.mark.parametrize(("page", "phases"), [("docs/studies.md", 5), ("README.md", 4)])
 def test_the_examples_in_the_docs_work(plan: Plan, tmp_path: Path, page: str, phases: int) -> None:
-    (text,) = re.findall(r"```yaml\n(.+?)```", (ROOT / page).read_text(), re.DOTALL)
+    (text,) = re.findall(r"```yaml\n(# @package.+?)```", (ROOT / page).read_text(), re.DOTALL)
     book, _ = plan(*written(tmp_path, text))
     assert len(book.phases) == phases
 

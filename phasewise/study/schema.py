@@ -146,6 +146,7 @@ class StudyConfig(Node):
     set_aside: Flag
     isolate: Flag
     dry_run: Flag
+    fetch: Flag
     report: Flag
     log_names: Text | None
     checkpoints: Literal["winners", "best", "all", "none"] | None

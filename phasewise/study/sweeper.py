@@ -39,12 +39,16 @@ from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
+from phasewise.study.pretrained import fetch
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
+
+OBSTACLES = 3
+"""So many different ones are listed; they are long, and much the same."""
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -96,7 +100,7 @@ def sweep(
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
     composer = _composer(arguments, config, config_loader, old)
-    composer.compares_data = index.knows_data
+    composer.compares_data, composer.fetches = index.knows_data, study.fetch
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
@@ -109,7 +113,9 @@ def sweep(
     sweeps = not is_study(study)
     keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
     print_plan(journal, stages, index, notes, keeps)
-    if study.dry_run:
+    if study.fetch:
+        fetch(stages, composer)
+    if study.dry_run or study.fetch:
         return []
     prepare(config)
     runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
@@ -242,7 +248,7 @@ def is_study(study: StudyConfig) -> bool:
 
 def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     """What lies where trials are to run, and the two ways on."""
-    problems = [Problem(names[0], what) for what, names in found.items()]
+    problems = [Problem(names[0], what) for what, names in found.items()][:OBSTACLES]
     count = sum(map(len, found.values()))
     more = f" (of {count} trials)" if count > len(problems) else ""
     advice = (
