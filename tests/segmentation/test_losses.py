@@ -557,6 +557,17 @@ def test_diagram_against_closed_forms(name: str) -> None:
 
 
 @pytest.mark.parametrize("reduce", ["batch", "image"])
+@pytest.mark.parametrize("name", NAMES)
+def test_whether_a_loss_depends_on_the_size_of_batches(name: str, reduce: str) -> None:
+    logits, mask = random_batch(void=0, batch=4)
+    loss = make(name, reduce=reduce)
+    whole = total(loss, logits, mask)
+    parts = [total(loss, logits[i : i + 1], mask[i : i + 1]) for i in range(4)]
+    differs = not torch.allclose(whole, torch.stack(parts).mean(), rtol=1e-6)
+    assert loss.is_of_batches == differs == (reduce == "batch" and name not in ("focal", "bce"))
+
+
+@pytest.mark.parametrize("reduce", ["batch", "image"])
 @pytest.mark.parametrize("name", ["dice", "tversky", "combined"])
 @pytest.mark.parametrize("extent", [0.0, 1.0, 20.0, 200.0])
 def test_the_published_smoothing_is_safe(extent: float, name: str, reduce: str) -> None:
