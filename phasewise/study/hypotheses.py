@@ -148,7 +148,8 @@ def unanswerable(
 
     Args:
         hypotheses: of a study's file.
-        lines: the words of each phase, several lines of them.
+        lines: the words of each phase, several lines of them; of a rerun also those of the phases
+            before it, whose configurations it takes.
     """
     varied = {
         name: {word.partition("=")[0].lstrip("+~") for line in own for word in line}
@@ -213,6 +214,8 @@ def refuse_untried(
         if isinstance(one.against, str) and not Path(one.against).is_dir():
             found.append(Problem(f"{place}.against={one.against}", "no such directory"))
         own = [phase for phase in journal.phases if one.phase in (None, phase.name)]
+        if any(phase.kind == "rerun" for phase in own):  # it takes values that others tried
+            own = journal.phases
         for field, key, values in _values(one):
             # conditions may be met by what an earlier phase decided
             phases = journal.phases if "where" in field else own
