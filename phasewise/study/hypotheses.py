@@ -192,6 +192,9 @@ def refuse_untried(
 ) -> None:
     """Values that no phase tries, measures that no run has, and directories that are not there.
 
+    Values only where the phases are the file's own: a budget, or who types another text for a
+    phase, may leave some out, which the answer says.
+
     Args:
         hypotheses: of a study's file.
         journal: the plan.
@@ -213,6 +216,8 @@ def refuse_untried(
             )
         if isinstance(one.against, str) and not Path(one.against).is_dir():
             found.append(Problem(f"{place}.against={one.against}", "no such directory"))
+        if _has_other_phases(config):
+            continue
         own = [phase for phase in journal.phases if one.phase in (None, phase.name)]
         if any(phase.kind == "rerun" for phase in own):  # it takes values that others tried
             own = journal.phases
@@ -226,6 +231,13 @@ def refuse_untried(
                     found.append(Problem(f"{place}.{field}={value}", reason))
     if found:
         raise settings_error(found)
+
+
+def _has_other_phases(config: DictConfig) -> bool:
+    """Whether they are not as the study's file has them."""
+    typed_words = OmegaConf.select(config, "hydra.overrides.task") or []
+    changed = any(str(word).lstrip("+~").startswith("study.phases") for word in typed_words)
+    return changed or OmegaConf.select(config, "budget") not in (None, "full")
 
 
 def _values(one: Hypothesis) -> Iterator[tuple[str, str, list[Any]]]:

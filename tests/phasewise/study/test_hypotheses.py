@@ -139,3 +139,24 @@ def test_a_rerun_varies_what_the_phases_before_it_do(key: str, count: int) -> No
         **{"seeds": None, "adopt": "best", "log_names": None, "budgets": {}},
     )
     assert len(study.problems()) == count
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"budget": "smoke"},
+        {"hydra": {"overrides": {"task": ["study.phases.rate=optimizer.lr=1,2"]}}},
+    ],
+)
+def test_values_that_a_budget_or_somebody_left_out_are_no_mistake(more: dict[str, Any]) -> None:
+    one = Hypothesis.model_validate(LR | {"claim": "x", "best": [7]})
+    config = OmegaConf.merge(CONFIG, more)
+    assert OmegaConf.is_dict(config)
+    refuse_untried([one], journal(), config, {})
+    bad = one.model_copy(update={"measure": "val/x"})
+    with pytest.raises(UserError, match="measure=val/x: not one of"):
+        refuse_untried([bad], journal(), config, {})
+    full = OmegaConf.merge(CONFIG, {"budget": "full"})
+    assert OmegaConf.is_dict(full)
+    with pytest.raises(UserError, match="optimizer.lr is not one of"):
+        refuse_untried([one], journal(), full, {})
