@@ -158,5 +158,5 @@ def test_values_that_a_budget_or_somebody_left_out_are_no_mistake(more: dict[str
         refuse_untried([bad], journal(), config, {})
     full = OmegaConf.merge(CONFIG, {"budget": "full"})
     assert OmegaConf.is_dict(full)
-    with pytest.raises(UserError, match="optimizer.lr is not one of"):
+    with pytest.raises(UserError, match=r"optimizer\.lr is not one of"):
         refuse_untried([one], journal(), full, {})
