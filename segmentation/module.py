@@ -148,8 +148,8 @@ class SegmentationModule(TaskModule):
         )
         self.loss = criterion
         self.metrics = self._make_scores()
+        self._shares: list[Shares] = []
         self._step = 1
-        self._gradients: GradientShares | None = None
 
     def _make_scores(self, *, objects: bool = True, step: int = 1) -> SegmentationScores:
         """Of masks whose pixels are of ``step`` pixels of the images each way."""
@@ -317,7 +317,7 @@ class SegmentationModule(TaskModule):
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""
-        return self._gradients.shares() if self._gradients is not None else []
+        return self._shares
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
@@ -350,7 +350,7 @@ class SegmentationModule(TaskModule):
         scored = []
         gradients = None
         if split == "val":
-            gradients = self._gradients = GradientShares(self.loss, boundary_width(data.image_size))
+            gradients = GradientShares(self.loss, boundary_width(data.image_size))
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
             batch, logits = self._predict(data, split, index)
             probabilities = logits.sigmoid()
@@ -359,6 +359,8 @@ class SegmentationModule(TaskModule):
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))
+        if gradients is not None:
+            self._shares = gradients.shares()
         metrics.compute(choose=False, sync=False)  # the first of several devices is alone here
         return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1]))], metrics
 

@@ -79,7 +79,6 @@ SOURCES = {
 
 STARTS_APART = {
     *(("reid", "combinations"), ("segmentation_search", "search")),
-    ("segmentation_grid", "before"),
 }
 """Phases that start from something else than one of these, which is one candidate more."""
 
