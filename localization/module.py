@@ -196,6 +196,10 @@ class LocalizationModule(TaskModule):
         images = self.prepare(batch, targets=False)["image"]
         return {"boxes": self(images)["boxes"] * images.shape[-1]}
 
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean box."""
+        return {"boxes": torch.stack([each["boxes"].float() for each in outputs]).mean(0)}
+
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         """Row, IoU, and size of the true box and its distance from the nearest border, of each
         image that has one: float64 (n, 4)."""

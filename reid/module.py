@@ -18,7 +18,7 @@ from phasewise.records.notes import Limit, Notes
 from phasewise.training.module import Embedding, Scores, TaskModule
 from reid.backbones import build_backbone
 from reid.baselines import mean_colour, random_features
-from reid.distances import Distance
+from reid.distances import Distance, joined
 from reid.figures import cmc_figure, ranked_figure
 from reid.losses import ReidLoss, positive_share
 from reid.metrics import ReidRetrieval, ReRanking, mirrored_mean
@@ -233,6 +233,11 @@ class ReidModule(TaskModule):
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         return torch.arange(first, first + size) * world_size + rank
 
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The features behind each other."""
+        features = [each["feature"] for each in outputs]
+        return {"feature": joined(features, self.hparams["evaluation_distance"])}
+
     def compute_metrics(self, stage: str) -> Scores:
         """mAP, mINP, rank-1, -5 and -10."""
         found = self.metric.compute()
@@ -245,10 +250,11 @@ class ReidModule(TaskModule):
         return {name: float(found[name]) for name in SCORES}
 
     def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
-        """Whole identities, see `reid.training_part.training_part`."""
-        store = data.splits.stores["train"]
+        """As many whole identities as validation has, see `reid.training_part.training_part`."""
+        store, judged = data.splits.stores["train"], data.splits.stores["val"]["label"]
         labels, cameras = (store[name][: data.schedule("train").count].cpu() for name in _WHO)
-        return training_part(labels, cameras if self.cameras else None, count)
+        identities = len(judged[judged >= 0].unique()) * count / len(judged)
+        return training_part(labels, cameras if self.cameras else None, max(1, round(identities)))
 
     def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
         """Retrieval among training identities, which the classifier knows."""
@@ -323,8 +329,8 @@ class ReidModule(TaskModule):
         build_backbone(backbone, image_size, pretrained=pretrained)
 
     def report_notes(self) -> Notes:
-        """When a metric loss has too little to learn from."""
-        return Notes(limits=(FEW_POSITIVES,))
+        """When a metric loss has too little to learn from; it compares the images of a batch."""
+        return Notes(limits=(FEW_POSITIVES,), batch_losses=("train/loss",))
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def training_part(labels: Tensor, cameras: Tensor | None, count: int) -> dict[str, Tensor]:
+def training_part(labels: Tensor, cameras: Tensor | None, identities: int) -> dict[str, Tensor]:
     """Whole identities, evenly spread, and their queries chosen as those of validation are.
 
     Each identity's first image, with cameras its first by each of them, is a query. The gallery
@@ -15,16 +15,16 @@ def training_part(labels: Tensor, cameras: Tensor | None, count: int) -> dict[st
     Args:
         labels: identities (N,) of the training images.
         cameras: (N,), -1 where unknown; None: they do not count.
-        count: of images, about; at least one identity is taken.
+        identities: how many, >= 1; all if there are fewer. As many as validation has, for scores
+            fall with the size of the gallery.
 
     Returns:
         ``row``, of the images: of the queries, then of the gallery; ``is_query``; ``index``, their
         places among them; each (n,).
     """
-    identities = labels.unique()
-    wanted = max(1, round(count * len(identities) / len(labels)))
-    chosen = torch.linspace(0, len(identities) - 1, min(wanted, len(identities))).round().long()
-    rows = torch.isin(labels, identities[chosen]).nonzero().flatten()
+    there = labels.unique()
+    chosen = torch.linspace(0, len(there) - 1, min(identities, len(there))).round().long()
+    rows = torch.isin(labels, there[chosen]).nonzero().flatten()
     known = cameras is not None and bool((cameras[rows] >= 0).all())
     views = cameras[rows] if known and cameras is not None else torch.zeros_like(rows)
     keys = torch.stack([labels[rows], views], 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.inference.prediction.maps import mean_map
 from phasewise.records.notes import Notes, Shares
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
@@ -156,6 +157,10 @@ class SegmentationModule(TaskModule):
             min_distance=self.hparams["min_distance"],
         )
 
+    def receptive_field(self) -> int | None:
+        """See `SegmentationNetwork.receptive_field`."""
+        return self.network.receptive_field()
+
     def setup(self, stage: str) -> None:
         """See whether the network takes all sizes that the data will have.
 
@@ -244,6 +249,16 @@ class SegmentationModule(TaskModule):
         """Everything foreground, nothing, and each image's Otsu threshold."""
         return baselines(data, split, self._make_scores)
 
+    def join(self, members: Sequence[Self]) -> None:
+        """The mean threshold."""
+        thresholds = torch.stack([member.metrics.threshold for member in members])
+        self.metrics.threshold.copy_(thresholds.mean())
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean probability, as a logit."""
+        mean = mean_map([each["logits"].float().sigmoid() for each in outputs])
+        return {"logits": mean.logit()}
+
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Seen:
         """See `segmentation.items`."""
         return observe(self.metrics, outputs["logits"].float().sigmoid(), batch)
@@ -266,8 +281,11 @@ class SegmentationModule(TaskModule):
     def report_notes(self) -> Notes:
         """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
-        return Notes(diagrams=diagrams, references=loss_references(loss))
+        references = loss_references(loss)
+        if not isinstance(loss, SegmentationLoss):
+            return Notes(references=references)
+        ratios = ("train/loss", "val/loss") if loss.is_of_batches else ()
+        return Notes(diagrams=(loss_diagram(loss),), references=references, batch_losses=ratios)
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""

@@ -132,15 +132,17 @@ def print_final(
     program: str,
     words: Sequence[str],
     changed: Sequence[str],
+    place: Path,
 ) -> None:
     """The last words of a study: its configuration and what that scores on test data.
 
     Args:
-        journal: the journal, whose last phase is the test.
-        records: of each candidate of that phase, one per seed.
+        journal: the journal.
+        records: of each candidate of the test, one per seed; none without a test.
         program: the entry script, as it was called.
         words: all overrides of the final configuration.
         changed: those that the phases have changed.
+        place: of a run of the final configuration.
     """
     metric = "test/" + journal.objective["metric"].partition("/")[2]
     say("")
@@ -148,11 +150,10 @@ def print_final(
     for name, found in zip(names, records, strict=False):
         scores = {record.seed or 0: _number((record.test or {}).get(metric)) for record in found}
         say(f"{name + ':':<24} {metric} {_mean(scores)}")
-    for name, scores in sorted(records[0][0].baselines.items() if records[0] else []):
+    for name, scores in sorted(records[0][0].baselines.items() if records and records[0] else []):
         if metric in scores:
             say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
     say(f"\nchanged from the start: {' '.join(changed) or 'nothing'}")
-    place = journal.directory / journal.phases[-1].candidates[0].trials[0].directory
     say(f"as a single run: {single_run(place, words, program)}")
 
 

@@ -211,6 +211,24 @@ class TaskModule(L.LightningModule, ABC):
                 f"{', '.join(known)}, in this order; a labels.txt or the like can give it"
             )
 
+    def join(self, members: Sequence[Self]) -> None:
+        """Get ready to speak for several networks, of which this is the first: what was fitted to
+        validation data beside the weights, such as a threshold, becomes that of all."""
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What several networks found in the same images, as the outputs of one.
+
+        Args:
+            outputs: of each, as `losses` gives them in evaluation.
+
+        Returns:
+            What `update_metrics` and `observe` take; no loss need follow from it.
+
+        Raises:
+            UserError: networks of this task cannot be one.
+        """
+        raise UserError(f"{type(self).__name__} does not say how several networks count as one")
+
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Any:
         """What `items` is to know of a batch, where the metrics do not."""
 
@@ -245,6 +263,12 @@ class TaskModule(L.LightningModule, ABC):
         Args: see `build_backbone`.
         """
         build_backbone(backbone, image_size, pretrained)
+
+    def receptive_field(self) -> int | None:
+        """The side in pixels of what an output can depend on, see
+        `phasewise.networks.receptive_field`; None where a task does not ask, or it cannot be
+        told."""
+        return None
 
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""

@@ -99,6 +99,7 @@ class Session:
         self.origin: dict[str, Any] = {"config": self.config}
         self.baselines: dict[str, Scores] = {}
         self.test: Scores | None = None
+        self.receptive_field: int | None = None
         self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
 
     def complete(self) -> DictConfig | None:
@@ -302,7 +303,13 @@ class Session:
         settings = self.config.get("model", {}) if isinstance(module, TaskModule) else {}
         model = ", ".join(f"{key} {value}" for key, value in settings.items())
         model = model or type(module).__name__
-        log.info("network  %.2f million parameters: %s", count / 1e6, model)
+        size = f"{count / 1e6:.2f} million parameters"
+        if isinstance(module, TaskModule) and (field := module.receptive_field()):
+            self.receptive_field = field
+            side = self.config["data"]["image_size"]
+            seen = "the whole image" if field >= side else f"{field} of {side} pixels"
+            size += f", receptive field {seen}"
+        log.info("network  %s: %s", size, model)
 
     def _fit(self, data: L.LightningDataModule) -> None:
         assert self.trainer is not None
@@ -409,6 +416,7 @@ class Session:
             "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
             "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
             "epochs": len(rows),
+            **({"receptive_field": self.receptive_field} if self.receptive_field else {}),
             **(batch_of(self.cfg) if self.parts > 1 else {}),
             **({"fast_dev_run": dev_run} if dev_run else {}),
         }

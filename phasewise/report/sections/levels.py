@@ -13,7 +13,7 @@ from phasewise.report.content import Block, Bullets, Column, Figure, Mark, Secti
 from phasewise.report.figures.interaction import Line, Panel, interactions
 from phasewise.report.figures.limits import DECADES
 from phasewise.report.figures.style import Colours
-from phasewise.report.sections.values import MEASURES
+from phasewise.report.losses import steadiness
 from phasewise.report.text import listed, number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
 from phasewise.study.results import Setting
@@ -123,7 +123,7 @@ def _on_average(phase: PhaseView, own: pd.DataFrame, other: str) -> str:
     means = own.groupby(other, sort=False)["value"].mean()
     best = means.idxmax() if phase.mode == "max" else means.idxmin()
     text = f"{short_key(other)}={plain(best)} is best"
-    spread = own.groupby(other, sort=False)["stability"].mean().dropna()
+    spread = own.groupby(other, sort=False)[steadiness(phase).column].mean().dropna()
     if len(spread) == len(means) and spread.idxmin() != best:
         text += f" ({plain(spread.idxmin())} is steadiest)"
     return text
@@ -136,7 +136,8 @@ def _figures(
     drawn = [one for one in others if scored[one].nunique() <= MOST_VALUES][:MOST_KEYS]
     if not drawn:
         return []
-    titles = {"value": phase.metric, "stability": MEASURES["stability"][0]}
+    steady = steadiness(phase)
+    titles = {"value": phase.metric, steady.column: steady.title}
     shown = [name for name in titles if scored[name].nunique() > 1]
     levels = in_order(list(scored[key]))
     rows = [

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 from pydantic import ValidationError
 
@@ -107,6 +109,15 @@ def test_what_can_be_claimed(stated: dict[str, Any]) -> None:
 )
 def test_what_is_refused(stated: dict[str, Any], reason: str) -> None:
     assert reason in told(stated)
+
+
+def test_the_examples_of_the_docs_are_hypotheses() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "studies.md").read_text()
+    (text,) = re.findall(r"```yaml\n  (hypotheses:\n.+?)```", page, re.DOTALL)
+    stated = yaml.safe_load(text.replace("\n  ", "\n"))["hypotheses"]
+    found = [Hypothesis.model_validate(one) for one in stated]
+    named = {name for one in found for name in one.model_dump(exclude_none=True)}
+    assert named >= {"where", "order", "effect_of", "spread_over", "against", "at_most", "at_least"}
 
 
 def test_metrics_of_a_module_of_ones_own_are_not_known() -> None:
