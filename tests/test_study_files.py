@@ -47,7 +47,7 @@ ROWS = {
         **{"learning_rate": 6, "batch_size": 6, "optimizer": 4},
     },
     "segmentation_search": {"search": 15, "around": 10},
-    "segmentation_grid": {"grid": 36, "longer": 1, "before": 1},
+    "segmentation_grid": {"grid": 36, "each_at_its_best": 3, "longer": 1, "before": 1},
     "demo": {"head": 2, "learning_rate": 3, "activation": 3},
     "multitask_next": {
         **{"segmentation_loss": 4, "box_loss": 2, "batch_size": 3, "weight_decay": 3},
@@ -63,11 +63,11 @@ ROWS = {
     },
     "segmentation_next": {
         **{"lower_rate": 3, "accumulation": 4, "smoothing": 2, "clipping": 2, "tversky": 2},
-        **{"loss_schedule": 2, "augmentation": 4, "patience": 3, "schedule": 2, "warm_up": 2},
+        **{"loss_schedule": 2, "augmentation": 5, "patience": 3, "schedule": 2, "warm_up": 2},
         **{"norm": 2, "depth": 2, "architecture": 7, "drop_block": 3, "stochastic_depth": 2},
         **{"sizes": 3},
     },
-    "grid_next": {"each_at_its_best": 6, "longer": 2},
+    "grid_next": {"networks": 2, "clipping": 2, "longer": 2},
 }
 """Configurations per phase, as published."""
 
@@ -104,6 +104,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         **{"data.image_size": 512, "model.architecture": "unet", "early_stopping.patience": 20},
         **{"loss.dice_weight": 0.7, "loss.pos_alpha": 0.25, "loss.gamma": 2.0},
         **{"loss.smooth": 1e-6, "trainer.gradient_clip_val": None},
+        **{"data.augment": ["flip", "vflip", "rotate"]},
         **{"objective.metric": "val/jaccard"},
     },
     "segmentation_grid": {

@@ -60,11 +60,14 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": text.cell, "md": text.escape_markdown, "points": _points}
+    templates.filters |= {"cell": text.cell, "md": text.escape_markdown, "sizes": _sizes}
     return templates
 
 
-def _points(table: Table) -> str:
-    """The size of its type on paper."""
+def _sizes(table: Table) -> str:
+    """For the style sheet: the size of a table's type on paper, and how wide its first column is.
+
+    A first column that stays in sight while the others scroll would shrink to single letters.
+    """
     widths = wrapped_widths([column.title for column in table.columns], cells_of(table))
-    return f"{type_size(widths, PRINTED):.1f}pt"
+    return f"--printed: {type_size(widths, PRINTED):.1f}pt; --first: {widths[0]}ch"

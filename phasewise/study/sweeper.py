@@ -28,6 +28,7 @@ from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
+from phasewise.study.finalists import planned_count
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -154,7 +155,9 @@ def _plan(
     given = planner.origin.words if planner.origin else []
     base = merge(chosen, given, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
-    stages = [_planned_stage(name, spec, base, planner) for name, spec in study.phases.items()]
+    stages: list[Stage] = []
+    for name, spec in study.phases.items():
+        stages.append(_planned_stage(name, spec, base, planner, stages))
     journal = Journal(
         planner.directory,
         study.name or "sweep",
@@ -255,15 +258,18 @@ def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
-def _planned_stage(name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner) -> Stage:
-    """A phase as it would start from the starting configuration."""
+def _planned_stage(
+    name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner, before: Sequence[Stage]
+) -> Stage:
+    """A phase as it would start from the starting configuration, after those ``before``."""
     try:
         if spec.rerun is None:
             return planner.stage(name, spec, base)
         stage = planner.rerun(name, spec, base, [base])
         # which ones is not known yet, only how many at most
-        stage.phase.candidates *= spec.rerun.top
-        stage.jobs *= spec.rerun.top
+        count = planned_count(spec.rerun, before)
+        stage.phase.candidates *= count
+        stage.jobs *= count
         return stage
     except (UserError, HydraException) as error:
         if not name:

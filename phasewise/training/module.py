@@ -160,7 +160,8 @@ class TaskModule(L.LightningModule, ABC):
 
     @abstractmethod
     def compute_metrics(self, stage: str) -> Scores:
-        """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
+        """Compute and reset the metrics of ``val``, ``test`` or, where `training_metrics` asks for
+        it, ``train``; undefined ones are NaN."""
 
     def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
         """Which training images ``trainer.train_metrics`` measures: evenly spread over the split.
@@ -256,6 +257,12 @@ class TaskModule(L.LightningModule, ABC):
         ``outputs`` by name, thresholds and the like."""
         return {"outputs": {}}
 
+    def receptive_field(self) -> int | None:
+        """The side in pixels of what an output can depend on, see
+        `phasewise.networks.receptive_field`; None where a task does not ask, or it cannot be
+        told."""
+        return None
+
     @classmethod
     def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
         """Download the weights of a backbone (``study.fetch=true``), and see that they fit.
@@ -263,12 +270,6 @@ class TaskModule(L.LightningModule, ABC):
         Args: see `build_backbone`.
         """
         build_backbone(backbone, image_size, pretrained)
-
-    def receptive_field(self) -> int | None:
-        """The side in pixels of what an output can depend on, see
-        `phasewise.networks.receptive_field`; None where a task does not ask, or it cannot be
-        told."""
-        return None
 
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""

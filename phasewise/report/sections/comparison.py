@@ -26,10 +26,11 @@ from phasewise.report.content import (
 from phasewise.report.figures.curves import Curve, Panel, draw_curves
 from phasewise.report.figures.style import PALETTE, handle
 from phasewise.report.figures.values import Value, pairs
+from phasewise.report.sections.configuration import NO_SETTINGS, full_settings
 from phasewise.report.sections.curves import panels
 from phasewise.report.sections.final import baselines, compared, objective_on, scores
 from phasewise.report.sections.glance import STATISTICS, statistics
-from phasewise.report.sections.summary import NO_SETTINGS, facts, full_settings
+from phasewise.report.sections.summary import facts
 from phasewise.report.text import plain
 from phasewise.report.view import StudyView
 from phasewise.study.results import UNSET

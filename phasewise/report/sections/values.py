@@ -128,7 +128,7 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
     one = f" of each {level}, thicker the best of all" if level else ""
     caption += f"; framed: the best cell{one}"
-    if any(heatmap.colour_scale(measure)[1] for measure in measures):
+    if any(heatmap.colour_scale(measure)[1] for measure in shown):
         caption += "; a cell far off the others does not stretch the colours (arrow at their bar)"
     caption += "."
     draw = partial(

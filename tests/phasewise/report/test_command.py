@@ -31,7 +31,7 @@ def test_writes_where_it_is_told_and_says_where(study: Path, tmp_path: Path) -> 
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{tmp_path / 'out' / 'report.html'}\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        *("figures", "report.html", "report.md", "tables")
+        *("figures", "final.yaml", "report.html", "report.md", "tables")
     ]
     assert sorted(study.iterdir()) == before
 
