@@ -16,6 +16,7 @@ from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.records.notes import Limit, Notes
 from phasewise.training.module import Embedding, Scores, TaskModule
+from reid.backbones import build_backbone
 from reid.baselines import mean_colour, random_features
 from reid.distances import Distance, joined
 from reid.figures import cmc_figure, ranked_figure
@@ -321,6 +322,11 @@ class ReidModule(TaskModule):
         """How features are compared."""
         distance = self.hparams["evaluation_distance"]
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
+
+    @classmethod
+    def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
+        """See `TaskModule`."""
+        build_backbone(backbone, image_size, pretrained=pretrained)
 
     def report_notes(self) -> Notes:
         """When a metric loss has too little to learn from; it compares the images of a batch."""

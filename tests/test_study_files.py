@@ -47,7 +47,7 @@ ROWS = {
         **{"learning_rate": 6, "batch_size": 6, "optimizer": 4},
     },
     "segmentation_search": {"search": 15, "around": 10},
-    "segmentation_grid": {"grid": 36, "longer": 1, "before": 1},
+    "segmentation_grid": {"grid": 36, "each_at_its_best": 3, "longer": 1, "before": 1},
     "demo": {"head": 2, "learning_rate": 3, "activation": 3},
     "multitask_next": {
         **{"segmentation_loss": 4, "box_loss": 2, "batch_size": 3, "weight_decay": 3},
@@ -79,7 +79,6 @@ SOURCES = {
 
 STARTS_APART = {
     *(("reid", "combinations"), ("segmentation_search", "search")),
-    ("segmentation_grid", "before"),
 }
 """Phases that start from something else than one of these, which is one candidate more."""
 
@@ -298,8 +297,9 @@ def written(folder: Path, text: str) -> list[str]:
 
 @pytest.mark.parametrize("study", SOURCES)
 def test_the_start_is_the_winner_of_the_study_before(plan: Plan, study: str) -> None:
-    book, config = plan(f"study={study}")
-    assert config.init_study == f"outputs/studies/{SOURCES[study]}-full"
+    with composed(f"study={study}", "budget=small") as config:
+        assert config.init_study == f"outputs/studies/{SOURCES[study]}-small"
+    book, _ = plan(f"study={study}")
     assert book.origin is not None
     assert book.origin.study == SOURCES[study]
     assert book.base == [f"study={study}", *book.origin.words]

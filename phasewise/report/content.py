@@ -44,6 +44,16 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A text to paste or to name on a command line, which is also a file of the report."""
+
+    path: str
+    caption: str
+    text: str
+    block: ClassVar[str] = "source"
+
+
+@dataclass(frozen=True)
 class Column:
     """A column's title and how its cells are written."""
 
@@ -123,7 +133,7 @@ class FindingBlock:
     block: ClassVar[str] = "finding"
 
 
-Block = Text | Bullets | Command | Table | Figure | Picture | FindingBlock
+Block = Text | Bullets | Command | Source | Table | Figure | Picture | FindingBlock
 
 
 @dataclass

@@ -23,6 +23,7 @@ from phasewise.report.content import (
     Picture,
     Report,
     Section,
+    Source,
     Table,
     Text,
 )
@@ -103,6 +104,9 @@ class _Writer:
                     self._paragraph(item, "List Bullet")
             case Command():
                 self._paragraph(block.text, "Code")
+            case Source():
+                self._paragraph(f"{block.caption} ({block.path}):", "Note")
+                self._paragraph(block.text.rstrip(), "Code")
             case Table():
                 self._caption("Table", block.caption).paragraph_format.keep_with_next = True
                 self._table(block)

@@ -27,8 +27,13 @@ PICTURE_WIDTH = 1000
 LARGEST_PICTURE = 50_000_000
 """Pixels beyond which an image is not decoded."""
 
-_LINK = re.compile(r"(?<!\\)\]\(((?:tables|figures)/[^()\s/]+|report\.(?:docx|pdf))\)")
+_LINK = re.compile(
+    r"(?<!\\)\]\(((?:tables|figures|preset)/[^()\s/]+|final\.yaml|report\.(?:docx|pdf))\)"
+)
 """To a file of the report in its Markdown; what users named is escaped there."""
+
+_AS_IT_IS = re.compile(r"^ {4}.*$", re.M)
+"""What is not escaped: lines to paste, which hold no links."""
 
 MOMENT = 5.0
 """Seconds that a copy of a folder, or writing one, may put between the times of its files."""
@@ -74,7 +79,7 @@ class Folder:
         return target
 
     def linked(self, name: str) -> set[str]:
-        """The tables and figures that a Markdown file of the folder names; none if there is none.
+        """The tables, figures and presets that a Markdown file of the folder names, if any.
 
         Of a report this is all that it wrote, so that the next one knows what is out of date, and
         what in the folder belongs to somebody else.
@@ -83,7 +88,7 @@ class Folder:
             content = (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return set()
-        return set(_LINK.findall(content)) if ROUNDING in content else set()
+        return set(_LINK.findall(_AS_IT_IS.sub("", content))) if ROUNDING in content else set()
 
     def edited(self, name: str, formats: Iterable[str]) -> set[str]:
         """The documents beside a Markdown file of the folder that somebody has worked on since.

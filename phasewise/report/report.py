@@ -47,8 +47,9 @@ def write_report(
     from phasewise.report.view import StudyView
     from phasewise.study.read import read_study
 
-    report = build_report(StudyView(read_study(directory)))
-    return publish(choose_sections(report, sections), Path(output or directory), refresh, formats)
+    place = Path(output or directory)
+    report = build_report(StudyView(read_study(directory)), place)
+    return publish(choose_sections(report, sections), place, refresh, formats)
 
 
 def write_comparison(
@@ -98,7 +99,7 @@ def publish(
         UserError: a file cannot be written, or was edited.
     """
     from phasewise.report import page
-    from phasewise.report.content import Figure, Picture, Table
+    from phasewise.report.content import Figure, Picture, Source, Table
     from phasewise.report.files import Folder
     from phasewise.report.formats import write_formats
     from phasewise.report.render import render
@@ -110,6 +111,8 @@ def publish(
     for block in blocks:
         if isinstance(block, Table):
             folder.table(block)
+        elif isinstance(block, Source):
+            folder.write(block.path, block.text)
     others, problem = write_formats(formats, folder, report, images)
     folder.write(TEXT, page.markdown(report, images, others))
     written = folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
@@ -119,13 +122,14 @@ def publish(
     return written
 
 
-def build_report(study: StudyView) -> Report:
-    """The content of a study's report."""
+def build_report(study: StudyView, output: Path) -> Report:
+    """The content of a study's report, which will lie in ``output``."""
     from phasewise.analysis.audit import audit
     from phasewise.report.content import Report
     from phasewise.report.figures.style import Colours
     from phasewise.report.sections.appendix import appendix
     from phasewise.report.sections.audit import audit_section
+    from phasewise.report.sections.configuration import configuration_section
     from phasewise.report.sections.data import data_section
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
@@ -146,6 +150,7 @@ def build_report(study: StudyView) -> Report:
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
         "Data": lambda: data_section(study),
+        "Configuration": lambda: configuration_section(study, output),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},

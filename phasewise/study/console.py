@@ -116,10 +116,12 @@ def plan_text(journal: Journal, done: int) -> str:
         what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
         what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
         if phase.kind == "rerun":
-            what = f"the best so far with {' '.join(phase.candidates[0].overrides)}"
+            words = " ".join(phase.candidates[-1].overrides)
+            what = f"the best so far{f' with {words}' if words else ''}"
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
         drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
-        own = sum(bool(candidate.overrides) for candidate in phase.candidates)
+        again = phase.kind == "rerun"
+        own = sum(again or bool(candidate.overrides) for candidate in phase.candidates)
         start = " + incumbent" if own < len(phase.candidates) else ""
         lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")

@@ -7,12 +7,12 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from phasewise.errors import UserError
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.ensemble import score_seeds
+from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
@@ -297,29 +297,10 @@ class Runner:
 
     def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None
-        best = self._best(spec.rerun.top, self.planner.objective_of(spec), base)
+        objective = self.planner.objective_of(spec)
+        outcome = self.executor.outcome
+        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
         return self.planner.rerun(name, spec, self.journal.base, best)
-
-    def _best(
-        self, count: int, objective: dict[str, str], base: Sequence[str]
-    ) -> list[Sequence[str]]:
-        """The words of the best configurations of all phases, that of ``base`` first."""
-        sign = -1 if objective["mode"] == "max" else 1
-        ranked: list[tuple[float, list[str]]] = []
-        for stage in self.stages:
-            if stage.phase.objective != objective:
-                continue
-            for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-                values = [objective_value(self.executor.outcome(job)) for job in jobs]
-                if values and all(map(math.isfinite, values)):
-                    words = self.planner.choices.join(stage.phase.base, candidate.overrides)
-                    ranked.append((sign * fmean(values), words))
-        identity = self.planner.composer.fingerprint  # words differ where one says a default
-        found: dict[str, Sequence[str]] = {identity(base): base}
-        for _, words in sorted(ranked, key=lambda pair: pair[0]):
-            if len(found) < count:
-                found.setdefault(identity(words), words)
-        return list(found.values())
 
     def _keep_winner(self, stage: Stage) -> None:
         """Nothing else trains the last winner again, where its weights are gone."""

@@ -190,7 +190,8 @@ class Planner:
         start: Sequence[str],
         configurations: Sequence[Sequence[str]],
     ) -> Stage:
-        """Configurations once more, with the overrides of ``spec.rerun``.
+        """Configurations once more, with the overrides of ``spec.rerun``; where it compares, as
+        they are, too.
 
         Args:
             name: of the phase.
@@ -215,9 +216,11 @@ class Planner:
         )
         stage = Stage(phase, spec)
         more = merge(spec.rerun.overrides, self.objective_words(spec))
-        for words in configurations:
-            whole = self.choices.join(words, more)
-            self.add_once(stage, [word for word in whole if word not in start or word in more])
+        for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
+            for words in configurations:
+                whole = self.choices.join(words, added)
+                own = [word for word in whole if word not in start or word in added]
+                self.add_once(stage, own)
         self._note_dropped(stage)
         return stage
 

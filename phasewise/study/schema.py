@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
@@ -85,6 +85,8 @@ class Rerun(Written):
     EXAMPLE = "{top: 2, overrides: trainer.max_epochs=20}"
     top: Count
     overrides: OverrideList
+    per: Text | None = None
+    compare: Flag = False
 
 
 class PhaseConfig(Node):
@@ -144,6 +146,7 @@ class StudyConfig(Node):
     set_aside: Flag
     isolate: Flag
     dry_run: Flag
+    fetch: Flag
     report: Flag
     log_names: Text | None
     checkpoints: Literal["winners", "best", "all", "none"] | None
@@ -182,7 +185,18 @@ class StudyConfig(Node):
             ]
             for name, phase in self.phases.items()
         }
-        return [*found, *unanswerable(self.hypotheses, words)]
+        return [*found, *self._without_levels(), *unanswerable(self.hypotheses, words)]
+
+    def _without_levels(self) -> Iterator[Problem]:
+        """Reruns of the best per value of a key that no phase before them varies."""
+        varied: dict[str, None] = {}
+        for name, phase in self.phases.items():
+            per = None if phase.rerun is None else phase.rerun.per
+            if per is not None and varied and per not in varied:
+                key = f"study.phases.{name}.rerun.per={per}"
+                yield Problem(key, not_one_of(per, varied))
+            lines = [phase.overrides, *(phase.combinations or [])]
+            varied |= {word.partition("=")[0].lstrip("+~"): None for it in lines for word in it}
 
 
 class _Root(Node):

@@ -28,6 +28,7 @@ from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
+from phasewise.study.finalists import planned_count
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -38,12 +39,16 @@ from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
+from phasewise.study.pretrained import fetch
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
 from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
+
+OBSTACLES = 3
+"""So many different ones are listed; they are long, and much the same."""
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -95,7 +100,7 @@ def sweep(
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
     composer = _composer(arguments, config, config_loader, old)
-    composer.compares_data = index.knows_data
+    composer.compares_data, composer.fetches = index.knows_data, study.fetch
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
@@ -108,7 +113,9 @@ def sweep(
     sweeps = not is_study(study)
     keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
     print_plan(journal, stages, index, notes, keeps)
-    if study.dry_run:
+    if study.fetch:
+        fetch(stages, composer)
+    if study.dry_run or study.fetch:
         return []
     prepare(config)
     runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
@@ -148,7 +155,9 @@ def _plan(
     given = planner.origin.words if planner.origin else []
     base = merge(chosen, given, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
-    stages = [_planned_stage(name, spec, base, planner) for name, spec in study.phases.items()]
+    stages: list[Stage] = []
+    for name, spec in study.phases.items():
+        stages.append(_planned_stage(name, spec, base, planner, stages))
     journal = Journal(
         planner.directory,
         study.name or "sweep",
@@ -239,7 +248,7 @@ def is_study(study: StudyConfig) -> bool:
 
 def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     """What lies where trials are to run, and the two ways on."""
-    problems = [Problem(names[0], what) for what, names in found.items()]
+    problems = [Problem(names[0], what) for what, names in found.items()][:OBSTACLES]
     count = sum(map(len, found.values()))
     more = f" (of {count} trials)" if count > len(problems) else ""
     advice = (
@@ -249,15 +258,18 @@ def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
-def _planned_stage(name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner) -> Stage:
-    """A phase as it would start from the starting configuration."""
+def _planned_stage(
+    name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner, before: Sequence[Stage]
+) -> Stage:
+    """A phase as it would start from the starting configuration, after those ``before``."""
     try:
         if spec.rerun is None:
             return planner.stage(name, spec, base)
         stage = planner.rerun(name, spec, base, [base])
         # which ones is not known yet, only how many at most
-        stage.phase.candidates *= spec.rerun.top
-        stage.jobs *= spec.rerun.top
+        count = planned_count(spec.rerun, before)
+        stage.phase.candidates *= count
+        stage.jobs *= count
         return stage
     except (UserError, HydraException) as error:
         if not name:

@@ -19,7 +19,7 @@ from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
-from phasewise.networks.backbones import LATER
+from phasewise.networks.backbones import LATER, build_backbone
 from phasewise.records.notes import Notes, Shares
 from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.optim import build_optimizer, build_schedulers
@@ -160,7 +160,8 @@ class TaskModule(L.LightningModule, ABC):
 
     @abstractmethod
     def compute_metrics(self, stage: str) -> Scores:
-        """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
+        """Compute and reset the metrics of ``val``, ``test`` or, where `training_metrics` asks for
+        it, ``train``; undefined ones are NaN."""
 
     def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
         """Which training images ``trainer.train_metrics`` measures: evenly spread over the split.
@@ -244,6 +245,18 @@ class TaskModule(L.LightningModule, ABC):
         """
         return None
 
+    def compare_masks_at(self, side: int, image_size: int) -> None:
+        """From now on compare masks at another size than that of the images, in metrics and items.
+
+        Args:
+            side: in pixels.
+            image_size: side of the images in pixels.
+
+        Raises:
+            UserError: ``side`` is no size for them, or the task has no masks to compare.
+        """
+        raise UserError(f"mask_size={side}: there are no masks that this task compares alone")
+
     def deployed(self, images: Tensor) -> dict[str, Tensor]:
         """What an exported network computes: normalised images ``(B, 3, S, S)`` to outputs by name.
 
@@ -261,6 +274,14 @@ class TaskModule(L.LightningModule, ABC):
         `phasewise.networks.receptive_field`; None where a task does not ask, or it cannot be
         told."""
         return None
+
+    @classmethod
+    def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
+        """Download the weights of a backbone (``study.fetch=true``), and see that they fit.
+
+        Args: see `build_backbone`.
+        """
+        build_backbone(backbone, image_size, pretrained)
 
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""

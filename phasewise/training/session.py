@@ -184,10 +184,20 @@ class Session:
                 self.config, self.record.task, self.directory, self.history, self.origin
             )
             start_trackers(self.trainer.loggers, self.config)
+        self._note_precision(str(self.trainer.precision))
         data = build_data(self.config)
         if isinstance(data, StoreDataModule):
             data.parts = self.parts
         return data
+
+    def _note_precision(self, used: str) -> None:
+        """What the run computes in, which is not always what was asked for: Lightning replaces
+        float16 on a processor by bfloat16."""
+        self.record.environment["precision"] = used
+        asked = self.config["trainer"]["precision"]
+        if asked not in ("auto", used):
+            self.record.environment["precision_asked"] = asked
+            log.warning("trainer.precision=%s: wants a GPU; this run computes in %s", asked, used)
 
     def _build(self, data: L.LightningDataModule) -> L.LightningModule:
         self.origin["info"] = describe_data(data)

@@ -36,7 +36,8 @@ def incomparable(
         named = {name for record in records for name in record.notes.batch_losses}
         found = [name for name in losses if name in named]
         if found:
-            return f"{' and '.join(found)} of the same weights depend on {BATCH_SIZE}"
+            depends = "depends" if len(found) == 1 else "depend"
+            return f"{' and '.join(found)} of the same weights {depends} on {BATCH_SIZE}"
     return ""
 
 

@@ -100,9 +100,9 @@ class Question:
         self.frame = satisfying(
             frame[frame["phase"].isin(phases)], stated.get("where") or {}, compared
         )
-        self.seeds = int(self.frame["seed"].nunique())
         self.loose = self._comparable(study, phases, compared)
-        self.values = self._tried([study.phases[number] for number in phases])
+        self._leave_out_uncrossed([study.phases[number] for number in phases])
+        self.seeds = int(self.frame["seed"].nunique())
         self.name = self.measure.name
         rows = self.frame.assign(y=self.frame[self.measure.column])
         self.is_single_trials, self.is_spread = not (effect or over), bool(over)
@@ -138,9 +138,23 @@ class Question:
         varied = [key for key in self.others if self.frame[key].nunique() > 1]
         return incomparable(varied, records, self.measure.losses)
 
-    def _tried(self, own: Sequence[PhaseResult]) -> list[Setting]:
+    def _leave_out_uncrossed(self, own: Sequence[PhaseResult]) -> None:
+        """Set ``values``: those that the phases declare, and others (the incumbent's) only if they
+        ran with all the settings and seeds that the declared ones have in common."""
         declared = [typed(v) for phase in own for v in phase.plan.declared.get(self.key, [])]
-        return in_order([*declared, *self.frame[self.key]])
+        self.values = in_order([*declared, *self.frame[self.key]])
+        if not declared:
+            return
+        known = self.frame.dropna(subset=[self.measure.column])
+        cells = {
+            value: set(map(tuple, rows[["phase", "seed", *self.others]].to_numpy().tolist()))
+            for value, rows in known.groupby(self.key, sort=False)
+        }
+        shared = [cells[value] for value in declared if value in cells]
+        common = set.intersection(*shared) if shared else set()
+        kept = [*declared, *self.named]
+        self.values = [v for v in self.values if v in kept or common <= cells.get(v, set())]
+        self.frame = self.frame[self.frame[self.key].isin(self.values)]
 
     def _balanced(self, rows: pd.DataFrame) -> pd.DataFrame:
         """The rows at settings and seeds that all values have: where a value was tried with others
@@ -174,9 +188,13 @@ class Question:
         shared = means.groupby(match, sort=False)[self.key].transform("nunique")
         means = means[shared == means[self.key].nunique()]
         fixed = ["phase", self.key, *(key for key in self.others if key not in over)]
-        centre = means.groupby(fixed, sort=False)["y"].transform("median")
+        # of two cells both are as far from their median: one of them, the same for all values
+        means = means.sort_values([*over], key=lambda column: column.astype(str), kind="stable")
+        groups = means.groupby(fixed, sort=False)["y"]
+        centre, twice = groups.transform("median"), groups.transform("size") == 2
+        repeats = twice & (groups.cumcount() == 1)
         self.name = f"distance of {self.name} from its median over {', '.join(over)}"
-        return means.assign(y=(means["y"] - centre).abs(), seed=0)
+        return means.assign(y=(means["y"] - centre).abs(), seed=0)[~repeats]
 
     def scored(self, values: Sequence[Setting]) -> list[Setting]:
         """Those with a result."""

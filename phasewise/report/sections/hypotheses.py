@@ -33,7 +33,7 @@ def hypotheses_section(study: StudyView) -> Section | None:
     if lacking:
         text = (
             f"What would tell: the seeds with which a test at p ≤ {ALPHA} finds a difference of "
-            f"the size that the runs show so far in {POWER:.0%} of studies (noncentral "
+            f"the size that the runs show so far in {100 * POWER:.0f} % of studies (noncentral "
             "t-distribution, statsmodels). Of few seeds it is a rough guide, of one there is none."
         )
         section.blocks.append(Text(text, "note"))

@@ -13,7 +13,7 @@ from phasewise.report.content import Block, Bullets, Column, Figure, Mark, Secti
 from phasewise.report.figures.interaction import Line, Panel, interactions
 from phasewise.report.figures.limits import DECADES
 from phasewise.report.figures.style import Colours
-from phasewise.report.losses import steadiness
+from phasewise.report.losses import Steadiness, steadiness
 from phasewise.report.text import listed, number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
 from phasewise.study.results import Setting
@@ -101,13 +101,14 @@ def guidelines(
     """A sentence per level: what to take there, and which value of each other key is best on
     average there."""
     said = []
+    steady = steadiness(phase)
     for value, ones in levels.items():
         if len(ones) < 2:
             continue
         best = top_of(phase, ones)
         chosen = listed([f"{short_key(k)}={plain(best.settings[k])}" for k in others])
         own = scored[scored[key] == value]
-        parts = [_on_average(phase, own, other) for other in others]
+        parts = [_on_average(phase, own, other, steady) for other in others]
         average = listed([part for part in parts if part])
         text = (
             f"{short_key(key)}={plain(value)}: take {chosen} ({phase.metric} {number(best.mean)})"
@@ -116,14 +117,14 @@ def guidelines(
     return said
 
 
-def _on_average(phase: PhaseView, own: pd.DataFrame, other: str) -> str:
+def _on_average(phase: PhaseView, own: pd.DataFrame, other: str, steady: Steadiness) -> str:
     """The best value of a key at a level by its mean, and the steadiest where another one is."""
     if own[other].nunique() < 2:
         return ""
     means = own.groupby(other, sort=False)["value"].mean()
     best = means.idxmax() if phase.mode == "max" else means.idxmin()
     text = f"{short_key(other)}={plain(best)} is best"
-    spread = own.groupby(other, sort=False)[steadiness(phase).column].mean().dropna()
+    spread = own.groupby(other, sort=False)[steady.column].mean().dropna()
     if len(spread) == len(means) and spread.idxmin() != best:
         text += f" ({plain(spread.idxmin())} is steadiest)"
     return text
@@ -152,6 +153,7 @@ def _figures(
         f"{listed(drawn)}, by {key}. Points: means of the trials with both values; error bars: "
         "their standard deviation. Lines that are not parallel are an interaction."
     )
+    caption += f" {steady.note}" if steady.note else ""
     draw = partial(interactions, rows, names, inks)
     return [Figure(f"interaction_{phase.slug}", caption, draw)]
 

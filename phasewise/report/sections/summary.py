@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.statistics.frame import is_number
-from phasewise.report.content import Bullets, Column, Command, Mark, Section, Table, Text
+from phasewise.report.content import Bullets, Section, Text
 from phasewise.report.sections.audit import counted
-from phasewise.report.sections.final import START, compared, final_blocks
+from phasewise.report.sections.final import final_blocks
 from phasewise.report.sections.findings import top_findings
-from phasewise.report.view import STOPPED, CandidateView, StudyView, trial_status
-from phasewise.study.commands import single_run
-from phasewise.study.results import UNSET, Setting, as_setting, settings_of
+from phasewise.report.view import STOPPED, StudyView, trial_status
 from phasewise.text import duration
-
-NO_SETTINGS = ("study", "budget", "seed", "test")
-"""Keys of overrides that are no part of a configuration."""
 
 
 def facts(study: StudyView) -> list[tuple[str, str]]:
@@ -59,44 +51,5 @@ def summary_section(study: StudyView, audit: list[Finding]) -> Section:
     section.blocks.append(Bullets(top_findings(study, audit)))
     if audit:
         section.blocks.append(Text(f"The audit: {counted(audit)}."))
-    section.blocks += [*final_blocks(study), configuration(study, final)]
-    record = next((r for r in final.records if r.status == "completed"), None)
-    if record is not None:
-        again = single_run(record.directory, record.overrides)
-        section.blocks += [Text("This command trains it again:"), Command(again)]
+    section.blocks += final_blocks(study)
     return section
-
-
-def full_settings(candidate: CandidateView) -> dict[str, Any]:
-    """All that a candidate's overrides set, those of its phase's start included."""
-    return settings_of([*candidate.phase.plan.base, *candidate.result.plan.overrides])
-
-
-def configuration(study: StudyView, final: CandidateView) -> Table:
-    """The best configuration, key by key, beside the starting one."""
-    best = full_settings(final)
-    decided = {
-        key: phase.plan.name or "sweep"
-        for phase in study.phases
-        if phase.winner is not None
-        for key in phase.keys
-    }
-    columns = [Column("key"), Column("best"), Column("start"), Column("decided in")]
-    caption = "The best configuration. Keys that are not listed have the defaults of conf/."
-    table = Table("configuration", caption, columns)
-    before = start_settings(study, list(best))
-    for key, value in best.items():
-        if key not in NO_SETTINGS:
-            changed = key in decided and before[key] not in (UNSET, as_setting(value))
-            mark: Mark = "best" if changed else ""
-            table.add(key, value, before[key], decided.get(key, ""), mark=mark)
-    return table
-
-
-def start_settings(study: StudyView, keys: Sequence[str]) -> dict[str, Setting]:
-    """What the starting configuration had."""
-    start = compared(study).get(START)
-    if start is None:
-        base = settings_of(study.plan.base)
-        return {key: as_setting(base.get(key, UNSET)) for key in keys}
-    return {key: start.phase.result.setting(start.result, key) for key in keys}

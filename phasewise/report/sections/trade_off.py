@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 
 from phasewise.analysis.statistics.frame import is_number
-from phasewise.analysis.statistics.pareto import pareto_front, sign_of
+from phasewise.analysis.statistics.pareto import pareto_front
 from phasewise.report.content import Block, Column, Figure, Mark, Table, Text
 from phasewise.report.figures.front import trade_off
 from phasewise.report.figures.scatter import Point
@@ -17,6 +17,7 @@ from phasewise.report.figures.style import PALETTE, PLAIN, Colours
 from phasewise.report.sections.trials import headline
 from phasewise.report.text import listed
 from phasewise.report.view import CandidateView, StudyView
+from phasewise.study.measures import is_lower_better
 
 LEAST = 3
 """Configurations that a front is looked for in."""
@@ -96,7 +97,10 @@ def runs_of(one: CandidateView, second: str) -> list[tuple[Path, float, float]]:
 
 
 def _signs(study: StudyView, second: str) -> tuple[float, float]:
-    return (1.0 if study.plan.objective["mode"] == "max" else -1.0), sign_of(second)
+    return (
+        1.0 if study.plan.objective["mode"] == "max" else -1.0,
+        -1.0 if is_lower_better(second) else 1.0,
+    )
 
 
 def scored(study: StudyView, second: str) -> list[Scored]:

@@ -122,6 +122,15 @@ def test_a_spread_against_plain_python(tmp_path: Path) -> None:
     assert f"p = {p:.2g}" in answer.evidence
 
 
+def test_two_cells_are_one_distance(tmp_path: Path) -> None:
+    """Both are as far from their median: no pair of independent distances, whose p would be 0."""
+    words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8,32 {NET}=unet,attention_unet"}
+    stated = {"key": NET, "spread_over": [BATCH], "highest": ["unet"]}
+    one = ask(tmp_path / "one", stated | {"where": {LR: 1e-3}}, phases=words, seeds=[0, 1])
+    assert one.verdict == "cannot be told" and "1 and 1 cells" in one.evidence
+    assert "2 pairs" in ask(tmp_path / "two", stated, phases=words, seeds=[0, 1]).evidence
+
+
 def test_what_would_tell(tmp_path: Path) -> None:
     def even(settings: Settings, seed: int) -> float:
         return 0.5 + 0.01 * (settings[LR] == 1e-3) + 0.05 * noise(settings, seed)
@@ -221,7 +230,7 @@ def test_losses_that_depend_on_the_batch_are_not_compared(tmp_path: Path) -> Non
 
     stated = {"key": BATCH, "measure": "stability", "order": [32, 16, 8]}
     answer = ask(tmp_path / "notes", stated, edit=edit)
-    assert "val/loss of the same weights depend on data.batch_size" in answer.evidence
+    assert "val/loss of the same weights depends on data.batch_size" in answer.evidence
     assert "objective_std" not in ask(tmp_path / "none", stated).evidence
     assert read_study(tmp_path / "notes").phases[0].candidates[0].trials[0].record is not None
 
@@ -250,3 +259,22 @@ def test_one_value_at_a_time_is_judged_beside_the_same_settings(tmp_path: Path) 
         assert answer.verdict == verdict, answer.evidence
         # over all trials 1e-4 has the better mean: .45 against .28
         assert evidence in answer.evidence
+
+
+def test_an_incumbent_that_was_not_crossed_is_left_out(tmp_path: Path) -> None:
+    """A grid that does not hold what the study started from: one cell at a rate of its own."""
+    words = {"first": f"{NET}=unet,attention_unet", "": f"{LR}=1e-4,1e-3 {BATCH}=8,16,32"}
+    defaults = {LR: 5e-4, BATCH: 8, NET: "unet"}
+
+    def score(settings: Settings, seed: int) -> float:
+        return crossed(defaults | settings, seed) + 0.3 * (settings.get(LR, 5e-4) == 5e-4)
+
+    more: Settings = {"phases": words, "defaults": defaults, "seeds": [0, 1]}
+    for form in ({}, {"effect_of": {BATCH: [8, 32]}}, {"spread_over": [BATCH]}):
+        stated = {"key": LR, "highest": [1e-3]} | form
+        answer = ask(tmp_path / "-".join(["x", *form]), stated, score, **more)
+        assert answer.table is not None and list(answer.table.index) == [1e-4, 1e-3]
+        assert set(answer.table["count"]) in ({6}, {2}, {3})
+    alone = words | {"": f"{LR}=1e-4,1e-3"}  # of one key, it is compared with
+    answer = ask(tmp_path / "one", {"key": LR, "best": [1e-3]}, score, **more | {"phases": alone})
+    assert answer.verdict == "no" and "best at optimizer.lr=0.0005" in answer.evidence

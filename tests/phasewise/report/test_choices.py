@@ -252,6 +252,19 @@ def test_lines_are_the_means_of_the_pairs_of_levels(tmp_path: Path) -> None:
             assert half == pytest.approx([statistics.stdev(one) for one in values])
 
 
+def test_losses_of_two_kinds_are_not_compared(tmp_path: Path) -> None:
+    words = "loss.name=dice,focal optimizer.lr=1e-4,1e-3"
+    Synthetic({"": words}, lambda s, _: 0.5 + s[RATE] + 0.01 * noise(s, 0), {}, seeds=[0]).write(
+        tmp_path
+    )
+    study = StudyView(read_study(tmp_path))
+    (phase,) = study.phases
+    section = levels_section(phase, study.frame_of(phase), Colours(study.swept))
+    figure = of(section, Figure)
+    assert "loss.name differs" in figure.caption
+    assert [ax.get_ylabel() for ax in figure.draw().axes] == ["val/mIoU", "std of val/mIoU"]
+
+
 def pairs(directory: Path, key: str, kind: str, what: str) -> list[list[float]]:
     """Of all runs of a network by the value of a key, from its files."""
     found: dict[float, list[float]] = {}

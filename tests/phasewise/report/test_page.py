@@ -21,6 +21,7 @@ from phasewise.report.content import (
     Picture,
     Report,
     Section,
+    Source,
     Table,
     Text,
 )
@@ -60,6 +61,7 @@ def report(tmp_path: Path) -> Report:
         Text(NASTY, "warning"),
         Bullets([NASTY]),
         Command("python train.py 'a b'"),
+        Source("preset/x.yaml", NASTY, f"a: 1\nb: {NASTY}\n"),
         table(),
         Figure("plot", NASTY, drawing),
         Picture("shown", NASTY, tmp_path / "run.png"),
@@ -125,11 +127,13 @@ def test_pages_that_are_complete_do_not_refresh(report: Report, tmp_path: Path) 
 def test_markdown_links_files_that_exist(report: Report, tmp_path: Path) -> None:
     publish(report, tmp_path / "out")
     text = (tmp_path / "out" / "report.md").read_text()
-    links = re.findall(r"\]\(((?:figures|tables)/[^)]+)\)", text)
-    assert len(links) == 4
+    links = re.findall(r"\]\(((?:figures|tables|preset)/[^)]+)\)", text)
+    assert len(links) == 5
     assert all((tmp_path / "out" / link).is_file() for link in links)
-    assert "<script>" not in text.replace("\\<script\\>", "")
-    assert "    python train.py 'a b'" in text
+    code = [line for line in text.splitlines() if line.startswith("    ")]  # shown as it is
+    assert code == ["    python train.py 'a b'", "    a: 1", f"    b: {NASTY}"]
+    assert "<script>" not in text.replace("\\<script\\>", "").replace(code[2], "")
+    assert (tmp_path / "out" / "preset" / "x.yaml").read_text() == f"a: 1\nb: {NASTY}\n"
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len(rows) == 4
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1

@@ -267,7 +267,8 @@ def test_all_parts_are_there(report: Path) -> None:
     page = (report / "report.html").read_text()
     titles = re.findall(r"<h([23])>(.*?)</h\1>", page)
     assert [title for level, title in titles if level == "2"] == [
-        *("Summary", "Audit", "Data", "Hypotheses", "Phases at a glance", "Phase 1: lr"),
+        *("Summary", "Audit", "Data", "Configuration", "Hypotheses"),
+        *("Phases at a glance", "Phase 1: lr"),
         *("Phase 2: activation", "Predictions of the final configuration", "What mattered"),
         "Appendix",
     ]

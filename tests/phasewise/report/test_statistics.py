@@ -134,7 +134,7 @@ def test_variance_is_analysed_of_steadiness_and_epochs_too(tmp_path: Path) -> No
         (
             "data.batch_size=8,16",
             Notes(batch_losses=("val/loss",)),
-            "val/loss of the same weights depend on data.batch_size",
+            "val/loss of the same weights depends on data.batch_size",
         ),
         ("data.batch_size=8,16", Notes(), ""),
         ("optimizer.lr=1e-3,1e-4", Notes(batch_losses=("val/loss",)), ""),

@@ -1,0 +1,149 @@
+"""The complete configuration of the final network, and two ways to train it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from phasewise.cli.shell import relative_path, script, shell_command
+from phasewise.report.content import Column, Command, Mark, Section, Source, Table, Text
+from phasewise.report.sections.final import START, compared
+from phasewise.report.view import CandidateView, StudyView
+from phasewise.study.commands import PROGRAM, single_run
+from phasewise.study.recipe import (
+    PRESET,
+    chosen_groups,
+    complete_config,
+    flatten,
+    is_preset,
+    recipe,
+)
+from phasewise.study.results import UNSET, TrialResult, as_setting, settings_of
+
+NAME = "final"
+"""Of the preset that a report writes."""
+
+NO_SETTINGS = ("study", "budget", "seed", "test")
+"""Keys of overrides that are no part of a configuration."""
+
+FIRST = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
+"""Groups that a reader looks for; the others come after them, as the config has them."""
+
+TOP = "run"
+"""The group of keys that are in none."""
+
+MISSING = "-"
+
+
+def configuration_section(study: StudyView, output: Path) -> Section | None:
+    """All keys, what differs from the start marked; the same as YAML and as a command.
+
+    Args:
+        study: what is reported.
+        output: where the report will lie.
+    """
+    final = study.final
+    trial = _trial(final)
+    if final is None or trial is None or trial.record is None:
+        return None
+    saved = trial.saved
+    section = Section("Configuration", [configuration(study, final, trial)])
+    section.blocks += [
+        Text("This command trains it again:"),
+        Command(single_run(trial.directory, trial.record.overrides)),
+    ]
+    if not complete_config(saved):
+        return section
+    title = f"The final configuration of {study.title}, complete"
+    if not is_preset(saved):
+        text = "The same, to paste:"
+        section.blocks += [Text(text), Source(f"{NAME}.yaml", title, recipe(saved, title))]
+        return section
+    place = f"{PRESET}/{NAME}.yaml"
+    section.blocks.append(
+        Text(
+            f"So does the preset {place} beside this report, in which every key is set, whatever "
+            "the defaults of another version are:"
+        )
+    )
+    words = ["--config-dir", relative_path(output), f"{PRESET}={NAME}"]
+    section.blocks += [
+        Command(shell_command(script(PROGRAM), words)),
+        Source(place, title, recipe(saved, title)),
+    ]
+    return section
+
+
+def full_settings(candidate: CandidateView) -> dict[str, Any]:
+    """All that a candidate's overrides set, those of its phase's start included."""
+    return settings_of([*candidate.phase.plan.base, *candidate.result.plan.overrides])
+
+
+def configuration(study: StudyView, final: CandidateView, trial: TrialResult) -> Table:
+    """The final configuration, key by key, beside the starting one."""
+    best = _values(trial) or _of_overrides(final)
+    start = compared(study).get(START)
+    first = _trial(start)
+    before = (first and _values(first)) or _of_start(study, best)
+    decided = {
+        key: phase.plan.name or "sweep"
+        for phase in study.phases
+        if phase.winner is not None
+        for key in phase.keys
+    }
+    columns = [Column(name) for name in ("group", "key", "best", "start", "decided in")]
+    table = Table("configuration", "", columns)
+    changed = 0
+    groups = _groups([*dict.fromkeys([*best, *before])])
+    order = list(dict.fromkeys([*FIRST, *groups.values()]))
+    for key in sorted(groups, key=lambda key: order.index(groups[key])):
+        values = (best.get(key, MISSING), before.get(key, MISSING))
+        differs = UNSET not in values and as_setting(values[0]) != as_setting(values[1])
+        differs = differs and key not in NO_SETTINGS
+        changed += differs
+        mark: Mark = "best" if differs else ""
+        table.add(groups[key], key, *values, decided.get(key, ""), mark=mark)
+    whole = "complete" if _values(trial) else "as far as overrides tell; other keys have defaults"
+    differ = f"{changed or 'none'} of {len(table.rows)} keys differ from the start and are marked"
+    table.caption = f"The best configuration, {whole}: {differ}."
+    return table
+
+
+def _trial(one: CandidateView | None) -> TrialResult | None:
+    """Its first completed run."""
+    trials = one.result.trials if one is not None else []
+    return next((it for it in trials if it.record and it.record.status == "completed"), None)
+
+
+def _values(trial: TrialResult) -> dict[str, Any]:
+    """Each key of its config, and the choice of each group; empty where it has left none."""
+    found = flatten(complete_config(trial.saved))
+    chosen = chosen_groups(trial.saved)
+    return found and {**chosen, **found, **chosen}  # in this order; `none` rather than {}
+
+
+def _of_overrides(one: CandidateView) -> dict[str, Any]:
+    return {key: value for key, value in full_settings(one).items() if key not in NO_SETTINGS}
+
+
+def _of_start(study: StudyView, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """What the starting configuration had, without a config of its own."""
+    start = compared(study).get(START)
+    base = settings_of(study.plan.base)
+    return {
+        key: base.get(key, UNSET)
+        if start is None
+        else start.phase.result.setting(start.result, key)
+        for key in keys
+    }
+
+
+def _groups(keys: Sequence[str]) -> dict[str, str]:
+    """The group of each key: ``data`` of ``data.root`` and of ``data`` itself; a single key is the
+    run's."""
+    inside = {key.partition(".")[0] for key in keys if "." in key}
+    return {
+        key: first if (first := key.partition(".")[0]) in inside or "." in key else TOP
+        for key in keys
+    }
