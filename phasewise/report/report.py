@@ -139,6 +139,7 @@ def build_report(study: StudyView, output: Path) -> Report:
         importance_section,
     )
     from phasewise.report.sections.phases import phase_section
+    from phasewise.report.sections.published import published_section
     from phasewise.report.sections.summary import facts, summary_section
 
     colours = Colours(study.swept)
@@ -156,6 +157,7 @@ def build_report(study: StudyView, output: Path) -> Report:
         "Configuration": lambda: configuration_section(study, output),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
+        "Beside what was published": lambda: published_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
         "What mattered": lambda: importance_section(study, colours),

@@ -35,10 +35,11 @@ from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
+from phasewise.study.published import check_published
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
-from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
+from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
 from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
 
@@ -156,6 +157,8 @@ def _plan(
         adopt=study.adopt,
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
+        published=study.published,
+        published_conditions=study.published_conditions,
     )
     return journal, stages
 
@@ -184,6 +187,11 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
+    from phasewise.config.schema import metrics_of  # pydantic takes a while
+
+    metrics = metrics_of(config) if study.published and is_phasewise(config) else ()
+    names = [metric.partition("/")[2] for metric in metrics]
+    check_published(study.published, journal.phases, names, rewritten_phases(config, study))
     if not study.set_aside and (there := foreign_runs(stages[0], composer)):
         raise _occupied(planner.directory, there)
     return journal, stages, [*([note] if note else []), *compatibility.notes()]
