@@ -17,6 +17,7 @@ from phasewise.training.box_losses import ciou_loss, giou_loss
 TERMS: dict[str, tuple[str, ...]] = {
     "smooth_l1": ("smooth_l1",),
     "l1": ("l1",),
+    "mse": ("mse",),
     "giou": ("giou",),
     "ciou": ("ciou",),
     "smooth_l1_giou": ("smooth_l1", "giou"),
@@ -41,6 +42,7 @@ class LocalizationLoss(nn.Module):
       ``beta``, of d - beta / 2 elsewhere (Girshick 2015, "Fast R-CNN"). At a ``beta`` of 1 or more
       no error of a fraction is beyond it: half the squared error over beta.
     - ``l1``: mean of d.
+    - ``mse``: mean of d^2.
     - ``giou``: mean over images of 1 - GIoU, in [0, 2] (Rezatofighi et al. 2019,
       arXiv:1902.09630).
     - ``ciou``: mean over images of 1 - CIoU (Zheng et al. 2020, arXiv:1911.08287).
@@ -74,13 +76,16 @@ class LocalizationLoss(nn.Module):
         self.box_weight = box_weight
         self.iou_weight = iou_weight
 
-    def forward(self, boxes: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, boxes: Tensor, target: Tensor, valid: Tensor, coordinates: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The unweighted terms by name, float32 scalars.
 
         Args:
             boxes: (B, 4), x1, y1, x2, y2 as fractions of the side, x2 > x1 and y2 > y1.
             target: (B, 4), the true ones.
             valid: bool (B,), where there is a true one.
+            coordinates: (B, 4), what the terms of coordinates look at; None: the boxes.
 
         Raises:
             ValueError: the shapes differ.
@@ -92,10 +97,13 @@ class LocalizationLoss(nn.Module):
             )
         boxes, target = boxes.float(), target.float()
         # First of all, so that not even a NaN where nothing is valid reaches a gradient.
+        found = boxes if coordinates is None else coordinates.float()
+        wanted = torch.where(valid[:, None], target, found.detach())
         target = torch.where(valid[:, None], target, boxes.detach())
         terms: dict[str, Callable[[], Tensor]] = {
-            "smooth_l1": lambda: F.smooth_l1_loss(boxes, target, reduction="none", beta=self.beta),
-            "l1": lambda: F.l1_loss(boxes, target, reduction="none"),
+            "smooth_l1": lambda: F.smooth_l1_loss(found, wanted, reduction="none", beta=self.beta),
+            "l1": lambda: F.l1_loss(found, wanted, reduction="none"),
+            "mse": lambda: F.mse_loss(found, wanted, reduction="none"),
             "giou": lambda: giou_loss(*_scaled(boxes, target))[:, None],
             "ciou": lambda: ciou_loss(*_scaled(boxes, target))[:, None],
         }
@@ -117,8 +125,10 @@ class OwnLoss(parts.OwnLoss):
             side, N > 0, and returns a scalar.
     """
 
-    def forward(self, boxes: Tensor, target: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """See `LocalizationLoss.forward`.
+    def forward(
+        self, boxes: Tensor, target: Tensor, valid: Tensor, coordinates: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """See `LocalizationLoss.forward`; it is shown the boxes.
 
         Raises:
             UserError: it is no scalar.

@@ -21,7 +21,7 @@ from localization.figures import (
 )
 from localization.losses import make_loss
 from localization.metrics import THRESHOLDS, BoxIoU, paired_iou
-from localization.networks import LocalizationNetwork
+from localization.networks import LocalizationNetwork, boxes_from_corners, cut_to_image
 from localization.targets import box_targets
 from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
@@ -47,11 +47,11 @@ class LocalizationModule(TaskModule):
             other multiples as well.
         class_names: of the background and of what is in the boxes; the network does not tell
             classes apart.
-        backbone, pretrained, stride, head, hidden, activation, init_scheme, norm, dropout_rate: see
-            `LocalizationNetwork`.
-        loss: ``smooth_l1``, ``l1``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``, ``l1_giou``,
-            ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of ``_target_`` and
-            its arguments, see `localization.losses.OwnLoss`.
+        backbone, pretrained, stride, head, hidden, box, activation, init_scheme, norm,
+            dropout_rate: see `LocalizationNetwork`.
+        loss: ``smooth_l1``, ``l1``, ``mse``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``,
+            ``l1_giou``, ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of
+            ``_target_`` and its arguments, see `localization.losses.OwnLoss`.
         loss_box_weight, loss_iou_weight, loss_beta: see `LocalizationLoss`.
         finetuning_freeze_epochs: so many epochs train the head alone.
         finetuning_backbone_lr_factor: learning rate of the backbone's last stage as a share of
@@ -77,6 +77,7 @@ class LocalizationModule(TaskModule):
         stride: int = 8,
         head: str | Mapping[str, Any] = "points",
         hidden: int = 64,
+        box: str = "bounded",
         activation: str = "native",
         init_scheme: str = "native",
         norm: str = "batch",
@@ -108,6 +109,7 @@ class LocalizationModule(TaskModule):
             stride=stride,
             head=head,
             hidden=hidden,
+            box=box,
             activation=activation,
             init_scheme=init_scheme,
             norm=norm,
@@ -139,12 +141,17 @@ class LocalizationModule(TaskModule):
         return box_targets(batch, images)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Normalised images ``(B, 3, S, S)`` to ``boxes (B, 4)``, as fractions of the side."""
-        return {"boxes": self.network(images)}
+        """Normalised images ``(B, 3, S, S)`` to ``boxes (B, 4)``, as fractions of the side; of raw
+        coordinates also these as they are, ``coordinates (B, 4)``."""
+        found = self.network(images)
+        if not self.network.raw:
+            return {"boxes": found}
+        boxes = boxes_from_corners(found)
+        return {"boxes": boxes if self.training else cut_to_image(boxes), "coordinates": found}
 
     def loss_terms(self, outputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """The terms of the loss, without their weights."""
-        return self.loss(outputs["boxes"], *true_boxes(batch))
+        return self.loss(outputs["boxes"], *true_boxes(batch), outputs.get("coordinates"))
 
     def total_loss(self, terms: dict[str, Tensor]) -> Tensor:
         """The weighted sum."""
@@ -189,6 +196,10 @@ class LocalizationModule(TaskModule):
         images = self.prepare(batch, targets=False)["image"]
         return {"boxes": self(images)["boxes"] * images.shape[-1]}
 
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean box."""
+        return {"boxes": torch.stack([each["boxes"].float() for each in outputs]).mean(0)}
+
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Tensor:
         """Row, IoU, and size of the true box and its distance from the nearest border, of each
         image that has one: float64 (n, 4)."""
@@ -217,7 +228,7 @@ class LocalizationModule(TaskModule):
 
     def deployed(self, images: Tensor) -> dict[str, Tensor]:
         """``boxes`` (B, 4) as fractions of the side; see `predict_step` for pixels."""
-        return self(images)
+        return {"boxes": self(images)["boxes"]}
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from localization.schema import RAW_HEADS
 from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.backbones import build_backbone
@@ -55,6 +56,35 @@ def boxes_from_logits(logits: Tensor) -> Tensor:
     return torch.cat([before, 1 - behind], 1)
 
 
+def boxes_from_corners(corners: Tensor) -> Tensor:
+    """Boxes from the coordinates of two opposite corners, which may be anywhere, in float32.
+
+    Args:
+        corners: (B, 4), x1, y1, x2, y2 as fractions of the side, in any order.
+
+    Returns:
+        (B, 4), with x1 < x2 and y1 < y2: at least `SMALLEST` wide and high, perhaps outside of the
+        image.
+    """
+    first, second = corners.float().chunk(2, 1)
+    low = torch.minimum(first, second)
+    return torch.cat([low, torch.maximum(torch.maximum(first, second), low + SMALLEST)], 1)
+
+
+def cut_to_image(boxes: Tensor) -> Tensor:
+    """The part of boxes (B, 4) within the image, or what is left of them at its border."""
+    low, high = boxes.chunk(2, 1)
+    low = low.clamp(0, 1 - SMALLEST)
+    return torch.cat([low, torch.maximum(high.clamp(0, 1), low + SMALLEST)], 1)
+
+
+def _start_from_the_middle(box: nn.Linear, raw: bool) -> None:
+    """Make the first boxes the middle half of the image, or nearly."""
+    with torch.no_grad():
+        box.weight.mul_(FIRST_SCALE)
+        box.bias.copy_(torch.tensor([0.25, 0.25, 0.75, 0.75] if raw else [0.0] * 4))
+
+
 class SpatialHead(nn.Module):
     """Keeps the map: a 1x1 convolution, norm and ReLU, dropout, and a linear layer over all cells.
 
@@ -66,11 +96,14 @@ class SpatialHead(nn.Module):
         side: of the map.
         hidden: channels that the convolution leaves.
         dropout_rate: before the linear layer.
+        raw: give the four numbers as they are.
     """
 
-    def __init__(self, channels: int, side: int, hidden: int, dropout_rate: float) -> None:
+    def __init__(
+        self, channels: int, side: int, hidden: int, dropout_rate: float, raw: bool = False
+    ) -> None:
         super().__init__()
-        self.side = side
+        self.side, self.raw = side, raw
         self.reduce = nn.Sequential(
             nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden), nn.ReLU()
         )
@@ -79,16 +112,15 @@ class SpatialHead(nn.Module):
 
     def reset(self) -> None:
         """Start from the middle half of the image."""
-        with torch.no_grad():
-            self.box.weight.mul_(FIRST_SCALE)
-            self.box.bias.zero_()
+        _start_from_the_middle(self.box, self.raw)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, C, h, h)`` to boxes ``(B, 4)``, see `boxes_from_logits`."""
+        """Map ``(B, C, h, h)`` to boxes ``(B, 4)``, see `boxes_from_logits`, or to raw numbers."""
         features = self.reduce(features)
         if features.shape[-1] != self.side:
             features = F.interpolate(features, (self.side, self.side), mode="bilinear")
-        return boxes_from_logits(self.box(self.dropout(features.flatten(1))))
+        numbers = self.box(self.dropout(features.flatten(1)))
+        return numbers if self.raw else boxes_from_logits(numbers)
 
 
 class LinearHead(nn.Module):
@@ -97,22 +129,23 @@ class LinearHead(nn.Module):
     Args:
         channels: of the map.
         dropout_rate: before the linear layer.
+        raw: give the four numbers as they are.
     """
 
-    def __init__(self, channels: int, dropout_rate: float) -> None:
+    def __init__(self, channels: int, dropout_rate: float, raw: bool = False) -> None:
         super().__init__()
+        self.raw = raw
         self.dropout = nn.Dropout(dropout_rate)
         self.box = nn.Linear(channels, 4)
 
     def reset(self) -> None:
         """Start from the middle half of the image."""
-        with torch.no_grad():
-            self.box.weight.mul_(FIRST_SCALE)
-            self.box.bias.zero_()
+        _start_from_the_middle(self.box, self.raw)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map ``(B, C, h, h)`` to boxes ``(B, 4)``, see `boxes_from_logits`."""
-        return boxes_from_logits(self.box(self.dropout(features.mean((2, 3)))))
+        """Map ``(B, C, h, h)`` to boxes ``(B, 4)``, see `boxes_from_logits`, or to raw numbers."""
+        numbers = self.box(self.dropout(features.mean((2, 3))))
+        return numbers if self.raw else boxes_from_logits(numbers)
 
 
 class PointsHead(nn.Module):
@@ -198,6 +231,9 @@ class LocalizationNetwork(nn.Module):
             `PointsHead`); or one of somebody's own, a mapping of ``_target_`` and its arguments: it
             is called with the channels of the map before these, see `OwnHead`.
         hidden: channels of the spatial head and of the one of points.
+        box: ``bounded``: boxes are valid and, in evaluation, within the image by construction;
+            ``raw``, of the linear and the spatial head: the layer's four numbers are the
+            coordinates of two opposite corners, see `boxes_from_corners`.
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the head is changed and drawn anew. The last
             layer's weights are scaled down, so that the first boxes are near the middle half of the
@@ -219,12 +255,21 @@ class LocalizationNetwork(nn.Module):
         stride: int,
         head: str | Mapping[str, Any],
         hidden: int,
+        box: str,
         activation: str,
         init_scheme: str,
         norm: str,
         dropout_rate: float,
     ) -> None:
         super().__init__()
+        if box not in ("bounded", "raw"):
+            raise ValueError(f"box must be bounded or raw, got {box!r}")
+        self.raw = box == "raw"
+        if self.raw and head not in RAW_HEADS:
+            raise UserError(
+                f"model.box=raw: goes with model.head={' and '.join(RAW_HEADS)}; others make their "
+                "boxes in another way"
+            )
         if stride not in HEAD_STRIDES:
             known = ", ".join(map(str, HEAD_STRIDES))
             raise ValueError(f"stride must be one of {known}, got {stride!r}")
@@ -240,9 +285,10 @@ class LocalizationNetwork(nn.Module):
         if isinstance(head, Mapping):
             self.head = OwnHead(build(head, channels, where="model.head", kind=nn.Module))
         elif head == "linear":
-            self.head = LinearHead(channels, dropout_rate)
+            self.head = LinearHead(channels, dropout_rate, self.raw)
         elif head == "spatial":
-            self.head = SpatialHead(channels, image_size // stride, hidden, dropout_rate)
+            side = image_size // stride
+            self.head = SpatialHead(channels, side, hidden, dropout_rate, self.raw)
         elif head == "points":
             self.head = PointsHead(channels, hidden, dropout_rate)
         else:
@@ -260,7 +306,8 @@ class LocalizationNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images ``(B, 3, S, S)`` to boxes ``(B, 4)`` as fractions of the side.
 
-        x2 > x1 and y2 > y1 always; within [0, 1] in evaluation.
+        x2 > x1 and y2 > y1 always; within [0, 1] in evaluation. Of raw coordinates nothing is
+        certain.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(images.contiguous(memory_format=torch.channels_last))

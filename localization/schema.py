@@ -31,6 +31,9 @@ from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 
+RAW_HEADS = ("linear", "spatial")
+"""Those whose last layer may give coordinates as they are."""
+
 Pick = Literal["largest", "only"]
 
 
@@ -102,6 +105,7 @@ class Model(Node):
     stride: Literal[8, 16, 32]
     head: Annotated[str | dict[str, Any], own_part("points", "spatial", "linear", positional=1)]
     hidden: Count
+    box: Literal["bounded", "raw"]
     activation: Activation
     init_scheme: InitScheme
     norm: Norm
@@ -116,6 +120,7 @@ class Loss(Node):
         own_part(
             "smooth_l1",
             "l1",
+            "mse",
             "giou",
             "ciou",
             "smooth_l1_giou",
@@ -154,11 +159,15 @@ class LocalizationConfig(RunConfig):
     finetuning: Finetuning
 
     def conflicts(self) -> Iterator[Problem]:
-        """Also: a loss without weight, a head that never gets its backbone, absent data."""
+        """Also: a loss without weight, a head that never gets its backbone or has no coordinates,
+        absent data."""
         yield from super().conflicts()
         data, loss, epochs = self.data, self.loss, self.finetuning.freeze_epochs
         if loss.box_weight == loss.iou_weight == 0:
             yield Problem("loss.box_weight=0 loss.iou_weight=0", "nothing is left to learn from")
+        if self.model.box == "raw" and self.model.head not in RAW_HEADS:
+            reason = f"goes with model.head={' and '.join(RAW_HEADS)}: others make boxes their way"
+            yield Problem("model.box=raw", reason)
         unused = "ddp_find_unused_parameters_true"
         if epochs and self.trainer.devices > 1 and self.trainer.strategy != unused:
             reason = f"on several devices a frozen backbone wants trainer.strategy={unused}"

@@ -18,6 +18,7 @@ from multitask.baselines import majority_class, mean_boxes
 from multitask.batch import checked_targets
 from multitask.class_weights import balanced_weights, class_balance, count_batches
 from multitask.figures import Look, best_and_worst
+from multitask.fusion import fused_detections
 from multitask.items import Seen, make_items, observe
 from multitask.losses import (
     OUTPUTS,
@@ -38,7 +39,9 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.inference.prediction.maps import mean_map
 from phasewise.networks.parts import returned
+from phasewise.records.notes import Notes
 from phasewise.training.module import Scores, TaskModule
 
 TASKS = ("segmentation", "detection")
@@ -48,6 +51,8 @@ CANDIDATES = 400
 """Best-scoring boxes per image that go into non-maximum suppression."""
 NMS_IOU = 0.5
 MAX_DETECTIONS = 100
+DETECTIONS = "detections"
+"""Among the outputs of several networks: what `MultitaskModule.detections` returns."""
 
 
 class MultitaskModule(TaskModule):
@@ -290,10 +295,25 @@ class MultitaskModule(TaskModule):
         boxes = decode_boxes(points.xy, outputs["ltrb"].float() * points.stride[:, None])
         return clip_boxes_to_image(boxes, (size, size)), scores
 
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean probabilities, and the boxes by weighted fusion."""
+        found: dict[str, Any] = {}
+        if "segmentation" in outputs[0]:
+            mean = mean_map([each["segmentation"].float().softmax(1) for each in outputs])
+            found["segmentation"] = mean.log()
+        if "class_logits" in outputs[0]:
+            looks = zip(*(self.detections(each) for each in outputs), strict=True)
+            fused = [fused_detections(each, MAX_DETECTIONS) for each in looks]
+            found |= {"class_logits": outputs[0]["class_logits"], DETECTIONS: fused}
+        return found
+
     @torch.no_grad()
-    def detections(self, outputs: dict[str, Tensor]) -> Detections:
+    def detections(self, outputs: dict[str, Any]) -> Detections:
         """Boxes after non-maximum suppression: per image ``boxes`` (n, 4) in pixels, ``scores`` and
-        ``labels`` (>= 1), best first."""
+        ``labels`` (>= 1), best first; of several networks they are there already."""
+        if DETECTIONS in outputs:
+            found: Detections = outputs[DETECTIONS]
+            return found
         boxes, scores = self.boxes(outputs)
         best, flat = scores.flatten(1).topk(min(CANDIDATES, scores[0].numel()))
         classes = scores.shape[-1]
@@ -373,6 +393,10 @@ class MultitaskModule(TaskModule):
                 "boxes": MAX_DETECTIONS,
             }
         return notes
+
+    def report_notes(self) -> Notes:
+        """Both losses are divided by what a batch holds: labelled pixels, points on objects."""
+        return Notes(batch_losses=("train/loss", "val/loss"))
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> dict[str, Any]:
         """What is found in the images of a batch, which needs no targets.

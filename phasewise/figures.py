@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from phasewise.errors import OTHER_DIRECTORY
@@ -116,14 +117,18 @@ def curves(
 ) -> Figure | None:
     """Training and validation values over the epochs, one panel per quantity.
 
-    Per-class values (two slashes) are left out. A dotted line marks the best epoch.
+    Of names with two slashes the terms of the loss are shown; per-class values are left out. A
+    dotted line marks the best epoch. A loss that falls through two decades has a logarithmic axis.
 
     Returns:
         None without any epoch.
     """
-    names = {key for row in rows for key in row if "/" in key}
-    panels = sorted({name.split("/", 1)[1] for name in names if name.count("/") == 1})
-    panels.sort(key=lambda name: (name != "loss", f"val/{name}" != objective["metric"], name))
+    names = {key.split("/", 1)[1] for row in rows for key in row if "/" in key}
+    panels = sorted(name for name in names if "/" not in name or name.startswith("loss/"))
+    first = objective["metric"].partition("/")[2]
+    panels.sort(
+        key=lambda name: (name != "loss", name != first, not name.startswith("loss/"), name)
+    )
     if not panels:
         return None
     columns = min(len(panels), 3)
@@ -131,13 +136,19 @@ def curves(
     figure = Figure(figsize=(4 * columns, 3 * height), dpi=120, layout="constrained")
     axes = figure.subplots(height, columns, squeeze=False).flatten()
     for ax, panel in zip(axes, panels, strict=False):
+        values = []
         for split, colour in (("train", TRAIN), ("val", VAL)):
             points = [(r["epoch"], r[f"{split}/{panel}"]) for r in rows if f"{split}/{panel}" in r]
+            values += [value for _, value in points if np.isfinite(value)]
             if points:
                 ax.plot(*zip(*points, strict=True), color=colour, marker=".", label=split)
         if best is not None:
             ax.axvline(best["epoch"], color="0.5", linestyle=":", label="best epoch")
         ax.set(title=panel, xlabel="epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        if panel.startswith("loss") and values and 0 < 100 * min(values) <= max(values):
+            ax.set_yscale("log")
+            ax.yaxis.set_major_formatter("{x:g}")  # the default is a formula
         ax.grid(alpha=0.3)
     for ax in axes[len(panels) :]:
         ax.remove()

@@ -50,6 +50,11 @@ NAMED: dict[str, Variant] = {
 """The backbones that have a name here; timm's and torchvision's others come on top."""
 
 
+def backbone_weight_names(name: str) -> list[str]:
+    """What a file with the weights of a backbone may be called."""
+    return [name, NAMED[name].body] if name in NAMED else [name]
+
+
 @cache
 def torchvision_names() -> frozenset[str]:
     """Classification networks of torchvision."""

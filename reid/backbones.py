@@ -32,8 +32,9 @@ from phasewise.networks.backbones import (
     fit_weights,
     read_weights,
 )
+from phasewise.networks.weights import Download, chosen_file
 from reid.attention import ADDED, NonLocal, SEBasicBlock, SEBottleneck
-from reid.backbone_names import NAMED, Variant
+from reid.backbone_names import NAMED, Variant, backbone_weight_names
 
 _BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet18": (SEBasicBlock, [2, 2, 2, 2]),
@@ -116,7 +117,8 @@ def build_backbone(
         image_size: side of the images in pixels; transformers are built for it.
         pretrained: ``True`` downloads ImageNet weights (of torchvision's networks the first
             generation, IMAGENET1K_V1, that the published results start from), a path loads a
-            weights file.
+            weights file, or that of a folder that is called as the backbone or the network that it
+            is made from; a `Download` fetches what its folder lacks.
         last_stride: 1 doubles the map by taking the stride out of the last stage.
         pooling: ``native`` or another; see the module's docstring.
 
@@ -181,8 +183,12 @@ def _load(
         found: Mapping[str, Tensor] = fetch(name, partial(_download, body), _impatient)
         source = "model.pretrained=true"
     else:
-        found = read_weights(str(pretrained))
-        source = f"model.pretrained={pretrained}"
+        names = backbone_weight_names(name)
+        if isinstance(pretrained, Download):
+            pretrained.bring(names, lambda: fetch(name, partial(_download, body), _impatient))
+        file = chosen_file(str(pretrained), names)
+        found = read_weights(file)
+        source = f"model.pretrained={file}"
     if isinstance(backbone, VisionTokens):
         patch = backbone.conv_proj.kernel_size[0]
         found = {key: _resized(key, value, image_size, patch) for key, value in found.items()}
@@ -230,7 +236,11 @@ def _from_timm(name: str, image_size: int, pretrained: bool | str, native: bool)
     make = partial(timm.create_model, name, **options)
     model: Any = fetch(name, partial(make, pretrained=True)) if pretrained is True else make()
     if isinstance(pretrained, str) and pretrained != LATER:
-        fit_weights(model, read_weights(pretrained), f"model.pretrained={pretrained}", name)
+        if isinstance(pretrained, Download):
+            get = partial(make, pretrained=True)
+            pretrained.bring([name], lambda: fetch(name, get).state_dict())
+        file = chosen_file(pretrained, [name])
+        fit_weights(model, read_weights(file), f"model.pretrained={file}", name)
     return TimmMap(model, getattr(model, "head_hidden_size", None) or model.num_features)
 
 

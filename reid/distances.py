@@ -14,13 +14,14 @@ Memory does not depend on the number of queries or gallery images, but for a few
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from phasewise.errors import DivergedError
 from reid.ranking import (
@@ -35,6 +36,20 @@ from reid.ranking import (
 )
 
 Distance = Literal["euclidean", "cosine"]
+
+
+def joined(features: Sequence[Tensor], kind: Distance) -> Tensor:
+    """Features (N, E) of several networks behind each other, so that distances add up.
+
+    Their spaces have nothing in common, so that a mean of features would mean nothing. Each is of
+    length 1 where the distance is the cosine.
+    """
+    if len(features) == 1:
+        return features[0]
+    if kind == "cosine":
+        features = [normalize(part) for part in features]
+    return torch.cat(list(features), 1)
+
 
 _PRODUCT = 2**19  # elements of gallery features in double precision at a time (4 MB)
 _SCORES = 2**21  # distances at a time (16 MB)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.records.notes import Limit, Notes
 from phasewise.training.module import Embedding, Scores, TaskModule
+from reid.backbones import build_backbone
 from reid.baselines import mean_colour, random_features
-from reid.distances import Distance
+from reid.distances import Distance, joined
 from reid.figures import cmc_figure, ranked_figure
 from reid.losses import ReidLoss, positive_share
 from reid.metrics import ReidRetrieval, ReRanking, mirrored_mean
@@ -25,6 +26,7 @@ from reid.networks import ReidNetwork
 from reid.ranked import ranked_lists
 from reid.ranking import AveragePrecision
 from reid.targets import evaluation_targets, sampled_rows, training_ids
+from reid.training_part import training_part
 
 SCORES = ("mAP", "mINP", "rank1", "rank5", "rank10")
 LISTED = 10
@@ -36,6 +38,7 @@ FEW_POSITIVES = Limit(
     "learn from",
     advice="data.sampler=identity, or a larger data.batch_size",
 )
+_WHO = ("label", "camera")
 PROJECTED = 1000
 """Most images whose embeddings TensorBoard shows."""
 
@@ -230,6 +233,11 @@ class ReidModule(TaskModule):
         world_size, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         return torch.arange(first, first + size) * world_size + rank
 
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The features behind each other."""
+        features = [each["feature"] for each in outputs]
+        return {"feature": joined(features, self.hparams["evaluation_distance"])}
+
     def compute_metrics(self, stage: str) -> Scores:
         """mAP, mINP, rank-1, -5 and -10."""
         found = self.metric.compute()
@@ -239,6 +247,21 @@ class ReidModule(TaskModule):
                 f"{stage}: no query has an image of its id to find in the gallery (of another "
                 "camera, where cameras are known), so that all metrics are NaN"
             )
+        return {name: float(found[name]) for name in SCORES}
+
+    def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
+        """As many whole identities as validation has, see `reid.training_part.training_part`."""
+        store, judged = data.splits.stores["train"], data.splits.stores["val"]["label"]
+        labels, cameras = (store[name][: data.schedule("train").count].cpu() for name in _WHO)
+        identities = len(judged[judged >= 0].unique()) * count / len(judged)
+        return training_part(labels, cameras if self.cameras else None, max(1, round(identities)))
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """Retrieval among training identities, which the classifier knows."""
+        metric = self._make_metric().to(self.device)
+        for outputs, batch in evaluated:
+            self._update(metric, outputs["feature"], batch)
+        found = metric.compute()
         return {name: float(found[name]) for name in SCORES}
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
@@ -300,9 +323,14 @@ class ReidModule(TaskModule):
         distance = self.hparams["evaluation_distance"]
         return {"outputs": {"feature": f"of the image; {distance} distances tell identities apart"}}
 
+    @classmethod
+    def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
+        """See `TaskModule`."""
+        build_backbone(backbone, image_size, pretrained=pretrained)
+
     def report_notes(self) -> Notes:
-        """When a metric loss has too little to learn from."""
-        return Notes(limits=(FEW_POSITIVES,))
+        """When a metric loss has too little to learn from; it compares the images of a batch."""
+        return Notes(limits=(FEW_POSITIVES,), batch_losses=("train/loss",))
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

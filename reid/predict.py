@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from phasewise.data.images import UINT8
 from phasewise.errors import Problem, UserError
@@ -19,7 +18,7 @@ from phasewise.inference.prediction.drawing import gallery_strip
 from phasewise.inference.prediction.output import PredictionOutput, output_folder, results_in
 from phasewise.inference.prediction.predictor import Predictor, Reader, Row, progress
 from phasewise.inference.prediction.sources import Item, list_images
-from reid.distances import Distance, Space
+from reid.distances import Distance, Space, joined
 from reid.module import ReidModule
 from reid.reranking import ReRanking, reranked_rows
 
@@ -33,8 +32,7 @@ class ReidPredictor(Predictor):
     """The first ``top`` gallery images of each query, nearest first, by the distance of the
     checkpoint's ``evaluation``; a gallery image that is the query's own file is left out.
 
-    Spaces of several networks have nothing in common, so their features are not averaged but put
-    behind each other, each of length 1 where the distance is the cosine: distances add up.
+    Features of several networks are put behind each other, see `reid.distances.joined`.
     """
 
     keys: ClassVar[frozenset[str]] = frozenset({"gallery", "top"})
@@ -125,11 +123,7 @@ class ReidPredictor(Predictor):
                 for row, feature in zip(rows, features, strict=True):
                     found[row] = (found[row] + feature) / 2 if is_mirrored else feature
             parts.append(torch.stack(found))
-        if len(parts) == 1:
-            return parts[0]
-        if self.evaluation["distance"] == "cosine":
-            parts = [normalize(part) for part in parts]
-        return torch.cat(parts, 1)
+        return joined(parts, self.evaluation["distance"])
 
     def _ranked(
         self, queries: Tensor, gallery: Tensor, own: NDArray[Any], paths: NDArray[Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -29,7 +29,7 @@ from phasewise.config.help import did_you_mean
 from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
-from reid.backbone_names import NAMED, is_backbone
+from reid.backbone_names import NAMED, backbone_weight_names, is_backbone
 
 
 def backbone(name: str) -> str:
@@ -171,6 +171,11 @@ class ReidConfig(RunConfig):
     model: Model
     loss: Loss
     evaluation: Evaluation
+
+    @classmethod
+    def weight_names(cls, model: Mapping[str, Any]) -> list[str]:
+        """Of a backbone with a name here, those of the network that it is made from too."""
+        return backbone_weight_names(model["backbone"])
 
     def conflicts(self) -> Iterator[Problem]:
         """Also: batches that do not divide, losses that have nothing to do."""

@@ -139,6 +139,12 @@ class SegmentationLoss(nn.Module):
         self.smooth = smooth
         self.reduce = reduce
 
+    @property
+    def is_of_batches(self) -> bool:
+        """Whether it is a ratio of sums over the batch: of the same outputs another number when the
+        batches have another size, also where nothing is void."""
+        return self.reduce == "batch" and not {"dice", "tversky"}.isdisjoint(self.names)
+
     def forward(self, logits: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """The unweighted terms by name, float32 scalars.
 

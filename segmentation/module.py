@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch, tensor_entry
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.inference.prediction.maps import mean_map
 from phasewise.records.notes import Notes, Shares
 from phasewise.training.module import Scores, TaskModule
 from segmentation.baselines import baselines
@@ -146,15 +148,46 @@ class SegmentationModule(TaskModule):
         )
         self.loss = criterion
         self.metrics = self._make_scores()
-        self._gradients: GradientShares | None = None
+        self._shares: list[Shares] = []
+        self._step = 1
 
-    def _make_scores(self) -> SegmentationScores:
+    def _make_scores(self, *, objects: bool = True, step: int = 1) -> SegmentationScores:
+        """Of masks whose pixels are of ``step`` pixels of the images each way."""
         return SegmentationScores(
             self.hparams["evaluation_threshold"],
-            objects=self.hparams["evaluation_objects"],
-            min_area=self.hparams["min_area"],
-            min_distance=self.hparams["min_distance"],
+            objects=objects and self.hparams["evaluation_objects"],
+            min_area=max(1, round(self.hparams["min_area"] / step**2)),
+            min_distance=max(1, round(self.hparams["min_distance"] / step)),
         )
+
+    def compare_masks_at(self, side: int, image_size: int) -> None:
+        """Also: a coarser pixel's probability is the mean of those within; of true masks it is the
+        value at its centre, as if they had been resized. Objects are smaller by as much.
+
+        Raises:
+            UserError: ``side`` does not divide ``image_size``.
+        """
+        if image_size % side:
+            raise UserError(f"mask_size={side}: does not divide data.image_size={image_size}")
+        self._step = image_size // side
+        scores = self._make_scores(step=self._step).to(self.device)
+        scores.threshold.copy_(self.metrics.threshold)
+        self.metrics = scores
+
+    def _compared(self, outputs: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Batch]:
+        """Probabilities and the batch at the size at which masks are compared."""
+        probabilities, step = outputs["logits"].float().sigmoid(), self._step
+        if step == 1:
+            return probabilities, batch
+        within = slice(step // 2, None, step)
+        masks = {
+            key: batch[key][:, within, within] for key in ("mask", "instances") if key in batch
+        }
+        return F.avg_pool2d(probabilities, step), Batch({**batch, **masks})
+
+    def receptive_field(self) -> int | None:
+        """See `SegmentationNetwork.receptive_field`."""
+        return self.network.receptive_field()
 
     def setup(self, stage: str) -> None:
         """See whether the network takes all sizes that the data will have.
@@ -223,7 +256,7 @@ class SegmentationModule(TaskModule):
 
     def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics with a batch."""
-        probabilities = outputs["logits"].float().sigmoid()
+        probabilities, batch = self._compared(outputs, batch)
         self.metrics.update(probabilities, batch["mask"], batch.get("instances"))
 
     def compute_metrics(self, stage: str) -> Scores:
@@ -232,13 +265,31 @@ class SegmentationModule(TaskModule):
         self.metrics.reset()
         return found
 
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """At the threshold of validation; without objects, which training does not have."""
+        metrics = self._make_scores(objects=False).to(self.device)
+        metrics.threshold.copy_(self.metrics.threshold)
+        for outputs, batch in evaluated:
+            metrics.update(outputs["logits"].float().sigmoid(), batch["mask"])
+        return metrics.compute(choose=False)
+
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """Everything foreground, nothing, and each image's Otsu threshold."""
         return baselines(data, split, self._make_scores)
 
+    def join(self, members: Sequence[Self]) -> None:
+        """The mean threshold."""
+        thresholds = torch.stack([member.metrics.threshold for member in members])
+        self.metrics.threshold.copy_(thresholds.mean())
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """The mean probability, as a logit."""
+        mean = mean_map([each["logits"].float().sigmoid() for each in outputs])
+        return {"logits": mean.logit()}
+
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Seen:
         """See `segmentation.items`."""
-        return observe(self.metrics, outputs["logits"].float().sigmoid(), batch)
+        return observe(self.metrics, *self._compared(outputs, batch))
 
     def items(self, observed: Sequence[Seen]) -> Items:
         """Images with their Dice, Jaccard, precision, recall and objects."""
@@ -258,12 +309,15 @@ class SegmentationModule(TaskModule):
     def report_notes(self) -> Notes:
         """How the loss behaves, if it is one of the project's, and those to compare it with."""
         loss = self.loss
-        diagrams = (loss_diagram(loss),) if isinstance(loss, SegmentationLoss) else ()
-        return Notes(diagrams=diagrams, references=loss_references(loss))
+        references = loss_references(loss)
+        if not isinstance(loss, SegmentationLoss):
+            return Notes(references=references)
+        ratios = ("train/loss", "val/loss") if loss.is_of_batches else ()
+        return Notes(diagrams=(loss_diagram(loss),), references=references, batch_losses=ratios)
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""
-        return self._gradients.shares() if self._gradients is not None else []
+        return self._shares
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
@@ -296,7 +350,7 @@ class SegmentationModule(TaskModule):
         scored = []
         gradients = None
         if split == "val":
-            gradients = self._gradients = GradientShares(self.loss, boundary_width(data.image_size))
+            gradients = GradientShares(self.loss, boundary_width(data.image_size))
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
             batch, logits = self._predict(data, split, index)
             probabilities = logits.sigmoid()
@@ -305,6 +359,8 @@ class SegmentationModule(TaskModule):
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))
+        if gradients is not None:
+            self._shares = gradients.shares()
         metrics.compute(choose=False, sync=False)  # the first of several devices is alone here
         return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1]))], metrics
 

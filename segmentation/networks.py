@@ -22,7 +22,16 @@ from phasewise.networks.backbones import (
 )
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
-from segmentation.architectures import FOURS, OURS, RESIDUAL, depth_of, least_size, step_of
+from phasewise.networks.receptive_field import receptive_field
+from segmentation.architectures import (
+    FOURS,
+    OURS,
+    RESIDUAL,
+    SMP_STEP,
+    depth_of,
+    least_size,
+    step_of,
+)
 from segmentation.nnunet import NNUNet, instance_norm
 from segmentation.transunet import PER_WIDTH, TransUNet
 from segmentation.unet import UNETS, UNet, keras_norm, make_dropout
@@ -141,6 +150,8 @@ class SegmentationNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels, self.image_size = in_channels, image_size
+        self._narrow: Callable[[], nn.Module] | None = None
+        self._step = SMP_STEP
         self.network: Any  # SMP's modules are known by their attributes only
         if isinstance(architecture, Mapping):
             self._bring(architecture, norm, init_scheme, activation)
@@ -151,7 +162,10 @@ class SegmentationNetwork(nn.Module):
         _check_size(image_size, depth, architecture)
         dropout = partial(make_dropout, dropout_type, dropout_rate)
         if ours:
-            self.network = _build_ours(architecture, in_channels, width, depth, dropout, norm)
+            make = partial(_build_ours, architecture, in_channels, depth=depth, norm=norm)
+            self.network = make(width, dropout=dropout)
+            self._narrow = partial(make, 1, dropout=nn.Identity)
+            self._step = step_of(architecture, depth)
         else:
             backbone = backbone or DEFAULT_BACKBONE
             complaint = _complaint(architecture, backbone, depth, image_size)
@@ -211,6 +225,13 @@ class SegmentationNetwork(nn.Module):
         if isinstance(logits, Tensor):
             return logits.squeeze(1)
         return [scale.squeeze(1) for scale in logits]
+
+    def receptive_field(self) -> int | None:
+        """See `phasewise.networks.receptive_field`; of ours by a network of width 1, which sees as
+        far. No random number is used up."""
+        with torch.random.fork_rng(devices=[]):
+            network = self.network if self._narrow is None else self._narrow()
+        return receptive_field(network, self.in_channels, self._step, self.image_size)
 
     @torch.no_grad()
     def check_sizes(self, sizes: Iterable[int]) -> None:
@@ -279,6 +300,7 @@ def _build_ours(
     architecture: str,
     in_channels: int,
     width: int,
+    *,
     depth: int,
     dropout: Callable[[], nn.Module],
     norm: str,

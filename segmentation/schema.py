@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -204,6 +204,11 @@ class SegmentationConfig(RunConfig):
             for key, metric in self.watched().items():
                 if metric in OBJECT_METRICS:
                     yield Problem(f"{key}={metric}", "not there with evaluation.objects=false")
+
+    @classmethod
+    def weight_names(cls, model: Mapping[str, Any]) -> list[str]:
+        """Of SMP's architectures, whose backbone is ResNet-18 where none is named."""
+        return [model.get("backbone") or "resnet18"]
 
     def _architecture_conflicts(self) -> Iterator[Problem]:
         model = self.model

@@ -136,10 +136,16 @@ def lighting(alpha: Tensor) -> Tensor:
 
 
 def _jitter(draws: Draws, values: Mapping[str, float]) -> Tensor:
-    """Brightness and contrast commute here, so their order need not be drawn."""
+    """Brightness, contrast and saturation commute here, so their order need not be drawn; hue
+    comes last. The latter two draw nothing unless they are asked for."""
     bright = brightness(_factor(draws, values["brightness"]))
     diagonal = bright.diagonal(dim1=1, dim2=2)  # and nothing beside it: the product of matrices
-    return contrast(_factor(draws, values["contrast"])) * diagonal[:, None]
+    matrix = contrast(_factor(draws, values["contrast"])) * diagonal[:, None]
+    if amount := values["saturation"]:
+        matrix = saturation(_factor(draws, amount)) @ matrix
+    if amount := values["hue"]:
+        matrix = hue(draws.uniform(-amount, amount)) @ matrix
+    return matrix
 
 
 COLOR: dict[str, Callable[[Draws, Mapping[str, float]], Tensor]] = {

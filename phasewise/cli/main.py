@@ -31,6 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.cli.completion import completing
+from phasewise.cli.place import study_place
 from phasewise.cli.script import FULL_ERROR, exit_with
 from phasewise.cli.shell import path_override, quoted, relative_path, shell_command
 from phasewise.cli.worker_process import in_worker
@@ -232,18 +233,34 @@ def _preflight(
             check_config(cfg)
         kind = "sweep" if sweep else "run"
         directory = str(cfg.hydra[kind].dir)
+        raw = OmegaConf.to_container(cfg.hydra[kind], resolve=False)
+        timed = isinstance(raw, dict) and "${now:" in raw["dir"]
+        own = _own_place(cfg, line.words, directory) if sweep and not timed else None
+        directory = own or directory
         check_directory(f"hydra.{kind}.dir", directory)
         check_occupied(f"hydra.{kind}.dir", Path(directory), sweep=sweep)
         if not sweep:
             previous_run(directory, cfg)  # Hydra would overwrite what it keeps of another run
         launched = line.launched() if sweep else line.words
-        raw = OmegaConf.to_container(cfg.hydra[kind], resolve=False)
-        if isinstance(raw, dict) and "${now:" in raw["dir"]:
+        if own is not None:
+            launched = [*launched, path_override("hydra.sweep.dir", Path(own))]
+        if timed:
             job.place = f"hydra.{kind}.dir", Path(directory)
             if sweep:  # the time of now, not that of Hydra's turn
                 launched = [*launched, path_override("hydra.sweep.dir", Path(directory))]
     HydraConfig.instance().cfg = None
     return launched
+
+
+def _own_place(cfg: DictConfig, words: Sequence[str], directory: str) -> str | None:
+    """Where a study goes whose settings were typed, if not where its file says."""
+    typed = any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in words)
+    if typed or not cfg.hydra.runtime.choices.get("study"):
+        return None
+    place, note = study_place(Path(directory), words)
+    if note:
+        say(note)
+    return None if place == Path(directory) else str(place)
 
 
 def check_occupied(key: str, directory: Path, *, sweep: bool) -> None:

@@ -98,8 +98,15 @@ AUGMENTATIONS: dict[str, Augmentation] = {
         {"p": _p(1), "amount": Parameter(0.05, 0, 0.5, "largest turn, each way; 0.5 = half turn")},
     ),
     "color_jitter": Augmentation(
-        "brightness and contrast (the re-identification recipe)",
-        {"p": _p(1), "brightness": _amount(0.2), "contrast": _amount(0.15)},
+        "brightness and contrast (the re-identification recipe), then saturation and hue if asked "
+        "for (ColorJitter)",
+        {
+            "p": _p(1),
+            "brightness": _amount(0.2),
+            "contrast": _amount(0.15),
+            "saturation": _amount(0),
+            "hue": Parameter(0, 0, 0.5, "largest turn, each way; 0.5 = half turn"),
+        },
     ),
     "color_augment": Augmentation(
         "lighting noise along the principal components of ImageNet's colours (AlexNet)",

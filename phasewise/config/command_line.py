@@ -54,7 +54,7 @@ EXTRAS = {
 SWEEPER = "hydra/sweeper"
 SEARCHPATH = "hydra.searchpath"
 
-AROUND_RUNS = ("study.", "budget=")
+AROUND_RUNS = ("study.", "budget=", "init_study=")
 """How words begin that say something of a sweep or study and nothing of a single run."""
 
 

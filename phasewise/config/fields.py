@@ -83,10 +83,10 @@ def backbone(name: str) -> str:
 
 
 def weights(value: Any) -> bool | str:
-    """``model.pretrained``: a switch or an existing file."""
-    if isinstance(value, bool) or (isinstance(value, str) and Path(value).is_file()):
+    """``model.pretrained``: a switch, an existing file, or a folder of files."""
+    if isinstance(value, bool) or (value and isinstance(value, str) and Path(value).exists()):
         return value
-    raise wrong("must be true, false or an existing weights file")
+    raise wrong("must be true, false or an existing weights file or folder of them")
 
 
 def folder(value: str) -> str:

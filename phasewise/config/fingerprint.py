@@ -21,6 +21,7 @@ NOT_COMPUTATION = (
     "hydra",
     "study",
     "budget",
+    "init_study",
     "logger",
     "figures",
     "test",
@@ -36,6 +37,7 @@ NOT_COMPUTATION = (
     "trainer.enable_model_summary",
     "trainer.enable_autolog_hparams",
     "trainer.log_every_n_steps",
+    "trainer.train_metrics",
     "trainer.profiler",
     "trainer.detect_anomaly",
 )
@@ -57,12 +59,15 @@ WATCHING = tuple(
 )
 """Callbacks that are known to change nothing; any other may."""
 
-NOT_FILES = ("data", "hydra", "study", "task")
+NOT_FILES = ("data", "hydra", "study", "task", "init_study")
 """Sections whose texts name no file that a run reads, or one that counts by its content elsewhere.
 """
 
 ALWAYS_FILES = ("init_from", "pretrained")
 """Keys whose texts name a file or a folder also where they do not look like a path."""
+
+WEIGHTS = "model.pretrained"
+"""The one that may name a folder of weights, see `phasewise.config.weight_files`."""
 
 
 def fingerprint(cfg: Mapping[Any, Any]) -> str:
@@ -76,7 +81,7 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
     """
     plain = computed(cfg)
     code: dict[str, str | None] = {}
-    for file in named_files(plain):
+    for file in named_files(plain, cfg):
         held = file_hash(file.path)
         if file.is_code:
             code[file.key] = held
@@ -125,10 +130,22 @@ class NamedFile(NamedTuple):
     is_code: bool = False
 
 
-def named_files(plain: Mapping[Any, Any]) -> list[NamedFile]:
-    """The files that a config, of plain containers, names, and those of own code."""
+def named_files(
+    plain: Mapping[Any, Any], whole: Mapping[Any, Any] | None = None
+) -> list[NamedFile]:
+    """The files that a config, of plain containers, names, and those of own code; of a folder of
+    weights the file that is taken.
+
+    Args:
+        plain: a config.
+        whole: the one that it is a part of, if that is not itself: its task knows names of weights.
+    """
     sections = {key: value for key, value in plain.items() if key not in NOT_FILES}
-    found = [NamedFile(key, str(text)) for key, text in _texts(sections)]
+    weights = _weights_in_folder(plain if whole is None else whole)
+    texts = {key: str(text) for key, text in _texts(sections)}
+    if weights is not None and WEIGHTS in texts:
+        texts[WEIGHTS] = weights
+    found = [NamedFile(key, text) for key, text in texts.items()]
     code = {key: source_file(target) for key, target in foreign_targets(plain).items()}
     return found + [NamedFile(key, str(it), True) for key, it in code.items() if it is not None]
 
@@ -148,6 +165,17 @@ def _texts(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
                 yield f"{prefix}{key}", value
         elif isinstance(value, str) and not str(key).startswith("_") and _like_a_path(value):
             yield f"{prefix}{key}", value
+
+
+def _weights_in_folder(cfg: Mapping[Any, Any]) -> str | None:
+    model = cfg.get("model")
+    value = model.get("pretrained") if isinstance(model, Mapping) else None
+    if not isinstance(value, str) or not Path(value).expanduser().is_dir():
+        return None
+    from phasewise.config.schema import weights_of  # pydantic takes a while
+
+    found = weights_of(plain_config(cfg))
+    return None if found is None else str(found)
 
 
 def _like_a_path(text: str) -> bool:

@@ -74,10 +74,11 @@ def is_done(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
 
 def lacks_test(record: RunRecord, cfg: DictConfig, *, trial: bool) -> bool:
     """Whether a run has completed without the look at its test split that ``cfg`` asks for."""
-    there = record.data.get("counts", {}).get("test", 0)
-    if "counts" not in record.data:  # of foreign data, which do not say what they hold
-        there = record.data.get("has_test", True)
-    wanted = there and wants_test(cfg, trial=trial) and not cfg.trainer.get("fast_dev_run")
+    wanted = (
+        not record.lacks_test_split
+        and wants_test(cfg, trial=trial)
+        and not cfg.trainer.get("fast_dev_run")
+    )
     return bool(record.status == "completed" and record.test is None and wanted)
 
 

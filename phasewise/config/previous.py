@@ -103,9 +103,8 @@ def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     here = flatten(computed(cfg))
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
     if not keys:
-        return (
-            f"what {' or '.join(file_hashes(named_files(computed(cfg))))} holds has changed since"
-        )
+        named = file_hashes(named_files(computed(cfg), cfg))
+        return f"what {' or '.join(named)} holds has changed since"
     rest = f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return "; ".join(_both(key, there, here) for key in keys[:SHOWN]) + rest
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -61,11 +62,12 @@ from phasewise.config.optim_schema import (
 from phasewise.config.signatures import TARGET, TargetError, find_object, is_foreign, signature_of
 from phasewise.config.targets import CONTEXT, ForeignPart
 from phasewise.config.trainer_schema import Trainer
-from phasewise.errors import Problem
+from phasewise.config.weight_files import weights_file
+from phasewise.errors import Problem, UserError
 from phasewise.project import project_class
 from phasewise.text import format_value
 
-NOT_OF_A_RUN = ("hydra", "study", "budget")
+NOT_OF_A_RUN = ("hydra", "study", "budget", "init_study")
 """Sections and keys that concern Hydra, or the sweep or study around a run."""
 
 
@@ -278,6 +280,15 @@ class RunConfig(Node):
             return ForeignData.model_validate(value, context=info.context)
         return by_choice(value, handler)
 
+    @classmethod
+    def weight_names(cls, model: Mapping[str, Any]) -> list[str]:
+        """What a file with the weights of a backbone may be called, the most telling name first.
+
+        Args:
+            model: the section of that name.
+        """
+        return [str(model["backbone"])] if model.get("backbone") else []
+
     def watched(self) -> dict[str, str]:
         """The metrics that a run goes by, under the keys that name them."""
         keys = {"objective.metric": self.objective.metric}
@@ -306,6 +317,9 @@ class RunConfig(Node):
                 yield Problem("data.refit=true", f"needs objective.keep=last: {reason}")
             if self.early_stopping.patience is not None:
                 yield Problem("data.refit=true", f"needs early_stopping.patience=null: {reason}")
+        model = getattr(self, "model", None)  # a task's own class
+        if isinstance(model, Node):
+            yield from self._weights_conflicts(model.model_dump())
         sgd = self.optimizer
         if isinstance(sgd, SGD) and sgd.nesterov and sgd.momentum == 0:
             yield Problem("optimizer.nesterov=true", "needs optimizer.momentum > 0")
@@ -324,6 +338,14 @@ class RunConfig(Node):
             )
         if isinstance(scheduler, Plateau):
             yield from self._plateau_conflicts(scheduler)
+
+    def _weights_conflicts(self, model: Mapping[str, Any]) -> Iterator[Problem]:
+        """A folder of weights that has none for the backbone."""
+        names = self.weight_names(model)
+        try:
+            weights_file(model.get("pretrained"), names) if names else None
+        except UserError as error:
+            yield from error.problems
 
     def _plateau_conflicts(self, scheduler: Plateau) -> Iterator[Problem]:
         metric = scheduler.monitor or self.objective.metric
@@ -386,6 +408,27 @@ def _lacking(data: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(f"task.module.{name}", reason)
 
 
+def weights_of(config: Mapping[Any, Any]) -> Path | None:
+    """The file with a backbone's weights in the folder that a config names; ``None`` if it names
+    none, or the folder has no such file.
+
+    Args:
+        config: of a run, as plain containers.
+    """
+    model = config.get("model")
+    if not isinstance(model, Mapping) or not isinstance(model.get("pretrained"), str):
+        return None
+    try:
+        return weights_file(model["pretrained"], weight_names_of(config))
+    except UserError:
+        return None
+
+
+def weight_names_of(config: Mapping[Any, Any]) -> list[str]:
+    """`RunConfig.weight_names` of a config's backbone."""
+    return _schema(config.get("task")).weight_names(config["model"])
+
+
 def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
     """The validation metrics of a config's task, each with the mode in which it is better."""
     return _schema(OmegaConf.to_container(cfg.task, resolve=True)).METRICS
@@ -393,7 +436,7 @@ def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
 
 def _schema(task: Any) -> type[RunConfig]:
     """The class that ``task.schema`` names."""
-    name = task.get("schema") if isinstance(task, dict) else None
+    name = task.get("schema") if isinstance(task, Mapping) else None
     schema = project_class(name, RunConfig) or _own_schema(name)
     if schema is None:
         reason = (

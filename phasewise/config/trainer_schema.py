@@ -116,7 +116,6 @@ class Arguments(BaseModel):
         int, Field(ge=-1), message("must be a whole number >= 0, or -1 for all")
     ] = 0
     val_check_interval: Annotated[Any, BeforeValidator(_once_an_epoch)] = None
-    log_every_n_steps: CountOrNull = None
     enable_checkpointing: Annotated[
         Literal[True],
         message("a run keeps its best epoch by checkpoints; trainer.fast_dev_run has none"),
@@ -135,7 +134,7 @@ class Trainer(Node):
 
     model_config = ConfigDict(extra="allow")
 
-    OURS: ClassVar = ("pause_after", "auto_accumulate", "compile")
+    OURS: ClassVar = ("pause_after", "auto_accumulate", "compile", "train_metrics")
     _arguments: Arguments = PrivateAttr()
 
     max_epochs: Count
@@ -150,7 +149,7 @@ class Trainer(Node):
     ]
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
     gradient_clip_val: PositiveOrNull
-    gradient_clip_algorithm: Literal["norm", "value"]
+    gradient_clip_algorithm: Literal["norm", "value", "tensor_norm"]
     accumulate_grad_batches: Count
     auto_accumulate: Flag
     limit_train_batches: Batches
@@ -159,6 +158,8 @@ class Trainer(Node):
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"]
     deterministic: Annotated[bool | Literal["warn"], message("must be true or false, or warn")]
     enable_progress_bar: Flag
+    train_metrics: Flag
+    log_every_n_steps: CountOrNull
 
     @model_validator(mode="after")
     def is_lightnings(self) -> Trainer:
@@ -186,6 +187,9 @@ class Trainer(Node):
         if every > self.max_epochs:
             reason = f"with trainer.max_epochs={self.max_epochs} nothing is ever validated"
             yield Problem(f"trainer.check_val_every_n_epoch={every}", reason)
+        if self.gradient_clip_algorithm != "norm" and self.gradient_clip_val is None:
+            reason = "nothing is clipped with trainer.gradient_clip_val=null"
+            yield Problem(f"trainer.gradient_clip_algorithm={self.gradient_clip_algorithm}", reason)
         if self.auto_accumulate and self.devices > 1:
             reason = "works on one device only: the others do not see that one ran out of memory"
             yield Problem("trainer.auto_accumulate=true", reason)

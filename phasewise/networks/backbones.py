@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from phasewise.config.backbone_names import smp_names
 from phasewise.errors import UserError
+from phasewise.networks.weights import Download, chosen_file
 
 DEEPEST = 32
 """Stride of the last feature map: sides of images are multiples of it."""
@@ -92,8 +93,9 @@ def build_backbone(
     Args:
         name: an SMP encoder (``resnet18``) or a timm architecture (``convnext_tiny``).
         image_size: side of the images in pixels, a multiple of 32; transformers are built for it.
-        pretrained: ``True`` downloads ImageNet weights, a path loads a weights file, `LATER` loads
-            nothing.
+        pretrained: ``True`` downloads ImageNet weights, a path loads a weights file, or that of a
+            folder that is called as the backbone is; `LATER` loads nothing, a `Download` fetches
+            what its folder lacks.
         depth: how many maps are wanted besides the images, the finest; what comes after them is not
             computed, where the network can be cut. A plain transformer's all come from its end.
 
@@ -108,6 +110,10 @@ def build_backbone(
         backbone = fetch(name, partial(build, download=True)) if pretrained is True else build()
         _check_maps(backbone, image_size)
     if isinstance(pretrained, str) and pretrained != LATER:
+        if isinstance(pretrained, Download):
+            pretrained.bring(
+                [name], lambda: fetch(name, partial(build, download=True)).state_dict()
+            )
         load_backbone_weights(backbone, pretrained, name)
     return backbone
 
@@ -234,13 +240,15 @@ def _check_maps(backbone: Any, image_size: int) -> None:
 def load_backbone_weights(backbone: nn.Module, file: str, name: str) -> None:
     """Load a weights file of torchvision, timm, SMP or a bare state dict into a backbone.
 
+    Of a folder it is the file with the backbone's name, see `phasewise.config.weight_files`.
     Every parameter of the backbone must be found with its shape; what the file holds beyond them
     (a classifier) is left aside. The file is read with ``weights_only``: it cannot run code.
 
     Raises:
         UserError: no such file, not a file of weights, or of another network.
     """
-    fit_weights(backbone, read_weights(file), f"model.pretrained={file}", name)
+    taken = chosen_file(file, [name])
+    fit_weights(backbone, read_weights(taken), f"model.pretrained={taken}", name)
 
 
 def fit_weights(backbone: nn.Module, found: Mapping[str, Tensor], source: str, name: str) -> None:

@@ -90,12 +90,16 @@ class Notes:
         references: diagrams to read the others by; those of the final configuration are drawn, all
             of one name over each other.
         shares: those of the final configuration are drawn.
+        batch_losses: names of losses (``val/loss``) that, of the same weights, are another number
+            when the batches have another size, as a Dice of a whole batch is: of runs that differ
+            in ``data.batch_size`` they are shown, but not compared.
     """
 
     limits: tuple[Limit, ...] = ()
     diagrams: tuple[Diagram, ...] = ()
     references: tuple[Diagram, ...] = ()
     shares: tuple[Shares, ...] = ()
+    batch_losses: tuple[str, ...] = ()
 
     def with_shares(self, more: Sequence[Shares]) -> Notes:
         """The same with ``more``, in place of those of the same names."""

@@ -101,6 +101,13 @@ class RunRecord:
         data."""
         return identity(self.fingerprint, self.data.get("hash"))
 
+    @property
+    def lacks_test_split(self) -> bool:
+        """Whether its data are known to have none."""
+        if "counts" in self.data:
+            return not self.data["counts"].get("test", 0)
+        return not self.data.get("has_test", True)
+
     def is_of(self, wanted: str) -> bool:
         """Whether this run computed what has the identity ``wanted``.
 

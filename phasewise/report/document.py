@@ -1,20 +1,16 @@
-"""A report as a DOCX file: headings, tables and captions are Word's own."""
+"""A report as a DOCX file: headings, tables and captions are Word's own.
+
+python-docx is an extra: it is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from docx import Document
-from docx.enum.style import WD_STYLE_TYPE
-from docx.enum.text import WD_ALIGN_PARAGRAPH
-from docx.oxml import OxmlElement
-from docx.oxml.ns import qn
-from docx.shared import Emu, Mm, Pt, RGBColor
 
 from phasewise.report import text
 from phasewise.report.content import (
@@ -32,25 +28,17 @@ from phasewise.report.content import (
     Text,
 )
 from phasewise.report.files import Image
-from phasewise.report.layout import (
-    BETWEEN,
-    CHARACTER,
-    PADDING,
-    cells_of,
-    column_parts,
-    type_size,
-    wrapped_widths,
-)
+from phasewise.report.layout import CHARACTER, PADDING, Part, cells_of, parts_on_paper
 
-PAGE, MARGIN = (Mm(210), Mm(297)), Mm(20)
-WIDTH, HEIGHT = Emu(PAGE[0] - 2 * MARGIN), Mm(215)
+MM, POINT, PIXEL = 36000, 12700, 9525
+"""In Word's unit of length; a pixel is one of 96 in an inch."""
+
+PAGE, MARGIN = (210 * MM, 297 * MM), 20 * MM
+WIDTH, HEIGHT = PAGE[0] - 2 * MARGIN, 215 * MM
 """Most that a figure takes of a page."""
 
-PIXEL = Emu(914400 // 96)
-"""A pixel of an image on the page."""
-
-READABLE = 7.0
-"""Points of type below which a table is split."""
+ROOM = WIDTH / POINT
+"""Points that a table may be wide."""
 
 DEEPEST = 6
 """Level of headings."""
@@ -62,7 +50,7 @@ _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML file can hold."""
 
 
-def docx(report: Report, images: Mapping[str, Image], folder: Path) -> bytes:
+def to_docx(report: Report, images: Mapping[str, Image], folder: Path) -> bytes:
     """The file's content.
 
     Args:
@@ -77,9 +65,11 @@ class _Writer:
     """One document, from its top to its end."""
 
     def __init__(self, images: Mapping[str, Image], folder: Path) -> None:
+        import docx
+
         self.images = images
         self.folder = folder
-        self.document = Document()
+        self.document = docx.Document()
         self.counts = {"Figure": 0, "Table": 0}
         _prepare(self.document)
 
@@ -134,9 +124,8 @@ class _Writer:
         """Numbered by a field, so that Word can list figures and tables."""
         self.counts[kind] += 1
         paragraph = self.document.add_paragraph(f"{kind} ", "Caption")
-        field = OxmlElement("w:fldSimple")
-        field.set(qn("w:instr"), f"SEQ {kind} \\* ARABIC")
-        run, number = OxmlElement("w:r"), OxmlElement("w:t")
+        field = _element("fldSimple", instr=f"SEQ {kind} \\* ARABIC")
+        run, number = _element("r"), _element("t")
         number.text = str(self.counts[kind])
         run.append(number)
         field.append(run)
@@ -154,7 +143,7 @@ class _Writer:
         paragraph = self.document.add_paragraph()
         paragraph.paragraph_format.keep_with_next = True
         shape = paragraph.add_run().add_picture(
-            str(self.folder / image.path), Emu(int(width * scale)), Emu(int(height * scale))
+            str(self.folder / image.path), int(width * scale), int(height * scale)
         )
         shape._inline.docPr.set("descr", clean(block.caption))
         self._caption("Figure", block.caption)
@@ -169,115 +158,123 @@ class _Writer:
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
-        """In parts, as in LaTeX, where its type would be too small for a page."""
-        rows = cells_of(table)
-        widths = wrapped_widths([column.title for column in table.columns], rows)
-        parts = [[*range(len(widths))]]
-        if type_size(widths, WIDTH.pt) < READABLE:
-            parts = [*column_parts(table.columns, [width + BETWEEN for width in widths])]
-        for part in parts:
-            columns = [table.columns[i] for i in part]
-            self._grid(columns, [[row[i] for i in part] for row in rows], table.marks)
+        self._grid(table.columns, cells_of(table), table.marks)
 
     def _grid(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], marks: Sequence[str] = ()
     ) -> None:
-        """A table that is as wide as its cells, and never wider than the page."""
-        characters = wrapped_widths([column.title for column in columns], rows)
-        size = type_size(characters, WIDTH.pt)
-        widths = [CHARACTER * size * count + PADDING for count in characters]
-        scale = min(1.0, WIDTH.pt / sum(widths))
+        """In parts, as in LaTeX, where its type would be too small for a page."""
+        for part in parts_on_paper(columns, rows, ROOM):
+            shown = [columns[i] for i in part.columns]
+            self._part(shown, [[row[i] for i in part.columns] for row in rows], marks, part)
+
+    def _part(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        marks: Sequence[str],
+        part: Part,
+    ) -> None:
+        """Columns that are as wide as their cells, and never wider than the page."""
+        widths = [CHARACTER * part.size * count + PADDING for count in part.widths]
+        scale = min(1.0, ROOM / sum(widths))
         widths = [width * scale for width in widths]
         grid = self.document.add_table(0, len(columns), "Table Grid")
         grid.autofit = False
         _narrow_margins(grid)
         for column, width in zip(grid.columns, widths, strict=True):
-            column.width = Pt(width)
-        fill = _Filler(columns, widths, size)
+            column.width = int(width * POINT)
+        fill = _Filler(columns, widths, part.size)
         head = fill(grid.add_row(), [column.title for column in columns], HEAD, bold=True)
-        head.append(OxmlElement("w:tblHeader"))  # again on each page
+        head.append(_element("tblHeader"))  # again on each page
         for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
             fill(grid.add_row(), row, MARKED.get(mark))
-        self.document.add_paragraph().paragraph_format.space_after = Pt(4)
+        self.document.add_paragraph().paragraph_format.space_after = 4 * POINT
 
 
 class _Filler:
     """Writes the cells of a table's rows."""
 
     def __init__(self, columns: Sequence[Column], widths: Sequence[float], size: float) -> None:
-        self.right = [column.is_numeric for column in columns]
-        self.widths = [Pt(width) for width in widths]
-        self.size = Pt(size)
+        self.styles = ["Number" if column.is_numeric else "Cell" for column in columns]
+        self.widths = [int(width * POINT) for width in widths]
+        self.size = int(size * POINT)
 
     def __call__(
         self, row: Any, cells: Sequence[str], colour: str | None, *, bold: bool = False
     ) -> Any:
         """Write one row; its properties."""
-        for cell, content, right, width in zip(
-            row.cells, cells, self.right, self.widths, strict=True
+        for cell, content, style, width in zip(
+            row.cells, cells, self.styles, self.widths, strict=True
         ):
             cell.width = width
             paragraph = cell.paragraphs[0]
-            paragraph.style = "Cell"
-            if right:
-                paragraph.alignment = WD_ALIGN_PARAGRAPH.RIGHT
+            paragraph.style = style
             run = paragraph.add_run(clean(content))
             run.font.size = self.size
             run.bold = bold or None
             if colour is not None:
-                shade = OxmlElement("w:shd")
-                for name, value in (("val", "clear"), ("color", "auto"), ("fill", colour)):
-                    shade.set(qn(f"w:{name}"), value)
+                shade = _element("shd", val="clear", color="auto", fill=colour)
                 cell._tc.get_or_add_tcPr().append(shade)
         properties = row._tr.get_or_add_trPr()
-        properties.append(OxmlElement("w:cantSplit"))
+        properties.append(_element("cantSplit"))
         return properties
+
+
+def _element(tag: str, **attributes: str) -> Any:
+    """A piece of the document that python-docx has no name for."""
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+
+    made = OxmlElement(f"w:{tag}")
+    for name, value in attributes.items():
+        made.set(qn(f"w:{name}"), value)
+    return made
 
 
 def _narrow_margins(grid: Any) -> None:
     """Half of `PADDING` on each side of a cell."""
-    margins = OxmlElement("w:tblCellMar")
-    for side in ("left", "right"):
-        margin = OxmlElement(f"w:{side}")
-        margin.set(qn("w:w"), str(round(PADDING / 2 * 20)))  # twentieths of a point
-        margin.set(qn("w:type"), "dxa")
-        margins.append(margin)
+    margins = _element("tblCellMar")
+    for side in ("left", "right"):  # in twentieths of a point
+        margins.append(_element(side, w=str(round(PADDING / 2 * 20)), type="dxa"))
     grid._tbl.tblPr.append(margins)
 
 
 def _prepare(document: Any) -> None:
     """A4, and the styles that Word's default template lacks."""
+    from docx.enum.text import WD_ALIGN_PARAGRAPH
+
     page = document.sections[0]
     page.page_width, page.page_height = PAGE
     page.left_margin = page.right_margin = page.top_margin = page.bottom_margin = MARGIN
     styles = document.styles
-    styles["Normal"].font.name, styles["Normal"].font.size = "Arial", Pt(10)
-    changes: Mapping[str, Callable[[Any], None]] = {
-        "Note": lambda style: _ink(style, "59636E"),
-        "Warning": lambda style: _ink(style, "7D4E00"),
-        "Code": _as_code,
-        "Cell": _as_cell,
-    }
-    for name, change in changes.items():
-        style = styles.add_style(name, WD_STYLE_TYPE.PARAGRAPH)
-        style.base_style = styles["Normal"]
-        change(style)
+    styles["Normal"].font.name, styles["Normal"].font.size = "Arial", 10 * POINT
     _ink(styles["Caption"], "59636E")
     styles["Caption"].font.bold = False
+    _ink(_added(styles, "Note"), "59636E")
+    _ink(_added(styles, "Warning"), "7D4E00")
+    code = _added(styles, "Code").font
+    code.name, code.size = "Courier New", int(8.5 * POINT)
+    for name in ("Cell", "Number"):
+        cell = _added(styles, name).paragraph_format
+        cell.space_before = cell.space_after = POINT
+        cell.line_spacing = 1.0
+    cell.alignment = WD_ALIGN_PARAGRAPH.RIGHT
+
+
+def _added(styles: Any, name: str) -> Any:
+    from docx.enum.style import WD_STYLE_TYPE
+
+    style = styles.add_style(name, WD_STYLE_TYPE.PARAGRAPH)
+    style.base_style = styles["Normal"]
+    return style
 
 
 def _ink(style: Any, colour: str) -> None:
-    style.font.size = Pt(9)
+    from docx.shared import RGBColor
+
+    style.font.size = 9 * POINT
     style.font.color.rgb = RGBColor.from_string(colour)
-
-
-def _as_code(style: Any) -> None:
-    style.font.name, style.font.size = "Courier New", Pt(8.5)
-
-
-def _as_cell(style: Any) -> None:
-    style.paragraph_format.space_before = style.paragraph_format.space_after = Pt(1)
-    style.paragraph_format.line_spacing = 1.0
 
 
 def clean(content: str) -> str:

@@ -98,9 +98,9 @@ def write_formats(
 
 
 def _document(folder: Folder, report: Report, images: Mapping[str, Image]) -> bytes:
-    from phasewise.report.document import docx
+    from phasewise.report.document import to_docx
 
-    return docx(report, images, folder.path)
+    return to_docx(report, images, folder.path)
 
 
 def _portable(folder: Folder, report: Report, images: Mapping[str, Image]) -> bytes:

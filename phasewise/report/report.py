@@ -133,11 +133,8 @@ def build_report(study: StudyView, output: Path) -> Report:
     from phasewise.report.sections.data import data_section
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
-    from phasewise.report.sections.overall import (
-        behaviour_section,
-        hypotheses_section,
-        importance_section,
-    )
+    from phasewise.report.sections.hypotheses import hypotheses_section
+    from phasewise.report.sections.overall import behaviour_section, importance_section
     from phasewise.report.sections.phases import phase_section
     from phasewise.report.sections.published import published_section
     from phasewise.report.sections.summary import facts, summary_section

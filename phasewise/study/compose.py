@@ -73,6 +73,7 @@ class Composer:
         unlooked: whether there were any while it did not.
         compares: whether there are earlier runs whose data are known. Without them, drawn data
             matter only beside others; those in a folder always do: they may be unusable.
+        fetches: whether weights that a config wants need not be there yet.
         files: texts of configs that may name files that count by their content.
     """
 
@@ -91,6 +92,7 @@ class Composer:
         self.reads_data = True
         self.has_unread_data = False
         self.compares_data = False
+        self.fetches = False
         self._identities: dict[str, DataIdentity | None] = {}
         self._bases: dict[tuple[str, ...], DictConfig] = {}
         self._is_group: dict[str, bool] = {}
@@ -168,6 +170,8 @@ class Composer:
         key = tuple(words)
         if key not in self.known:
             config = self.config_of(words)
+            if self.fetches:
+                assume_weights(config)
             check_config(config)
             plain = plain_config(config)
             self.files.update(it.path for it in named_files(plain) if not it.is_code)
@@ -211,6 +215,19 @@ class Composer:
             if matter and self.reads_data:
                 self._identities[asked] = data_identity(data, self.config.seed)
         return self._identities[asked]
+
+
+def assume_weights(config: DictConfig) -> str | None:
+    """Let a config ask for weights by download, in place of a folder that is still to be filled.
+
+    Returns:
+        The folder; ``None`` where it names none.
+    """
+    folder = OmegaConf.select(config, "model.pretrained")
+    if not isinstance(folder, str) or Path(folder).expanduser().is_file():
+        return None
+    config.model.pretrained = True
+    return folder
 
 
 def context(config: DictConfig, words: Sequence[str], files: Iterable[str]) -> str:

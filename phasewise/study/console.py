@@ -114,11 +114,14 @@ def plan_text(journal: Journal, done: int) -> str:
     width = max(len(phase.name) for phase in phases)
     for number, phase in enumerate(phases, 1):
         what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
+        what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
         if phase.kind == "rerun":
-            what = f"the best so far with {' '.join(phase.candidates[0].overrides)}"
+            words = " ".join(phase.candidates[-1].overrides)
+            what = f"the best so far{f' with {words}' if words else ''}"
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
         drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
-        own = sum(bool(candidate.overrides) for candidate in phase.candidates)
+        again = phase.kind == "rerun"
+        own = sum(again or bool(candidate.overrides) for candidate in phase.candidates)
         start = " + incumbent" if own < len(phase.candidates) else ""
         lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
@@ -131,15 +134,17 @@ def print_final(
     program: str,
     words: Sequence[str],
     changed: Sequence[str],
+    place: Path,
 ) -> None:
     """The last words of a study: its configuration and what that scores on test data.
 
     Args:
-        journal: the journal, whose last phase is the test.
-        records: of each candidate of that phase, one per seed.
+        journal: the journal.
+        records: of each candidate of the test, one per seed; none without a test.
         program: the entry script, as it was called.
         words: all overrides of the final configuration.
         changed: those that the phases have changed.
+        place: of a run of the final configuration.
     """
     metric = "test/" + journal.objective["metric"].partition("/")[2]
     say("")
@@ -147,11 +152,10 @@ def print_final(
     for name, found in zip(names, records, strict=False):
         scores = {record.seed or 0: _number((record.test or {}).get(metric)) for record in found}
         say(f"{name + ':':<24} {metric} {_mean(scores)}")
-    for name, scores in sorted(records[0][0].baselines.items() if records[0] else []):
+    for name, scores in sorted(records[0][0].baselines.items() if records and records[0] else []):
         if metric in scores:
             say(f"{name + ':':<24} {metric} {_number(scores[metric]):.4g}")
     say(f"\nchanged from the start: {' '.join(changed) or 'nothing'}")
-    place = journal.directory / journal.phases[-1].candidates[0].trials[0].directory
     say(f"as a single run: {single_run(place, words, program)}")
 
 

@@ -95,6 +95,28 @@ class Phase:
 
 
 @dataclass
+class Origin:
+    """The study that another one starts from, see `phasewise.study.origin`.
+
+    Attributes:
+        directory: of that study, as typed.
+        study, budget: which it is.
+        phase: the one whose winner counts; empty for a sweep's.
+        run: of that winner, below ``directory``.
+        words: what the starting configuration takes from it, as overrides.
+        kept: what differs there and is set by the new study itself, for people.
+    """
+
+    directory: str
+    study: str
+    budget: str
+    phase: str
+    run: str
+    words: list[str]
+    kept: list[str]
+
+
+@dataclass
 class Journal:
     """The content of ``study.json``.
 
@@ -112,6 +134,7 @@ class Journal:
         published: what others have measured, by phase and candidate, from there too; see
             `phasewise.study.published`. ``published_conditions``: under which conditions.
         reported: whether the report shows all of this.
+        origin: the study whose winner this one starts from, if there is one.
     """
 
     directory: Path
@@ -133,6 +156,7 @@ class Journal:
     published: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     published_conditions: str | None = None
     reported: bool = False
+    origin: Origin | None = None
 
     def write(self) -> None:
         """Replace the file in one step.

@@ -16,6 +16,7 @@ from phasewise.study.schema import PhaseConfig
 PLACES = {
     "study": "concerns the whole study: type it, or write it under study: in the file",
     "budget": "concerns the whole study: type it",
+    "init_study": "concerns the whole study: type it, or write it at the top of the file",
     "hydra": "concerns the whole study: type it, or write it under hydra: in the file",
     "test": "concerns the whole study, which looks at the test data once, at its end: type it",
     "trainer.pause_after": "is what a phase's halving: {epochs: N} does",

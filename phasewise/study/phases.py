@@ -7,14 +7,16 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import fmean
 
 from phasewise.errors import UserError
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.ensemble import score_seeds
+from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
@@ -28,6 +30,7 @@ from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
 from phasewise.study.table import REFUSED, placeholder_record
 from phasewise.study.undecided import explain_undecided
+from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
     Policy,
     Room,
@@ -103,12 +106,15 @@ class Runner:
             elif name:
                 self.ended = explain_undecided(stage.phase, self._needed(stage))
                 return
-        if self.test:
+        if self.test and self._can_test():
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
+            self._score_seeds(stage)
             self._print_final(stage)
-        elif self.keeps in ("winners", "best") and (jobs := forget(self._winning(stage))):
-            self._launch(stage, jobs, self._around())  # nothing else would train them again
+        else:
+            self._keep_winner(stage)
+            if self.test:
+                self._print_final(self._test_stage(base), tested=False)
         if self.keeps == "none":
             remove_all(self.stages)
         self._memberships.settle()
@@ -171,6 +177,7 @@ class Runner:
             print_decision(phase, values, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
+        write_logs(self.journal, self.study.log_names)
         if self.keeps is not None:
             remove_needless(self.stages, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
@@ -182,12 +189,9 @@ class Runner:
 
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""
-        words = ["study.isolate=true"] if self.study.isolate else []
+        keys = ",".join(f"'{key}'" for key in varied_keys(self.journal))
+        words = [f"++{VARIED}=[{keys}]", *(["study.isolate=true"] if self.study.isolate else [])]
         return words if self.keeps is None else [*words, f"study.checkpoints={self.keeps}"]
-
-    def _winning(self, stage: Stage) -> Sequence[TrialJob]:
-        row = stage.phase.winner
-        return () if row is None else stage.jobs[row]
 
     def _lacks_test(self, job: TrialJob) -> bool:
         record = read_record(job.directory)
@@ -293,33 +297,48 @@ class Runner:
 
     def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None
-        best = self._best(spec.rerun.top, self.planner.objective_of(spec), base)
+        objective = self.planner.objective_of(spec)
+        outcome = self.executor.outcome
+        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
         return self.planner.rerun(name, spec, self.journal.base, best)
 
-    def _best(
-        self, count: int, objective: dict[str, str], base: Sequence[str]
-    ) -> list[Sequence[str]]:
-        """The words of the best configurations of all phases, that of ``base`` first."""
-        sign = -1 if objective["mode"] == "max" else 1
-        ranked: list[tuple[float, list[str]]] = []
-        for stage in self.stages:
-            if stage.phase.objective != objective:
-                continue
-            for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-                values = [objective_value(self.executor.outcome(job)) for job in jobs]
-                if values and all(map(math.isfinite, values)):
-                    words = self.planner.choices.join(stage.phase.base, candidate.overrides)
-                    ranked.append((sign * fmean(values), words))
-        identity = self.planner.composer.fingerprint  # words differ where one says a default
-        found: dict[str, Sequence[str]] = {identity(base): base}
-        for _, words in sorted(ranked, key=lambda pair: pair[0]):
-            if len(found) < count:
-                found.setdefault(identity(words), words)
-        return list(found.values())
+    def _keep_winner(self, stage: Stage) -> None:
+        """Nothing else trains the last winner again, where its weights are gone."""
+        row = stage.phase.winner
+        wanted = self.keeps in ("winners", "best") and row is not None
+        if jobs := forget(stage.jobs[row or 0]) if wanted else []:
+            self._launch(stage, jobs, self._around())
+
+    def _can_test(self) -> bool:
+        """Whether there is a test split; without one nothing is trained for it."""
+        stage = self.stages[-1]
+        records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
+        if self.study.refit or not any(it is not None and it.lacks_test_split for it in records):
+            return True
+        log.info(
+            "\nthe data have no test split: what the winner of the last phase scores on validation "
+            "data stands for it, by which it was selected"
+        )
+        return False
+
+    def _score_seeds(self, stage: Stage) -> None:
+        """Intervals and the ensemble, where all seeds of the final configuration were tested."""
+        found = [[read_record(job.directory) for job in jobs] for jobs in stage.jobs]
+        tested = [[it for it in each if it is not None and it.test] for each in found]
+        if self.keeps is not None and len(tested[0]) == len(found[0]):
+            place = self.journal.directory / stage.phase.name
+            start = [record for each in tested[1:] for record in each]
+            score_seeds(place, tested[0], start, here=self.executor.in_process)
+
+    def _test_seeds(self) -> list[int]:
+        """Those that the study names, and those with which the last phase has trained."""
+        own = self.planner.seeds or []
+        last = self.stages[-1].phase.seeds if self.stages else [self.planner.default_seed]
+        return list(dict.fromkeys([*own, *last]))
 
     def _test_stage(self, base: Sequence[str]) -> Stage:
         """The final configuration and, if it is another one, the starting one."""
-        seeds = self.planner.seeds or [self.planner.default_seed]
+        seeds = self._test_seeds()
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
@@ -331,11 +350,24 @@ class Runner:
         self.planner.add_once(stage, refit)
         return stage
 
-    def _print_final(self, stage: Stage) -> None:
-        records = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
-        own, start = stage.jobs[0][0].words, self.journal.base
-        words = [word for word in own if word in start or not word.startswith(f"{SEED}=")]
-        final, before = (SavedConfig(jobs[0].directory) for jobs in (stage.jobs[0], stage.jobs[-1]))
+    def _print_final(self, stage: Stage, *, tested: bool = True) -> None:
+        """The last words: scores on test data, if they were looked at, and how to train it again.
+
+        Args:
+            stage: of the test, whose candidates have trials of their own only if it was run.
+            tested: whether it was.
+        """
+        words, there = stage.jobs[0][0].words, [stage.jobs[0][0], stage.jobs[-1][0]]
+        records: list[list[RunRecord]] = []
+        if tested:
+            records = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
+        else:
+            last, first = self.stages[-1], self.stages[0]
+            rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
+            there = [one.jobs[row or 0][0] for one, row in rows]
+        start = self.journal.base
+        words = tuple(w for w in words if w in start or not w.startswith(f"{SEED}="))
+        final, before = (SavedConfig(job.directory) for job in there)
         overrides = stage.phase.candidates[0].overrides
         keys = {word: parse_override(word).key_or_group for word in overrides}
         changed = [
@@ -343,4 +375,4 @@ class Runner:
             for word, key in keys.items()
             if word not in REFIT and final.get(key) != before.get(key)
         ]
-        print_final(self.journal, records, sys.argv[0], words, changed)
+        print_final(self.journal, records, sys.argv[0], words, changed, there[0].directory)

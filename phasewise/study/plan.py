@@ -18,7 +18,7 @@ from phasewise.records.record import DATA_MARK, read_record
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
-from phasewise.study.journal import Candidate, Journal, Phase, Trial
+from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
 from phasewise.study.overrides import SEED, Grid, Overrides, expand, merge, sample_grid, without
@@ -84,6 +84,9 @@ class Planner:
         objective: ``metric`` and ``mode`` of phases that have none of their own.
         seeds: of phases that have none of their own; ``None``: of a sweep that names none.
         default_seed: the config's.
+
+    Attributes:
+        origin: the study whose winner this one starts from, if there is one.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Planner:
         self.objective = objective
         self.seeds = seeds
         self.default_seed = default_seed
+        self.origin: Origin | None = None
 
     def grid_of(self, spec: PhaseConfig, *, named: bool = True) -> Grid:
         """The configurations that a phase names; the words of a plain sweep were judged as typed.
@@ -186,7 +190,8 @@ class Planner:
         start: Sequence[str],
         configurations: Sequence[Sequence[str]],
     ) -> Stage:
-        """Configurations once more, with the overrides of ``spec.rerun``.
+        """Configurations once more, with the overrides of ``spec.rerun``; where it compares, as
+        they are, too.
 
         Args:
             name: of the phase.
@@ -211,9 +216,11 @@ class Planner:
         )
         stage = Stage(phase, spec)
         more = merge(spec.rerun.overrides, self.objective_words(spec))
-        for words in configurations:
-            whole = self.choices.join(words, more)
-            self.add_once(stage, [word for word in whole if word not in start or word in more])
+        for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
+            for words in configurations:
+                whole = self.choices.join(words, added)
+                own = [word for word in whole if word not in start or word in added]
+                self.add_once(stage, own)
         self._note_dropped(stage)
         return stage
 
@@ -342,5 +349,5 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
 
 def swept(config: DictConfig, arguments: Sequence[str]) -> list[str]:
     """The words of a command line that make trials, without those for the study around them."""
-    around = ("study.", "budget=", "hydra.")
+    around = ("study.", "budget=", "init_study=", "hydra.")
     return [word for word in arguments if not word.lstrip("+~").startswith(around)]

@@ -19,7 +19,7 @@ from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
 from phasewise.project import JOURNAL
 from phasewise.records.record import RECORD, RunRecord, read_record
-from phasewise.study.journal import Candidate, Journal, Kind, Phase, Trial
+from phasewise.study.journal import Candidate, Journal, Kind, Origin, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
 from phasewise.study.results import (
@@ -202,7 +202,17 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
         budget=str(look_up(typed, "budget", "full")),
         adopt=str(look_up(typed, "study.adopt", "best")),
         refit=look_up(typed, "study.refit") is True,
+        origin=_origin(typed),
     )
+
+
+def _origin(typed: Mapping[str, Any]) -> Origin | None:
+    """Where the last call began; what it took from there is among the words of all runs."""
+    place = look_up(typed, "init_study")
+    if not isinstance(place, str):
+        return None
+    place = place.replace("${budget}", str(look_up(typed, "budget", "full")))
+    return Origin(place, "", "", "", "", [], [])
 
 
 def _study(runs: Sequence[Run]) -> str:

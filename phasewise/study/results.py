@@ -169,6 +169,16 @@ def as_setting(value: Any) -> Setting:
     return value if number else format_value(value)
 
 
+def typed(text: Any) -> Setting:
+    """A value as `as_setting` gives it, from how a person wrote it: ``1e-3`` is 0.001."""
+    if not isinstance(text, str):
+        return as_setting(text)
+    try:
+        return as_setting(settings_of([f"key={text}"])["key"])
+    except (HydraException, ValueError):  # a text that is not in Hydra's grammar
+        return text
+
+
 def objective_value(record: RunRecord) -> float:
     """The objective of a completed run, any finite number; NaN if it has none."""
     value = record.objective.get("value")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -21,10 +21,13 @@ from phasewise.config.fields import (
     message,
     wrong,
 )
-from phasewise.config.help import did_you_mean, not_one_of, problems_of, settings_error
+from phasewise.config.help import not_one_of, problems_of, settings_error
 from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
+from phasewise.study.hypotheses import Hypothesis, unanswerable
+from phasewise.study.log_names import LOGS, name_problem
+from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
 
 FULL = "full"
@@ -33,7 +36,7 @@ LEAST_SEEDS = 3
 
 PAIRED_TEST = "paired t-test over seeds, one-sided, Bonferroni-corrected for the challengers"
 
-RESERVED = ("test", "superseded", "tables", "figures")
+RESERVED = ("test", "superseded", "tables", "figures", LOGS)
 """Folders of a study that are no phase."""
 
 
@@ -53,15 +56,6 @@ def parse_override_list(value: Any) -> list[str]:
     raise wrong("must be overrides as after -m, e.g. model.activation=relu,gelu")
 
 
-def as_typed(values: Mapping[Any, Any]) -> str:
-    """What one types for keys that somebody wrote as YAML's."""
-    texts = {
-        key: ",".join(map(format_value, value)) if isinstance(value, list) else format_value(value)
-        for key, value in values.items()
-    }
-    return " ".join(f"{key}={text}" for key, text in texts.items())
-
-
 def distinct(values: list[Any]) -> list[Any]:
     """At least one, none twice."""
     if not values or len(set(values)) < len(values):
@@ -79,35 +73,6 @@ Seeds = Annotated[
 ]
 
 
-class Written(Node):
-    """A section that only a study's file has, so that no default says what its keys are."""
-
-    EXAMPLE: ClassVar[str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def is_a_mapping(cls, value: Any) -> Any:
-        """Of keys that there are."""
-        if not isinstance(value, dict):
-            raise wrong(f"must be a mapping, e.g. {cls.EXAMPLE}")
-        return checked_keys(cls, value)
-
-
-def checked_keys(kind: type[Node], values: dict[Any, Any]) -> dict[Any, Any]:
-    """Says which keys a section has where one is unknown."""
-    for key, value in values.items():
-        if key not in kind.model_fields:
-            near = did_you_mean(key, kind.model_fields)
-            there = near or f"; it has {', '.join(kind.model_fields)}"
-            if value is None and not near:  # {overrides: a=1,2} has a key 2
-                text = "no such key; within braces, a text with a comma stands in quotes"
-                raise wrong(text, key=str(key))
-            is_override = isinstance(key, str) and re.search("[./=]", key)
-            typed = f"; overrides are a text, as after -m: {as_typed({key: value})}"
-            raise wrong(f"no such key{typed if is_override else there}", key=str(key))
-    return values
-
-
 class Halving(Written):
     """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
 
@@ -122,6 +87,8 @@ class Rerun(Written):
     EXAMPLE = "{top: 2, overrides: trainer.max_epochs=20}"
     top: Count
     overrides: OverrideList
+    per: Text | None = None
+    compare: Flag = False
 
 
 class PhaseConfig(Node):
@@ -166,30 +133,6 @@ def phase_name(name: str) -> str:
     return name
 
 
-class Hypothesis(Written):
-    """A claim about what a key does, which the report answers.
-
-    ``best``: the best mean of ``measure`` is at one of these values. ``order``: its means rise
-    from the first of these values to the last.
-    """
-
-    EXAMPLE = "{claim: TEXT, key: optimizer.lr, best: [0.001]}"
-
-    claim: Text
-    key: Text
-    measure: Text = "objective"
-    phase: Text | None = None
-    best: list[Any] | None = None
-    order: list[Any] | None = None
-
-    @model_validator(mode="after")
-    def asks_one_thing(self) -> Hypothesis:
-        """Either where the best is, or in which order."""
-        if (self.best is None) == (self.order is None):
-            raise wrong("best or order must be given, one of them", key="best")
-        return self
-
-
 class StudyConfig(Node):
     """The section ``study``."""
 
@@ -205,7 +148,9 @@ class StudyConfig(Node):
     set_aside: Flag
     isolate: Flag
     dry_run: Flag
+    fetch: Flag
     report: Flag
+    log_names: Text | None
     checkpoints: Literal["winners", "best", "all", "none"] | None
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
@@ -220,6 +165,9 @@ class StudyConfig(Node):
             if self.adopt == "significant" and len(seeds) < LEAST_SEEDS and phase.rerun is None:
                 reason = f"needs study.seeds of at least {LEAST_SEEDS} in phase {name}"
                 found.append(Problem("study.adopt=significant", f"{reason} ({PAIRED_TEST})"))
+        several = bool(self.phases)
+        if self.log_names and (bad := name_problem(self.log_names, several_phases=several)):
+            found.append(Problem(f"study.log_names={self.log_names}", bad))
         first = next(iter(self.phases.values()), None)
         if first is not None and first.rerun is not None:
             key = f"study.phases.{next(iter(self.phases))}.rerun"
@@ -233,25 +181,26 @@ class StudyConfig(Node):
                 lines[f"study.phases.{name}.rerun.overrides"] = phase.rerun.overrides
         for key, line in lines.items():
             found += [Problem(key, reason) for reason in no_single_values(line)]
-        return [*found, *self._unanswerable()]
+        words = {
+            name: [
+                phase.overrides,
+                *(phase.combinations or []),
+                phase.rerun.overrides if phase.rerun else [],
+            ]
+            for name, phase in self.phases.items()
+        }
+        return [*found, *self._without_levels(), *unanswerable(self.hypotheses, words)]
 
-    def _unanswerable(self) -> Iterator[Problem]:
-        """Hypotheses on what no phase does."""
-        varied: dict[str, set[str]] = {}
+    def _without_levels(self) -> Iterator[Problem]:
+        """Reruns of the best per value of a key that no phase before them varies."""
+        varied: dict[str, None] = {}
         for name, phase in self.phases.items():
-            again = phase.rerun.overrides if phase.rerun else []
-            lines = [phase.overrides, *(phase.combinations or []), again]
-            varied[name] = {word.partition("=")[0].lstrip("+~") for line in lines for word in line}
-        for number, one in enumerate(self.hypotheses):
-            place = f"study.hypotheses.{number}"
-            if one.phase is not None and one.phase not in varied:
-                yield Problem(f"{place}.phase={one.phase}", not_one_of(one.phase, varied))
-                continue
-            keys = set().union(*varied.values()) if one.phase is None else varied[one.phase]
-            if keys and one.key not in keys:
-                where = "no phase" if one.phase is None else f"phase {one.phase} does not"
-                reason = f"{where} {'varies' if one.phase is None else 'vary'} it"
-                yield Problem(f"{place}.key={one.key}", reason + did_you_mean(one.key, keys))
+            per = None if phase.rerun is None else phase.rerun.per
+            if per is not None and varied and per not in varied:
+                key = f"study.phases.{name}.rerun.per={per}"
+                yield Problem(key, not_one_of(per, varied))
+            lines = [phase.overrides, *(phase.combinations or [])]
+            varied |= {word.partition("=")[0].lstrip("+~"): None for it in lines for word in it}
 
 
 def rewritten_phases(config: DictConfig, study: StudyConfig) -> set[str]:

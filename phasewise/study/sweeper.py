@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
+from phasewise.config.schema import metrics_of
 from phasewise.errors import Problem, StorageError, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
@@ -27,14 +28,18 @@ from phasewise.storage import remove_drafts, storage_error, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.console import log_of
+from phasewise.study.finalists import planned_count
+from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.naming import parse_overrides
+from phasewise.study.origin import check_origin, find_origin, origin_notes
 from phasewise.study.overrides import merge
 from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
+from phasewise.study.pretrained import fetch
 from phasewise.study.published import check_published
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
@@ -42,6 +47,9 @@ from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
 from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
+
+OBSTACLES = 3
+"""So many different ones are listed; they are long, and much the same."""
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -93,8 +101,10 @@ def sweep(
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
     composer = _composer(arguments, config, config_loader, old)
-    composer.compares_data = index.knows_data
+    composer.compares_data, composer.fetches = index.knows_data, study.fetch
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
+    if is_study(study):
+        planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and config.test is not False
     composer.reads_data = False  # before what can be refused at once has been
     journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
@@ -104,7 +114,9 @@ def sweep(
     sweeps = not is_study(study)
     keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
     print_plan(journal, stages, index, notes, keeps)
-    if study.dry_run:
+    if study.fetch:
+        fetch(stages, composer)
+    if study.dry_run or study.fetch:
         return []
     prepare(config)
     runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
@@ -141,9 +153,12 @@ def _plan(
     _check_command(words, arguments, config, study)
     chosen = [word for word in words if word.startswith("study=")]
     others = [word for word in words if word not in chosen]
-    base = merge(chosen, scaled, others) if is_study(study) else []
+    given = planner.origin.words if planner.origin else []
+    base = merge(chosen, given, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
-    stages = [_planned_stage(name, spec, base, planner) for name, spec in study.phases.items()]
+    stages: list[Stage] = []
+    for name, spec in study.phases.items():
+        stages.append(_planned_stage(name, spec, base, planner, stages))
     journal = Journal(
         planner.directory,
         study.name or "sweep",
@@ -159,6 +174,7 @@ def _plan(
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
         published=study.published,
         published_conditions=study.published_conditions,
+        origin=planner.origin,
     )
     return journal, stages
 
@@ -187,14 +203,17 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
-    from phasewise.config.schema import metrics_of  # pydantic takes a while
-
+    if study.hypotheses:
+        refuse_untried(study.hypotheses, journal, config, metrics_of(config))
     metrics = metrics_of(config) if study.published and is_phasewise(config) else ()
     names = [metric.partition("/")[2] for metric in metrics]
     check_published(study.published, journal.phases, names, rewritten_phases(config, study))
-    if not study.set_aside and (there := foreign_runs(stages[0], composer)):
-        raise _occupied(planner.directory, there)
-    return journal, stages, [*([note] if note else []), *compatibility.notes()]
+    if not study.set_aside:
+        check_origin(journal, old)
+        if there := foreign_runs(stages[0], composer):
+            raise _occupied(planner.directory, there)
+    notes = [*origin_notes(planner.origin), *([note] if note else []), *compatibility.notes()]
+    return journal, stages, notes
 
 
 def _same_plan(journal: Journal, old: Journal | None) -> bool:
@@ -235,7 +254,7 @@ def is_study(study: StudyConfig) -> bool:
 
 def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     """What lies where trials are to run, and the two ways on."""
-    problems = [Problem(names[0], what) for what, names in found.items()]
+    problems = [Problem(names[0], what) for what, names in found.items()][:OBSTACLES]
     count = sum(map(len, found.values()))
     more = f" (of {count} trials)" if count > len(problems) else ""
     advice = (
@@ -245,15 +264,18 @@ def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
-def _planned_stage(name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner) -> Stage:
-    """A phase as it would start from the starting configuration."""
+def _planned_stage(
+    name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner, before: Sequence[Stage]
+) -> Stage:
+    """A phase as it would start from the starting configuration, after those ``before``."""
     try:
         if spec.rerun is None:
             return planner.stage(name, spec, base)
         stage = planner.rerun(name, spec, base, [base])
         # which ones is not known yet, only how many at most
-        stage.phase.candidates *= spec.rerun.top
-        stage.jobs *= spec.rerun.top
+        count = planned_count(spec.rerun, before)
+        stage.phase.candidates *= count
+        stage.jobs *= count
         return stage
     except (UserError, HydraException) as error:
         if not name:
@@ -274,8 +296,9 @@ def _check_command(
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
     if not is_study(study):
-        if config.budget != "full":
-            raise settings_error([Problem(f"budget={config.budget}", "is for study=NAME")])
+        for key, default in (("budget", "full"), ("init_study", None)):
+            if config.get(key, default) != default:
+                raise settings_error([Problem(f"{key}={config[key]}", "is for study=NAME")])
         if not words:
             raise UserError(
                 "there is nothing to compare: after -m stand keys with several values, e.g. "

@@ -33,8 +33,7 @@ def winning_run(directory: str | Path) -> Path | None:
         return None
     chosen = [it for it in map(_chosen, journal.phases) if it is not None]
     for phase, candidate in reversed(chosen):
-        result = read_phase(phase, directory).candidates[phase.candidates.index(candidate)]
-        run = _best(result, phase.objective["mode"])
+        run = best_run(phase, candidate, directory)
         if run is not None:
             return run
     raise UserError(f"{directory}: no phase of this study has a winner yet; name one of its runs")
@@ -44,6 +43,17 @@ def _chosen(phase: Phase) -> tuple[Phase, Candidate] | None:
     """What a phase settled on; the first candidate of a test is the final configuration."""
     row = 0 if phase.kind == "test" else phase.winner
     return None if row is None or row >= len(phase.candidates) else (phase, phase.candidates[row])
+
+
+def best_run(phase: Phase, candidate: Candidate, directory: Path) -> Path | None:
+    """The best completed run of a phase's candidate; None if none has completed.
+
+    Args:
+        phase, candidate: of the journal of a study.
+        directory: of that study.
+    """
+    result = read_phase(phase, directory).candidates[phase.candidates.index(candidate)]
+    return _best(result, phase.objective["mode"])
 
 
 def _best(candidate: CandidateResult, mode: str) -> Path | None:

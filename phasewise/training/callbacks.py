@@ -23,7 +23,10 @@ from phasewise.data.seeding import derive, seed_torch
 from phasewise.errors import DivergedError, UserError
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
+from phasewise.training.clipping import PER_TENSOR, ClipEachTensor
 from phasewise.training.module import TaskModule
+from phasewise.training.steps import StepLog
+from phasewise.training.train_metrics import TrainMetrics
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +225,14 @@ def build_callbacks(config: Mapping[str, Any], directory: Path, history: History
     """
     objective, stopping = config["objective"], config["early_stopping"]
     pause = config["trainer"]["pause_after"]
-    callbacks: list[Callback] = [StepSeed(config["seed"]), EpochLog(history, objective)]
+    callbacks: list[Callback] = [StepSeed(config["seed"])]
+    if config["trainer"].get("train_metrics"):
+        callbacks.append(TrainMetrics())
+    if every := config["trainer"].get("log_every_n_steps"):
+        callbacks.append(StepLog(directory, every))
+    callbacks.append(EpochLog(history, objective))
+    if config["trainer"].get("gradient_clip_algorithm") == PER_TENSOR:
+        callbacks.append(ClipEachTensor(config["trainer"]["gradient_clip_val"]))
     if config["trainer"].get("max_steps", -1) > 0:
         callbacks.append(_LastStep())
     if stopping["patience"] is not None:

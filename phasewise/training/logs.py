@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -15,14 +15,20 @@ from torch.nn.functional import interpolate
 
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
+from phasewise.study.naming import parse_overrides
+from phasewise.study.saved_config import SavedConfig, look_up
+from phasewise.study.varied import VARIED
+from phasewise.text import format_value
 from phasewise.training.module import Embedding
-from phasewise.training.trackers import flat, log_summary
+from phasewise.training.trackers import log_summary
 
 SPRITE = 48
 """Side of the pictures in TensorBoard's projector, in pixels."""
 
 CLOSING_SECONDS = 3.0
 """How long the events of a run that ended early may take to be written."""
+
+_MISSING = object()
 
 # Advice that is meant for other loaders: here they yield indices, and epochs are logged, not steps.
 _NOT_FOR_US = (
@@ -117,9 +123,36 @@ def close_loggers(loggers: list[Logger], status: str) -> None:
             wandb.finish()  # `logger.experiment` would try once more to begin
 
 
+def hyperparameters(
+    config: Mapping[str, Any], overrides: Sequence[str], directory: Path
+) -> dict[str, bool | int | float | str]:
+    """What tells a run from others: the keys that its study varies; of a single run those typed.
+
+    Args:
+        config: of the run, plain containers.
+        overrides: that made it.
+        directory: where Hydra saved which file of a group was chosen.
+
+    Returns:
+        Numbers and texts by key; a key that the run does not have is missing.
+    """
+    typed = [one.key_or_group for one in parse_overrides(overrides)]
+    keys = look_up(config, VARIED, typed)
+    choices = SavedConfig(directory).choices
+    found: dict[str, bool | int | float | str] = {}
+    for key in keys:
+        value = look_up(config, key, _MISSING)
+        if isinstance(value, Mapping):
+            value = choices.get(key, value)  # the file of a group
+        if value is not _MISSING:
+            is_number = isinstance(value, bool | int | float)
+            found[key] = value if is_number else format_value(value)
+    return found
+
+
 def log_hyperparameters(
     loggers: list[Logger],
-    config: Mapping[str, Any],
+    settings: Mapping[str, Any],
     metrics: Mapping[str, float],
     shown: Collection[str],
 ) -> None:
@@ -129,14 +162,14 @@ def log_hyperparameters(
 
     Args:
         loggers: of the run.
-        config: plain containers.
+        settings: see `hyperparameters`.
         metrics: of the best epoch.
         shown: the names of those that get a column in the tab.
     """
     columns = {name: value for name, value in metrics.items() if name in shown}
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(dict(flat(config)), columns)
+            logger.log_hyperparams(dict(settings), columns)
     log_summary(loggers, metrics)
 
 

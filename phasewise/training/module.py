@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 import lightning as L
@@ -19,7 +19,7 @@ from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, checked_images
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
-from phasewise.networks.backbones import LATER
+from phasewise.networks.backbones import LATER, build_backbone
 from phasewise.records.notes import Notes, Shares
 from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.optim import build_optimizer, build_schedulers
@@ -70,6 +70,7 @@ class TaskModule(L.LightningModule, ABC):
 
     Attributes:
         network: what other runs can start from.
+        step_values: what the last training batch has noted, see `note`.
         evaluates_loss: whether validation and test images have a loss.
         headline: the metrics that the line of an epoch and the report's tables show, most telling
             first, without their split.
@@ -93,6 +94,7 @@ class TaskModule(L.LightningModule, ABC):
         self.scheduler_config = dict(scheduler or SCHEDULER)
         self.objective = {"metric": monitor, "mode": mode}
         self._noted: dict[tuple[str, ...], tuple[Tensor, int]] = {}
+        self.step_values: dict[str, Tensor] = {}
         names = loss_terms if self.evaluates_loss else ()
         self.mean_losses = MetricCollection(
             {name: MeanMetric(nan_strategy="disable") for name in names}  # NaN must show
@@ -158,7 +160,32 @@ class TaskModule(L.LightningModule, ABC):
 
     @abstractmethod
     def compute_metrics(self, stage: str) -> Scores:
-        """Compute and reset the metrics of ``val`` or ``test``; undefined ones are NaN."""
+        """Compute and reset the metrics of ``val``, ``test`` or, where `training_metrics` asks for
+        it, ``train``; undefined ones are NaN."""
+
+    def training_rows(self, data: StoreDataModule, count: int) -> dict[str, Tensor]:
+        """Which training images ``trainer.train_metrics`` measures: evenly spread over the split.
+
+        Args:
+            data: with what it was trained.
+            count: about how many, > 0.
+
+        Returns:
+            ``row`` (N,), of the training split; what stands beside it, each (N, ...), replaces or
+            completes what the batches hold.
+        """
+        there = data.schedule("train").count
+        return {"row": torch.linspace(0, there - 1, min(count, there)).round().long()}
+
+    def training_metrics(self, evaluated: Iterable[tuple[dict[str, Tensor], Batch]]) -> Scores:
+        """Metrics of training images, by the names of validation.
+
+        Args:
+            evaluated: outputs and batches, of this rank; all ranks call it.
+        """
+        for outputs, batch in evaluated:
+            self.update_metrics(outputs, batch)
+        return self.compute_metrics("train")
 
     @abstractmethod
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
@@ -185,6 +212,24 @@ class TaskModule(L.LightningModule, ABC):
                 f"{', '.join(known)}, in this order; a labels.txt or the like can give it"
             )
 
+    def join(self, members: Sequence[Self]) -> None:
+        """Get ready to speak for several networks, of which this is the first: what was fitted to
+        validation data beside the weights, such as a threshold, becomes that of all."""
+
+    def together(self, outputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """What several networks found in the same images, as the outputs of one.
+
+        Args:
+            outputs: of each, as `losses` gives them in evaluation.
+
+        Returns:
+            What `update_metrics` and `observe` take; no loss need follow from it.
+
+        Raises:
+            UserError: networks of this task cannot be one.
+        """
+        raise UserError(f"{type(self).__name__} does not say how several networks count as one")
+
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Any:
         """What `items` is to know of a batch, where the metrics do not."""
 
@@ -200,6 +245,18 @@ class TaskModule(L.LightningModule, ABC):
         """
         return None
 
+    def compare_masks_at(self, side: int, image_size: int) -> None:
+        """From now on compare masks at another size than that of the images, in metrics and items.
+
+        Args:
+            side: in pixels.
+            image_size: side of the images in pixels.
+
+        Raises:
+            UserError: ``side`` is no size for them, or the task has no masks to compare.
+        """
+        raise UserError(f"mask_size={side}: there are no masks that this task compares alone")
+
     def deployed(self, images: Tensor) -> dict[str, Tensor]:
         """What an exported network computes: normalised images ``(B, 3, S, S)`` to outputs by name.
 
@@ -211,6 +268,20 @@ class TaskModule(L.LightningModule, ABC):
         """What users of an exported network must know, as plain containers: the meaning of its
         ``outputs`` by name, thresholds and the like."""
         return {"outputs": {}}
+
+    def receptive_field(self) -> int | None:
+        """The side in pixels of what an output can depend on, see
+        `phasewise.networks.receptive_field`; None where a task does not ask, or it cannot be
+        told."""
+        return None
+
+    @classmethod
+    def fetch_weights(cls, backbone: str, image_size: int, pretrained: bool | str) -> None:
+        """Download the weights of a backbone (``study.fetch=true``), and see that they fit.
+
+        Args: see `build_backbone`.
+        """
+        build_backbone(backbone, image_size, pretrained)
 
     def report_notes(self) -> Notes:
         """What reports are to say of this task besides what they say of every one."""
@@ -329,6 +400,7 @@ class TaskModule(L.LightningModule, ABC):
 
         Lightning's ``log`` takes them too, for about a millisecond a value and step.
         """
+        self.step_values.update(values)
         names, sums = tuple(values), torch.stack(list(values.values())).float() * size
         total, count = self._noted.get(names, (torch.zeros_like(sums), 0))
         self._noted[names] = total + sums, count + size

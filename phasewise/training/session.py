@@ -28,6 +28,7 @@ from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
+from phasewise.records.steps import cut_steps
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import EpochLog, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
@@ -43,6 +44,7 @@ from phasewise.training.foreign import (
 )
 from phasewise.training.logs import (
     close_loggers,
+    hyperparameters,
     log_hyperparameters,
     log_traceback,
     without_lightning_output,
@@ -97,6 +99,7 @@ class Session:
         self.origin: dict[str, Any] = {"config": self.config}
         self.baselines: dict[str, Scores] = {}
         self.test: Scores | None = None
+        self.receptive_field: int | None = None
         self.start = time.perf_counter() - record.cost.get("seconds", 0.0)
 
     def complete(self) -> DictConfig | None:
@@ -181,10 +184,20 @@ class Session:
                 self.config, self.record.task, self.directory, self.history, self.origin
             )
             start_trackers(self.trainer.loggers, self.config)
+        self._note_precision(str(self.trainer.precision))
         data = build_data(self.config)
         if isinstance(data, StoreDataModule):
             data.parts = self.parts
         return data
+
+    def _note_precision(self, used: str) -> None:
+        """What the run computes in, which is not always what was asked for: Lightning replaces
+        float16 on a processor by bfloat16."""
+        self.record.environment["precision"] = used
+        asked = self.config["trainer"]["precision"]
+        if asked not in ("auto", used):
+            self.record.environment["precision_asked"] = asked
+            log.warning("trainer.precision=%s: wants a GPU; this run computes in %s", asked, used)
 
     def _build(self, data: L.LightningDataModule) -> L.LightningModule:
         self.origin["info"] = describe_data(data)
@@ -300,12 +313,20 @@ class Session:
         settings = self.config.get("model", {}) if isinstance(module, TaskModule) else {}
         model = ", ".join(f"{key} {value}" for key, value in settings.items())
         model = model or type(module).__name__
-        log.info("network  %.2f million parameters: %s", count / 1e6, model)
+        size = f"{count / 1e6:.2f} million parameters"
+        if isinstance(module, TaskModule) and (field := module.receptive_field()):
+            self.receptive_field = field
+            side = self.config["data"]["image_size"]
+            seen = "the whole image" if field >= side else f"{field} of {side} pixels"
+            size += f", receptive field {seen}"
+        log.info("network  %s: %s", size, model)
 
     def _fit(self, data: L.LightningDataModule) -> None:
         assert self.trainer is not None
         assert self.module is not None
         self.history.cut(self.done)
+        if self.trainer.is_global_zero:
+            cut_steps(self.directory, int(self.history.rows[-1]["step"]) if self.done else 0)
         checkpoint = None
         if self.done:
             checkpoint = self.directory / FOLDER / f"{LAST}.ckpt"
@@ -376,7 +397,8 @@ class Session:
             metrics = {f"best/{k}": v for k, v in _metrics(best).items() if k.count("/") == 1}
             shown = {f"best/{objective['metric']}"}
             shown |= {f"best/val/{name}" for name in self.record.headline}
-            log_hyperparameters(self.trainer.loggers, self.config, metrics, shown)
+            settings = hyperparameters(self.config, self.record.overrides, self.directory)
+            log_hyperparameters(self.trainer.loggers, settings, metrics, shown)
         self.record.finish(
             status,
             error=error,
@@ -407,6 +429,7 @@ class Session:
             "trained_parameters": trained,
             "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
             "epochs": len(rows),
+            **({"receptive_field": self.receptive_field} if self.receptive_field else {}),
             **(batch_of(self.cfg) if self.parts > 1 else {}),
             **({"fast_dev_run": dev_run} if dev_run else {}),
         }

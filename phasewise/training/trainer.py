@@ -27,10 +27,18 @@ from phasewise.data.resources import best_precision, check_devices, find_device
 from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
+from phasewise.training.clipping import PER_TENSOR
 from phasewise.training.logs import build_loggers
 from phasewise.training.saving import WholeCheckpointIO
+from phasewise.training.train_metrics import check_train_metrics
 
-NOT_LIGHTNINGS = ("pause_after", "auto_accumulate", "compile", "overfit_batches")
+NOT_LIGHTNINGS = (
+    "pause_after",
+    "auto_accumulate",
+    "compile",
+    "overfit_batches",
+    "train_metrics",
+)
 """Keys of ``trainer`` that Lightning does not know, or that the data see to."""
 
 PROFILERS = {
@@ -44,7 +52,7 @@ PROFILE = "profile"
 DEFAULTS = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
-    "log_every_n_steps": 10**9,  # the epoch's means are logged, not single steps
+    "log_every_n_steps": 10**9,  # the epoch's means are logged; single steps by `StepLog`
 }
 """Arguments of Lightning's Trainer with another default here."""
 
@@ -75,14 +83,21 @@ def build_trainer(
         origin: see `WholeCheckpointIO`.
 
     Raises:
-        UserError: there is no such device here, or not so many; a logger cannot be had.
+        UserError: there is no such device here, or not so many; a logger cannot be had; module or
+            data cannot be evaluated on training images.
     """
     settings = {k: v for k, v in config["trainer"].items() if k not in NOT_LIGHTNINGS}
+    if settings.get("log_every_n_steps") is None:  # which Lightning takes for 50
+        settings.pop("log_every_n_steps", None)
     if not issubclass(get_class(config["data"]["_target_"]), StoreDataModule):
         settings["overfit_batches"] = config["trainer"].get("overfit_batches", 0)
     check_devices(settings["accelerator"], settings["devices"])
+    if config["trainer"].get("train_metrics"):
+        check_train_metrics(config)
     if settings["precision"] == "auto":
         settings["precision"] = best_precision(settings["accelerator"])
+    if settings.get("gradient_clip_algorithm") == PER_TENSOR:  # a callback does it
+        del settings["gradient_clip_algorithm"], settings["gradient_clip_val"]
     settings["enable_progress_bar"] = shows_progress(settings)
     settings["profiler"] = _profiler(settings.get("profiler"), directory)
     if settings.get("enable_model_summary"):

@@ -24,13 +24,18 @@ ONE_PASS = [
     "model.head=linear",
     "model.head=spatial",
     "model.hidden=32",
+    "model.box=raw|model.head=linear",
+    "model.box=raw|model.head=spatial loss.name=mse",
     "model.activation=gelu",
     "model.init_scheme=normal",
     "model.norm=group",
     "model.dropout_rate=0.5",
     "loss.name=smooth_l1",
     "loss.name=l1",
+    "loss.name=mse",
     "loss.name=giou",
+    "loss.name=giou|model.head=linear model.box=raw",
+    "loss.name=ciou|model.head=linear model.box=raw",
     "loss.name=ciou",
     "loss.name=l1_giou",
     "loss.name=smooth_l1_ciou",
@@ -38,6 +43,8 @@ ONE_PASS = [
     "loss.box_weight=3.0",
     "loss.iou_weight=3.0",
     "loss.beta=1.0",
+    "loss.beta=1.0|loss.name=smooth_l1",
+    "loss.beta=0.02|loss.name=smooth_l1",
 ]
 
 # Those that bite later than in the first batch: in the step after it, or in another epoch.

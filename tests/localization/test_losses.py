@@ -10,7 +10,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from localization.losses import TERMS, LocalizationLoss
 
-SINGLE = ("smooth_l1", "l1", "giou", "ciou")
+SINGLE = ("smooth_l1", "l1", "mse", "giou", "ciou")
 
 
 def make(name: str, **settings: float) -> LocalizationLoss:
@@ -60,9 +60,34 @@ def test_coordinates_by_hand() -> None:
     found = torch.tensor([[0.1, 0.2, 0.5, 0.6]])
     target = torch.tensor([[0.15, 0.2, 0.7, 0.6]])
     assert value("l1", found, target) == pytest.approx((0.05 + 0.2) / 4)
+    assert value("mse", found, target) == pytest.approx((0.05**2 + 0.2**2) / 4)
     # .05 is below beta, .2 above it.
     assert value("smooth_l1", found, target) == pytest.approx((0.05**2 / 0.2 + 0.2 - 0.05) / 4)
     assert value("smooth_l1", found, target, beta=1.0) == pytest.approx((0.05**2 + 0.2**2) / 8)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_raw_coordinates_are_for_the_terms_of_coordinates(name: str) -> None:
+    """The others look at the boxes; where nothing is valid, neither counts."""
+    loss, found, target, valid = make(name), boxes(5, 1), boxes(5, 2), every(5)
+    raw = 3 * torch.randn(5, 4, generator=torch.Generator().manual_seed(3))
+    target[0], valid[0] = torch.nan, False
+    raw.requires_grad_()
+    terms = loss(found, target, valid, raw)
+    errors = (raw[1:] - target[1:]).abs().detach()
+    by_hand = {
+        "l1": errors,
+        "mse": errors**2,
+        "smooth_l1": torch.where(errors < 0.1, errors**2 / 0.2, errors - 0.05),
+    }
+    for term, number in terms.items():
+        if term in by_hand:
+            torch.testing.assert_close(number, by_hand[term].mean())
+            (slope,) = torch.autograd.grad(number, raw, retain_graph=True)
+            assert slope[1:].all()
+            assert not slope[0].any()
+        else:
+            assert number.item() == value(term, found[1:], target[1:], every(4))
 
 
 @pytest.mark.parametrize("shrink", [1.0, 0.02])

@@ -11,15 +11,19 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
+from localization.metrics import paired_iou
+from localization.module import true_boxes
+from localization.networks import boxes_from_corners, cut_to_image
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
 from phasewise.inference.restore import restore
 from phasewise.records.record import read_record
 from phasewise.training.build import build_module
 from phasewise.training.run import train
+from tests.keys import built
 from tests.localization.conftest import TINY_ANIMALS
 
 Make = Callable[..., DictConfig]
@@ -148,3 +152,25 @@ def test_real_heads_train(make_config: Make, shared_data: Path, tmp_path: Path) 
     assert record.data["counts"] == {"train": 296, "val": 74, "test": 0}
     assert record.baselines["mean_box"]["val/IoU"] == pytest.approx(0.377, abs=0.005)
     assert record.baselines["mean_box"]["val/acc50"] == pytest.approx(0.243, abs=0.005)
+
+
+def test_raw_coordinates_reach_the_loss_and_boxes_everything_else(make_config: Make) -> None:
+    words = ("model.head=linear", "model.box=raw", "loss.name=mse")
+    module, data = built(make_config(*TINY_ANIMALS, *words))
+    nn.init.normal_(module.network.head.box.weight, std=30.0)
+    batch = data.prepared("val", torch.arange(4), torch.device("cpu"))
+    outputs = module.eval()(batch["image"])
+    raw, boxes = outputs["coordinates"], outputs["boxes"]
+    assert raw.abs().max() > 1
+    torch.testing.assert_close(boxes, cut_to_image(boxes_from_corners(raw)))
+    truth, _ = true_boxes(batch)
+    (loss,) = module.loss_terms(outputs, batch).values()
+    torch.testing.assert_close(loss, (raw - truth).square().mean())
+    module.update_metrics(outputs, batch)
+    wanted = paired_iou(boxes, truth).mean().item()
+    assert module.compute_metrics("val")["IoU"] == pytest.approx(wanted)
+    assert set(module.deployed(batch["image"])) == {"boxes"}
+    side = batch["image"].shape[-1]
+    torch.testing.assert_close(module.predict_step(batch)["boxes"], boxes * side)
+    # in training nothing is cut: an IoU loss would not pull a box back into the image
+    assert module.train()(batch["image"])["boxes"].abs().max() > 1

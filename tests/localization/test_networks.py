@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from localization.networks import LocalizationNetwork, PointsHead, boxes_from_logits
+from localization.networks import (
+    LocalizationNetwork,
+    PointsHead,
+    boxes_from_corners,
+    boxes_from_logits,
+    cut_to_image,
+)
 from phasewise.errors import UserError
 from phasewise.networks.backbones import build_backbone
 
@@ -33,6 +39,7 @@ def network(**settings: Any) -> LocalizationNetwork:
         "stride": 32,
         "head": "spatial",
         "hidden": 8,
+        "box": "bounded",
         "activation": "native",
         "init_scheme": "native",
         "norm": "batch",
@@ -77,6 +84,56 @@ def test_boxes_are_valid_whatever_the_network_says(extent: float, dtype: torch.d
     assert gradient.isfinite().all()
 
 
+def test_boxes_from_corners_by_hand() -> None:
+    corners = torch.tensor(
+        [
+            [0.1, 0.2, 0.5, 0.7],  # as usual
+            [0.5, 0.7, 0.1, 0.2],  # turned round
+            [0.5, 0.2, 0.1, 0.7],  # along one axis
+            [-0.5, 0.2, 1.5, 0.7],  # outside
+            [2.0, 0.2, 3.0, 0.2],  # outside altogether, and of no height
+        ]
+    )
+    usual = [0.1, 0.2, 0.5, 0.7]
+    wanted = [usual, usual, usual, [-0.5, 0.2, 1.5, 0.7], [2.0, 0.2, 3.0, 0.201]]
+    boxes = boxes_from_corners(corners)
+    torch.testing.assert_close(boxes, torch.tensor(wanted))
+    wanted[3:] = [[0, 0.2, 1, 0.7], [0.999, 0.2, 1, 0.201]]
+    torch.testing.assert_close(cut_to_image(boxes), torch.tensor(wanted))
+
+
+@pytest.mark.parametrize("extent", [0.0, 1.0, 1e4])
+def test_raw_boxes_are_valid_whatever_the_network_says(extent: float) -> None:
+    corners = (extent * torch.randn(2000, 4)).requires_grad_()
+    inside = cut_to_image(boxes_from_corners(corners))
+    assert (inside[:, 2:] > inside[:, :2]).all()
+    assert inside.min() >= 0
+    assert inside.max() <= 1
+    boxes = boxes_from_corners(corners)
+    (gradient,) = torch.autograd.grad(boxes.square().sum(), corners)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("head", ["linear", "spatial"])
+def test_raw_coordinates_are_the_last_layers_numbers(head: str) -> None:
+    model, seen = network(head=head, box="raw"), []
+    nn.init.normal_(model.head.box.weight)
+    model.head.box.register_forward_hook(lambda _, args, out: seen.append(out))
+    for training in (True, False):
+        boxes = model.train(training)(10 * images())
+        assert torch.equal(boxes, seen.pop())
+        assert boxes.dtype == torch.float32
+        assert boxes.abs().max() > 1  # nothing holds them within the image
+
+
+@pytest.mark.parametrize("head", ["points", {"_target_": "tests.outside.parts.Corner"}])
+def test_raw_coordinates_want_a_layer_that_has_some(head: Any) -> None:
+    with pytest.raises(UserError, match=r"goes with model\.head=linear and spatial"):
+        network(head=head, box="raw")
+    with pytest.raises(ValueError, match="box must be bounded or raw"):
+        network(box="round")
+
+
 # --- network ----------------------------------------------------------------------------------
 
 
@@ -108,12 +165,16 @@ def test_backbones_and_stages(backbone: str) -> None:
         assert all(any(part in named[p] for part in first) for p in groups[-1]["params"])
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    ("head", "box"),
+    [*((head, "bounded") for head in HEADS), ("linear", "raw"), ("spatial", "raw")],
+)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_the_first_boxes_are_near_the_middle(scheme: str, head: str) -> None:
-    model = network(init_scheme=scheme, head=head)
+def test_the_first_boxes_are_near_the_middle(scheme: str, head: str, box: str) -> None:
+    model = network(init_scheme=scheme, head=head, box=box)
     first = model(images(8))
-    assert (first - MIDDLE).abs().max() < 0.1
+    # the shares of a softmax move by a fifth of what its logits do
+    assert (first - MIDDLE).abs().max() < (0.1 if box == "bounded" else 0.3)
     assert first.std(0).max() > 0  # but not blind to the image
 
 

@@ -82,6 +82,7 @@ WHOLE_RUN = [
     "trainer.precision=bf16-mixed",
     "trainer.gradient_clip_val=0.01",
     "trainer.gradient_clip_algorithm=value",
+    "trainer.gradient_clip_algorithm=tensor_norm|trainer.gradient_clip_val=0.01",
     "trainer.accumulate_grad_batches=2",
     "trainer.limit_train_batches=1",
     "trainer.limit_val_batches=1|data.batch_size=2",
@@ -122,6 +123,8 @@ ELSEWHERE = {
     "trainer.compile": "test_compile",
     "trainer.deterministic": "test_run",
     "trainer.enable_progress_bar": "test_run",
+    "trainer.train_metrics": "test_train_metrics",
+    "trainer.log_every_n_steps": "test_steps",
 }
 
 

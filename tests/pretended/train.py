@@ -25,7 +25,13 @@ from phasewise.training.run import train
 from tests.conftest import ROOT, TINY_RUNS
 from tests.pretended import device
 
-STEPS = ["trainer.max_epochs=2", "trainer.limit_train_batches=2", "figures.images=1"]
+STEPS = [
+    "trainer.max_epochs=2",
+    "trainer.limit_train_batches=2",
+    "trainer.train_metrics=true",
+    "trainer.log_every_n_steps=1",
+    "figures.images=1",
+]
 RICH = {
     "multitask": ["data.augment=[flip,rotate,color_jitter,blur,erase]"],
     "segmentation": ["data.augment=[vflip,crop,perspective,hue,cutout]"],

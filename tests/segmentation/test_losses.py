@@ -554,3 +554,34 @@ def test_diagram_against_closed_forms(name: str) -> None:
     assert len(focus) == ("focal" in loss.names)
     for factor in focus:
         assert factor == pytest.approx((1 - p) ** 1.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("reduce", ["batch", "image"])
+@pytest.mark.parametrize("name", NAMES)
+def test_whether_a_loss_depends_on_the_size_of_batches(name: str, reduce: str) -> None:
+    logits, mask = random_batch(void=0, batch=4)
+    loss = make(name, reduce=reduce)
+    whole = total(loss, logits, mask)
+    parts = [total(loss, logits[i : i + 1], mask[i : i + 1]) for i in range(4)]
+    differs = not torch.allclose(whole, torch.stack(parts).mean(), rtol=1e-6)
+    assert loss.is_of_batches == differs == (reduce == "batch" and name not in ("focal", "bce"))
+
+
+@pytest.mark.parametrize("reduce", ["batch", "image"])
+@pytest.mark.parametrize("name", ["dice", "tversky", "combined"])
+@pytest.mark.parametrize("extent", [0.0, 1.0, 20.0, 200.0])
+def test_the_published_smoothing_is_safe(extent: float, name: str, reduce: str) -> None:
+    """1e-6 vanishes beside a pixel in float32; where there is none it is all that is left."""
+    loss = make(name, smooth=1e-6, reduce=reduce)
+    logits, mask = random_batch(void=0.0)
+    mask[0] = 0  # no bead in one image, in the second void alone
+    mask[1] = 255
+    for sign in (-1, 1):
+        for masks in (mask, torch.zeros_like(mask), torch.full_like(mask, 255)):
+            found = sign * extent * (logits.abs() + 1)
+            assert 0 <= total(loss, found, masks).item() < math.inf
+            slopes = gradients(loss, found, masks)
+            assert all(slope.isfinite().all() for slope in slopes.values())
+    assert only(make("dice", smooth=1e-6)(logits, mask)).item() == pytest.approx(
+        only(make("dice", smooth=1e-12)(logits, mask)).item(), rel=1e-5
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,40 @@ def test_a_larger_size_starts_from_a_smaller_ones_weights(make_config: Make, don
     old, new = (read_checkpoint(path)["state_dict"] for path in (done, directory))
     weights = [key for key in old if key.startswith("network.") and key.endswith("weight")]
     assert all(old[key].equal(new[key]) for key in weights)
+
+
+def test_the_record_says_how_far_the_network_sees(
+    make_config: Make, done: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = read_record(done)
+    assert record is not None
+    assert record.cost["receptive_field"] == 44  # two levels down: 9, 20, 44 with the convolutions
+    words = ("data.image_size=64", "+trainer.fast_dev_run=true")
+    with caplog.at_level(logging.INFO):
+        train(make_config(*TINY_BEADS, *words), tmp_path / "small")
+        train(make_config(*TINY_BEADS, *words, "model.depth=4"), tmp_path / "large")
+    assert "million parameters, receptive field 44 of 64 pixels: " in caplog.text
+    assert "million parameters, receptive field the whole image: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "loss.smooth=1e-6 loss.name=dice data.augment=[flip,{rotate:{degrees:180}}]",
+        "trainer.accumulate_grad_batches=4",
+        "trainer.accumulate_grad_batches=8",
+        "trainer.gradient_clip_algorithm=tensor_norm",
+        "trainer.precision=16-mixed",
+        "model.architecture=nnunet data.image_size=64 model.depth=3 trainer.precision=bf16-mixed",
+    ],
+)
+def test_published_settings_train(words: str, make_config: Make, tmp_path: Path) -> None:
+    train(make_config(*TINY_BEADS, *words.split(), "test=false"), tmp_path)
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.status == "completed"
+    loss = record.last["train/loss"]
+    assert loss is not None and math.isfinite(loss)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from phasewise.analysis.audit.case import Case, Finding, compares, objective_mean, of_phase, sign_of
-from phasewise.analysis.statistics.frame import is_number, typed
+from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import compare_with
-from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting
+from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting, typed
 
 ALPHA = 0.05
 """A difference with a larger p-value (paired over seeds, Holm-corrected) counts as noise."""

@@ -48,9 +48,11 @@ def _ran_with(config: Any, key: str) -> Any:
 def mixed_conditions(case: Case) -> Iterator[Finding]:
     """Trials of one study that ran with different code, package versions or devices."""
     values: dict[str, Counter[str]] = defaultdict(Counter)
+    asked = any("trainer.precision" in phase.keys for phase in case.study.phases)
     for one in case.completed:
         for key, value in one.record.environment.items():
-            values[key][str(value)] += 1
+            if not (asked and key == "precision"):  # it is what was compared
+                values[key][str(value)] += 1
     mixed = {key: found for key, found in values.items() if len(found) > 1}
     if mixed:
         yield Finding(
@@ -62,6 +64,24 @@ def mixed_conditions(case: Case) -> Iterator[Finding]:
                 for key, found in mixed.items()
             ),
             "run the deciding trials again with one version of everything",
+        )
+
+
+def replaced_precision(case: Case) -> Iterator[Finding]:
+    """Trials that computed in another precision than was asked for."""
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for one in case.ran:
+        found = one.record.environment
+        if "precision_asked" in found:
+            pair = str(found["precision_asked"]), str(found.get("precision"))
+            names[pair].append(one.name)
+    for (asked, used), trials in names.items():
+        yield Finding(
+            "replaced_precision",
+            "warning",
+            f"{count(len(trials), 'trial')} ran in {used}, not in {asked}, which wants a GPU",
+            tuple(trials),
+            f"run them on a GPU, or say trainer.precision={used}",
         )
 
 
@@ -117,4 +137,10 @@ def sample_in_two_splits(case: Case) -> Iterator[Finding]:
         )
 
 
-CHECKS = (other_settings_than_named, mixed_conditions, different_data, sample_in_two_splits)
+CHECKS = (
+    other_settings_than_named,
+    mixed_conditions,
+    replaced_precision,
+    different_data,
+    sample_in_two_splits,
+)

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from phasewise.analysis.audit.case import Case, Finding, TrialRun, count, of_phase
-from phasewise.analysis.statistics.frame import typed
-from phasewise.study.results import PhaseResult
+from phasewise.study.results import PhaseResult, typed
 
 MANY = 4
 """So many finished runs at its other values make a single run at one value stand out."""

@@ -8,16 +8,15 @@ from statistics import stdev
 from typing import Any
 
 import pandas as pd
-from hydra.errors import HydraException
 
 from phasewise.records.history import Row
 from phasewise.records.record import RunRecord
+from phasewise.study.measures import MEASURES
 from phasewise.study.results import (
     CandidateResult,
     Setting,
     StudyResult,
     TrialResult,
-    as_setting,
     settings_of,
 )
 
@@ -37,12 +36,9 @@ def trial_frame(study: StudyResult) -> pd.DataFrame:
         - every key that some phase varies, with its value there (a number or text; from the saved
           config, if no override names it; ``(not set)`` where there is none);
         - ``status``; ``missing`` where there is no record;
-        - ``value``: the objective at its best epoch, NaN unless completed and defined; ``last``: at
-          the last epoch; ``epochs_to_best``: the best one, counted from 1;
-        - ``stability``: sample standard deviation (n - 1) of ``val/loss`` over the epochs, lower is
-          steadier; ``gap``: ``val/loss`` less ``train/loss`` at the best epoch;
-        - ``seconds``, ``seconds_per_epoch``, ``images_per_second``, ``peak_memory_mb``,
-          ``parameters``, ``epochs`` (done);
+        - ``value``: the objective at its best epoch, NaN unless completed and defined;
+        - the other `phasewise.study.measures.MEASURES`; standard deviations are of samples (n - 1),
+          a lower one is steadier;
         - ``early_stopped``: fewer epochs than ``trainer.max_epochs``; missing if that is unknown;
         - every metric of the best epoch under its own name.
 
@@ -72,24 +68,10 @@ def trial_frame(study: StudyResult) -> pd.DataFrame:
     return frame
 
 
-MEASURES = ("value", "last", "epochs_to_best", "stability", "gap", *COST, "epochs")
-"""Numbers of each trial, columns of `trial_frame`."""
-
-
 def all_keys(study: StudyResult) -> list[str]:
     """The keys that some phase varies."""
     phases = [phase for phase in study.phases if phase.plan.kind in COMPARING]
     return list(dict.fromkeys(key for phase in phases for key in phase.keys))
-
-
-def typed(text: Any) -> Setting:
-    """A value as `as_setting` gives it, from how a person wrote it: ``1e-3`` is 0.001."""
-    if not isinstance(text, str):
-        return as_setting(text)
-    try:
-        return as_setting(settings_of([f"key={text}"])["key"])
-    except (HydraException, ValueError):  # a text that is not in Hydra's grammar
-        return text
 
 
 def is_number(value: Any) -> bool:
@@ -122,23 +104,36 @@ def _measures(trial: TrialResult, candidate: CandidateResult) -> dict[str, Any]:
         return {}
     rows = trial.history()
     best = record.objective["epoch"]
+    metric, sign = record.objective["metric"], 1 if record.objective["mode"] == "max" else -1
+    last = _number(record.last.get(metric))
+    drop = sign * (trial.value - last)
+    seconds = _number(record.cost.get("seconds"))
     found = {
         **{key: value for key, value in record.best.items() if value is not None},
         **{key: record.cost.get(key) for key in (*COST, "epochs")},
         "value": trial.value,
-        "last": record.last.get(record.objective["metric"]),
+        "last": last,
+        "drop": drop,
+        "drop_percent": 100 * drop / abs(trial.value) if trial.value else math.nan,
         "epochs_to_best": best,
-        "stability": stability(rows),
+        "seconds_to_best": _number(best) * _number(record.cost.get("seconds_per_epoch")),
+        "per_hour": 3600 * trial.value / seconds if seconds else math.nan,
+        "stability": deviation(rows, "val/loss"),
+        "objective_std": deviation(rows, metric),
         "gap": overfitting_gap(record, rows),
         "early_stopped": _early_stopped(trial, record, candidate),
     }
     return found
 
 
-def stability(rows: Sequence[Row]) -> float:
-    """Sample standard deviation of ``val/loss`` over epochs; NaN with less than two."""
-    losses = [row["val/loss"] for row in rows if math.isfinite(row.get("val/loss", math.nan))]
-    return stdev(losses) if len(losses) > 1 else math.nan
+def _number(value: Any) -> float:
+    return float(value) if is_number(value) else math.nan
+
+
+def deviation(rows: Sequence[Row], metric: str) -> float:
+    """Sample standard deviation of a metric over epochs; NaN with less than two."""
+    values = [row[metric] for row in rows if math.isfinite(row.get(metric, math.nan))]
+    return stdev(values) if len(values) > 1 else math.nan
 
 
 def overfitting_gap(record: RunRecord, rows: Sequence[Row]) -> float:

@@ -26,9 +26,3 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
         if not found or points[row][1] > points[found[-1]][1] or points[row] == points[found[-1]]:
             found.append(row)
     return found
-
-
-def sign_of(metric: str) -> float:
-    """1 where more of a metric is better; -1 where less is: with ``loss`` or ``error`` in its name,
-    the rule of `phasewise.analysis.statistics.hypotheses`."""
-    return -1.0 if "loss" in metric or "error" in metric else 1.0

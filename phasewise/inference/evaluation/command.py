@@ -53,32 +53,46 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
     from phasewise.inference.restore import restore_all
 
     members = restore_all(settings.checkpoint, run_of=run_of, trust=settings.trust)
+    if settings.ensemble:
+        _evaluate(settings, data_words, *members)
+        return
     runs = [_evaluate(settings, data_words, trained) for trained in members]
     if len(runs) > 1:
         say(_over_runs(settings, runs))
 
 
 def _evaluate(
-    settings: EvaluationSettings, data_words: Sequence[str], trained: Restored
+    settings: EvaluationSettings, data_words: Sequence[str], trained: Restored, *others: Restored
 ) -> _Evaluated:
+    """Of one network, or of several as one."""
     from phasewise.analysis.bootstrap import intervals, resample
     from phasewise.cli.main import check_directory
     from phasewise.data.resources import find_device
     from phasewise.inference.evaluation.data import open_data, with_data
+    from phasewise.inference.evaluation.ensemble import check_alike, joined
     from phasewise.inference.evaluation.measure import measure, run_precision
     from phasewise.inference.evaluation.output import EvaluationOutput, table
     from phasewise.training.memory import keep_freed_memory
 
     keep_freed_memory()
-    config = with_data(trained.config, data_words, trained.trust)
+    members = [trained, *others]
+    check_alike(members)
+    configs = [with_data(member.config, data_words, member.trust) for member in members]
+    config = configs[0]
     device = find_device(settings.accelerator)
     folder = _folder(settings, trained)
     check_directory("output", str(folder))
     data = open_data(config, trained.checkpoint, trained.trust)
     _set_up(data, settings.split)
-    module = trained.rebuilt(config).to(device)
-    module.accept(data)
-    found = measure(module, data, settings.split, run_precision(config, device))
+    modules = [it.rebuilt(own).to(device) for it, own in zip(members, configs, strict=True)]
+    for one in modules:
+        one.accept(data)
+    module = joined(modules)
+    if settings.mask_size is not None:
+        module.compare_masks_at(settings.mask_size, config["data"]["image_size"])
+    precision = run_precision(config, device)
+    as_trained = settings.mask_size is None
+    found = measure(module, data, settings.split, precision, modules[1:], as_trained=as_trained)
     samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
         drawn = resample(found.items, resamples=settings.resamples, seed=settings.seed)
@@ -90,11 +104,11 @@ def _evaluate(
         output.items(found.items, data.splits.names[settings.split])
     if samples:
         output.resamples(samples)
-    if settings.figures:
+    if settings.figures and not others and as_trained:
         output.figures(module.draw(data, settings.split, settings.figures))
-    record = recorded(trained, config, data, settings.split)
-    output.index(_content(settings, data_words, trained, data, found, bounds, record))
-    say(_heading(settings, trained, data, found))
+    record = None if others or not as_trained else recorded(trained, config, data, settings.split)
+    output.index(_content(settings, data_words, members, data, found, bounds, record))
+    say(_heading(settings, members, data, found))
     say(table(found.metrics, bounds, found.baselines, module.headline, settings.confidence))
     if is_other_data(trained, data, settings.split):
         say(f"\nnote: these are not the {settings.split} data of the run, nor comparable with it")
@@ -134,6 +148,10 @@ def _folder(settings: EvaluationSettings, trained: Restored) -> Path:
         return Path(settings.output).expanduser()
     file = trained.checkpoint
     name = settings.split if file.stem == "best" else f"{settings.split}_{file.stem}"
+    if settings.ensemble:
+        name = f"ensemble_{settings.split}"
+    if settings.mask_size is not None:
+        name += f"_masks_{settings.mask_size}"
     return (trained.run or file.parent) / FOLDER / name
 
 
@@ -181,15 +199,17 @@ def _difference(metrics: Scores, record: Scores) -> tuple[float, str]:
 def _content(
     settings: EvaluationSettings,
     words: Sequence[str],
-    trained: Restored,
+    members: Sequence[Restored],
     data: StoreDataModule,
     found: Measured,
     bounds: Mapping[str, Any],
     record: Scores | None,
 ) -> dict[str, Any]:
     from phasewise.data.resources import device_name
+    from phasewise.inference.evaluation.ensemble import described
     from phasewise.records.record import environment
 
+    trained, *others = members
     metrics = {
         name: {"value": value}
         | ({"low": bounds[name].low, "high": bounds[name].high} if name in bounds else {})
@@ -203,6 +223,7 @@ def _content(
     return {
         "schema": 1,
         "checkpoint": str(trained.checkpoint),
+        **({"members": described(members)} if others else {}),
         "task": trained.task,
         "split": settings.split,
         "words": list(words),
@@ -217,10 +238,18 @@ def _content(
 
 
 def _heading(
-    settings: EvaluationSettings, trained: Restored, data: StoreDataModule, found: Measured
+    settings: EvaluationSettings,
+    members: Sequence[Restored],
+    data: StoreDataModule,
+    found: Measured,
 ) -> str:
     count = data.summary().counts[settings.split]
-    text = f"\n{trained.checkpoint}\ntask={trained.task}, {settings.split} split, {count} images"
+    text = "".join(f"\n{member.checkpoint}" for member in members)
+    text += f"\nensemble of {len(members)} networks" * (len(members) > 1)
+    text += f"\ntask={members[0].task}, {settings.split} split, {count} images"
+    if settings.mask_size is not None:
+        side = members[0].image_size
+        text += f", masks of {side} pixels compared at {settings.mask_size}"
     if found.items is not None and settings.resamples:
         text += (
             f"; intervals by {settings.resamples} bootstrap resamples of "
@@ -242,5 +271,7 @@ def _footing(
         lines.append(same if distance <= SAME else other)
     written = [INDEX, *([ITEMS] if found.items is not None else [])]
     written += [RESAMPLES] * bool(found.items is not None and settings.resamples)
-    written += [f"{FIGURES}/"] * bool(settings.figures)
+    written += [f"{FIGURES}/"] * bool(
+        settings.figures and not settings.ensemble and settings.mask_size is None
+    )
     return ["", *lines, f"{folder}: {', '.join(written)}"]

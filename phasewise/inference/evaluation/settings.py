@@ -7,7 +7,17 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from phasewise.cli.settings import ScriptSettings
-from phasewise.config.fields import Fraction, Names, Paths, Seed, Text, Whole, wrong
+from phasewise.config.fields import (
+    CountOrNull,
+    Flag,
+    Fraction,
+    Names,
+    Paths,
+    Seed,
+    Text,
+    Whole,
+    wrong,
+)
 
 
 class EvaluationSettings(ScriptSettings):
@@ -24,6 +34,7 @@ class EvaluationSettings(ScriptSettings):
         "checkpoint=outputs/TASK/RUN": "the test split of a run's own data",
         "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
         "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
+        "checkpoint=[RUN1,RUN2,RUN3] ensemble=true": "their mean predictions, as one network",
         "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
         "checkpoint=a.ckpt data.root=PATH output=DIR": "a checkpoint from elsewhere",
     }
@@ -36,6 +47,10 @@ class EvaluationSettings(ScriptSettings):
     checkpoint: Paths = Field(
         description="a checkpoint, or the directory of a run (its best) or of a study or sweep "
         "(its winner); [a,b,c] = one after the other, and their mean over runs and items"
+    )
+    ensemble: Flag = Field(
+        default=False,
+        description="several checkpoints count as one network, as in predict.py: true, false",
     )
     split: Literal["test", "val"] = Field(default="test", description="test, val")
     output: Text | None = Field(
@@ -51,6 +66,11 @@ class EvaluationSettings(ScriptSettings):
     figures: Whole = Field(
         default=4, description="how many of the best and of the worst images are drawn; 0 = none"
     )
+    mask_size: CountOrNull = Field(
+        default=None,
+        description="side in pixels at which masks are compared, a divisor of data.image_size, to "
+        "set a network beside one of coarser images; null = as in training",
+    )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"
     )
@@ -63,6 +83,9 @@ class EvaluationSettings(ScriptSettings):
 
     @model_validator(mode="after")
     def _output_of_one(self) -> Self:
-        if self.output is not None and len(self.checkpoint) > 1:
+        several = len(self.checkpoint) > 1
+        if self.ensemble and not several:
+            raise wrong("needs several checkpoints: checkpoint=[a,b,c]", "ensemble")
+        if self.output is not None and several and not self.ensemble:
             raise wrong("is for one checkpoint; the results of several lie in their runs", "output")
         return self

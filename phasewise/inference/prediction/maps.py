@@ -17,8 +17,8 @@ def resampled(maps: Tensor, shape: tuple[int, int]) -> Tensor:
 
 
 def mean_map(maps: Sequence[Tensor]) -> Tensor:
-    """The mean (h, w) of maps, at the size of the first one."""
-    height, width = maps[0].shape
+    """The mean (..., h, w) of maps; those (h, w) of another size at that of the first one."""
+    height, width = maps[0].shape[-2:]
     return torch.stack([resampled(each[None], (height, width))[0] for each in maps]).mean(0)
 
 

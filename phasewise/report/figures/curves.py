@@ -158,9 +158,9 @@ def over_seeds(curve: Curve, quantity: str) -> tuple[np.ndarray, list[Points]]:
     """
     runs = [dict(found) for rows in curve.runs if (found := points_of(rows, quantity))]
     shared = sorted(set.intersection(*map(set, runs))) if runs else []
-    values = np.array([[run[epoch] for run in runs] for epoch in shared]).reshape(-1, len(runs))
     if not shared:
         return np.empty((0, 4)), [sorted(run.items()) for run in runs]
+    values = np.array([[run[epoch] for run in runs] for epoch in shared])
     table = np.column_stack([shared, values.mean(1), values.min(1), values.max(1)])
     last = shared[-1]
     tails = [[point for point in sorted(run.items()) if point[0] >= last] for run in runs]
@@ -245,7 +245,9 @@ def _limits(curves: Sequence[Curve], panel: Panel) -> Limits | None:
         [value for q in panel.sides.values() for rows in c.runs for _, value in points_of(rows, q)]
         for c in curves
     ]
-    return robust_limits(groups, may_be_log=panel.is_loss)
+    kept = [place for place, curve in enumerate(curves) if curve.role == "best"]
+    loss = panel.is_loss
+    return robust_limits(groups, may_be_log=loss, whole=not loss, kept=kept, only_above=loss)
 
 
 def _envelope(ax: Axes, all_of: Sequence[Curve], panel: Panel) -> None:

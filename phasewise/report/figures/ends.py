@@ -9,6 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.style import FAINT, INK, canvas, handle, legend_below
 from phasewise.report.text import number, percent, shortened
 
@@ -51,10 +52,13 @@ def best_against_last(
             line: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": 2.5, "zorder": 4}
             ax.errorbar(row.best, place, xerr=row.std, **line)
         ax.plot(row.best, place, "o", color=colour, ms=7, zorder=5)
-        change = "" if math.isnan(row.change) else f"   {percent(row.change)}"
+        change = (
+            "" if math.isnan(row.change) else f"   {percent(row.change) if row.change else '0 %'}"
+        )
         text = f"{number(row.best)}{change}"
         ax.annotate(text, (row.best, place), (0, 8), textcoords="offset points", ha="center")
-    names = [f"{rank}. {shortened(row.name, 36)}" for rank, row in enumerate(rows, 1)]
+    short = distinct([row.name for row in rows], 36)
+    names = [f"{rank}. {name}" for rank, name in enumerate(short, 1)]
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.5, -0.8)
     ax.margins(x=0.15)

@@ -9,10 +9,12 @@ from typing import Any, Literal
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
+from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from phasewise.report.figures.labels import distinct
+from phasewise.report.figures.limits import robust_limits
 from phasewise.report.figures.style import FAINT, WIDTH, canvas
 from phasewise.report.text import shortened
 
@@ -31,7 +33,7 @@ class Measure:
     Attributes:
         title: with its unit.
         grids: (Y, X) each, NaN where nothing is known; one per level.
-        best: whether the ``highest`` or the ``lowest`` cell is framed.
+        best: whether the ``highest`` or the ``lowest`` cell of each panel is framed.
     """
 
     title: str
@@ -45,7 +47,7 @@ def heatmaps(
     x: tuple[str, Sequence[str]],
     y: tuple[str, Sequence[str]],
 ) -> Figure:
-    """Rows of panels share their colours, so that levels can be compared.
+    """Rows of panels share their colours, so that levels can be compared; see `colour_scale`.
 
     Args:
         measures: the rows.
@@ -59,7 +61,7 @@ def heatmaps(
     count = sum(grid.size for measure in measures for grid in measure.grids)
     for row, measure in enumerate(measures):
         known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
-        scale = Normalize(known.min(), known.max()) if known.size else Normalize(0, 1)
+        scale, extend = colour_scale(measure)
         mine = axes[row * columns : (row + 1) * columns]
         for ax, grid, level in zip(mine, measure.grids, levels, strict=True):
             _panel(ax, grid, scale)
@@ -67,14 +69,38 @@ def heatmaps(
             if count <= MOST_NUMBERS:
                 _write(ax, grid, scale)
             turn: dict[str, Any] = {"rotation": 60} if len(x[1]) * columns > MANY else {}
-            ax.set_xticks(range(len(x[1])), [shortened(v, 12) for v in x[1]], **turn)
-            ax.set_yticks(range(len(y[1])), [shortened(v, 12) for v in y[1]])
+            ax.set_xticks(range(len(x[1])), distinct(x[1], 12), **turn)
+            ax.set_yticks(range(len(y[1])), distinct(y[1], 12))
             ax.set(title=shortened(level, 22) if row == 0 else "", xlabel=x[0])
             ax.label_outer()
         mine[0].set_ylabel(y[0])
         colours = mpl.cm.ScalarMappable(scale, COLOURS)
-        figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02)
+        figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02, **extend)
     return figure
+
+
+def colour_scale(measure: Measure) -> tuple[Normalize, dict[str, Any]]:
+    """The colours of a row of panels, such that a cell far off, unless it is the best, leaves the
+    others theirs.
+
+    Values above 0 that span two decades without it have logarithmic colours.
+
+    Returns:
+        The scale, and ``extend`` for the colour bar where a cell lies outside; else nothing.
+    """
+    known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
+    best = {"highest": known.max, "lowest": known.min}.get(measure.best)
+    kept = np.flatnonzero(known == best()).tolist() if best and known.size else []
+    cells = [[value] for value in known.tolist()]
+    limits = robust_limits(cells, may_be_log=True, whole=False, kept=kept)
+    if limits is None:
+        return Normalize(0, 1), {}
+    inside = np.delete(known, list(limits.outside))
+    low, high = float(inside.min()), float(inside.max())
+    ends = known.min() < low, known.max() > high
+    extend = {(True, False): "min", (False, True): "max", (True, True): "both"}.get(ends)
+    scale = LogNorm(low, high) if limits.log else Normalize(low, high)
+    return scale, {"extend": extend} if extend else {}
 
 
 def _panel(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
@@ -93,13 +119,20 @@ def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
 
 def _short(value: float) -> str:
     """What fits into a cell: at most six characters where three digits do."""
-    text = f"{value:.4g}"
-    return text if len(text) <= 6 else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
+    for digits in (4, 3):
+        if len(text := f"{value:.{digits}g}") <= 6:
+            return text
+    return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def _frame(ax: Axes, grid: np.ndarray, measure: Measure, known: np.ndarray) -> None:
-    best = {"highest": known.max, "lowest": known.min}.get(measure.best)
-    for i, j in np.argwhere(grid == best()) if best is not None and known.size else []:
+    """The best cells of a panel; those that are the best of all panels with a thicker frame."""
+    pick = {"highest": np.max, "lowest": np.min}.get(measure.best)
+    own = grid[np.isfinite(grid)]
+    if pick is None or not own.size:
+        return
+    width = 2.5 if pick(own) == pick(known) else 1.2
+    for i, j in np.argwhere(grid == pick(own)):
         frame = Rectangle((j - 0.47, i - 0.45), 0.94, 0.9)
-        frame.set(fill=False, edgecolor="#D55E00", linewidth=2)
+        frame.set(fill=False, edgecolor="#D55E00", linewidth=width)
         ax.add_patch(frame)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.style import MARKERS, canvas, handle, legend_below
-from phasewise.report.text import shortened
 
 LINES = ("-", "--", ":", "-.")
-DODGE = 0.12
+DODGE = 0.06
 """By how much the lines of all levels lie apart, of the distance of two values."""
 
 
@@ -60,11 +60,13 @@ def interactions(
                 ax.errorbar(at + shifts[place], line.means, yerr=line.stds, **style)
             long = max(map(len, panel.values)) * len(at) * columns > 90
             turn: dict[str, Any] = {"rotation": 35, "ha": "right"} if long else {}
-            ax.set_xticks(at, [shortened(value, 24) for value in panel.values], **turn)
+            ax.set_xticks(at, distinct(panel.values, 24), **turn)
             ax.set_xlim(-0.4, len(at) - 0.6)
             ax.set(xlabel=panel.key, ylabel=panel.measure)
             if panel.decades:
                 ax.set_yscale("log")
+                ax.yaxis.set_major_formatter("{x:g}")  # the default is a formula
+                ax.yaxis.set_minor_formatter("")
             ax.label_outer()
             ax.xaxis.set_tick_params(labelbottom=True)
             ax.grid(visible=False, axis="x")

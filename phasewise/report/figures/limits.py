@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,9 @@ from phasewise.report.figures.style import FAINT
 
 FAR = 10.0
 """A group of values is far off if it lies so many times farther from the median of all than the
-others do in their median."""
+others do in their median; where the axis may be logarithmic also, in decades, `FAR_IN_DECADES`
+times, for values of many magnitudes lie side by side there."""
+FAR_IN_DECADES = 3.0
 
 DECADES = 2.0
 """Positive values that span as many are drawn on a logarithmic axis."""
@@ -44,18 +46,26 @@ class Limits:
         count = len(self.outside)
         if not count:
             return ""
-        leave = "leaves" if count == 1 else "leave"
-        return f"{count} {leave} this panel (to {self.farthest:.3g})"
+        leave = "1 curve leaves" if count == 1 else f"{count} curves leave"
+        return f"{leave} this panel, to {self.farthest:.3g}"
 
 
-def robust_limits(groups: Sequence[Sequence[float]], *, may_be_log: bool) -> Limits | None:
+def robust_limits(
+    groups: Sequence[Sequence[float]],
+    *,
+    may_be_log: bool,
+    whole: bool = True,
+    kept: Collection[int] = (),
+    only_above: bool = False,
+) -> Limits | None:
     """Limits for groups of values (a run's epochs, a cell).
-
-    Fractions, within 0..1, are never cut off.
 
     Args:
         groups: finite values of each; empty ones do not count.
         may_be_log: whether values that span `DECADES` and are all above 0 get a logarithmic axis.
+        whole: whether fractions, all within 0..1, are shown as a whole.
+        kept: indices of groups that stay inside in any case.
+        only_above: whether the axis is never cut off at its lower end.
 
     Returns:
         None without any value.
@@ -64,8 +74,15 @@ def robust_limits(groups: Sequence[Sequence[float]], *, may_be_log: bool) -> Lim
     if not found:
         return None
     pooled = np.concatenate(list(found.values()))
-    outside = () if pooled.min() >= 0 and pooled.max() <= 1 else _far_off(found, pooled)
+    fractions = pooled.min() >= 0 and pooled.max() <= 1
+    outside = set() if whole and fractions else _far_off(found, FAR)
+    if outside and may_be_log and pooled.min() > 0:
+        outside &= _far_off({i: np.log10(values) for i, values in found.items()}, FAR_IN_DECADES)
+    outside -= {*kept}
     inside = np.concatenate([values for i, values in found.items() if i not in outside])
+    if only_above:
+        outside = {i for i in outside if found[i].max() > inside.max()}
+        inside = np.concatenate([inside, pooled[pooled < inside.max()]])
     low, high = float(inside.min()), float(inside.max())
     log = may_be_log and low > 0 and high >= low * 10**DECADES
     if log:
@@ -78,17 +95,18 @@ def robust_limits(groups: Sequence[Sequence[float]], *, may_be_log: bool) -> Lim
     if outside:
         gone = np.concatenate([found[i] for i in outside])
         farthest = float(gone[np.argmax(np.abs(gone - np.median(inside)))])
-    return Limits(low, high, log, outside, farthest)
+    return Limits(low, high, log, tuple(sorted(outside)), farthest)
 
 
-def _far_off(found: dict[int, np.ndarray], pooled: np.ndarray) -> tuple[int, ...]:
-    if len(found) < 2:
-        return ()
-    middle = np.median(pooled)
+def _far_off(found: dict[int, np.ndarray], times: float) -> set[int]:
+    """Less than half of the groups, but of two one."""
+    middle = np.median(np.concatenate(list(found.values())))
     away = {i: float(np.abs(values - middle).max()) for i, values in found.items()}
+    if len(away) < 2:
+        return set()
     usual = {i: float(np.median([away[j] for j in away if j != i])) for i in away}
-    far = tuple(i for i in away if away[i] > FAR * usual[i] > 0)
-    return far if 2 * len(far) < len(found) or len(found) == 2 else ()
+    far = {i for i in away if away[i] > times * usual[i] > 0}
+    return far if 2 * len(far) < len(found) or len(found) == 2 else set()
 
 
 def limit_axis(ax: Axes, limits: Limits | None) -> None:

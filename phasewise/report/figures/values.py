@@ -11,15 +11,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.style import FAINT, INK, STAR, handle, legend_below, panel_grid
-from phasewise.report.text import shortened
 
 VIOLIN, BOX = 5, 3
 """Scores that a violin and a box need; fewer are points."""
 
 MANY = 8
 MOST_POINTS = 60
-"""Scores of a value beyond which the violin alone is drawn."""
+"""Scores of a value beyond which their points are smaller."""
+
+LONGEST = 32
+"""Characters of a value's name on an axis."""
+
+MEAN: dict[str, Any] = {"ms": 4.5, "mfc": "white", "mec": INK, "mew": 1.0, "zorder": 4}
 BOX_STYLE: dict[str, Any] = {
     "widths": 0.22,
     "showfliers": False,
@@ -38,23 +43,35 @@ class Value:
 
 
 def bars(keys: Mapping[str, Sequence[Value]], metric: str, mode: str) -> Figure:
-    """Mean per value with the standard deviation, the best score as a star; a panel per key."""
+    """Mean per value with the standard deviation, the best score as a star; a panel per key.
+
+    Where all scores are fractions, error bars end at 0 and 1: beyond, there can be none.
+    """
     figure, axes = panel_grid(len(keys), wide=_many(keys.values()))
     for ax, (key, values) in zip(axes, keys.items(), strict=True):
         means = [float(np.mean(value.scores)) for value in values]
         errors = [float(np.std(v.scores, ddof=1)) if len(v.scores) > 1 else nan for v in values]
+        whiskers = np.array([within(values, m, e) for m, e in zip(means, errors, strict=True)]).T
         top = max if mode == "max" else min
         best = [top(value.scores) for value in values]
         places = list(range(len(values)))
         colours = [value.colour for value in values]
-        ax.bar(places, means, yerr=errors, color=colours, width=0.7, ecolor=INK, capsize=3)
+        ax.bar(places, means, yerr=whiskers, color=colours, width=0.7, ecolor=INK, capsize=3)
         if max(len(value.scores) for value in values) == 1:  # each is its own best
             places = [best.index(top(best))]
         ax.scatter(places, [best[place] for place in places], **STAR)
-        low = [m - (0.0 if isnan(e) else e) for m, e in zip(means, errors, strict=True)]
+        low = [m - (0.0 if isnan(e) else e) for m, e in zip(means, whiskers[0], strict=True)]
         _zoom(ax, low, [*means, *best])
         _name(ax, key, values, metric)
     return figure
+
+
+def within(values: Sequence[Value], mean: float, error: float) -> tuple[float, float]:
+    """How far an error bar goes down and up; not out of 0..1 where all scores are fractions."""
+    scores = [score for value in values for score in value.scores]
+    if min(scores) < 0 or max(scores) > 1 or isnan(error):
+        return error, error
+    return min(error, mean), min(error, 1 - mean)
 
 
 def pairs(
@@ -76,7 +93,8 @@ def pairs(
 
 
 def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
-    """Violins with boxes inside where there are enough scores, and the scores as points."""
+    """Violins with boxes inside where there are enough scores, all scores as points, and their mean
+    as a diamond."""
     figure, axes = panel_grid(len(keys), wide=_many(keys.values()))
     draw = np.random.default_rng(0)
     for ax, (key, values) in zip(axes, keys.items(), strict=True):
@@ -87,10 +105,12 @@ def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
                     body.set(facecolor=value.colour, alpha=0.35, edgecolor=value.colour)
             if len(value.scores) >= BOX:
                 ax.boxplot(value.scores, positions=[place], **BOX_STYLE)
-            if len(value.scores) <= MOST_POINTS:
-                shift = draw.uniform(-0.07, 0.07, len(value.scores)) * (len(value.scores) > 1)
-                style: dict[str, Any] = {"color": value.colour, "ms": 3, "alpha": 0.8, "mew": 0}
-                ax.plot(place + shift, value.scores, "o", **style)
+            many = len(value.scores) > MOST_POINTS
+            shift = draw.uniform(-0.07, 0.07, len(value.scores)) * (len(value.scores) > 1)
+            style: dict[str, Any] = {"color": value.colour, "mew": 0, "alpha": 0.8}
+            ax.plot(place + shift, value.scores, "o", ms=1.5 if many else 3, **style)
+            if len(value.scores) > 1:
+                ax.plot(place, np.mean(value.scores), "D", **MEAN)
         _name(ax, key, values, metric)
     return figure
 
@@ -111,11 +131,12 @@ def _zoom(ax: Axes, low: Sequence[float], high: Sequence[float]) -> None:
 
 def _name(ax: Axes, key: str, values: Sequence[Value], metric: str) -> None:
     space = 80 if len(values) > MANY else 32  # characters
-    long = max(len(value.name) for value in values) * len(values) > space
+    names = distinct([value.name for value in values], LONGEST)
+    long = max(map(len, names)) * len(names) > space
     turn: dict[str, Any] = (
         {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
     )
-    ax.set_xticks(range(len(values)), [shortened(value.name, 32) for value in values], **turn)
+    ax.set_xticks(range(len(values)), names, **turn)
     ax.set_xlim(-0.6, len(values) - 0.4)
     ax.set_xlabel(key)
     if ax.get_subplotspec().is_first_col():  # type: ignore[union-attr]

@@ -16,6 +16,7 @@ COSTS = {
     "images_per_second": Column("images per s", "number"),
     "peak_memory_mb": Column("peak memory [MB]", "number"),
     "parameters": Column("parameters", "count"),
+    "receptive_field": Column("receptive field [px]", "count"),
     "checkpoint_mb": Column("checkpoint [MB]", "number"),
 }
 

@@ -21,11 +21,13 @@ from phasewise.records.record import RunRecord
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
+from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
+from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.view import CandidateView, StudyView
 
 SPLIT_TITLES = {
     "test": "test data, looked at once",
-    "val": "validation data, which chose the best epoch",
+    "val": "validation data, by which epochs and configurations were selected",
 }
 FINAL, START = "final configuration", "starting configuration"
 MOST_PICTURES = 6
@@ -162,6 +164,10 @@ def final_blocks(study: StudyView) -> list[Block]:
     known = {name: values for name, values in known.items() if values}
     if not known:
         return []
+    name, figures = ensemble_figures(study) if split == "test" else ("", {})
+    if figures:  # beside the networks that it is made of
+        ensemble = {key: Score(value, None, items) for key, (value, items) in figures.items()}
+        known = {FINAL: known.get(FINAL, {}), name: ensemble} | known
     records = [record for one in candidates.values() for record in one.records]
     trivial = baselines(records, split)
     target = objective_on(study, split)
@@ -171,6 +177,7 @@ def final_blocks(study: StudyView) -> list[Block]:
     if target in shown:
         blocks.append(_drawing(target, known, trivial))
     all_of = [score for values in known.values() for score in values.values()]
+    blocks += [Text(ENSEMBLE_NOTE)] if figures else []
     if not any(score.interval for score in all_of):
         blocks += [Text(NO_INTERVALS, "note"), _evaluating([study.result.directory], split)]
     elif any(score.std for score in all_of) and not any(score.joint for score in all_of):
@@ -199,28 +206,29 @@ def _table(
     all_of = [score for values in known.values() for score in values.values()]
     several = any(score.std is not None for score in all_of)
     certain = any(score.interval is not None for score in all_of)
-    joint = any(score.joint is not None for score in all_of)
+    jointly = {k for k, v in known.items() if any(one.joint is not None for one in v.values())}
     columns = [Column("metric")]
     for name in known:
         columns.append(Column(name, "spread" if several else "number"))
         columns += [Column(f"{name}, 95 % CI", "interval")] if certain else []
-        columns += [Column(f"{name}, 95 % CI over seeds and items", "interval")] if joint else []
+        both = f"{name}, 95 % CI over seeds and items"
+        columns += [Column(both, "interval")] if name in jointly else []
     columns += [Column(f"trivial: {name}", "number") for name in trivial]
     what = ""
     if several:
         what = "; mean ± std over seeds, confidence interval by Student's t"
-        what += ", over seeds and items by bootstrap (evaluate.py)" if joint else ""
+        what += ", over seeds and items by bootstrap (evaluate.py)" if jointly else ""
     elif certain:
         what = "; confidence interval by bootstrap over the items (evaluate.py)"
     caption = f"Scores on {SPLIT_TITLES[split]}, beside trivial predictors on the same data{what}."
     table = Table("final", caption, columns)
     for key in keys:
         cells: list[object] = [key]
-        for values in known.values():
+        for name, values in known.items():
             score = values.get(key, Score(math.nan, None, None))
             cells.append((score.mean, score.std) if several else score.mean)
             cells += [score.interval] if certain else []
-            cells += [score.joint] if joint else []
+            cells += [score.joint] if name in jointly else []
         cells += [means.get(key) for means in trivial.values()]
         table.add(*cells, mark="best" if key == target else "")
     return table

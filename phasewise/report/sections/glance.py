@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from phasewise.report.content import Column, Section, Table
+from phasewise.report.sections.convergence import convergence_table
 from phasewise.report.sections.trials import VERDICTS
 from phasewise.report.view import StudyView
 
@@ -54,7 +55,8 @@ def glance_section(study: StudyView) -> Section | None:
             phase.winner.label if phase.winner is not None else "",
             verdict,
         )
-    return Section("Phases at a glance", [table])
+    convergence = convergence_table(study)
+    return Section("Phases at a glance", [table, *([convergence] if convergence else [])])
 
 
 def statistics(frame: pd.DataFrame, mode: str) -> Mapping[str, object]:

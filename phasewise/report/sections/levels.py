@@ -11,8 +11,9 @@ import pandas as pd
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.report.content import Block, Bullets, Column, Figure, Mark, Section, Table
 from phasewise.report.figures.interaction import Line, Panel, interactions
+from phasewise.report.figures.limits import DECADES
 from phasewise.report.figures.style import Colours
-from phasewise.report.sections.values import MEASURES
+from phasewise.report.losses import Steadiness, steadiness
 from phasewise.report.text import listed, number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
 from phasewise.study.results import Setting
@@ -25,9 +26,6 @@ MOST_KEYS = 3
 
 MOST_VALUES = 12
 """Of a key that a line is drawn over."""
-
-DECADES = 100
-"""Largest over smallest mean from which on a positive measure has a logarithmic axis."""
 
 Levels = Mapping[Setting, Sequence[CandidateView]]
 
@@ -103,13 +101,14 @@ def guidelines(
     """A sentence per level: what to take there, and which value of each other key is best on
     average there."""
     said = []
+    steady = steadiness(phase)
     for value, ones in levels.items():
         if len(ones) < 2:
             continue
         best = top_of(phase, ones)
         chosen = listed([f"{short_key(k)}={plain(best.settings[k])}" for k in others])
         own = scored[scored[key] == value]
-        parts = [_on_average(phase, own, other) for other in others]
+        parts = [_on_average(phase, own, other, steady) for other in others]
         average = listed([part for part in parts if part])
         text = (
             f"{short_key(key)}={plain(value)}: take {chosen} ({phase.metric} {number(best.mean)})"
@@ -118,14 +117,14 @@ def guidelines(
     return said
 
 
-def _on_average(phase: PhaseView, own: pd.DataFrame, other: str) -> str:
+def _on_average(phase: PhaseView, own: pd.DataFrame, other: str, steady: Steadiness) -> str:
     """The best value of a key at a level by its mean, and the steadiest where another one is."""
     if own[other].nunique() < 2:
         return ""
     means = own.groupby(other, sort=False)["value"].mean()
     best = means.idxmax() if phase.mode == "max" else means.idxmin()
     text = f"{short_key(other)}={plain(best)} is best"
-    spread = own.groupby(other, sort=False)["stability"].mean().dropna()
+    spread = own.groupby(other, sort=False)[steady.column].mean().dropna()
     if len(spread) == len(means) and spread.idxmin() != best:
         text += f" ({plain(spread.idxmin())} is steadiest)"
     return text
@@ -138,7 +137,8 @@ def _figures(
     drawn = [one for one in others if scored[one].nunique() <= MOST_VALUES][:MOST_KEYS]
     if not drawn:
         return []
-    titles = {"value": phase.metric, "stability": MEASURES["stability"][0]}
+    steady = steadiness(phase)
+    titles = {"value": phase.metric, steady.column: steady.title}
     shown = [name for name in titles if scored[name].nunique() > 1]
     levels = in_order(list(scored[key]))
     rows = [
@@ -153,6 +153,7 @@ def _figures(
         f"{listed(drawn)}, by {key}. Points: means of the trials with both values; error bars: "
         "their standard deviation. Lines that are not parallel are an interaction."
     )
+    caption += f" {steady.note}" if steady.note else ""
     draw = partial(interactions, rows, names, inks)
     return [Figure(f"interaction_{phase.slug}", caption, draw)]
 
@@ -167,7 +168,7 @@ def _panel(
         Line(*(cells.loc[[level], what].tolist() for what in ("mean", "std"))) for level in levels
     ]
     known = cells["mean"].dropna()
-    decades = bool(known.min() > 0 and known.max() / known.min() >= DECADES)
+    decades = bool(known.min() > 0 and known.max() / known.min() >= 10**DECADES)
     return Panel(over, [plain(value) for value in values], title, lines, decades)
 
 

@@ -1,4 +1,4 @@
-"""Over all phases: what mattered, what the hypotheses came to, how the configurations behave."""
+"""Over all phases: what mattered, how the configurations behave."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from functools import partial
 from pandas import DataFrame
 
 from phasewise.analysis.statistics.effects import phase_effects
-from phasewise.analysis.statistics.hypotheses import Answer, answer_hypotheses
 from phasewise.analysis.statistics.importance import importance
 from phasewise.records.notes import Diagram
-from phasewise.report.content import Block, Column, Figure, Mark, Section, Table, Text
+from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import PALETTE, Colours
@@ -19,7 +18,6 @@ from phasewise.report.sections.measured import measured_blocks
 from phasewise.report.sections.trade_off import trade_off_blocks
 from phasewise.report.view import CandidateView, PhaseView, StudyView
 
-MARKS: dict[str, Mark] = {"yes": "best", "no": "bad"}
 MOST_DIAGRAMS = len(PALETTE)
 
 
@@ -67,37 +65,6 @@ def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
     names, values = list(map(str, shares.index)), shares.tolist()
     title = "share of explained variance (fraction)"
     yield Figure("importance", caption, partial(ranking, names, values, title))
-
-
-def hypotheses_section(study: StudyView) -> Section | None:
-    """The study's own claims with their answers."""
-    if not study.plan.hypotheses:
-        return None
-    columns = [Column("hypothesis"), Column("answer"), Column("evidence")]
-    table = Table("hypotheses", "What the study's file claimed, and what came of it.", columns)
-    answers = answer_hypotheses(study.result)
-    for answer in answers:
-        mark = MARKS.get(answer.verdict, "")
-        table.add(answer.claim, answer.verdict, answer.evidence, mark=mark)
-    return Section("Hypotheses", [table, _means(answers)])
-
-
-def _means(answers: Sequence[Answer]) -> Table:
-    """What the answers rest on."""
-    columns = [
-        Column("hypothesis"),
-        Column("value"),
-        Column("mean", "number"),
-        Column("std", "number"),
-        Column("trials", "count"),
-    ]
-    table = Table("hypotheses_means", "The measure of each hypothesis by value.", columns)
-    for answer in answers:
-        if answer.table is not None:
-            for value, row in answer.table.iterrows():
-                numbers = float(row["mean"]), float(row["std"]), int(row["count"])
-                table.add(answer.claim, value, *numbers)
-    return table
 
 
 def behaviour_section(study: StudyView, colours: Colours) -> Section | None:

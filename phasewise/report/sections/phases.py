@@ -7,6 +7,7 @@ from phasewise.report.figures.style import Colours
 from phasewise.report.sections.curves import curves_figure
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.significance import significance_section
+from phasewise.report.sections.steps import steps_figure
 from phasewise.report.sections.training import training_section
 from phasewise.report.sections.trials import VERDICTS, trials_table
 from phasewise.report.sections.values import values_section
@@ -28,9 +29,8 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
     if phase.plan.epochs_saved:
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."
         section.blocks.append(Text(text, "note"))
-    found = curves_figure(phase, colours)
-    if found is not None:
-        section.blocks.append(found)
+    drawn = (curves_figure(phase, colours), steps_figure(phase, colours))
+    section.blocks += [figure for figure in drawn if figure is not None]
     section.blocks += pictures(phase)
     frame = study.frame_of(phase)
     parts = [

@@ -8,7 +8,9 @@ import pandas as pd
 
 from phasewise.analysis.statistics.effects import BLOCK, anova
 from phasewise.analysis.statistics.intervals import Analysis, compare_with
-from phasewise.report.content import Block, Column, Section, Table, Text
+from phasewise.analysis.statistics.pairwise import pairwise
+from phasewise.report.content import Block, Column, Mark, Section, Table, Text
+from phasewise.report.losses import steadiness
 from phasewise.report.view import PhaseView
 
 ALPHA = 0.05
@@ -19,16 +21,30 @@ def significance_section(phase: PhaseView, frame: pd.DataFrame) -> Section | Non
     blocks: list[Block] = []
     if len(phase.keys) > 1:
         blocks += anova_blocks(phase, frame)
+    blocks += pairwise_blocks(phase, frame)
     if len(phase.plan.seeds) > 1 and phase.winner is not None:
         blocks += seed_blocks(phase, phase.winner.index)
     return Section("Tests", blocks, anchor=f"tests_{phase.slug}") if blocks else None
 
 
 def anova_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
-    """A row per term with its effect sizes."""
-    found = anova(frame, phase.keys)
+    """Of the objective, of steadiness and of epochs to best: a row per term with its sizes."""
+    steady = steadiness(phase)
+    blocks = [
+        _anova(phase, frame, "value", phase.metric),
+        _anova(phase, frame, steady.column, steady.title, "steadiness"),
+        _anova(phase, frame, "epochs_to_best", "epochs to best", "epochs_to_best"),
+    ]
+    return [block for block in blocks if block is not None]
+
+
+def _anova(
+    phase: PhaseView, frame: pd.DataFrame, measure: str, title: str, name: str = ""
+) -> Block | None:
+    """``None`` where a measure besides the objective cannot be analysed."""
+    found = anova(frame, phase.keys, measure)
     if found.table is None:
-        return [_not_made("Analysis of variance", found)]
+        return None if name else _not_made("Analysis of variance", found)
     columns = [
         Column("term"),
         Column("sum of squares", "number"),
@@ -39,14 +55,53 @@ def anova_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
         Column("omega²", "number"),
     ]
     note = f" ({found.note})" if found.note else ""
-    caption = f"{phase.title}: {found.method}, of {phase.metric}{note}; green: p < {ALPHA}."
-    table = Table(f"anova_{phase.slug}", caption, columns)
+    caption = f"{phase.title}: {found.method}, of {title}{note}; green: p < {ALPHA}."
+    parts = ["anova", *([name] if name else []), phase.slug]
+    table = Table("_".join(parts), caption, columns)
     names = ("sum_sq", "df", "F", "p", "eta_sq_partial", "omega_sq")
     for term, row in found.table.iterrows():
         values = [float(row[name]) for name in names]
         values[1] = int(values[1])
         table.add(str(term), *values, mark="best" if row["p"] < ALPHA and term != BLOCK else "")
-    return [table]
+    return table
+
+
+def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
+    """Every two values of each key, of the objective; one table for all keys."""
+    columns = [
+        Column("key"),
+        Column("a"),
+        Column("b"),
+        Column("pairs", "count"),
+        Column("a less b", "signed"),
+        Column("p", "number"),
+        Column("p, Holm", "number"),
+        Column("Hedges' g", "signed"),
+        Column("Cliff's delta", "signed"),
+    ]
+    is_sample = phase.plan.sampled_from is not None
+    table = Table(f"pairwise_{phase.slug}", "", columns)
+    notes, left = [], []
+    for key in phase.keys:
+        found = pairwise(frame, key, [k for k in phase.keys if k != key], is_sample=is_sample)
+        if found.table is None:
+            left.append(f"{key} ({found.note})")
+            continue
+        notes += [f"{key}, {found.note}"] if found.note else []
+        for row in found.table.to_dict("records"):
+            numbers = [float(row[name]) for name in ("difference", "p", "p_holm", "g", "delta")]
+            mark: Mark = "best" if row["p_holm"] < ALPHA else ""
+            table.add(key, row["a"], row["b"], int(row["n"]), *numbers, mark=mark)
+    if not table.rows:
+        return []
+    table.caption = (
+        f"{phase.title}: the values of each key two at a time, {phase.metric}; paired t-tests over "
+        "trials that differ in nothing else (seeds are blocks), Holm-corrected within a key; g: "
+        "mean difference in standard deviations of the differences, delta: share of pairs with a "
+        f"larger less that with b larger; green: p, Holm < {ALPHA}."
+    )
+    said = [*notes, *([f"not compared: {', '.join(left)}"] if left else [])]
+    return [table, *([Text(f"{'; '.join(said)}.", "note")] if said else [])]
 
 
 def seed_blocks(phase: PhaseView, winner: int) -> list[Block]:

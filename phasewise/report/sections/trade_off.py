@@ -1,21 +1,23 @@
-"""Over all phases: what the objective costs in the next headline metric."""
+"""Over all phases: what the objective costs in another headline metric."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from statistics import fmean
 
 from phasewise.analysis.statistics.frame import is_number
-from phasewise.analysis.statistics.pareto import pareto_front, sign_of
-from phasewise.report.content import Block, Column, Figure, Mark, Table
+from phasewise.analysis.statistics.pareto import pareto_front
+from phasewise.report.content import Block, Column, Figure, Mark, Table, Text
 from phasewise.report.figures.front import trade_off
 from phasewise.report.figures.scatter import Point
 from phasewise.report.figures.style import PALETTE, PLAIN, Colours
 from phasewise.report.sections.trials import headline
+from phasewise.report.text import listed
 from phasewise.report.view import CandidateView, StudyView
+from phasewise.study.measures import is_lower_better
 
 LEAST = 3
 """Configurations that a front is looked for in."""
@@ -32,14 +34,18 @@ class Scored:
 
 
 def trade_off_blocks(study: StudyView, colours: Colours) -> list[Block]:
-    """A scatter with the Pareto front, and a table of what stands on it; none where there is no
-    second metric, or too little to compare."""
-    metric = study.plan.objective["metric"]
-    second = second_metric(study)
-    found = [*scored(study, second)] if second is not None else []
-    if second is None or len(found) < LEAST or len({one.y for one in found}) < 2:
+    """A scatter with the Pareto front, and a table of what stands on it, for the first headline
+    metric that ranks runs in another way than the objective; none where there is no other metric,
+    or too little to compare."""
+    metric, names = study.plan.objective["metric"], other_metrics(study)
+    second = next((name for name in names if not ranks_alike(study, name)), None)
+    found = scored(study, second or names[0]) if names else []
+    if len(found) < LEAST:
         return []
-    signs = (1.0 if study.plan.objective["mode"] == "max" else -1.0, sign_of(second))
+    if second is None:
+        text = f"No trade-off: of all runs, the better one in {metric} is the better one in "
+        return [Text(f"{text}{listed(names)} too.", "note")]
+    signs = _signs(study, second)
     front = pareto_front([(signs[0] * one.x, signs[1] * one.y) for one in found])
     inks, legend = _inks(study, found, colours)
     points = [Point(one.x, one.y, ink) for one, ink in zip(found, inks, strict=True)]
@@ -49,41 +55,75 @@ def trade_off_blocks(study: StudyView, colours: Colours) -> list[Block]:
     what = "one is best in both" if len(front) == 1 else f"{len(front)} are on the front"
     caption = (
         f"Trade-off of {metric} and {second}: all {len(found)} configurations that have both, at "
-        f"their best epochs by {metric}, means over seeds ({sense}). No other configuration is "
-        f"better in one metric without being worse in the other than those on the Pareto front: "
-        f"{what}, numbered as in the table."
+        f"their best epochs by {metric}, means over seeds ({sense}). The Pareto front holds those "
+        f"that no other one beats in one metric without being behind in the other: {what}, "
+        "numbered as in the table."
     )
     draw = partial(trade_off, points, front, (metric, second), signs, legend)
     return [Figure("trade_off", caption, draw), table]
 
 
-def second_metric(study: StudyView) -> str | None:
-    """The headline metric after the objective, of the first phase that has one."""
+def other_metrics(study: StudyView) -> list[str]:
+    """The headline metrics after the objective, of the first phase that has any."""
     metric = study.plan.objective["metric"]
-    own = [phase for phase in study.phases if phase.metric == metric]
-    named = (name for phase in own for name in headline(phase)[1:2])
-    return next(named, None)
+    named = (headline(phase)[1:] for phase in study.phases if phase.metric == metric)
+    return next((names for names in named if names), [])
 
 
-def scored(study: StudyView, second: str) -> Iterator[Scored]:
-    """Each configuration once, though later phases compare it again."""
-    seen: set[frozenset[object]] = set()
+def ranks_alike(study: StudyView, second: str) -> bool:
+    """Whether all runs are ranked by another metric as they are by the objective, as by one that is
+    a function of it: Dice is one of Jaccard."""
+    signs = _signs(study, second)
+    pairs = {
+        (signs[0] * x, signs[1] * y)
+        for phase in study.phases
+        for one in phase.candidates
+        for _, x, y in runs_of(one, second)
+        if phase.metric == study.plan.objective["metric"]
+    }
+    others = [y for _, y in sorted(pairs)]
+    return others == sorted(others)
+
+
+def runs_of(one: CandidateView, second: str) -> list[tuple[Path, float, float]]:
+    """The runs of a configuration that have both metrics, with these."""
+    return [
+        (trial.directory, trial.value, float(trial.record.best[second]))
+        for trial in one.result.trials
+        if math.isfinite(trial.value)
+        and trial.record is not None
+        and is_number(trial.record.best.get(second))
+    ]
+
+
+def _signs(study: StudyView, second: str) -> tuple[float, float]:
+    return (
+        1.0 if study.plan.objective["mode"] == "max" else -1.0,
+        -1.0 if is_lower_better(second) else 1.0,
+    )
+
+
+def scored(study: StudyView, second: str) -> list[Scored]:
+    """Each configuration once, with the phase that first compared it: of one that later phases ran
+    with more seeds, the means over all of them."""
+    found: list[Scored] = []
+    places: dict[Path, int] = {}
     for phase in study.phases:
         if phase.metric != study.plan.objective["metric"]:
             continue
         for one in phase.candidates:
-            pairs = [
-                (trial.directory, trial.value, float(trial.record.best[second]))
-                for trial in one.result.trials
-                if math.isfinite(trial.value)
-                and trial.record is not None
-                and is_number(trial.record.best.get(second))
-            ]
-            runs = frozenset(directory for directory, _, _ in pairs)
-            if runs and runs not in seen:
-                seen.add(runs)
-                x, y = (fmean(values) for values in list(zip(*pairs, strict=True))[1:])
-                yield Scored(one, x, y, len(pairs))
+            pairs = runs_of(one, second)
+            if not pairs:
+                continue
+            x, y = fmean(x for _, x, _ in pairs), fmean(y for _, _, y in pairs)
+            known = next((places[run] for run, _, _ in pairs if run in places), None)
+            if known is None:
+                known = len(found)
+                found.append(Scored(one, x, y, len(pairs)))
+            elif len(pairs) > found[known].seeds:
+                found[known] = Scored(found[known].one, x, y, len(pairs))
+            places.update((run, known) for run, _, _ in pairs)
+    return found
 
 
 def _inks(

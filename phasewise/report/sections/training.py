@@ -11,6 +11,7 @@ from phasewise.analysis.statistics.intervals import correlation
 from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.scatter import Point, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
+from phasewise.report.losses import incomparable_losses, steadiness
 from phasewise.report.sections.top import top_figure
 from phasewise.report.text import number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
@@ -77,11 +78,14 @@ class _Marks:
 
 def behaviour_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Means over seeds, in the order of the score."""
+    steady, reason = steadiness(phase), incomparable_losses(phase)
     known = {
-        "stability": Column("std of val/loss", "number"),
+        steady.column: Column(steady.title, "number"),
         "gap": Column("val - train loss", "number"),
         "epochs_to_best": Column("epochs to best", "count"),
+        "seconds_to_best": Column("time to best", "duration"),
         "efficiency": Column(f"{phase.metric} per epoch", "number"),
+        "per_hour": Column(f"{phase.metric} per hour of {device_of(phase)}", "number"),
         "last": Column("at the last epoch", "number"),
         "seconds_per_epoch": Column("s per epoch", "number"),
         "peak_memory_mb": Column("peak memory [MB]", "number"),
@@ -89,23 +93,35 @@ def behaviour_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     done = frame[frame["status"] == "completed"]
     means = done.assign(efficiency=done["value"] / done["epochs_to_best"])
     means = means.groupby("candidate")[list(known)].mean()
-    shown = [name for name in known if means[name].notna().any()]
+    less = {"efficiency", "per_hour"} if phase.mode == "min" else set()  # a loss per epoch
+    shown = [name for name in known if means[name].notna().any() and name not in less]
     columns = [
         *(Column(key) for key in phase.keys),
         Column(phase.metric, "number"),
         *(known[name] for name in shown),
     ]
     caption = f"{phase.title}: how training went, best first."
-    if "stability" in shown:
-        caption += (
-            " The standard deviation of val/loss over the epochs tells stability, val - train loss "
-            "at the best epoch overfitting; of both, less is better."
-        )
+    if steady.column in shown:
+        title = steady.title.removeprefix("std of ")
+        caption += f" The standard deviation of {title} over the epochs tells stability"
+        if "gap" in shown and not reason:
+            caption += ", val - train loss at the best epoch overfitting; of both, less is better."
+        else:
+            caption += "; less is better."
+    if "gap" in shown and reason:
+        caption += f" Losses do not compare between the rows, nor does their gap: {reason}."
     table = Table(f"training_{phase.slug}", caption, columns)
     for one in phase.ranked:
         numbers = [float(means.at[one.index, name]) for name in shown]
         table.add(*(one.settings[key] for key in phase.keys), one.mean, *numbers)
     return table
+
+
+def device_of(phase: PhaseView) -> str:
+    """The kind of device that its runs had, as their records name it."""
+    records = [record for one in phase.candidates for record in one.records]
+    named = dict.fromkeys(str(record.environment.get("device", "device")) for record in records)
+    return " and ".join(named) or "device"
 
 
 def _convergence(phase: PhaseView, scored: pd.DataFrame, marks: _Marks) -> Figure:
@@ -148,9 +164,10 @@ def _colour(one: CandidateView, colours: Colours) -> str:
 
 def _stability(phase: PhaseView, scored: pd.DataFrame, marks: _Marks) -> list[Block]:
     """How steadiness and score go together."""
-    if scored["stability"].isna().all():  # no validation loss
+    steady = steadiness(phase)
+    if scored[steady.column].isna().all():  # no validation loss
         return []
-    found = correlation(scored, "stability", "value")
+    found = correlation(scored, steady.column, "value")
     if found.table is None:
         return [Text(f"Correlation of stability and score: none, {found.note}.", "note")]
     rows = found.table.to_dict("index")
@@ -161,9 +178,10 @@ def _stability(phase: PhaseView, scored: pd.DataFrame, marks: _Marks) -> list[Bl
         f"{number(pearson['high'])}, p = {number(pearson['p'])}), rank correlation "
         f"{number(spearman['r'])} (p = {number(spearman['p'])})."
     )
-    both = scored.dropna(subset=["stability"])
-    points = marks.points(both, "stability")
-    title = "stability: std of val/loss over epochs"
+    caption += f" {steady.note}" if steady.note else ""
+    both = scored.dropna(subset=[steady.column])
+    points = marks.points(both, steady.column)
+    title = f"stability: {steady.title} over epochs"
     best = _best(phase, points) if not math.isnan(pearson["r"]) else None
     draw = partial(scatter, points, title, phase.metric, marks.legend, star=best)
     return [Figure(f"stability_{phase.slug}", caption, draw)]

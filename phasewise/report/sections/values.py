@@ -10,9 +10,11 @@ import pandas as pd
 
 from phasewise.analysis.statistics.effects import marginal_means
 from phasewise.analysis.statistics.frame import in_order, is_number
+from phasewise.analysis.statistics.intervals import t_interval
 from phasewise.report.content import Block, Column, Figure, Mark, Section, Table, Text
 from phasewise.report.figures import heatmap, values
 from phasewise.report.figures.style import Colours
+from phasewise.report.losses import steadiness
 from phasewise.report.text import plain
 from phasewise.report.view import PhaseView
 
@@ -22,11 +24,11 @@ MOST_VALUES = 30
 MOST_LEVELS = 4
 """Of the third key that heat maps stand side by side for."""
 
-MEASURES: dict[str, tuple[str, heatmap.End]] = {
-    "stability": ("std of val/loss", "lowest"),
-    "epochs_to_best": ("epochs to best", ""),
-}
-"""What heat maps show besides the objective: title and which end is framed."""
+
+def measures(phase: PhaseView) -> dict[str, tuple[str, heatmap.End]]:
+    """What heat maps show besides the objective: title and which end is framed."""
+    steady = steadiness(phase)
+    return {steady.column: (steady.title, "lowest"), "epochs_to_best": ("epochs to best", "")}
 
 
 def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> Section | None:
@@ -43,7 +45,7 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     if drawn:
         caption = (
             f"{phase.title}: mean {phase.metric} by value over all trials with it, error bars: "
-            "standard deviation, star: best trial."
+            "standard deviation (of fractions as far as 0..1), star: best trial."
         )
         draw = partial(values.bars, drawn, phase.metric, phase.mode)
         blocks.append(Figure(f"values_{phase.slug}", caption, draw))
@@ -54,8 +56,8 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     }
     if spread:
         caption = (
-            f"{phase.title}: every trial's {phase.metric} by value; boxes: quartiles and median, "
-            f"violins: density, from {values.VIOLIN} trials on."
+            f"{phase.title}: every trial's {phase.metric} by value; diamonds: mean, boxes: "
+            f"quartiles and median, violins: density, from {values.VIOLIN} trials on."
         )
         draw = partial(values.distributions, spread, phase.metric)
         blocks.append(Figure(f"distributions_{phase.slug}", caption, draw))
@@ -69,18 +71,27 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
         Column("value"),
         Column("mean", "number"),
         Column("std", "number"),
+        Column("95 % CI", "interval"),
+        Column("std over settings", "number"),
         Column("best", "number"),
         Column("trials", "count"),
     ]
-    caption = f"{phase.title}: {phase.metric} by value, over all trials that have it."
+    caption = (
+        f"{phase.title}: {phase.metric} by value, over all trials that have it; 95 % CI: Student's "
+        "interval of the mean; std over settings: of the means over seeds, which tells how robust "
+        "a value is against those of the other keys."
+    )
     table = Table(f"values_{phase.slug}", caption, columns)
     for key in phase.keys:
         means = marginal_means(frame, key, phase.mode)
         known = means["mean"].dropna()
         top = known.idxmax() if phase.mode == "max" else known.idxmin()
         for value, row in means.iterrows():
-            numbers = [float(row[name]) for name in ("mean", "std", "best")]
+            own = frame[frame[key] == value].dropna(subset=["value"])
+            over = float(own.groupby("candidate")["value"].mean().std())
+            certain = t_interval([*own["value"]]) if len(own) > 1 else None
             mark: Mark = "best" if value == top and len(known) > 1 else ""
+            numbers = [float(row["mean"]), float(row["std"]), certain, over, float(row["best"])]
             table.add(key, value, *numbers, int(row["count"]), mark=mark)
     return table
 
@@ -104,10 +115,10 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     others = [key for key in phase.keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS]
     level = max(others, key=lambda key: _span(scored, key), default=None)
     best: heatmap.End = "highest" if phase.mode == "max" else "lowest"
-    titles = {"value": (phase.metric, best), **MEASURES}
+    titles = {"value": (phase.metric, best), **measures(phase)}
     parts = dict(iter(scored.groupby(level, sort=False))) if level else {"": scored}
     levels = in_order(list(parts))
-    measures = [
+    shown = [
         heatmap.Measure(title, [_grid(parts[one], y, x, known, name) for one in levels], end)
         for name, (title, end) in titles.items()
         if name == "value" or scored[name].nunique() > 1
@@ -115,10 +126,14 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
-    caption += "; framed: the best cell."
+    one = f" of each {level}, thicker the best of all" if level else ""
+    caption += f"; framed: the best cell{one}"
+    if any(heatmap.colour_scale(measure)[1] for measure in shown):
+        caption += "; a cell far off the others does not stretch the colours (arrow at their bar)"
+    caption += "."
     draw = partial(
         heatmap.heatmaps,
-        measures,
+        shown,
         list(map(plain, levels)),
         (x, list(map(plain, known[x]))),
         (y, list(map(plain, known[y]))),

@@ -26,6 +26,32 @@ def test_trials_under_different_conditions(tmp_path: Path, key: str, value: str)
     assert found.evidence[0].startswith(f"{key}: ") and f"{value} (3)" in found.evidence[0]
 
 
+def test_precision_that_was_compared_is_no_condition(tmp_path: Path) -> None:
+    def note(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.environment["precision"] = settings.get("trainer.precision", "32-true")
+
+    phase = "trainer.precision=32-true,bf16-mixed"
+    study = Synthetic({"precision": phase}, lambda s, i: 0.5 + 0.001 * noise(s, i), {}, edit=note)
+    assert "mixed_conditions" not in rules(audited(tmp_path / "asked", study))
+
+    def other(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.environment["precision"] = "bf16-mixed" if settings[LR] == 1e-2 else "32-true"
+
+    found = audited(tmp_path / "auto", Synthetic(edit=other))
+    assert only(found, "mixed_conditions").evidence[0].startswith("precision: ")
+
+
+def test_precision_that_was_replaced(tmp_path: Path) -> None:
+    def note(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.environment |= {"precision": "bf16-mixed", "precision_asked": "16-mixed"}
+
+    study = Synthetic(edit=edit_some(lambda s, _: s[LR] == 1e-2, note))
+    found = only(audited(tmp_path, study), "replaced_precision")
+    assert "ran in bf16-mixed, not in 16-mixed, which wants a GPU" in found.text
+    assert all("optimizer.lr=0.01" in name for name in found.evidence)
+    assert "trainer.precision=bf16-mixed" in found.advice
+
+
 def test_trials_on_different_samples(tmp_path: Path) -> None:
     def other(record: RunRecord, rows: list[Row], settings: Settings) -> None:
         record.data["split_hash"] = "f" * 16

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from statistics import stdev
 
 import pytest
 
-from phasewise.analysis.statistics.frame import trial_frame, typed
+from phasewise.analysis.statistics.frame import trial_frame
 from phasewise.records.history import Row
 from phasewise.records.record import RunRecord
 from phasewise.study.read import read_study
-from phasewise.study.results import StudyResult
+from phasewise.study.results import StudyResult, typed
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, clean_score, noise
 
 
@@ -49,6 +50,12 @@ def test_measures_against_the_history(clean: StudyResult) -> None:
     assert row["epochs_to_best"] == best["epoch"] == 9
     assert row["gap"] == pytest.approx(best["val/loss"] - best["train/loss"])
     assert row["last"] == table[-1]["val/mIoU"]
+    values = [entry["val/mIoU"] for entry in table]
+    assert row["objective_std"] == pytest.approx(stdev(values))
+    assert row["drop"] == pytest.approx(max(values) - values[-1]) and row["drop"] > 0
+    assert row["drop_percent"] == pytest.approx(100 * row["drop"] / max(values))
+    assert row["seconds_to_best"] == 9 * 0.5
+    assert row["per_hour"] == pytest.approx(max(values) / (6.0 / 3600))
     assert row["epochs"] == 12 and row["seconds"] == 6.0 and row["parameters"] == 1234567
 
 

@@ -39,7 +39,7 @@ LR, BATCH, NET = "optimizer.lr", "data.batch_size", "model.architecture"
         ({"key": LR, "best": [1], "phase": "x"}, "cannot be told", "phase x does not vary"),
         ({"key": LR, "best": [1e-3], "measure": "val/x"}, "cannot be told", "no trial has val/x"),
         ({"key": LR, "best": [1e-3], "measure": "val/mIoU"}, "yes", "val/mIoU"),
-        ({"key": LR}, "cannot be told", "neither best nor order"),
+        ({"key": LR}, "cannot be told", "names none of best"),
         ({"best": [1]}, "cannot be told", "names no key"),
         ("just a text", "cannot be told", "names no key"),
     ],

@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from phasewise.augment import color
 from phasewise.augment.color import MEAN, STD, denormalize, normalize, recolor
+from phasewise.augment.draws import Draws
 from phasewise.augment.pipeline import Augment
 
 
@@ -134,3 +135,21 @@ def test_jitter_draws_both_factors_in_their_ranges() -> None:
     for factor, amount in ((brightness, 0.2), (contrast, 0.15)):
         assert 1 - amount - 1e-3 < factor.min() < 1 - 0.95 * amount
         assert 1 + 0.95 * amount < factor.max() < 1 + amount + 1e-3
+
+
+def test_jitter_of_all_four_is_the_product_of_its_parts(photos: Tensor) -> None:
+    """Drawn in the order brightness, contrast, saturation, hue; the first two as without them."""
+    amounts = {"brightness": 0.3, "contrast": 0.2, "saturation": 0.4, "hue": 0.1}
+    found = color.COLOR["color_jitter"](Draws(8, 4, 4, seed=5), amounts)
+    draws = Draws(8, 4, 4, seed=5)
+    factors = [draws.uniform(1 - a, 1 + a, 1, 1) for a in (0.3, 0.2, 0.4)]
+    parts = [color.brightness(factors[0]), color.contrast(factors[1]), color.saturation(factors[2])]
+    parts.append(color.hue(draws.uniform(-0.1, 0.1)))
+    one_by_one = torch.eye(7, dtype=torch.float64).expand(8, 7, 7)
+    for part in parts:
+        one_by_one = part @ one_by_one
+    torch.testing.assert_close(found, one_by_one)
+    two = {**amounts, "saturation": 0.0, "hue": 0.0}
+    plain = color.COLOR["color_jitter"](Draws(8, 4, 4, seed=5), two)
+    torch.testing.assert_close(plain, parts[1] @ parts[0])
+    assert (recolor(photos, found) - recolor(photos, plain)).abs().max() > 0.01

@@ -14,15 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure as Drawing
+from matplotlib.patches import Rectangle
 
 from phasewise.analysis.statistics.pareto import pareto_front
 from phasewise.records.record import RunRecord
-from phasewise.report.content import Bullets, Figure, Section, Table
+from phasewise.report.content import Bullets, Figure, Section, Table, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.report import write_report
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.top import top_figure
-from phasewise.report.sections.trade_off import trade_off_blocks
+from phasewise.report.sections.trade_off import scored, trade_off_blocks
+from phasewise.report.sections.values import heat_maps
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
 from tests.phasewise.study.synthetic import CLEAN, Row, Settings, Synthetic, noise
@@ -168,6 +170,41 @@ def test_the_front_of_a_study_stands_in_figure_and_table(tmp_path: Path, mode: s
     assert f"of val/mIoU {'more' if mode == 'max' else 'less'} is better" in figure.caption
 
 
+def test_a_function_of_the_objective_is_no_trade_off(tmp_path: Path) -> None:
+    def dice(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        edit(record, rows, settings)
+        value = record.best["val/mIoU"]
+        record.best |= {"val/dice": 2 * value / (1 + value)}
+        record.headline = ["mIoU", "dice", *names]
+
+    for names in ([], ["mAP"]):
+        Synthetic({"": GRID}, score, {}, seeds=[0, 1], edit=dice).write(tmp_path / str(len(names)))
+        study = StudyView(read_study(tmp_path / str(len(names))))
+        first = trade_off_blocks(study, Colours(study.swept))[0]
+        if names:
+            assert isinstance(first, Figure) and "val/mIoU and val/mAP" in first.caption
+        else:
+            assert isinstance(first, Text) and "No trade-off" in first.text
+            assert first.text.endswith("the better one in val/dice too.")
+
+
+def test_a_configuration_that_ran_again_with_more_seeds_is_one_point(tmp_path: Path) -> None:
+    words = f"{RATE}=1e-4,1e-3 {BATCH}=8,16 {KIND}=unet"
+    sweep = Synthetic({"a": words, "b": words}, score, {}, seeds=[0, 1, 2], edit=edit)
+    plan = sweep.write(tmp_path)
+    for candidate in plan.phases[0].candidates:  # phase b has the runs of all its seeds
+        del candidate.trials[1:]
+    plan.phases[0].seeds = [0]
+    plan.write()
+    found = scored(StudyView(read_study(tmp_path)), "val/mAP")
+    assert [one.seeds for one in found] == [3] * 4
+    assert {one.one.phase.number for one in found} == {1}
+    runs = records(tmp_path)
+    assert sum(one.y for one in found) * 3 == pytest.approx(
+        sum(record["best"]["val/mAP"] for record in runs)
+    )
+
+
 def test_one_metric_has_no_trade_off(tmp_path: Path) -> None:
     Synthetic().write(tmp_path)
     study = StudyView(read_study(tmp_path))
@@ -215,6 +252,19 @@ def test_lines_are_the_means_of_the_pairs_of_levels(tmp_path: Path) -> None:
             assert half == pytest.approx([statistics.stdev(one) for one in values])
 
 
+def test_losses_of_two_kinds_are_not_compared(tmp_path: Path) -> None:
+    words = "loss.name=dice,focal optimizer.lr=1e-4,1e-3"
+    Synthetic({"": words}, lambda s, _: 0.5 + s[RATE] + 0.01 * noise(s, 0), {}, seeds=[0]).write(
+        tmp_path
+    )
+    study = StudyView(read_study(tmp_path))
+    (phase,) = study.phases
+    section = levels_section(phase, study.frame_of(phase), Colours(study.swept))
+    figure = of(section, Figure)
+    assert "loss.name differs" in figure.caption
+    assert [ax.get_ylabel() for ax in figure.draw().axes] == ["val/mIoU", "std of val/mIoU"]
+
+
 def pairs(directory: Path, key: str, kind: str, what: str) -> list[list[float]]:
     """Of all runs of a network by the value of a key, from its files."""
     found: dict[float, list[float]] = {}
@@ -227,6 +277,25 @@ def pairs(directory: Path, key: str, kind: str, what: str) -> list[list[float]]:
                     value = statistics.stdev(float(r["val/loss"]) for r in csv.DictReader(rows))
             found.setdefault(float(setting(record, key)), []).append(value)
     return [found[key] for key in sorted(found)]
+
+
+def test_the_best_cell_of_each_level_is_framed(tmp_path: Path) -> None:
+    study = grid(tmp_path)
+    (phase,) = study.phases
+    frame = study.frame_of(phase)
+    (figure,) = (one for one in heat_maps(phase, frame) if isinstance(one, Figure))
+    assert "best cell of each model.architecture" in figure.caption
+    best = by_configuration(tmp_path, "best", "val/mIoU")
+    rates, batches = ["0.0001", "0.001"], ["8", "16", "32"]
+    top = max(best.values())
+    for ax, kind in zip(figure.draw().axes[:2], ("unet", "resunet"), strict=True):
+        own = {cell: value for cell, value in best.items() if cell[2] == kind}
+        rate, batch, _ = max(own, key=lambda cell: own[cell])
+        (patch,) = ax.patches
+        assert isinstance(patch, Rectangle)
+        place = round(patch.get_x() + 0.47), round(patch.get_y() + 0.45)
+        assert place == (batches.index(batch), rates.index(f"{float(rate):g}"))
+        assert patch.get_linewidth() == (2.5 if max(own.values()) == top else 1.2)
 
 
 def test_phases_of_one_key_have_no_levels(tmp_path: Path) -> None:

@@ -280,7 +280,10 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
             {"hypotheses": [{"claim": "x", "key": "optimizr.lr", "best": [1]}]},
             "no phase varies it; did you mean optimizer.lr?",
         ),
-        ({"hypotheses": [{"claim": "x", "key": "seed"}]}, "best or order must be given"),
+        (
+            {"hypotheses": [{"claim": "x", "key": "seed"}]},
+            "one of best, highest, lowest, order, against must be given",
+        ),
         (
             {"published": {"rat": {"optimizer.lr=1e-1": {"mIoU": 0.5}}}},
             "study.published.rat: not one of rate, activation; did you mean rate?",

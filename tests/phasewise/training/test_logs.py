@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from phasewise.training.logs import (
     build_loggers,
+    hyperparameters,
     log_hyperparameters,
     log_traceback,
     without_lightning_output,
@@ -68,22 +69,62 @@ def test_tensorboard_writes_into_the_run_directory(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == []
 
 
-def test_hyperparameters_are_entered_flat(tmp_path: Path) -> None:
-    (logger,) = loggers = build_loggers({}, "multitask", tmp_path)
-    config = {
+CONFIG = {
+    "seed": 1,
+    "model": {"backbone": "resnet18", "pretrained": False, "dropout_rate": 0.1},
+    "data": {"augment": ["flip", {"scale": {"p": 1}}], "root": None},
+    "optimizer": {"_target_": "torch.optim.SGD", "lr": 1e-3},
+    "study": {},
+}
+
+
+def test_hyperparameters_of_a_single_run_are_the_keys_that_were_typed(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    text = "hydra: {runtime: {choices: {optimizer: sgd, task: multitask}}}"
+    (tmp_path / ".hydra" / "hydra.yaml").write_text(text)
+    typed = ["optimizer=sgd", "seed=1", "data.augment=[flip,{scale:{p:1}}]", "data.root=null"]
+    found = hyperparameters(CONFIG, [*typed, "~data.gone", "model.pretrained=false"], tmp_path)
+    assert found == {
+        "optimizer": "sgd",
         "seed": 1,
-        "model": {"backbone": "resnet18", "pretrained": False, "dropout_rate": 0.1},
-        "data": {"augment": ["flip", {"scale": {"p": 1}}], "root": None},
+        "data.augment": "[flip,{scale:{p:1}}]",
+        "data.root": "null",
+        "model.pretrained": False,
     }
+    assert hyperparameters(CONFIG, [], tmp_path) == {}
+
+
+def test_hyperparameters_of_a_trial_are_the_keys_that_its_study_varies(tmp_path: Path) -> None:
+    config = CONFIG | {"study": {"varied": ["optimizer.lr", "model.backbone"]}}
+    found = hyperparameters(config, ["optimizer.lr=1e-3", "seed=1"], tmp_path)
+    assert found == {"optimizer.lr": 1e-3, "model.backbone": "resnet18"}
+
+
+def hparams_of(directory: Path) -> tuple[dict[str, object], list[str]]:
+    """What TensorBoard's HParams tab shows of a run: values by key, names of metrics."""
+    from tensorboard.plugins.hparams import metadata
+
+    events = _events(directory)
+    tags = (metadata.SESSION_START_INFO_TAG, metadata.EXPERIMENT_TAG)
+    start, experiment = (events.SummaryMetadata(tag).plugin_data.content for tag in tags)
+    values = {
+        key: getattr(value, value.WhichOneof("kind"))
+        for key, value in metadata.parse_session_start_info_plugin_data(start).hparams.items()
+    }
+    metrics = metadata.parse_experiment_plugin_data(experiment).metric_infos
+    return values, [one.name.tag for one in metrics]
+
+
+def test_hyperparameters_are_entered(tmp_path: Path) -> None:
+    (logger,) = loggers = build_loggers({}, "multitask", tmp_path)
     metrics = {"best/val/mIoU": 0.25, "best/val/loss": 0.75}
-    log_hyperparameters(loggers, config, metrics, {"best/val/mIoU", "best/val/mAP"})
+    settings = {"optimizer.lr": 1e-3, "optimizer": "sgd", "seed": 1}
+    log_hyperparameters(loggers, settings, metrics, {"best/val/mIoU", "best/val/mAP"})
     logger.finalize("success")
     events = _events(tmp_path)
     assert events.Scalars("best/val/mIoU")[0].value == 0.25
     assert [tag for tag in events.Tags()["scalars"] if tag.startswith("best/")] == ["best/val/mIoU"]
-    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    for text in ("model.backbone", "resnet18", "model.dropout_rate", "data.augment", "data.root"):
-        assert text.encode() in content
+    assert hparams_of(tmp_path) == (settings, ["best/val/mIoU"])
 
 
 def test_other_loaders_advice_stays_silent() -> None:

@@ -27,6 +27,7 @@ import phasewise.training.run
 from multitask.module import MultitaskModule
 from phasewise.errors import DivergedError, OutOfMemoryError, UserError
 from phasewise.records.history import read_history
+from phasewise.records.record import read_record
 from phasewise.training.callbacks import shows_progress
 from phasewise.training.run import train
 from tests.conftest import ROOT, TINY
@@ -82,6 +83,7 @@ def test_the_record_says_what_the_run_was_and_what_came_of_it(done: Path) -> Non
     environment = content["environment"]
     assert environment["torch"] == torch.__version__.partition("+")[0]
     assert {"python", "lightning", "torchmetrics", "git", "machine", "device"} <= set(environment)
+    assert (environment["precision"], environment.get("precision_asked")) == ("32-true", None)
     assert str(ROOT) not in json.dumps(environment)
     data = content["data"]
     assert data["counts"] == {"train": 8, "val": 4, "test": 3}
@@ -425,3 +427,16 @@ def test_an_event_writer_that_is_stuck_keeps_no_run_from_ending(
     logger.finalize("failed")
     assert time.monotonic() - begin < 5
     never.set()
+
+
+def test_float16_is_replaced_on_a_processor_and_that_is_told(
+    config: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ("trainer.precision=16-mixed", "trainer.accelerator=cpu", "+trainer.fast_dev_run=true")
+    with caplog.at_level(logging.WARNING):
+        train(config(*words), tmp_path)
+    assert "trainer.precision=16-mixed: wants a GPU; this run computes in bf16-mixed" in caplog.text
+    record = read_record(tmp_path)
+    assert record is not None
+    assert record.environment["precision"] == "bf16-mixed"
+    assert record.environment["precision_asked"] == "16-mixed"

@@ -1,0 +1,68 @@
+"""The best configurations so far, for a phase that runs them once more."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from omegaconf import OmegaConf
+
+from phasewise.records.record import RunRecord
+from phasewise.study.plan import Planner, Stage, TrialJob
+from phasewise.study.results import objective_value
+from phasewise.study.schema import Rerun
+
+
+def find_finalists(
+    rerun: Rerun,
+    stages: Sequence[Stage],
+    base: Sequence[str],
+    planner: Planner,
+    outcome: Callable[[TrialJob], RunRecord],
+    objective: dict[str, str],
+) -> list[Sequence[str]]:
+    """The words of the best configurations of all phases, that of ``base`` first.
+
+    Args:
+        rerun: how many; with ``per``, of each value of that key.
+        stages: what ran so far; those with another objective do not count.
+        base: what the phases have come to.
+        planner: knows what words compute.
+        outcome: of a trial.
+        objective: ``metric`` and ``mode``.
+    """
+    sign = -1 if objective["mode"] == "max" else 1
+    ranked: list[tuple[float, list[str]]] = []
+    for stage in stages:
+        if stage.phase.objective != objective:
+            continue
+        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
+            values = [objective_value(outcome(job)) for job in jobs]
+            if values and all(map(math.isfinite, values)):
+                words = planner.choices.join(stage.phase.base, candidate.overrides)
+                ranked.append((sign * fmean(values), words))
+
+    def level(words: Sequence[str]) -> str | None:
+        if rerun.per is None:
+            return None
+        return str(OmegaConf.select(planner.composer.config_of(words), rerun.per))
+
+    identity = planner.composer.fingerprint  # words differ where one says a default
+    found: dict[str, Sequence[str]] = {identity(base): base}
+    counts = Counter([level(base)])
+    for _, words in sorted(ranked, key=lambda pair: pair[0]):
+        own, place = identity(words), level(words)
+        if own not in found and counts[place] < rerun.top:
+            found[own] = words
+            counts[place] += 1
+    return list(found.values())
+
+
+def planned_count(rerun: Rerun, before: Sequence[Stage]) -> int:
+    """How many finalists there are at most, as far as a plan can tell."""
+    if rerun.per is None:
+        return rerun.top
+    values = {value for one in before for value in one.phase.declared.get(rerun.per, ())}
+    return rerun.top * max(len(values), 1)

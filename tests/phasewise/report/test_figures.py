@@ -1,0 +1,154 @@
+"""Bars, distributions and heat maps: what is drawn is what came in, and stays where it may be."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+
+from phasewise.report.figures.heatmap import End, Measure, colour_scale, heatmaps
+from phasewise.report.figures.labels import distinct, spread
+from phasewise.report.figures.steps import MOST_POINTS, StepCurve, draw_steps, running_mean
+from phasewise.report.figures.style import MORE, PALETTE, Colours, styled
+from phasewise.report.figures.values import Value, bars, distributions
+
+SCORES = {"a": [0.02, 0.03, 0.4], "b": [0.95, 0.99, 0.6]}
+
+
+def drawn(scores: dict[str, list[float]]) -> Axes:
+    values = [Value(name, PALETTE[0], found) for name, found in scores.items()]
+    with styled():
+        return bars({"key": values}, "val/mIoU", "max").axes[0]
+
+
+def whiskers(ax: Axes) -> list[np.ndarray]:
+    return [segment[:, 1] for lines in ax.collections[:1] for segment in lines.get_segments()]  # type: ignore[attr-defined]
+
+
+def test_error_bars_are_the_deviation_and_end_where_fractions_do() -> None:
+    ax = drawn(SCORES)
+    ends = [(part.min(), part.max()) for part in whiskers(ax)]
+    (low, high), (other_low, other_high) = ends
+    a, b = SCORES.values()
+    assert low == pytest.approx(0, abs=1e-12)  # mean - std < 0
+    assert high == pytest.approx(statistics.fmean(a) + statistics.stdev(a))
+    assert other_low == pytest.approx(statistics.fmean(b) - statistics.stdev(b))
+    assert other_high == pytest.approx(1)  # mean + std > 1
+
+
+def test_error_bars_of_other_values_are_whole() -> None:
+    scores = {"a": [-2.0, 5.0, 1.0], "b": [3.0, 4.0, 2.0]}
+    for (name, found), ends in zip(scores.items(), whiskers(drawn(scores)), strict=True):
+        mean, error = statistics.fmean(found), statistics.stdev(found)
+        assert (ends.min(), ends.max()) == pytest.approx((mean - error, mean + error)), name
+
+
+@pytest.mark.parametrize("count", [4, 100])
+def test_all_scores_are_points_and_their_mean_is_a_diamond(count: int) -> None:
+    scores = [0.5 + 0.001 * i for i in range(count)]
+    with styled():
+        figure = distributions({"key": [Value("a", PALETTE[0], scores)]}, "val/mIoU")
+    lines = {line.get_marker(): np.asarray(line.get_ydata()) for line in figure.axes[0].lines}
+    assert sorted(lines["o"].tolist()) == scores
+    assert lines["D"].tolist() == pytest.approx([statistics.fmean(scores)])
+    violins = [it for it in figure.axes[0].collections if it.get_alpha() == 0.35]
+    assert len(violins) == (1 if count >= 5 else 0)
+
+
+def test_one_cell_far_off_leaves_the_others_their_colours() -> None:
+    """36 standard deviations of a loss, one of them thirty times the others."""
+    grid = np.linspace(0.008, 0.02, 36).reshape(6, 6)
+    grid[2, 3] = 0.316
+    scale, extend = colour_scale(Measure("std", [grid], "lowest"))
+    assert (scale.vmin, scale.vmax) == pytest.approx((0.008, 0.02))
+    assert extend == {"extend": "max"}
+    with styled():
+        names = list(map(str, range(6)))
+        figure = heatmaps([Measure("std", [grid], "lowest")], [""], ("x", names), ("y", names))
+    shown = figure.axes[0].images[0]
+    assert np.ptp(np.delete(shown.norm(grid).ravel(), 15)) == pytest.approx(1)
+    assert "0.316" in {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_decades_of_cells_are_logarithmic() -> None:
+    def scale_of(*cells: float, best: End = "") -> tuple[Normalize, dict[str, Any]]:
+        return colour_scale(Measure("x", [np.array([cells])], best))
+
+    scale, extend = scale_of(1e-3, 1e-2, 1e-1, 1.0)
+    assert isinstance(scale, LogNorm)
+    assert not extend
+    assert type(scale_of(0.1, 0.9)[0]) is not LogNorm
+    assert scale_of(np.nan)[0].vmax == 1
+
+
+def test_the_best_cell_keeps_its_colour() -> None:
+    grid = np.array([[0.013, 0.017, 0.019], [0.017, 0.02, 0.9]])
+    assert colour_scale(Measure("x", [grid], ""))[0].vmax == 0.02
+    assert colour_scale(Measure("x", [grid], "highest"))[0].vmax == 0.9
+
+
+LISTS = [
+    "[translate,flip,color_jitter,compose,erase]",
+    "[translate,flip,color_jitter,compose,blur]",
+    "[translate,flip,color_jitter,contrast,erase]",
+]
+
+
+@pytest.mark.parametrize("length", [8, 12, 28, 32])
+@pytest.mark.parametrize(
+    "names", [LISTS, ["x" * 50 + "a" + "y" * 50, "x" * 50 + "b" + "y" * 50], ["a", "a", "bb"]]
+)
+def test_labels_of_different_values_differ(names: Sequence[str], length: int) -> None:
+    short = distinct(names, length)
+    assert len(set(short)) == len(set(names))
+    assert max(map(len, short)) <= length + 1
+    assert distinct(["same" * 20] * 2, length)[0] == distinct(["same" * 20] * 2, length)[1]
+
+
+def test_labels_lie_apart_inside_the_axes_and_in_order() -> None:
+    wished = [0.5, 0.51, 0.505, 0.99, 0.995, 0.0, 0.01]
+    found = spread(wished, 0.08)
+    assert np.argsort(found).tolist() == np.argsort(wished).tolist()
+    assert np.diff(sorted(found)).min() >= 0.08 - 1e-9
+    assert 0 <= min(found) <= max(found) <= 1
+    full = spread([0.5] * 14, 0.2)  # more than there is room for
+    assert np.diff(sorted(full)) == pytest.approx(1 / 13)
+
+
+def test_fourteen_values_have_colours_of_their_own() -> None:
+    names = [f"body{i}" for i in range(14)]
+    colours = Colours({"backbone": names})
+    hues = [colours.of("backbone", name) for name in names]
+    assert len(set(hues)) == 14
+    assert [colours.marker("backbone", name) != "" for name in names] == [False] * 7 + [True] * 7
+    assert {*hues} == {*PALETTE, *MORE}
+
+
+def test_steps_are_drawn_over_steps_and_epochs() -> None:
+    noisy = np.random.default_rng(0).normal(1, 0.1, 3000)
+    short = np.linspace(2, 1, 40)
+    curves = [
+        StepCurve(np.arange(1, len(v) + 1), np.arange(1, len(v) + 1) / 20, {"train/loss": v}, hue)
+        for v, hue in ((noisy, PALETTE[0]), (short, PALETTE[1]))
+    ]
+    with styled():
+        left, right = draw_steps(curves, ["train/loss"], []).axes
+    assert (left.get_xlabel(), right.get_xlabel()) == ("optimizer step", "epoch")
+    raw = {len(line.get_ydata()): np.asarray(line.get_ydata()) for line in left.lines[::2]}  # type: ignore[arg-type]
+    assert raw[40].tolist() == short.tolist()
+    assert max(raw) <= MOST_POINTS
+    assert (raw[max(raw)].min(), raw[max(raw)].max()) == (noisy.min(), noisy.max())
+    assert np.asarray(right.lines[2].get_xdata()).max() == 2  # 40 steps are two epochs
+
+
+def test_running_mean() -> None:
+    values = np.random.default_rng(1).normal(size=200)
+    found = running_mean(values)
+    assert found[100] == pytest.approx(values[95:106].mean())
+    assert found[0] == pytest.approx(values[:6].mean())
+    assert found[-1] == pytest.approx(values[-6:].mean())
