@@ -137,6 +137,7 @@ def build_report(study: StudyView, output: Path) -> Report:
     from phasewise.report.sections.origin import origin_section
     from phasewise.report.sections.overall import behaviour_section, importance_section
     from phasewise.report.sections.phases import phase_section
+    from phasewise.report.sections.published import published_section
     from phasewise.report.sections.summary import facts, summary_section
 
     colours = Colours(study.swept)
@@ -155,6 +156,7 @@ def build_report(study: StudyView, output: Path) -> Report:
         "Configuration": lambda: configuration_section(study, output),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
+        "Beside what was published": lambda: published_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),
         "What mattered": lambda: importance_section(study, colours),

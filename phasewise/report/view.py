@@ -13,6 +13,7 @@ import pandas as pd
 from phasewise.analysis.statistics.frame import in_order, is_number, trial_frame
 from phasewise.analysis.statistics.intervals import candidate_frame
 from phasewise.records.record import RunRecord
+from phasewise.study.published import named_settings
 from phasewise.study.results import CandidateResult, PhaseResult, Setting, StudyResult, TrialResult
 from phasewise.study.selection import value_at
 
@@ -89,8 +90,14 @@ class CandidateView:
 class PhaseView:
     """A phase with its candidates."""
 
-    def __init__(self, result: PhaseResult, number: int) -> None:
+    def __init__(
+        self,
+        result: PhaseResult,
+        number: int,
+        published: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
         self.result = result
+        self.published = published or {}
         self.plan = result.plan
         self.number = number
         self.keys = result.keys
@@ -104,6 +111,14 @@ class PhaseView:
     def scores(self) -> list[dict[str, float]]:
         """A row per candidate; see `CandidateView.scores`."""
         return candidate_frame(self.result).to_dict("records")
+
+    def published_of(self, one: CandidateView) -> Mapping[str, float]:
+        """What others have measured of a candidate, see `phasewise.study.published`."""
+        for words, values in self.published.items():
+            wanted = named_settings(words)
+            if all(self.result.setting(one.result, key) == wanted[key] for key in wanted):
+                return values
+        return {}
 
     @property
     def title(self) -> str:
@@ -171,7 +186,10 @@ class StudyView:
     def __init__(self, result: StudyResult) -> None:
         self.result = result
         self.plan = result.plan
-        phases = [PhaseView(one, number) for number, one in enumerate(result.phases, 1)]
+        phases = [
+            PhaseView(one, number, result.plan.published.get(one.plan.name))
+            for number, one in enumerate(result.phases, 1)
+        ]
         self.phases = [phase for phase in phases if phase.plan.kind != "test"]
         self.test = next((phase for phase in phases if phase.plan.kind == "test"), None)
 

@@ -131,6 +131,8 @@ class Journal:
             ``base``. The last one may be of kind ``test``: the final (index 0) and, if it is
             another one, the starting configuration on test data.
         hypotheses: as stated in the study's file.
+        published: what others have measured, by phase and candidate, from there too; see
+            `phasewise.study.published`. ``published_conditions``: under which conditions.
         reported: whether the report shows all of this.
         origin: the study whose winner this one starts from, if there is one.
     """
@@ -151,6 +153,8 @@ class Journal:
     files: list[str] = field(default_factory=list)
     data: dict[str, dict[str, Any]] = field(default_factory=dict)
     hypotheses: list[Any] = field(default_factory=list)
+    published: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    published_conditions: str | None = None
     reported: bool = False
     origin: Origin | None = None
 

@@ -63,6 +63,8 @@ def distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+METRICS = message("must be metrics with finite numbers, e.g. {mAP: 0.5}")
+Measured = Annotated[float, Field(allow_inf_nan=False)]
 OverrideList = Annotated[list[str], BeforeValidator(parse_override_list)]
 Seeds = Annotated[
     list[Seed],
@@ -152,6 +154,8 @@ class StudyConfig(Node):
     checkpoints: Literal["winners", "best", "all", "none"] | None
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
+    published: dict[str, dict[str, Annotated[dict[str, Measured], Field(min_length=1), METRICS]]]
+    published_conditions: Text | None
 
     def problems(self) -> list[Problem]:
         """Values that are fine alone but not together."""
@@ -194,6 +198,18 @@ class StudyConfig(Node):
                 yield Problem(key, not_one_of(per, varied))
             lines = [phase.overrides, *(phase.combinations or [])]
             varied |= {word.partition("=")[0].lstrip("+~"): None for it in lines for word in it}
+
+
+def rewritten_phases(config: DictConfig, study: StudyConfig) -> set[str]:
+    """The phases that a command line or the budget has changed."""
+    words = [str(word) for word in config.hydra.overrides.task]
+    words += study.budgets.get(config.budget, [])
+    start = "study.phases."
+    return {
+        word[len(start) :].partition("=")[0].partition(".")[0]
+        for word in words
+        if word.startswith(start)
+    }
 
 
 class _Root(Node):

@@ -40,10 +40,11 @@ from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
 from phasewise.study.pretrained import fetch
+from phasewise.study.published import check_published
 from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
-from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study
+from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
 from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
 
@@ -171,6 +172,8 @@ def _plan(
         adopt=study.adopt,
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
+        published=study.published,
+        published_conditions=study.published_conditions,
         origin=planner.origin,
     )
     return journal, stages
@@ -202,6 +205,9 @@ def _checked_plan(
     _refuse_problems(stages, compatibility)
     if study.hypotheses:
         refuse_untried(study.hypotheses, journal, config, metrics_of(config))
+    metrics = metrics_of(config) if study.published and is_phasewise(config) else ()
+    names = [metric.partition("/")[2] for metric in metrics]
+    check_published(study.published, journal.phases, names, rewritten_phases(config, study))
     if not study.set_aside:
         check_origin(journal, old)
         if there := foreign_runs(stages[0], composer):

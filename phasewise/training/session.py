@@ -415,6 +415,8 @@ class Session:
         seconds = [row["seconds"] for row in rows]
         checkpoint = self.directory / FOLDER / f"{BEST}.ckpt"
         dev_run = self.config["trainer"].get("fast_dev_run")
+        own = self.module.parameters() if self.module else ()
+        trained = sum(p.numel() for p in own if p.requires_grad) if self.module else None
         found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
         speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
         return {
@@ -423,6 +425,7 @@ class Session:
             "images_per_second": speed[0] if speed else None,
             "peak_memory_mb": peak_memory_mb(),
             "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
+            "trained_parameters": trained,
             "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
             "epochs": len(rows),
             **({"receptive_field": self.receptive_field} if self.receptive_field else {}),

@@ -8,7 +8,8 @@ from phasewise.report.content import Bullets, Section, Text
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import final_blocks
 from phasewise.report.sections.findings import top_findings
-from phasewise.report.view import STOPPED, StudyView, trial_status
+from phasewise.report.sections.recommendations import recommendations
+from phasewise.report.view import STOPPED, CandidateView, StudyView, trial_status
 from phasewise.text import duration
 
 
@@ -17,8 +18,10 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
     plan = study.plan
     states = [trial_status(trial, one) for _, one, trial in study.trials()]
     stopped = f", {states.count(STOPPED)} stopped by halving" if STOPPED in states else ""
-    costs = [trial.record.cost for _, _, trial in study.trials() if trial.record is not None]
-    seconds = [float(cost["seconds"]) for cost in costs if is_number(cost.get("seconds"))]
+    seconds = _numbers(study, "seconds")
+    records = [trial.record for _, _, trial in study.trials() if trial.record is not None]
+    named = [record.environment.get("device") for record in records]
+    devices = dict.fromkeys(str(device) for device in named if device)
     goal = "highest" if plan.objective["mode"] == "max" else "lowest"
     return [
         ("task", plan.task),
@@ -29,7 +32,28 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
         ("budget", plan.budget),
         ("adopts", {"best": "any gain"}.get(plan.adopt, f"{plan.adopt} gains")),
         ("time of all runs", duration(sum(seconds))),
+        ("epochs of all runs", f"{sum(_numbers(study, 'epochs')):,.0f}"),
+        ("final network", _size(study.final)),
+        ("device", ", ".join(devices) or "-"),
     ]
+
+
+def _numbers(study: StudyView, key: str) -> list[float]:
+    """Of the costs of all runs that have it."""
+    records = [trial.record for _, _, trial in study.trials() if trial.record is not None]
+    return [float(r.cost[key]) for r in records if is_number(r.cost.get(key))]
+
+
+def _size(final: CandidateView | None) -> str:
+    """How many parameters it has, and how many of these were trained where that is known."""
+    costs = [record.cost for record in final.records] if final is not None else []
+    cost = next((it for it in costs if is_number(it.get("parameters"))), None)
+    if cost is None:
+        return "-"
+    text, trained = f"{cost['parameters']:,} parameters", cost.get("trained_parameters")
+    if not is_number(trained) or trained == cost["parameters"]:
+        return text + (", all trained" if is_number(trained) else "")
+    return f"{text}, {trained:,} trained"
 
 
 def summary_section(study: StudyView, audit: list[Finding]) -> Section:
@@ -52,4 +76,6 @@ def summary_section(study: StudyView, audit: list[Finding]) -> Section:
     if audit:
         section.blocks.append(Text(f"The audit: {counted(audit)}."))
     section.blocks += final_blocks(study)
+    if (table := recommendations(study)) is not None:
+        section.blocks.append(table)
     return section

@@ -10,6 +10,7 @@ from typing import Any
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Column, Mark, Table
+from phasewise.report.sections.published import published_cells, published_columns
 from phasewise.report.view import CandidateView, PhaseView
 
 VERDICTS = {
@@ -39,6 +40,7 @@ def trials_table(phase: PhaseView) -> Table:
         *(Column(name, "spread" if several and name in names else "number") for name in shown),
         *([Column("seeds")] if several else []),
         *_difference_columns(phase, names),
+        *published_columns(phase),
         Column("best epoch", "count"),
         Column("epochs", "count"),
         Column("at the last epoch", "number"),
@@ -113,6 +115,7 @@ def _row(
             cells[-2 * len(names[:2]) :] = [None] * (2 * len(names[:2]))
     return [
         *cells,
+        *published_cells(phase, one),
         mean(lambda record: record.objective["epoch"]),
         mean(lambda record: record.cost.get("epochs")),
         mean(lambda record: record.last.get(phase.metric)),

@@ -284,6 +284,23 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
             {"hypotheses": [{"claim": "x", "key": "seed"}]},
             "one of best, highest, lowest, order, against must be given",
         ),
+        (
+            {"published": {"rat": {"optimizer.lr=1e-1": {"mIoU": 0.5}}}},
+            "study.published.rat: not one of rate, activation; did you mean rate?",
+        ),
+        (
+            {"published": {"activation": {"model.activation=gel": {"mIoU": 0.5}}}},
+            "model.activation=gel is not tried: not one of ",
+        ),
+        (
+            {"published": {"activation": {"model.activation=gelu": {"mIu": 0.5}}}},
+            "study.published.activation.model.activation=gelu.mIu: not one of ",
+        ),
+        ({"published": {"rate": {"optimizer.lr=1e-1": {}}}}, "must be metrics with finite numbers"),
+        (
+            {"published": {"rate": {"optimizer.lr=1e-1": {"mIoU": "good"}}}},
+            "must be metrics with finite numbers",
+        ),
     ],
 )
 def test_wrong_settings(app: Path, settings: dict[str, Any], told: str) -> None:
