@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from phasewise.analysis.statistics.losses import LOSSES, incomparable
-from phasewise.report.view import PhaseView
+from phasewise.report.view import CandidateView, PhaseView, StudyView
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ def incomparable_losses(phase: PhaseView, losses: Sequence[str] = LOSSES) -> str
     """See `phasewise.analysis.statistics.losses.incomparable`."""
     records = [record for one in phase.candidates for record in one.records]
     return incomparable(phase.keys, records, losses)
+
+
+def differing_losses(study: StudyView, candidates: Sequence[CandidateView]) -> str:
+    """The same of configurations of several phases, by the keys that the study varies."""
+    keys = [
+        key
+        for key in study.swept
+        if len({one.phase.result.setting(one.result, key) for one in candidates}) > 1
+    ]
+    return incomparable(keys, [record for one in candidates for record in one.records])
 
 
 def steadiness(phase: PhaseView) -> Steadiness:

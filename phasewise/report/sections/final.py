@@ -21,6 +21,7 @@ from phasewise.records.record import RunRecord
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
+from phasewise.report.losses import differing_losses
 from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.view import CandidateView, StudyView
@@ -174,6 +175,9 @@ def final_blocks(study: StudyView) -> list[Block]:
     keys = dict.fromkeys([target, *(key for values in known.values() for key in values)])
     shown = [key for key in keys if any(key in values for values in known.values())]
     blocks: list[Block] = [_table(split, target, shown, known, trivial)]
+    reason = differing_losses(study, [*candidates.values()])
+    if reason and any("loss" in key for key in shown):
+        blocks.append(Text(f"The losses of the configurations do not compare: {reason}.", "note"))
     if target in shown:
         blocks.append(_drawing(target, known, trivial))
     all_of = [score for values in known.values() for score in values.values()]

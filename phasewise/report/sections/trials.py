@@ -10,6 +10,7 @@ from typing import Any
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Column, Mark, Table
+from phasewise.report.losses import incomparable_losses
 from phasewise.report.sections.published import published_cells, published_columns
 from phasewise.report.view import CandidateView, PhaseView
 
@@ -87,10 +88,12 @@ def _difference_columns(phase: PhaseView, names: list[str]) -> list[Column]:
 def _caption(phase: PhaseView, several: bool) -> str:
     seeds = ", mean (± std) over seeds" if several else ""
     against = "differences are to the incumbent" if phase.incumbent else "there is no incumbent"
+    reason = incomparable_losses(phase)
+    losses = f" Losses do not compare between the rows: {reason}." if reason else ""
     return (
         f"All configurations of {phase.title}: metrics and losses at the best epoch by "
         f"{phase.metric}{seeds}, best first; {against}; drop: how much worse {phase.metric} is at "
-        "the last epoch than at the best one."
+        f"the last epoch than at the best one.{losses}"
     )
 
 

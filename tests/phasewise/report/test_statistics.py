@@ -15,9 +15,11 @@ from phasewise.records.notes import Notes
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Figure
 from phasewise.report.figures.style import Colours
+from phasewise.report.losses import differing_losses
 from phasewise.report.sections.convergence import convergence_table
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import behaviour_table, training_section
+from phasewise.report.sections.trials import trials_table
 from phasewise.report.sections.values import means_table, measures
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
@@ -149,11 +151,14 @@ def test_losses_that_are_not_of_one_kind_are_not_compared(
     def score(settings: Settings, seed: int) -> float:
         return 0.5 + 0.01 * noise(settings, seed)
 
-    Synthetic(phases={"x": words}, score=score, defaults={}, edit=edit).write(tmp_path)
+    Synthetic(phases={"x": words}, score=score, defaults={}, edit=edit, test=True).write(tmp_path)
     view = StudyView(read_study(tmp_path))
     (phase,) = view.phases
     table = behaviour_table(phase, view.frame_of(phase))
     titles = [column.title for column in table.columns]
+    assert ("do not compare" in trials_table(phase).caption) == bool(said)
+    apart = differing_losses(view, [phase.candidates[0], phase.candidates[1]])
+    assert apart == said and differing_losses(view, phase.candidates[:1]) == ""
     steady = "std of val/mIoU" if said else "std of val/loss"
     assert steady in titles and "val - train loss" in titles
     assert ("of both, less is better" in table.caption) == (not said)
