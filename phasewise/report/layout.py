@@ -68,10 +68,9 @@ class Part:
 
 def parts_on_paper(columns: Sequence[Column], rows: Rows, room: float) -> list[Part]:
     """A table as it fits ``room`` points: whole if it can be read, else in parts."""
-    titles = [column.title for column in columns]
     widths: list[int] = []
     for widest in WIDEST:
-        widths = wrapped_widths(titles, rows, widest)
+        widths = wrapped_widths(columns, rows, widest)
         size = type_size(widths, room)
         if size >= READABLE:
             return [Part(range(len(columns)), widths, size)]
@@ -88,8 +87,10 @@ def parts_on_paper(columns: Sequence[Column], rows: Rows, room: float) -> list[P
 
 
 def _named(columns: Sequence[Column]) -> int:
-    """How many columns name a row."""
-    return len([*takewhile(lambda column: not column.is_numeric, columns)])
+    """How many columns name a row: the texts that it begins with, behind a number if it has one."""
+    number = len(columns) > 1 and columns[0].is_numeric and not columns[1].is_numeric
+    texts = takewhile(lambda column: not column.is_numeric, columns[number:])
+    return number + len([*texts])
 
 
 def column_parts(
@@ -120,15 +121,19 @@ def column_parts(
     yield part
 
 
-def wrapped_widths(titles: Sequence[str], rows: Rows, widest: int) -> list[int]:
-    """Characters of each column, with one to spare, if cells have several lines beyond ``widest``
-    characters, but no word is cut that is not very long."""
+def wrapped_widths(columns: Sequence[Column], rows: Rows, widest: int) -> list[int]:
+    """Characters of each column, with one to spare.
+
+    Texts have several lines beyond ``widest`` characters, but no word is cut that is not very
+    long; numbers have one line.
+    """
     found = []
-    for i, title in enumerate(titles):
+    for i, column in enumerate(columns):
         cells = [row[i] for row in rows]
-        words = (len(word) for cell in {title, *cells} for word in _BREAK.split(cell))
-        word = min(LONGEST, max(words, default=1))
-        found.append(1 + max(word, min(widest, max(map(len, cells), default=1))))
+        words = {column.title} if column.is_numeric else {column.title, *cells}
+        word = max((len(part) for text in words for part in _BREAK.split(text)), default=1)
+        line = max(map(len, cells), default=1)
+        found.append(1 + max(min(LONGEST, word), line if column.is_numeric else min(widest, line)))
     return found
 
 

@@ -90,7 +90,7 @@ def _parts(table: Table) -> list[Part]:
     parts = parts_on_paper(table.columns, cells, PRINTED)
     if len(parts) == 1 or len(cells) <= MOST_SPLIT:
         return parts
-    widths = wrapped_widths([column.title for column in table.columns], cells, WIDEST[-1])
+    widths = wrapped_widths(table.columns, cells, WIDEST[-1])
     return [Part(range(len(widths)), widths, type_size(widths, PRINTED))]
 
 
