@@ -144,7 +144,7 @@ class LocalizationModule(TaskModule):
         """Normalised images ``(B, 3, S, S)`` to ``boxes (B, 4)``, as fractions of the side; of raw
         coordinates also these as they are, ``coordinates (B, 4)``."""
         found = self.network(images)
-        if not self.network.raw:
+        if self.hparams["box"] != "raw":
             return {"boxes": found}
         boxes = boxes_from_corners(found)
         return {"boxes": boxes if self.training else cut_to_image(boxes), "coordinates": found}

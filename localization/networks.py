@@ -264,8 +264,8 @@ class LocalizationNetwork(nn.Module):
         super().__init__()
         if box not in ("bounded", "raw"):
             raise ValueError(f"box must be bounded or raw, got {box!r}")
-        self.raw = box == "raw"
-        if self.raw and head not in RAW_HEADS:
+        raw = box == "raw"
+        if raw and head not in RAW_HEADS:
             raise UserError(
                 f"model.box=raw: goes with model.head={' and '.join(RAW_HEADS)}; others make their "
                 "boxes in another way"
@@ -285,10 +285,10 @@ class LocalizationNetwork(nn.Module):
         if isinstance(head, Mapping):
             self.head = OwnHead(build(head, channels, where="model.head", kind=nn.Module))
         elif head == "linear":
-            self.head = LinearHead(channels, dropout_rate, self.raw)
+            self.head = LinearHead(channels, dropout_rate, raw)
         elif head == "spatial":
             side = image_size // stride
-            self.head = SpatialHead(channels, side, hidden, dropout_rate, self.raw)
+            self.head = SpatialHead(channels, side, hidden, dropout_rate, raw)
         elif head == "points":
             self.head = PointsHead(channels, hidden, dropout_rate)
         else:
