@@ -95,8 +95,8 @@ class GradientShares:
             "Validation masks: where the labelled pixels lie, and which of them the gradient comes "
             "from (sum of |dL/dz|, z the logit of a pixel, with the best weights): cross-entropy "
             "alone, with the focusing factor (1 - q)^gamma where q is the probability of the true "
-            "class, and the run's own loss. Boundary: a pixel of the other class is at most "
-            f"{self.width} away."
+            "class, and the run's own loss. Boundary: within "
+            f"{self.width} px of the other class."
         )
         return [Shares("gradient_shares", "share of the pixels, of the gradient", caption, bars)]
 

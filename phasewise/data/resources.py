@@ -25,6 +25,15 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if usable else "32-true"
 
 
+def used_precision(asked: str, accelerator: str) -> str:
+    """What is computed in: `best_precision` for ``auto``; a processor has no float16 to train in,
+    and takes bfloat16 for it, as Lightning has it too."""
+    if asked == "auto":
+        return best_precision(accelerator)
+    on_gpu = _uses_cuda(accelerator) or find_device(accelerator).type != "cpu"
+    return asked if on_gpu or asked != "16-mixed" else "bf16-mixed"
+
+
 def device_name(accelerator: str) -> str:
     """The model of the GPU that is used, or the accelerator's name: ``cpu``, ``mps``."""
     if _uses_cuda(accelerator):

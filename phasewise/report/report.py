@@ -134,6 +134,7 @@ def build_report(study: StudyView, output: Path) -> Report:
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
     from phasewise.report.sections.hypotheses import hypotheses_section
+    from phasewise.report.sections.origin import origin_section
     from phasewise.report.sections.overall import behaviour_section, importance_section
     from phasewise.report.sections.phases import phase_section
     from phasewise.report.sections.summary import facts, summary_section
@@ -149,6 +150,7 @@ def build_report(study: StudyView, output: Path) -> Report:
     parts: dict[str, Callable[[], Section | None]] = {
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
+        "Start": lambda: origin_section(study),
         "Data": lambda: data_section(study),
         "Configuration": lambda: configuration_section(study, output),
         "Hypotheses": lambda: hypotheses_section(study),

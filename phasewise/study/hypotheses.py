@@ -148,7 +148,8 @@ def unanswerable(
 
     Args:
         hypotheses: of a study's file.
-        lines: the words of each phase, several lines of them.
+        lines: the words of each phase, several lines of them; of a rerun also those of the phases
+            before it, whose configurations it takes.
     """
     varied = {
         name: {word.partition("=")[0].lstrip("+~") for line in own for word in line}
@@ -191,6 +192,9 @@ def refuse_untried(
 ) -> None:
     """Values that no phase tries, measures that no run has, and directories that are not there.
 
+    Values only where the phases are the file's own: a budget, or who types another text for a
+    phase, may leave some out, which the answer says.
+
     Args:
         hypotheses: of a study's file.
         journal: the plan.
@@ -212,7 +216,11 @@ def refuse_untried(
             )
         if isinstance(one.against, str) and not Path(one.against).is_dir():
             found.append(Problem(f"{place}.against={one.against}", "no such directory"))
+        if _has_other_phases(config):
+            continue
         own = [phase for phase in journal.phases if one.phase in (None, phase.name)]
+        if any(phase.kind == "rerun" for phase in own):  # it takes values that others tried
+            own = journal.phases
         for field, key, values in _values(one):
             # conditions may be met by what an earlier phase decided
             phases = journal.phases if "where" in field else own
@@ -223,6 +231,13 @@ def refuse_untried(
                     found.append(Problem(f"{place}.{field}={value}", reason))
     if found:
         raise settings_error(found)
+
+
+def _has_other_phases(config: DictConfig) -> bool:
+    """Whether they are not as the study's file has them."""
+    typed_words = OmegaConf.select(config, "hydra.overrides.task") or []
+    changed = any(str(word).lstrip("+~").startswith("study.phases") for word in typed_words)
+    return changed or OmegaConf.select(config, "budget") not in (None, "full")
 
 
 def _values(one: Hypothesis) -> Iterator[tuple[str, str, list[Any]]]:

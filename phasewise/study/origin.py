@@ -263,8 +263,8 @@ def origin_notes(origin: Origin | None) -> list[str]:
 
 def origin_name(origin: Origin) -> str:
     """Where a study starts, for people."""
-    phase = f" of its phase {origin.phase}" if origin.phase else ""
-    return f"the winner{phase} of {origin.directory}"
+    phase = f" (phase {origin.phase})" if origin.phase else ""
+    return f"the winner of {origin.directory}{phase}"
 
 
 def _text(value: Any) -> str:

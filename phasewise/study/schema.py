@@ -177,14 +177,11 @@ class StudyConfig(Node):
                 lines[f"study.phases.{name}.rerun.overrides"] = phase.rerun.overrides
         for key, line in lines.items():
             found += [Problem(key, reason) for reason in no_single_values(line)]
-        words = {
-            name: [
-                phase.overrides,
-                *(phase.combinations or []),
-                phase.rerun.overrides if phase.rerun else [],
-            ]
-            for name, phase in self.phases.items()
-        }
+        words: dict[str, list[list[str]]] = {}
+        for name, phase in self.phases.items():
+            before = [line for lines in words.values() for line in lines]
+            again = [phase.rerun.overrides, *before] if phase.rerun else []
+            words[name] = [phase.overrides, *(phase.combinations or []), *again]
         return [*found, *self._without_levels(), *unanswerable(self.hypotheses, words)]
 
     def _without_levels(self) -> Iterator[Problem]:

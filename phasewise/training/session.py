@@ -191,8 +191,7 @@ class Session:
         return data
 
     def _note_precision(self, used: str) -> None:
-        """What the run computes in, which is not always what was asked for: Lightning replaces
-        float16 on a processor by bfloat16."""
+        """What the run computes in; not always what was asked for, see `used_precision`."""
         self.record.environment["precision"] = used
         asked = self.config["trainer"]["precision"]
         if asked not in ("auto", used):

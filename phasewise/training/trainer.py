@@ -23,7 +23,7 @@ from lightning.pytorch.profilers import (
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import accepted, build
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.data.resources import best_precision, check_devices, find_device
+from phasewise.data.resources import check_devices, find_device, used_precision
 from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.training.callbacks import BackgroundSaving, build_callbacks, shows_progress
@@ -94,8 +94,7 @@ def build_trainer(
     check_devices(settings["accelerator"], settings["devices"])
     if config["trainer"].get("train_metrics"):
         check_train_metrics(config)
-    if settings["precision"] == "auto":
-        settings["precision"] = best_precision(settings["accelerator"])
+    settings["precision"] = used_precision(settings["precision"], settings["accelerator"])
     if settings.get("gradient_clip_algorithm") == PER_TENSOR:  # a callback does it
         del settings["gradient_clip_algorithm"], settings["gradient_clip_val"]
     settings["enable_progress_bar"] = shows_progress(settings)

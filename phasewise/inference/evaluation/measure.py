@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from phasewise.analysis.items import Items
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.data.resources import best_precision
+from phasewise.data.resources import used_precision
 from phasewise.training.module import Scores, TaskModule
 
 
@@ -88,10 +88,7 @@ def measure(
 
 def run_precision(config: Mapping[str, Any], device: torch.device) -> str:
     """The precision that a run of this config has on a device."""
-    chosen: str = config["trainer"]["precision"]
-    if chosen == "16-mixed" and device.type == "cpu":
-        return "bf16-mixed"  # as Lightning has it
-    return best_precision(device.type) if chosen == "auto" else chosen
+    return used_precision(config["trainer"]["precision"], device.type)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:

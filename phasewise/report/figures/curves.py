@@ -227,7 +227,7 @@ def _mark_cuts(ax: Axes, curve: Curve, panel: Panel) -> bool:
 
 
 def _ends(curves: Sequence[Curve], panel: Panel) -> Iterator[tuple[float, float, str, str]]:
-    """Of the lines of each name, the mean."""
+    """Of the lines of each name, that of the one nearest to their mean."""
     quantity = panel.val or panel.train
     assert quantity is not None
     ends: dict[tuple[str, str], Points] = {}
@@ -236,18 +236,27 @@ def _ends(curves: Sequence[Curve], panel: Panel) -> Iterator[tuple[float, float,
         if curve.name and len(table):
             ends.setdefault((curve.name, curve.colour), []).append((table[-1, 0], table[-1, 1]))
     for (name, colour), points in ends.items():
-        x, y = np.mean(points, 0)
+        middle = np.mean([y for _, y in points])
+        x, y = min(points, key=lambda point: abs(point[1] - middle))
         yield float(x), float(y), name, colour
 
 
 def _limits(curves: Sequence[Curve], panel: Panel) -> Limits | None:
-    groups = [
-        [value for q in panel.sides.values() for rows in c.runs for _, value in points_of(rows, q)]
-        for c in curves
-    ]
+    groups = [_drawn(curve, panel) for curve in curves]
     kept = [place for place, curve in enumerate(curves) if curve.role == "best"]
     loss = panel.is_loss
     return robust_limits(groups, may_be_log=loss, whole=not loss, kept=kept, only_above=loss)
+
+
+def _drawn(curve: Curve, panel: Panel) -> list[float]:
+    """The values between which its lines and bands lie."""
+    found: list[float] = []
+    for split, quantity in panel.sides.items():
+        table, tails = over_seeds(curve, quantity)
+        thin = split == "train" and panel.val is not None
+        found += table[:, 1 if thin else slice(1, None)].ravel().tolist()
+        found += [value for tail in tails for _, value in tail]
+    return found
 
 
 def _envelope(ax: Axes, all_of: Sequence[Curve], panel: Panel) -> None:

@@ -16,7 +16,6 @@ from matplotlib.patches import Rectangle
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.limits import robust_limits
 from phasewise.report.figures.style import FAINT, WIDTH, canvas
-from phasewise.report.text import shortened
 
 COLOURS = "cividis"
 MANY = 12
@@ -63,7 +62,7 @@ def heatmaps(
         known = np.concatenate([grid[np.isfinite(grid)] for grid in measure.grids])
         scale, extend = colour_scale(measure)
         mine = axes[row * columns : (row + 1) * columns]
-        for ax, grid, level in zip(mine, measure.grids, levels, strict=True):
+        for ax, grid, level in zip(mine, measure.grids, distinct(levels, 22), strict=True):
             _panel(ax, grid, scale)
             _frame(ax, grid, measure, known)
             if count <= MOST_NUMBERS:
@@ -71,7 +70,7 @@ def heatmaps(
             turn: dict[str, Any] = {"rotation": 60} if len(x[1]) * columns > MANY else {}
             ax.set_xticks(range(len(x[1])), distinct(x[1], 12), **turn)
             ax.set_yticks(range(len(y[1])), distinct(y[1], 12))
-            ax.set(title=shortened(level, 22) if row == 0 else "", xlabel=x[0])
+            ax.set(title=level if row == 0 else "", xlabel=x[0])
             ax.label_outer()
         mine[0].set_ylabel(y[0])
         colours = mpl.cm.ScalarMappable(scale, COLOURS)

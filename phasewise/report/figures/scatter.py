@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.style import INK, PLAIN, WIDTH, canvas
 from phasewise.report.text import number, shortened
 
@@ -82,7 +83,7 @@ def ranking(
     ax.barh(places, values, color=colours or PLAIN, height=0.65)
     for place, value in zip(places, values, strict=True):
         ax.annotate(number(value), (value, place), (3, 0), textcoords="offset points", va="center")
-    ax.set_yticks(places, [shortened(name, 44) for name in names])
+    ax.set_yticks(places, distinct(names, 44))
     ax.invert_yaxis()
     ax.margins(x=0.12)
     ax.set(xlabel=title, ylabel=shortened(what, 44))
@@ -105,7 +106,7 @@ def draw_intervals(
         ax.plot(middle, place, "o", color=colour, ms=7)
         text = number(middle)
         ax.annotate(text, (middle, place), (0, 7), textcoords="offset points", ha="center")
-    ax.set_yticks(range(len(names)), [shortened(name, 30) for name in names])
+    ax.set_yticks(range(len(names)), distinct(names, 30))
     ax.set_ylim(len(names) - 0.4, -0.7)
     ax.set_xlabel(title)
     ax.grid(visible=False, axis="y")

@@ -16,7 +16,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from phasewise.report.text import plain, shortened
+from phasewise.report.figures.labels import distinct
+from phasewise.report.text import plain
 from phasewise.study.results import Setting
 
 WIDTH = 6.6
@@ -157,9 +158,9 @@ def legend_below(figure: Figure, entries: Sequence[Line2D]) -> None:
 
 
 def handle(colour: str, label: Any, most: int = 40, **more: Any) -> Line2D:
-    """An entry of a legend, of ``most`` characters."""
+    """An entry of a legend, of ``most`` characters; a longer one loses its middle."""
     settings = {"color": colour, "linewidth": 2, **more}
-    return Line2D([], [], label=shortened(plain(label), most), **settings)
+    return Line2D([], [], label=distinct([plain(label)], most)[0], **settings)
 
 
 def to_svg(figure: Figure) -> tuple[str, str]:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from phasewise.analysis.statistics.frame import is_number
 from phasewise.cli.shell import relative_path, script, shell_command
+from phasewise.records.record import RunRecord
 from phasewise.report.content import Column, Command, Mark, Section, Source, Table, Text
 from phasewise.report.sections.final import START, compared
 from phasewise.report.view import CandidateView, StudyView
@@ -20,6 +22,7 @@ from phasewise.study.recipe import (
     recipe,
 )
 from phasewise.study.results import UNSET, TrialResult, as_setting, settings_of
+from phasewise.text import duration
 
 NAME = "final"
 """Of the preset that a report writes."""
@@ -49,6 +52,8 @@ def configuration_section(study: StudyView, output: Path) -> Section | None:
         return None
     saved = trial.saved
     section = Section("Configuration", [configuration(study, final, trial)])
+    if told := network_size(trial.record):
+        section.blocks.append(Text(told))
     section.blocks += [
         Text("This command trains it again:"),
         Command(single_run(trial.directory, trial.record.overrides)),
@@ -73,6 +78,31 @@ def configuration_section(study: StudyView, output: Path) -> Section | None:
         Source(place, title, recipe(saved, title)),
     ]
     return section
+
+
+def network_size(record: RunRecord) -> str:
+    """Parameters, receptive field and training of a network, as far as its record has them."""
+    side = _number(record.data, "image_size")
+    count, field, epochs, seconds = (
+        _number(record.cost, key) for key in ("parameters", "receptive_field", "epochs", "seconds")
+    )
+    found = [f"{count:,.0f} parameters"] if count is not None else []
+    if field is not None:
+        of = f" of {side:.0f}" if side is not None else ""
+        whole = side is not None and field >= side
+        seen = "the whole image" if whole else f"{field:.0f}{of} pixels along a side"
+        found.append(f"a receptive field of {seen}")
+    if not found:
+        return ""
+    trained = ""
+    if epochs is not None and seconds is not None:
+        trained = f", trained for {epochs:.0f} epochs in {duration(seconds)}"
+    return f"The network has {' and '.join(found)}{trained}."
+
+
+def _number(values: Mapping[str, Any], key: str) -> float | None:
+    value = values.get(key)
+    return float(value) if value is not None and is_number(value) else None
 
 
 def full_settings(candidate: CandidateView) -> dict[str, Any]:

@@ -13,12 +13,11 @@ def origin_section(study: StudyView) -> Section | None:
     origin = study.plan.origin
     if origin is None:
         return None
-    scale = f", budget {origin.budget}" if origin.budget not in ("", "full") else ""
-    which = f" (study {origin.study}{scale}; run {origin.run})" if origin.study else ""
-    section = Section(
-        "Start",
-        [Text(f"The starting configuration is {origin_name(origin)}{which}.")],
-    )
+    text = f"The starting configuration is {origin_name(origin)}."
+    if origin.study:
+        scale = f", budget {origin.budget}" if origin.budget != "full" else ""
+        text = text[:-1] + f": run {origin.run} of the study {origin.study}{scale}."
+    section = Section("Start", [Text(text)])
     if origin.words:
         caption = "What the starting configuration takes from that winner: all that differs from "
         caption += "what this study's own file says."

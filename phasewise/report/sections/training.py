@@ -9,6 +9,7 @@ import pandas as pd
 
 from phasewise.analysis.statistics.intervals import correlation
 from phasewise.report.content import Block, Column, Figure, Section, Table, Text
+from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.scatter import Point, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
 from phasewise.report.losses import incomparable_losses, steadiness
@@ -47,7 +48,10 @@ class _Marks:
         if self.lead:
             self.colour = {v: colours.of(self.lead, v) for v in phase.by_value(self.lead)}
             named = {f"{self.lead}={v}": c for v, c in self.colour.items()}
-            dots = [handle(c, name, ls="", marker="o") for name, c in named.items()]
+            dots = [
+                handle(c, name, ls="", marker="o")
+                for name, c in zip(distinct(list(named), 40), named.values(), strict=True)
+            ]
             self.legend += thinned(dots)
         self.second = next(
             (
@@ -61,7 +65,10 @@ class _Marks:
             values = phase.by_value(self.second)
             self.marker = dict(zip(values, MARKERS, strict=False))
             named = {f"{self.second}={v}": m for v, m in self.marker.items()}
-            self.legend += [handle(FAINT, name, ls="", marker=m) for name, m in named.items()]
+            self.legend += [
+                handle(FAINT, name, ls="", marker=m)
+                for name, m in zip(distinct(list(named), 40), named.values(), strict=True)
+            ]
 
     def points(self, rows: pd.DataFrame, x: str) -> list[Point]:
         """Of a column against the objective."""

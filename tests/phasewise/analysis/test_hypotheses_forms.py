@@ -122,6 +122,26 @@ def test_a_spread_against_plain_python(tmp_path: Path) -> None:
     assert f"p = {p:.2g}" in answer.evidence
 
 
+def test_a_rerun_is_asked_where_it_is_named(tmp_path: Path) -> None:
+    """Each network at its own best rate: no pairs, but seeds."""
+    stated = {"claim": "x", "key": NET, "best": ["unet"]}
+    words = {"grid": f"{LR}=5e-4,1e-3 {NET}=unet,attention_unet {BATCH}=32"}
+    study = read_grid(
+        tmp_path,
+        crossed,
+        phases=words,
+        seeds=[0, 1, 2],
+        journal={"hypotheses": [stated, stated | {"phase": "grid"}]},
+    )
+    phase = study.phases[0]
+    phase.plan.kind, phase.plan.declared = "rerun", {}
+    best = [("unet", 5e-4), ("attention_unet", 1e-3)]
+    phase.candidates = [c for c in phase.candidates if (c.settings[NET], c.settings[LR]) in best]
+    alone, named = answer_hypotheses(study)
+    assert alone.evidence == "no phase varies model.architecture"
+    assert named.verdict == "yes" and "3 against 3 trials" in named.evidence
+
+
 def test_two_cells_are_one_distance(tmp_path: Path) -> None:
     """Both are as far from their median: no pair of independent distances, whose p would be 0."""
     words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8,32 {NET}=unet,attention_unet"}

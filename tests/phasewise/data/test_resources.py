@@ -14,6 +14,7 @@ from phasewise.data.resources import (
     device_name,
     peak_memory_mb,
     reset_peak_memory,
+    used_precision,
 )
 from phasewise.errors import UserError
 from tests.conftest import ROOT
@@ -45,10 +46,17 @@ def test_without_a_gpu(accelerator: str) -> None:
     assert best_precision(accelerator) == "32-true"
     assert device_name(accelerator) == "cpu"
     check_devices(accelerator, 1)
+    wanted = {"auto": "32-true", "16-mixed": "bf16-mixed"}
+    for asked in ("auto", "32-true", "bf16-mixed", "16-mixed"):
+        assert used_precision(asked, accelerator) == wanted.get(asked, asked)
 
 
 @pytest.mark.usefixtures("gpus")
 def test_with_gpus() -> None:
+    for accelerator in ("auto", "gpu", "cuda"):
+        assert used_precision("auto", accelerator) == "bf16-mixed"
+        assert used_precision("16-mixed", accelerator) == "16-mixed"
+    assert used_precision("16-mixed", "cpu") == "bf16-mixed"
     for accelerator in ("auto", "gpu"):
         assert best_precision(accelerator) == "bf16-mixed"
         assert device_name(accelerator) == "H200"

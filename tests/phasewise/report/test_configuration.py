@@ -13,8 +13,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.records.record import load_record
+from phasewise.records.record import RunRecord, load_record
 from phasewise.report.report import write_report
+from phasewise.report.sections.configuration import network_size
 from phasewise.study.recipe import AROUND, complete_config, recipe
 from phasewise.study.saved_config import SavedConfig
 from tests import forks
@@ -176,3 +177,31 @@ def test_both_commands_of_a_report_train_the_same_again(tmp_path: Path, cache: P
         assert (record.fingerprint, record.best) == (best.fingerprint, best.best)
         there, wanted = (complete_config(SavedConfig(it)) for it in (place, best.directory))
         assert there == wanted
+
+
+@pytest.mark.parametrize(
+    ("cost", "data", "told"),
+    [
+        ({}, {}, ""),
+        ({"parameters": 1971537}, {}, "The network has 1,971,537 parameters."),
+        (
+            {"parameters": 12, "receptive_field": 188, "epochs": 3, "seconds": 75.0},
+            {"image_size": 256},
+            "The network has 12 parameters and a receptive field of 188 of 256 pixels along a side"
+            ", trained for 3 epochs in 1m 15s.",
+        ),
+        (
+            {"receptive_field": 188},
+            {"image_size": 128},
+            "The network has a receptive field of the whole image.",
+        ),
+        (
+            {"receptive_field": 188},
+            {},
+            "The network has a receptive field of 188 pixels along a side.",
+        ),
+    ],
+)
+def test_size_of_the_network(cost: dict[str, Any], data: dict[str, Any], told: str) -> None:
+    record = RunRecord(Path(), "", "", [], 0, {}, "completed", cost=cost, data=data)
+    assert network_size(record) == told

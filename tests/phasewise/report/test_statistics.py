@@ -14,10 +14,10 @@ from scipy import stats
 from phasewise.records.notes import Notes
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Figure
-from phasewise.report.report import build_report
+from phasewise.report.figures.style import Colours
 from phasewise.report.sections.convergence import convergence_table
 from phasewise.report.sections.significance import significance_section
-from phasewise.report.sections.training import behaviour_table
+from phasewise.report.sections.training import behaviour_table, training_section
 from phasewise.report.sections.values import means_table, measures
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
@@ -159,7 +159,7 @@ def test_losses_that_are_not_of_one_kind_are_not_compared(
     assert ("of both, less is better" in table.caption) == (not said)
     assert said in table.caption
     assert next(iter(measures(phase).values()))[0] == steady
-    (section,) = [one for one in build_report(view).sections if one.title == phase.title]
-    (training,) = [one for one in section.parts if one.title == "Training"]
+    training = training_section(phase, view.frame_of(phase), Colours(view.swept))
+    assert training is not None
     (found,) = [one for one in training.blocks if getattr(one, "name", "") == "stability_1_x"]
     assert isinstance(found, Figure) and said in found.caption

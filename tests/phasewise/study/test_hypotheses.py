@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from phasewise.errors import UserError
 from phasewise.study.hypotheses import Hypothesis, refuse_untried, unanswerable
 from phasewise.study.journal import Journal, Phase
+from phasewise.study.schema import PhaseConfig, StudyConfig
 
 LINES = {
     "rate": [["optimizer.lr=1e-3,1e-2", "data.batch_size=8,32"]],
@@ -125,3 +126,37 @@ def test_metrics_of_a_module_of_ones_own_are_not_known() -> None:
     config = OmegaConf.merge(CONFIG, {"task": {"module": {"_target_": "mine.Module"}}})
     assert OmegaConf.is_dict(config)
     refuse_untried([one], journal(), config, {"val/mIoU": "max"})
+
+
+@pytest.mark.parametrize(("key", "count"), [("optimizer.lr", 0), ("optimizer.weight_decay", 1)])
+def test_a_rerun_varies_what_the_phases_before_it_do(key: str, count: int) -> None:
+    phases = {"rate": "optimizer.lr=1,2", "again": {"rerun": {"top": 2, "overrides": []}}}
+    study = StudyConfig.model_construct(
+        phases={name: PhaseConfig.model_validate(one) for name, one in phases.items()},
+        hypotheses=[
+            Hypothesis.model_validate({"claim": "x", "key": key, "best": [1], "phase": "again"})
+        ],
+        **{"seeds": None, "adopt": "best", "log_names": None, "budgets": {}},
+    )
+    assert len(study.problems()) == count
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"budget": "smoke"},
+        {"hydra": {"overrides": {"task": ["study.phases.rate=optimizer.lr=1,2"]}}},
+    ],
+)
+def test_values_that_a_budget_or_somebody_left_out_are_no_mistake(more: dict[str, Any]) -> None:
+    one = Hypothesis.model_validate(LR | {"claim": "x", "best": [7]})
+    config = OmegaConf.merge(CONFIG, more)
+    assert OmegaConf.is_dict(config)
+    refuse_untried([one], journal(), config, {})
+    bad = one.model_copy(update={"measure": "val/x"})
+    with pytest.raises(UserError, match="measure=val/x: not one of"):
+        refuse_untried([bad], journal(), config, {})
+    full = OmegaConf.merge(CONFIG, {"budget": "full"})
+    assert OmegaConf.is_dict(full)
+    with pytest.raises(UserError, match=r"optimizer\.lr is not one of"):
+        refuse_untried([one], journal(), full, {})

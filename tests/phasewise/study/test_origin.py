@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from phasewise.records.record import read_record
+from phasewise.report.content import Bullets, Table, Text
+from phasewise.report.sections.origin import origin_section
+from phasewise.report.view import StudyView
 from phasewise.study.journal import Origin, read_journal
 from phasewise.study.read import read_study
 from tests.phasewise.study.whole import call, make_app, study, write_study
@@ -57,7 +60,7 @@ def test_a_study_starts_from_the_winner_of_another_one(app: Path) -> None:
     assert done.returncode == 0, done.stderr
     taken = ["optimizer.lr=0.01", "model.activation=gelu", "trainer.max_epochs=4"]
     assert sorted(origin(app).words) == sorted(taken)
-    assert f"starts from the winner of its phase activation of out: {origin(app).words[0]}" in (
+    assert f"starts from the winner of out (phase activation): {origin(app).words[0]}" in (
         done.stdout
     )
     book = read_journal(app / "next")
@@ -82,7 +85,7 @@ def test_what_the_file_the_budget_and_the_command_line_set_goes_first(app: Path)
     write_next(app, trainer={"max_epochs": 3}, optimizer={"weight_decay": 0.5})
     done = study(app, "study=next", "optimizer.lr=0.02", "study.dry_run=true")
     assert done.returncode == 0, done.stderr
-    assert "starts from the winner of its phase activation of out: model.activation=gelu\n" in (
+    assert "starts from the winner of out (phase activation): model.activation=gelu\n" in (
         done.stdout
     )
     for text in ("trainer.max_epochs=3 (4 there)", "optimizer.lr=0.02 (0.01 there)"):
@@ -175,3 +178,21 @@ def test_without_a_journal_the_records_tell(app: Path) -> None:
     plan = read_study(app / "next").plan
     assert plan.origin is not None
     assert plan.origin.directory == "out"
+
+
+def test_the_report_says_where_a_study_starts(app: Path) -> None:
+    write_next(app, trainer={"max_epochs": 3})
+    assert study(app, "study=next").returncode == 0
+    section = origin_section(StudyView(read_study(app / "next")))
+    assert section is not None
+    text, table, _, kept = section.blocks
+    assert isinstance(text, Text)
+    assert text.text == (
+        "The starting configuration is the winner of out (phase activation): "
+        "run activation/model.activation=gelu,seed=0 of the study toy."
+    )
+    assert isinstance(table, Table)
+    assert sorted(table.rows) == [("model.activation", "gelu"), ("optimizer.lr", "0.01")]
+    assert isinstance(kept, Bullets)
+    assert kept.items == ["trainer.max_epochs=3 (4 there)"]
+    assert origin_section(StudyView(read_study(app / "out"))) is None

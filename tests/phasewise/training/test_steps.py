@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from omegaconf import DictConfig
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.data import DataLoader
 
 from phasewise.records.history import read_history
 from phasewise.records.steps import FILE, append_steps, cut_steps, read_steps
 from phasewise.training.run import train
+from phasewise.training.steps import StepLog
 from tests.phasewise.training.directory import timeless, weights
 
 Make = Callable[..., DictConfig]
@@ -79,3 +82,37 @@ def test_steps_that_are_done_again_are_forgotten(tmp_path: Path) -> None:
 def test_what_is_no_table_of_steps_is_left_out(tmp_path: Path, text: str) -> None:
     (tmp_path / FILE).write_text(text)
     assert read_steps(tmp_path) is None
+
+
+class Plain(L.LightningModule):
+    """Somebody's own, whose loss is the number of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return self.weight.sum() * 0 + batch.mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"), [(1, [1, 2, 3, 4, 5]), (2, [1.5, 3.5, 5])], ids=["each", "two"]
+)
+def test_the_loss_of_a_module_of_somebody_elses(
+    tmp_path: Path, parts: int, expected: list[float]
+) -> None:
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        accumulate_grad_batches=parts,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[StepLog(tmp_path, 1)],
+    )
+    trainer.fit(Plain(), DataLoader(torch.arange(1.0, 6), batch_size=1))  # type: ignore[arg-type]
+    assert [row["train/loss"] for row in table(tmp_path)] == pytest.approx(expected)
