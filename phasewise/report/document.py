@@ -40,6 +40,9 @@ WIDTH, HEIGHT = PAGE[0] - 2 * MARGIN, 215 * MM
 ROOM = WIDTH / POINT
 """Points that a table may be wide."""
 
+MOST_ROWS = 200
+"""Of a table; nobody reads more of them in a document, and they take seconds to write."""
+
 DEEPEST = 6
 """Level of headings."""
 
@@ -158,7 +161,13 @@ class _Writer:
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
-        self._grid(table.columns, cells_of(table), table.marks)
+        cells = cells_of(table)
+        self._grid(table.columns, cells[:MOST_ROWS], table.marks[:MOST_ROWS])
+        if len(cells) > MOST_ROWS:
+            what = (
+                f"The first {MOST_ROWS} of {len(cells)} rows; all are in tables/{table.name}.csv."
+            )
+            self._paragraph(what, "Note")
 
     def _grid(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], marks: Sequence[str] = ()

@@ -110,6 +110,22 @@ def test_a_wide_table_is_split_and_every_part_names_its_rows(tmp_path: Path) -> 
 
 
 @has_docx
+def test_a_very_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
+    from docx import Document
+
+    long = Table("runs", "all runs", [Column("run")])
+    for row in range(230):
+        long.add(f"run {row}")
+    publish(Report("t", [], [Section("one", [long])]), tmp_path, formats=["docx"])
+    document = Document(str(tmp_path / "report.docx"))
+    (grid,) = document.tables
+    assert len(grid.rows) == 201
+    last = document.paragraphs[-1]
+    assert last.text == "The first 200 of 230 rows; all are in tables/runs.csv."
+    assert len((tmp_path / "tables" / "runs.csv").read_text().splitlines()) == 231
+
+
+@has_docx
 def test_every_kind_of_block_can_be_written(report: Report) -> None:
     (part,) = report.sections[0].parts
     assert {type(block) for block in part.blocks} == set(typing.get_args(Block))
