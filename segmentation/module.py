@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -147,15 +148,42 @@ class SegmentationModule(TaskModule):
         )
         self.loss = criterion
         self.metrics = self._make_scores()
-        self._gradients: GradientShares | None = None
+        self._shares: list[Shares] = []
+        self._step = 1
 
-    def _make_scores(self, *, objects: bool = True) -> SegmentationScores:
+    def _make_scores(self, *, objects: bool = True, step: int = 1) -> SegmentationScores:
+        """Of masks whose pixels are of ``step`` pixels of the images each way."""
         return SegmentationScores(
             self.hparams["evaluation_threshold"],
             objects=objects and self.hparams["evaluation_objects"],
-            min_area=self.hparams["min_area"],
-            min_distance=self.hparams["min_distance"],
+            min_area=max(1, round(self.hparams["min_area"] / step**2)),
+            min_distance=max(1, round(self.hparams["min_distance"] / step)),
         )
+
+    def compare_masks_at(self, side: int, image_size: int) -> None:
+        """Also: a coarser pixel's probability is the mean of those within; of true masks it is the
+        value at its centre, as if they had been resized. Objects are smaller by as much.
+
+        Raises:
+            UserError: ``side`` does not divide ``image_size``.
+        """
+        if image_size % side:
+            raise UserError(f"mask_size={side}: does not divide data.image_size={image_size}")
+        self._step = image_size // side
+        scores = self._make_scores(step=self._step).to(self.device)
+        scores.threshold.copy_(self.metrics.threshold)
+        self.metrics = scores
+
+    def _compared(self, outputs: dict[str, Tensor], batch: Batch) -> tuple[Tensor, Batch]:
+        """Probabilities and the batch at the size at which masks are compared."""
+        probabilities, step = outputs["logits"].float().sigmoid(), self._step
+        if step == 1:
+            return probabilities, batch
+        within = slice(step // 2, None, step)
+        masks = {
+            key: batch[key][:, within, within] for key in ("mask", "instances") if key in batch
+        }
+        return F.avg_pool2d(probabilities, step), Batch({**batch, **masks})
 
     def receptive_field(self) -> int | None:
         """See `SegmentationNetwork.receptive_field`."""
@@ -228,7 +256,7 @@ class SegmentationModule(TaskModule):
 
     def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics with a batch."""
-        probabilities = outputs["logits"].float().sigmoid()
+        probabilities, batch = self._compared(outputs, batch)
         self.metrics.update(probabilities, batch["mask"], batch.get("instances"))
 
     def compute_metrics(self, stage: str) -> Scores:
@@ -261,7 +289,7 @@ class SegmentationModule(TaskModule):
 
     def observe(self, outputs: dict[str, Tensor], batch: Batch) -> Seen:
         """See `segmentation.items`."""
-        return observe(self.metrics, outputs["logits"].float().sigmoid(), batch)
+        return observe(self.metrics, *self._compared(outputs, batch))
 
     def items(self, observed: Sequence[Seen]) -> Items:
         """Images with their Dice, Jaccard, precision, recall and objects."""
@@ -289,7 +317,7 @@ class SegmentationModule(TaskModule):
 
     def measured_shares(self) -> list[Shares]:
         """Which pixels the gradient of validation data comes from."""
-        return self._gradients.shares() if self._gradients is not None else []
+        return self._shares
 
     @torch.no_grad()
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
@@ -322,7 +350,7 @@ class SegmentationModule(TaskModule):
         scored = []
         gradients = None
         if split == "val":
-            gradients = self._gradients = GradientShares(self.loss, boundary_width(data.image_size))
+            gradients = GradientShares(self.loss, boundary_width(data.image_size))
         for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
             batch, logits = self._predict(data, split, index)
             probabilities = logits.sigmoid()
@@ -331,6 +359,8 @@ class SegmentationModule(TaskModule):
             metrics.update(probabilities, batch["mask"], batch.get("instances"))
             scores = image_jaccard(probabilities >= metrics.threshold, batch["mask"])
             scored += list(zip(scores.tolist(), index.tolist(), strict=True))
+        if gradients is not None:
+            self._shares = gradients.shares()
         metrics.compute(choose=False, sync=False)  # the first of several devices is alone here
         return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1]))], metrics
 

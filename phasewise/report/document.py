@@ -28,15 +28,7 @@ from phasewise.report.content import (
     Text,
 )
 from phasewise.report.files import Image
-from phasewise.report.layout import (
-    BETWEEN,
-    CHARACTER,
-    PADDING,
-    cells_of,
-    column_parts,
-    type_size,
-    wrapped_widths,
-)
+from phasewise.report.layout import CHARACTER, PADDING, Part, cells_of, parts_on_paper
 
 MM, POINT, PIXEL = 36000, 12700, 9525
 """In Word's unit of length; a pixel is one of 96 in an inch."""
@@ -47,9 +39,6 @@ WIDTH, HEIGHT = PAGE[0] - 2 * MARGIN, 215 * MM
 
 ROOM = WIDTH / POINT
 """Points that a table may be wide."""
-
-READABLE = 7.0
-"""Points of type below which a table is split."""
 
 DEEPEST = 6
 """Level of headings."""
@@ -169,23 +158,25 @@ class _Writer:
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
-        """In parts, as in LaTeX, where its type would be too small for a page."""
-        rows = cells_of(table)
-        widths = wrapped_widths([column.title for column in table.columns], rows)
-        parts = [[*range(len(widths))]]
-        if type_size(widths, ROOM) < READABLE:
-            parts = [*column_parts(table.columns, [width + BETWEEN for width in widths])]
-        for part in parts:
-            columns = [table.columns[i] for i in part]
-            self._grid(columns, [[row[i] for i in part] for row in rows], table.marks)
+        self._grid(table.columns, cells_of(table), table.marks)
 
     def _grid(
         self, columns: Sequence[Column], rows: Sequence[Sequence[str]], marks: Sequence[str] = ()
     ) -> None:
-        """A table that is as wide as its cells, and never wider than the page."""
-        characters = wrapped_widths([column.title for column in columns], rows)
-        size = type_size(characters, ROOM)
-        widths = [CHARACTER * size * count + PADDING for count in characters]
+        """In parts, as in LaTeX, where its type would be too small for a page."""
+        for part in parts_on_paper(columns, rows, ROOM):
+            shown = [columns[i] for i in part.columns]
+            self._part(shown, [[row[i] for i in part.columns] for row in rows], marks, part)
+
+    def _part(
+        self,
+        columns: Sequence[Column],
+        rows: Sequence[Sequence[str]],
+        marks: Sequence[str],
+        part: Part,
+    ) -> None:
+        """Columns that are as wide as their cells, and never wider than the page."""
+        widths = [CHARACTER * part.size * count + PADDING for count in part.widths]
         scale = min(1.0, ROOM / sum(widths))
         widths = [width * scale for width in widths]
         grid = self.document.add_table(0, len(columns), "Table Grid")
@@ -193,7 +184,7 @@ class _Writer:
         _narrow_margins(grid)
         for column, width in zip(grid.columns, widths, strict=True):
             column.width = int(width * POINT)
-        fill = _Filler(columns, widths, size)
+        fill = _Filler(columns, widths, part.size)
         head = fill(grid.add_row(), [column.title for column in columns], HEAD, bold=True)
         head.append(_element("tblHeader"))  # again on each page
         for row, mark in zip(rows, marks or [""] * len(rows), strict=True):

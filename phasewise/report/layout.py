@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 
 from phasewise.report import text
@@ -10,6 +12,9 @@ from phasewise.report.content import Column, Table
 
 LINE = 85
 """Characters that fit beside each other on a page at 10 pt."""
+
+NAMES = 0.6
+"""Most of a line that columns which name a row may take where a table is split."""
 
 BETWEEN = 2
 """Characters that the space between two columns is wide."""
@@ -23,8 +28,17 @@ PADDING = 6.0
 LARGEST, SMALLEST = 8.5, 4.5
 """Points of the type in tables."""
 
-WIDEST = 28
-"""Characters beyond which a cell has several lines."""
+READABLE = 7.0
+"""Points of type below which columns become narrower, and then a table is split."""
+
+WIDEST = (28, 16)
+"""Characters beyond which a cell has several lines; the second where there is little room."""
+
+LONGEST = 30
+"""Characters beyond which a word is cut."""
+
+_BREAK = re.compile(r"\s+|(?<=[/,=])")
+"""Where a cell may go on in another line."""
 
 Rows = Sequence[Sequence[str]]
 
@@ -37,24 +51,68 @@ def cells_of(table: Table) -> list[list[str]]:
     ]
 
 
-def column_parts(columns: Sequence[Column], widths: Sequence[int]) -> Iterator[list[int]]:
+@dataclass(frozen=True)
+class Part:
+    """Columns of a table that stand beside each other on paper.
+
+    Attributes:
+        columns: their indices.
+        widths: of each in characters.
+        size: points of the type with which they fit.
+    """
+
+    columns: Sequence[int]
+    widths: Sequence[int]
+    size: float
+
+
+def parts_on_paper(columns: Sequence[Column], rows: Rows, room: float) -> list[Part]:
+    """A table as it fits ``room`` points: whole if it can be read, else in parts."""
+    titles = [column.title for column in columns]
+    widths: list[int] = []
+    for widest in WIDEST:
+        widths = wrapped_widths(titles, rows, widest)
+        size = type_size(widths, room)
+        if size >= READABLE:
+            return [Part(range(len(columns)), widths, size)]
+    spaced = [width + BETWEEN for width in widths]
+    least = int(sum(spaced[: _named(columns)]) / NAMES) + 1
+    most = int(room / (CHARACTER * READABLE))
+    parts = [*column_parts(columns, spaced, most)]
+    for line in range(least, most):  # parts of about the same width
+        if len(even := [*column_parts(columns, spaced, line)]) == len(parts):
+            parts = even
+            break
+    owns = [[widths[i] for i in part] for part in parts]
+    return [Part(part, own, type_size(own, room)) for part, own in zip(parts, owns, strict=True)]
+
+
+def _named(columns: Sequence[Column]) -> int:
+    """How many columns name a row."""
+    return len([*takewhile(lambda column: not column.is_numeric, columns)])
+
+
+def column_parts(
+    columns: Sequence[Column], widths: Sequence[int], line: int = LINE
+) -> Iterator[list[int]]:
     """Which columns stand beside each other on a page, where not all of them can.
 
-    Each part begins with the columns that name a row, unless they take half of a page.
+    Each part begins with the columns that name a row, unless they take too much of a page.
 
     Args:
         columns: of a table.
         widths: of each in characters, with the space behind it.
+        line: characters that fit beside each other.
     """
-    named = len([*takewhile(lambda column: not column.is_numeric, columns)])
+    named = _named(columns)
     first = [*range(named)]
     start = sum(widths[:named])
-    if start > LINE / 2:
+    if start > line * NAMES:
         yield [*range(len(columns))]
         return
     part, used = [*first], start
     for i in range(named, len(columns)):
-        if used + widths[i] > LINE and part != first:
+        if used + widths[i] > line and part != first:
             yield part
             part, used = [*first], start
         part.append(i)
@@ -62,14 +120,15 @@ def column_parts(columns: Sequence[Column], widths: Sequence[int]) -> Iterator[l
     yield part
 
 
-def wrapped_widths(titles: Sequence[str], rows: Rows) -> list[int]:
-    """Characters of each column, with one to spare, if what is long has several lines, but no word
-    is cut."""
+def wrapped_widths(titles: Sequence[str], rows: Rows, widest: int) -> list[int]:
+    """Characters of each column, with one to spare, if cells have several lines beyond ``widest``
+    characters, but no word is cut that is not very long."""
     found = []
     for i, title in enumerate(titles):
         cells = [row[i] for row in rows]
-        words = (len(word) for cell in [title, *cells] for word in cell.split())
-        found.append(1 + max(max(words, default=1), min(WIDEST, max(map(len, cells), default=1))))
+        words = (len(word) for cell in {title, *cells} for word in _BREAK.split(cell))
+        word = min(LONGEST, max(words, default=1))
+        found.append(1 + max(word, min(widest, max(map(len, cells), default=1))))
     return found
 
 

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from phasewise.report import text
 from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
-from phasewise.report.layout import cells_of, type_size, wrapped_widths
+from phasewise.report.layout import (
+    LONGEST,
+    WIDEST,
+    Part,
+    cells_of,
+    parts_on_paper,
+    type_size,
+    wrapped_widths,
+)
 
 LONG = 60
 """Rows beyond which a table is folded up on the page."""
@@ -19,6 +29,11 @@ LONG = 60
 WIDE = 8
 """Columns beyond which the first stays in sight while the others scroll."""
 
+
+MOST_SPLIT = 200
+"""Rows beyond which a table is not split on paper."""
+
+_BREAK = re.compile(r"(?<=[/,=])")
 
 PRINTED = 510.0
 """Points between the margins of a printed page, see `templates/report.css.j2`."""
@@ -60,14 +75,27 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    templates.filters |= {"cell": text.cell, "md": text.escape_markdown, "sizes": _sizes}
+    templates.filters |= {
+        "cell": text.cell,
+        "md": text.escape_markdown,
+        "parts": _parts,
+        "breaks": _breaks,
+    }
     return templates
 
 
-def _sizes(table: Table) -> str:
-    """For the style sheet: the size of a table's type on paper, and how wide its first column is.
+def _parts(table: Table) -> list[Part]:
+    """How it is shown on paper; a very long one is not shown twice."""
+    cells = cells_of(table)
+    parts = parts_on_paper(table.columns, cells, PRINTED)
+    if len(parts) == 1 or len(cells) <= MOST_SPLIT:
+        return parts
+    widths = wrapped_widths([column.title for column in table.columns], cells, WIDEST[-1])
+    return [Part(range(len(widths)), widths, type_size(widths, PRINTED))]
 
-    A first column that stays in sight while the others scroll would shrink to single letters.
-    """
-    widths = wrapped_widths([column.title for column in table.columns], cells_of(table))
-    return f"--printed: {type_size(widths, PRINTED):.1f}pt; --first: {widths[0]}ch"
+
+def _breaks(content: str) -> Markup:
+    """Text that may go on in another line within a long word: a path, overrides."""
+    if len(content) <= LONGEST:
+        return escape(content)
+    return Markup("<wbr>").join(_BREAK.split(content))

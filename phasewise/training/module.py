@@ -245,6 +245,18 @@ class TaskModule(L.LightningModule, ABC):
         """
         return None
 
+    def compare_masks_at(self, side: int, image_size: int) -> None:
+        """From now on compare masks at another size than that of the images, in metrics and items.
+
+        Args:
+            side: in pixels.
+            image_size: side of the images in pixels.
+
+        Raises:
+            UserError: ``side`` is no size for them, or the task has no masks to compare.
+        """
+        raise UserError(f"mask_size={side}: there are no masks that this task compares alone")
+
     def deployed(self, images: Tensor) -> dict[str, Tensor]:
         """What an exported network computes: normalised images ``(B, 3, S, S)`` to outputs by name.
 

@@ -188,9 +188,13 @@ class Question:
         shared = means.groupby(match, sort=False)[self.key].transform("nunique")
         means = means[shared == means[self.key].nunique()]
         fixed = ["phase", self.key, *(key for key in self.others if key not in over)]
-        centre = means.groupby(fixed, sort=False)["y"].transform("median")
+        # of two cells both are as far from their median: one of them, the same for all values
+        means = means.sort_values([*over], key=lambda column: column.astype(str), kind="stable")
+        groups = means.groupby(fixed, sort=False)["y"]
+        centre, twice = groups.transform("median"), groups.transform("size") == 2
+        repeats = twice & (groups.cumcount() == 1)
         self.name = f"distance of {self.name} from its median over {', '.join(over)}"
-        return means.assign(y=(means["y"] - centre).abs(), seed=0)
+        return means.assign(y=(means["y"] - centre).abs(), seed=0)[~repeats]
 
     def scored(self, values: Sequence[Setting]) -> list[Setting]:
         """Those with a result."""

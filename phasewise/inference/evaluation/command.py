@@ -88,7 +88,11 @@ def _evaluate(
     for one in modules:
         one.accept(data)
     module = joined(modules)
-    found = measure(module, data, settings.split, run_precision(config, device), modules[1:])
+    if settings.mask_size is not None:
+        module.compare_masks_at(settings.mask_size, config["data"]["image_size"])
+    precision = run_precision(config, device)
+    as_trained = settings.mask_size is None
+    found = measure(module, data, settings.split, precision, modules[1:], as_trained=as_trained)
     samples: dict[str, Floats] = {}
     if found.items is not None and settings.resamples:
         drawn = resample(found.items, resamples=settings.resamples, seed=settings.seed)
@@ -100,9 +104,9 @@ def _evaluate(
         output.items(found.items, data.splits.names[settings.split])
     if samples:
         output.resamples(samples)
-    if settings.figures and not others:
+    if settings.figures and not others and as_trained:
         output.figures(module.draw(data, settings.split, settings.figures))
-    record = None if others else recorded(trained, config, data, settings.split)
+    record = None if others or not as_trained else recorded(trained, config, data, settings.split)
     output.index(_content(settings, data_words, members, data, found, bounds, record))
     say(_heading(settings, members, data, found))
     say(table(found.metrics, bounds, found.baselines, module.headline, settings.confidence))
@@ -146,6 +150,8 @@ def _folder(settings: EvaluationSettings, trained: Restored) -> Path:
     name = settings.split if file.stem == "best" else f"{settings.split}_{file.stem}"
     if settings.ensemble:
         name = f"ensemble_{settings.split}"
+    if settings.mask_size is not None:
+        name += f"_masks_{settings.mask_size}"
     return (trained.run or file.parent) / FOLDER / name
 
 
@@ -241,6 +247,9 @@ def _heading(
     text = "".join(f"\n{member.checkpoint}" for member in members)
     text += f"\nensemble of {len(members)} networks" * (len(members) > 1)
     text += f"\ntask={members[0].task}, {settings.split} split, {count} images"
+    if settings.mask_size is not None:
+        side = members[0].image_size
+        text += f", masks of {side} pixels compared at {settings.mask_size}"
     if found.items is not None and settings.resamples:
         text += (
             f"; intervals by {settings.resamples} bootstrap resamples of "
@@ -262,5 +271,7 @@ def _footing(
         lines.append(same if distance <= SAME else other)
     written = [INDEX, *([ITEMS] if found.items is not None else [])]
     written += [RESAMPLES] * bool(found.items is not None and settings.resamples)
-    written += [f"{FIGURES}/"] * bool(settings.figures and not settings.ensemble)
+    written += [f"{FIGURES}/"] * bool(
+        settings.figures and not settings.ensemble and settings.mask_size is None
+    )
     return ["", *lines, f"{folder}: {', '.join(written)}"]

@@ -41,6 +41,8 @@ def measure(
     split: str,
     precision: str,
     others: Sequence[TaskModule] = (),
+    *,
+    as_trained: bool = True,
 ) -> Measured:
     """Evaluate a network as a training does, or several as one.
 
@@ -51,6 +53,8 @@ def measure(
         precision: Lightning's name, see `run_precision`.
         others: networks that count as one with ``module``, which speaks for them (see
             `TaskModule.together`); losses are left out then.
+        as_trained: false where masks are compared at another size than in training: losses and
+            trivial predictors, which are not, are left out.
     """
     start = time.perf_counter()
     batches = torch.arange(len(data.splits.stores[split])).split(data.batch_size)
@@ -58,15 +62,16 @@ def measure(
     with autocast(module.device, precision):
         for index in tqdm(batches, desc=f"{split} batches", leave=False, delay=2):
             batch = data.prepared(split, index, module.device)
-            if others:
-                outputs = module.together([it.losses(batch)[0] for it in (module, *others)])
+            if others or not as_trained:
+                each = [it.losses(batch)[0] for it in (module, *others)]
+                outputs = module.together(each) if others else each[0]
                 module.update_metrics(outputs, batch)
             else:
                 outputs = module.evaluate(batch)
             observed.append(module.observe(outputs, batch))
         items = module.items(observed)
         # A look at validation data is none to choose by: that is what training does.
-        if others:
+        if others or not as_trained:
             found = module.compute_metrics("test")
             metrics = {f"{split}/{name}": value for name, value in found.items()}
         else:
@@ -74,7 +79,7 @@ def measure(
     seconds = time.perf_counter() - start
     baselines = {
         name: {f"{split}/{key}": value for key, value in scores.items()}
-        for name, scores in module.baselines(data, split).items()
+        for name, scores in (module.baselines(data, split) if as_trained else {}).items()
     }
     if items is not None and not len(items.rows):
         items = None
@@ -84,6 +89,8 @@ def measure(
 def run_precision(config: Mapping[str, Any], device: torch.device) -> str:
     """The precision that a run of this config has on a device."""
     chosen: str = config["trainer"]["precision"]
+    if chosen == "16-mixed" and device.type == "cpu":
+        return "bf16-mixed"  # as Lightning has it
     return best_precision(device.type) if chosen == "auto" else chosen
 
 

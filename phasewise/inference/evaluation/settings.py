@@ -7,7 +7,17 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from phasewise.cli.settings import ScriptSettings
-from phasewise.config.fields import Flag, Fraction, Names, Paths, Seed, Text, Whole, wrong
+from phasewise.config.fields import (
+    CountOrNull,
+    Flag,
+    Fraction,
+    Names,
+    Paths,
+    Seed,
+    Text,
+    Whole,
+    wrong,
+)
 
 
 class EvaluationSettings(ScriptSettings):
@@ -55,6 +65,11 @@ class EvaluationSettings(ScriptSettings):
     seed: Seed = Field(default=0, description="of the resamples")
     figures: Whole = Field(
         default=4, description="how many of the best and of the worst images are drawn; 0 = none"
+    )
+    mask_size: CountOrNull = Field(
+        default=None,
+        description="side in pixels at which masks are compared, a divisor of data.image_size, to "
+        "set a network beside one of coarser images; null = as in training",
     )
     accelerator: Literal["auto", "cpu", "gpu", "mps"] = Field(
         default="auto", description="where the network runs: auto, cpu, gpu, mps"

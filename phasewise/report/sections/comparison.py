@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from statistics import fmean
 
@@ -31,7 +31,7 @@ from phasewise.report.sections.curves import panels
 from phasewise.report.sections.final import baselines, compared, objective_on, scores
 from phasewise.report.sections.glance import STATISTICS, statistics
 from phasewise.report.sections.summary import facts
-from phasewise.report.text import plain
+from phasewise.report.text import listed, plain
 from phasewise.report.view import StudyView
 from phasewise.study.results import UNSET
 
@@ -74,7 +74,24 @@ def warnings(studies: Pair) -> list[Block]:
     hashes = [{str(it.data[key]) for it in side if key in it.data} for side in known]
     if all(hashes) and hashes[0] != hashes[1]:
         found.append("The two were trained and validated on different images.")
+    found += _pixel_sizes(known, labels(studies))
     return [Text(text, "warning") for text in found]
+
+
+def _pixel_sizes(known: Sequence[Sequence[RunRecord]], names: Sequence[str]) -> Iterator[str]:
+    """That images, and with them what is compared pixel by pixel, were of different sizes."""
+    found = [[it.data.get("image_size") for it in runs] for runs in known]
+    sides = [sorted({size for size in one if isinstance(size, int)}) for one in found]
+    if all(sides) and sides[0] != sides[1]:
+        sized = zip(names, sides, strict=True)
+        told = "; ".join(f"{name}: {listed([*map(str, it)])} pixels" for name, it in sized)
+        least = min(min(it) for it in sides)
+        yield (
+            f"The images have different sizes ({told}). On a coarser grid borders lie elsewhere "
+            "and small things vanish, so that scores of masks differ already by that, and counts "
+            "by what is too small to be seen. Where a task compares masks alone, evaluate.py "
+            f"checkpoint=DIRECTORY mask_size={least} scores the finer one at {least} pixels too."
+        )
 
 
 def side_by_side(studies: Pair, names: Sequence[str]) -> list[Block]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 from matplotlib.lines import Line2D
 
+from phasewise.analysis.statistics.losses import incomparable
 from phasewise.records.history import Row
 from phasewise.report.content import Figure
 from phasewise.report.figures.curves import FEW, MOST, Curve, Panel, draw_curves
@@ -137,4 +138,7 @@ def _caption(phase: PhaseView, shown: list[Panel], second: str | None) -> str:
     if len(phase.comparable) > 1:
         best, worst = phase.comparable[0].label, phase.comparable[-1].label
         said.append(f"best: {best}, worst: {worst}")
+    records = [record for one in phase.candidates for record in one.records]
+    if reason := incomparable(phase.keys, records):
+        said.append(f"losses of different values cannot be compared ({reason})")
     return "; ".join(said) + "."

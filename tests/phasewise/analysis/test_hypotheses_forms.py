@@ -122,6 +122,15 @@ def test_a_spread_against_plain_python(tmp_path: Path) -> None:
     assert f"p = {p:.2g}" in answer.evidence
 
 
+def test_two_cells_are_one_distance(tmp_path: Path) -> None:
+    """Both are as far from their median: no pair of independent distances, whose p would be 0."""
+    words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8,32 {NET}=unet,attention_unet"}
+    stated = {"key": NET, "spread_over": [BATCH], "highest": ["unet"]}
+    one = ask(tmp_path / "one", stated | {"where": {LR: 1e-3}}, phases=words, seeds=[0, 1])
+    assert one.verdict == "cannot be told" and "1 and 1 cells" in one.evidence
+    assert "2 pairs" in ask(tmp_path / "two", stated, phases=words, seeds=[0, 1]).evidence
+
+
 def test_what_would_tell(tmp_path: Path) -> None:
     def even(settings: Settings, seed: int) -> float:
         return 0.5 + 0.01 * (settings[LR] == 1e-3) + 0.05 * noise(settings, seed)

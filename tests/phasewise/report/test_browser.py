@@ -90,8 +90,14 @@ def test_paper_is_white_and_shows_what_is_folded(browser: Any, tmp_path: Path, s
     assert all(open > 1.5 * closed for open, closed in zip(after, before, strict=True))
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    cut = "one => one.scrollWidth > one.clientWidth + 1"
-    assert not page.locator(".scroll").evaluate(cut), "nothing can be scrolled on paper"
+    tables = page.locator(".scroll")
+    cut = "all => all.map(one => one.scrollWidth > one.clientWidth + 1)"
+    assert not any(tables.evaluate_all(cut)), "nothing can be scrolled on paper"
+    # whole on the screen, in parts on paper, each of which names its rows
+    assert [table.is_visible() for table in tables.all()] == [False, True, True]
+    heads = [table.locator("th").all_inner_texts() for table in tables.all()]
+    assert [head[0] for head in heads] == ["key"] * 3
+    assert heads[1][1:] + heads[2][1:] == heads[0][1:]
     image = page.locator("#figure_plot img")
     assert image.evaluate("one => one.currentSrc") == image.get_attribute("src")
     assert not page.locator("nav").is_visible()

@@ -14,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from phasewise.errors import UserError
+from phasewise.records.history import Row
+from phasewise.records.record import RunRecord
 from phasewise.report.watch import stamps, watch
 from tests import forks
 from tests.conftest import ROOT
 from tests.forks import Done
-from tests.phasewise.study.synthetic import CLEAN, Synthetic
+from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic
 
 
 def call(*words: str | Path) -> Done:
@@ -91,6 +93,25 @@ def test_different_objectives_are_not_subtracted(study: Path, tmp_path: Path) ->
     assert done.returncode == 0
     assert "The objectives differ" in (tmp_path / "out" / "report.md").read_text()
     assert "difference" not in (tmp_path / "out" / "tables" / "scores.csv").read_text()
+
+
+def test_sizes_of_images_that_differ_are_told(study: Path, tmp_path: Path) -> None:
+    for name, size in (("fine", 512), ("coarse", 256)):
+
+        def resize(
+            record: RunRecord, rows: list[Row], settings: Settings, size: int = size
+        ) -> None:
+            record.data["image_size"] = size
+
+        Synthetic({"": CLEAN["lr"]}, seeds=[0], edit=resize).write(tmp_path / name)
+    for other, told in (("coarse", True), ("fine", False)):
+        out = tmp_path / f"out_{other}"
+        assert call(tmp_path / "fine", tmp_path / other, "--output", out).returncode == 0
+        text = (out / "report.md").read_text()
+        assert ("The images have different sizes" in text) == told
+        assert ("size=256 scores the finer one at 256 pixels" in text) == told
+    assert call(study, tmp_path / "fine", "--output", tmp_path / "old").returncode == 0
+    assert "different sizes" not in (tmp_path / "old" / "report.md").read_text()
 
 
 def test_watching_writes_again_when_something_has_changed(study: Path, tmp_path: Path) -> None:

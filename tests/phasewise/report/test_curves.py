@@ -122,6 +122,16 @@ def test_names_at_the_ends_and_ticks_at_whole_epochs(tmp_path: Path) -> None:
     assert all(float(tick).is_integer() for tick in ax.get_xticks())
 
 
+def test_losses_of_different_kinds_are_not_compared(tmp_path: Path) -> None:
+    found = curves_figure(phase := first_phase(tmp_path / "lr"), colours(phase))
+    assert found is not None
+    assert "cannot be compared" not in found.caption
+    phase = first_phase(tmp_path / "loss", phases={"loss": "loss.name=giou,smooth_l1"})
+    found = curves_figure(phase, colours(phase))
+    assert found is not None
+    assert "cannot be compared (loss.name differs: not the same loss)" in found.caption
+
+
 def line(values: Sequence[float], name: str = "val/loss", **more: float) -> list[Row]:
     return [{"epoch": i, name: v, **more} for i, v in enumerate(values, 1)]
 
