@@ -38,6 +38,9 @@ NOT_OURS = {
 FORMS = {
     ("python", "train.py", "-m", "KEY=A,B"): "how such a command looks",
     ("python", "train.py", "-m"): "the same: `python train.py -m ...`",
+    ("python", "train.py", "--config-dir", "outputs/STUDY", "preset=final"): (
+        "tests/phasewise/report/test_configuration.py runs it with the file that a report writes"
+    ),
 }
 """Commands that nothing here can check, and why."""
 
