@@ -122,7 +122,7 @@ def test_a_source_that_changed_is_refused_or_set_aside(app: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "model.activation=silu" in origin(app).words
     assert list((app / "next/superseded").rglob("record.json"))
-    done = study(app, "study=next", "init_study=null")
+    done = study(app, "study=next", "init_study=null", "hydra.sweep.dir=next")
     assert "than init_study=null gives now" in done.stderr
 
 
@@ -192,7 +192,7 @@ def test_the_report_says_where_a_study_starts(app: Path) -> None:
         "run activation/model.activation=gelu,seed=0 of the study toy."
     )
     assert isinstance(table, Table)
-    assert {*map(tuple, table.rows)} == {("model.activation", "gelu"), ("optimizer.lr", "0.01")}
+    assert dict(map(tuple, table.rows)) == {"model.activation": "gelu", "optimizer.lr": "0.01"}
     assert isinstance(kept, Bullets)
     assert kept.items == ["trainer.max_epochs=3 (4 there)"]
     assert origin_section(StudyView(read_study(app / "out"))) is None
