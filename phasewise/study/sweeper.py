@@ -27,6 +27,7 @@ from phasewise.storage import remove_drafts, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.ending import run_to_end
+from phasewise.study.fetching import fetch
 from phasewise.study.finalists import planned_count
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
@@ -38,7 +39,6 @@ from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
-from phasewise.study.pretrained import fetch
 from phasewise.study.published import check_published
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
@@ -97,11 +97,7 @@ def sweep(
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and config.test is not False
-    composer.reads_data = False  # before what can be refused at once has been
-    journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
-    composer.reads_data = True
-    if composer.has_unread_data:
-        journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
+    journal, stages, notes = _plan_with_data(arguments, config, study, scaled, planner, old)
     sweeps = not is_study(study)
     keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
     print_plan(journal, stages, index, notes, keeps)
@@ -168,6 +164,23 @@ def _plan(
         origin=planner.origin,
     )
     return journal, stages
+
+
+def _plan_with_data(
+    arguments: Sequence[str],
+    config: DictConfig,
+    study: StudyConfig,
+    scaled: Sequence[str],
+    planner: Planner,
+    old: Journal | None,
+) -> tuple[Journal, list[Stage], list[str]]:
+    """See `_checked_plan`; data are read when what can be refused at once has been."""
+    planner.composer.reads_data = False
+    found = _checked_plan(arguments, config, study, scaled, planner, old)
+    planner.composer.reads_data = True
+    if planner.composer.has_unread_data:
+        found = _checked_plan(arguments, config, study, scaled, planner, old)
+    return found
 
 
 def _checked_plan(
