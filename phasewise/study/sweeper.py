@@ -106,7 +106,7 @@ def sweep(
     if study.dry_run or study.fetch:
         return []
     prepare(config)
-    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
+    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps, old=old)
     with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         run_to_end(runner, stages[0], old)
