@@ -30,6 +30,9 @@ WIDE = 8
 """Columns beyond which the first stays in sight while the others scroll."""
 
 
+MANY_WORDS = 16
+"""Characters beyond which a text with spaces is a sentence."""
+
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
 
@@ -79,6 +82,7 @@ def _templates() -> Environment:
         "cell": text.cell,
         "md": text.escape_markdown,
         "parts": _parts,
+        "has_words": _has_words,
         "breaks": _breaks,
     }
     return templates
@@ -92,6 +96,13 @@ def _parts(table: Table) -> list[Part]:
         return parts
     widths = wrapped_widths(table.columns, cells, WIDEST[-1])
     return [Part(range(len(widths)), widths, type_size(widths, PRINTED))]
+
+
+def _has_words(table: Table, column: int) -> bool:
+    """Whether a column holds sentences, which need room beside columns of numbers."""
+    if column == 0 or table.columns[column].is_numeric:
+        return False
+    return any(len(str(row[column])) > MANY_WORDS and " " in str(row[column]) for row in table.rows)
 
 
 def _breaks(content: str) -> Markup:

@@ -89,7 +89,9 @@ def robust_limits(
         factor = (high / low) ** MARGIN
         low, high = low / factor, high * factor
     else:
-        margin = MARGIN * (high - low) or 0.05 * abs(high) or 0.05
+        if low == high == 0:  # mostly a metric that never rose, and those are fractions
+            high = 1.0
+        margin = MARGIN * (high - low) or 0.05 * abs(high)
         low, high = low - margin, high + margin
     farthest = np.nan
     if outside:

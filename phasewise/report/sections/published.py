@@ -123,7 +123,7 @@ def _agreement(study: StudyView) -> Table:
                 first[1],
                 best[0].label,
                 best[2],
-                f"{rank} of {len(both)}",
+                f"{rank} of {len(both)}" if len(both) > 1 else "the only one",
                 _correlation([theirs for _, theirs, _ in both], [ours for *_, ours in both]),
                 mark="best" if rank == 1 and len(both) > 1 else "",
             )

@@ -64,6 +64,11 @@ def test_the_section_says_whether_the_same_is_best(folder: Path) -> None:
     assert found["mAP"]["rank correlation (Spearman)"] == ""
 
 
+def test_a_single_configuration_has_no_rank(folder: Path) -> None:
+    found = {row["metric"]: row for row in table(folder, "published")}
+    assert found["mAP"]["rank here of the best published"] == "the only one"
+
+
 def test_conditions_stand_beside_each_other(folder: Path) -> None:
     text = (folder / "report.md").read_text().partition("## Beside what was published")[2]
     assert "Published: VOC, 21 h\n" in text
