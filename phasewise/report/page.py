@@ -14,7 +14,6 @@ from phasewise.report import text
 from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
 from phasewise.report.layout import (
-    LONGEST,
     WIDEST,
     Part,
     cells_of,
@@ -107,6 +106,6 @@ def _has_words(table: Table, column: int) -> bool:
 
 def _breaks(content: str) -> Markup:
     """Text that may go on in another line within a long word: a path, overrides."""
-    if len(content) <= LONGEST:
+    if len(content) <= MANY_WORDS:
         return escape(content)
     return Markup("<wbr>").join(_BREAK.split(content))

@@ -78,7 +78,8 @@ def _conditions(study: StudyView) -> Iterator[str]:
     epochs = [int(r.cost["epochs"]) for r in records if is_number(r.cost.get("epochs"))]
     if epochs:
         low, high = min(epochs), max(epochs)
-        yield f"{low} epochs" if low == high else f"{low} to {high} epochs"
+        one = f"{low} epoch{'s' if low != 1 else ''}"
+        yield one if low == high else f"{low} to {high} epochs"
     yield f"Budget: {study.plan.budget}"
     count = len(study.plan.seeds)
     yield f"{count} seed{'s' if count != 1 else ''}, figures of the best epoch on validation data"
