@@ -67,7 +67,7 @@ ROWS = {
         **{"norm": 2, "depth": 2, "architecture": 7, "drop_block": 3, "stochastic_depth": 2},
         **{"sizes": 3},
     },
-    "grid_next": {"before": 2, "networks": 2, "clipping": 2, "longer": 2},
+    "grid_next": {"networks": 2, "clipping": 2, "longer": 2},
 }
 """Configurations per phase, as published."""
 

@@ -6,7 +6,9 @@ Exit codes: 0 written, 2 refused, 130 interrupted by Ctrl-C, 143 by SIGTERM.
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -97,7 +99,10 @@ def _run(args: argparse.Namespace) -> None:
             page = write_comparison(args.study, args.other, args.output, **wanted)
         say(str(page))
 
+    # no window is opened; asked for one, matplotlib imports pyplot only to find out which
+    os.environ.setdefault("MPLBACKEND", "agg")
     if args.watch:
         watch([args.study, *([args.other] if args.other else [])], write)
     else:
+        gc.disable()  # nearly all lives until the end; searching for the rest is a tenth of all
         write()

@@ -34,6 +34,7 @@ from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
     Policy,
     Room,
+    decided_on,
     forget,
     remove_all,
     remove_needless,
@@ -55,6 +56,7 @@ class Runner:
         index: of what was computed before.
         test: whether the test data are looked at in the end.
         keeps: which weights stay; None where trials are of an application that keeps its own.
+        old: the journal of an earlier call.
 
     Attributes:
         stages: what ran so far.
@@ -71,6 +73,7 @@ class Runner:
         *,
         test: bool,
         keeps: Policy | None = None,
+        old: Journal | None = None,
     ) -> None:
         self.journal = journal
         self.study = study
@@ -83,6 +86,7 @@ class Runner:
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
         self._memberships = Memberships(journal.name)
+        self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
     def run(self, first: Stage) -> None:
@@ -102,7 +106,9 @@ class Runner:
             self._run_stage(stage, number)
             winner = stage.phase.winner
             if winner is not None:
-                base = self.planner.choices.join(base, stage.phase.candidates[winner].overrides)
+                # a rerun's candidates are put as what differs from the study's start
+                before = self.journal.base if stage.phase.kind == "rerun" else base
+                base = self.planner.choices.join(before, stage.phase.candidates[winner].overrides)
             elif name:
                 self.ended = explain_undecided(stage.phase, self._needed(stage))
                 return
@@ -117,6 +123,8 @@ class Runner:
                 self._print_final(self._test_stage(base), tested=False)
         if self.keeps == "none":
             remove_all(self.stages)
+        elif self.keeps is not None and self._spared:  # an earlier call's decisions are no more
+            remove_needless(self.stages, self.keeps)
         self._memberships.settle()
 
     def jobs(self) -> Iterator[tuple[Stage, TrialJob]]:
@@ -164,7 +172,8 @@ class Runner:
         more = self._around()
         if phase.kind == TEST:
             more.append("test=true")
-            forget(job for jobs in stage.jobs for job in jobs if self._lacks_test(job))
+            jobs = [job for row in stage.jobs for job in row]
+            forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
         try:
             if stage.spec.halving is not None:
                 halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
@@ -179,7 +188,7 @@ class Runner:
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
         if self.keeps is not None:
-            remove_needless(self.stages, self.keeps)
+            remove_needless(self.stages, self.keeps, self._spared)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):

@@ -119,7 +119,7 @@ def sweep(
     if study.dry_run or study.fetch:
         return []
     prepare(config)
-    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps)
+    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps, old=old)
     with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         _run(runner, stages[0], old)

@@ -8,13 +8,19 @@ run whose network is needed after all is trained again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-from phasewise.records.checkpoints import FOLDER, remove_last, remove_weights, why_removed
+from phasewise.records.checkpoints import (
+    FOLDER,
+    has_weights,
+    remove_last,
+    remove_weights,
+    why_removed,
+)
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import amount, free_bytes
 from phasewise.study.journal import Journal, Phase
@@ -36,7 +42,7 @@ def policy_of(chosen: Policy | None, *, is_sweep: bool) -> Policy:
     return chosen or ("best" if is_sweep else "winners")
 
 
-def remove_needless(stages: Sequence[Stage], policy: Policy) -> None:
+def remove_needless(stages: Sequence[Stage], policy: Policy, spared: Collection[Path] = ()) -> None:
     """Remove the weights that no later step needs; the phases of ``stages`` are decided.
 
     Kept are, by the default, those of each phase's winner, of the configuration that the study
@@ -46,9 +52,12 @@ def remove_needless(stages: Sequence[Stage], policy: Policy) -> None:
     Args:
         stages: what ran so far. Called again with the same, it finishes what a kill broke off.
         policy: of the study.
+        spared: what stays for now; who lost here may have won a later phase, as an earlier call
+            has found.
     """
     if policy == "all":
         return
+    freed: list[int] = []
     needed = {job.directory for number, it in enumerate(stages) for job in _needed(it, not number)}
     for stage in stages:
         phase = stage.phase
@@ -59,8 +68,26 @@ def remove_needless(stages: Sequence[Stage], policy: Policy) -> None:
                 if not ended and candidate.epochs is None:
                     continue
                 remove_last(directory)
-                if policy != "best" and directory not in needed and phase.winner is not None:
+                if policy == "best" or phase.winner is None:
+                    continue
+                if directory not in needed and directory not in spared and has_weights(directory):
+                    freed.append(_size_of_weights(directory))
                     remove_weights(directory, _lost(phase))
+    if freed:
+        count = f"{len(freed)} trial{'s' * (len(freed) > 1)} that did not win"
+        log.info("\nweights of %s removed (%s): %s", count, amount(sum(freed)), WHERE)
+
+
+def decided_on(journal: Journal | None) -> set[Path]:
+    """The runs whose weights stay by the decisions of an earlier call, if there was one."""
+    found: set[Path] = set()
+    if journal is None:
+        return found
+    for number, phase in enumerate(journal.phases):
+        for row in _rows(phase, not number):
+            trials = phase.candidates[row].trials
+            found.update(journal.directory / trial.directory for trial in trials)
+    return found
 
 
 def remove_all(stages: Sequence[Stage]) -> None:
@@ -89,11 +116,16 @@ def forget(jobs: Iterable[TrialJob]) -> list[TrialJob]:
 
 
 def _needed(stage: Stage, first: bool) -> Iterable[TrialJob]:
-    phase = stage.phase
+    for row in _rows(stage.phase, first):
+        yield from stage.jobs[row]
+
+
+def _rows(phase: Phase, first: bool) -> set[int]:
+    """The candidates of a phase whose weights stay."""
+    if phase.kind == "test":
+        return set(range(len(phase.candidates)))
     rows = {phase.winner, phase.incumbent if first else None}
-    for row, jobs in enumerate(stage.jobs):
-        if phase.kind == "test" or row in rows:
-            yield from jobs
+    return {row for row in rows if row is not None and row < len(phase.candidates)}
 
 
 def _lost(phase: Phase) -> str:
@@ -184,6 +216,10 @@ class Room:
             seeds = max((len(phase.seeds) for phase in self.journal.phases), default=1)
             kept = min(total, max(left, default=0) + len(left) * seeds)
         return total * sizes.rest + kept * sizes.weights + running
+
+
+def _size_of_weights(run: Path) -> int:
+    return sum(path.stat().st_size for path in (run / FOLDER).glob("*.ckpt"))
 
 
 def _size_without_weights(run: Path) -> int:

@@ -95,9 +95,9 @@ def _are_blocks(data: pd.DataFrame, keys: Sequence[str]) -> bool:
 def _fit(data: pd.DataFrame, formula: str) -> Any:
     """The linear model; ``None`` if the data do not determine it."""
     import numpy as np
-    from statsmodels.formula.api import ols
+    from statsmodels.regression.linear_model import OLS
 
-    model = ols(formula, data)
+    model = OLS.from_formula(formula, data)
     if np.linalg.matrix_rank(model.exog) < model.exog.shape[1]:
         return None
     fitted = model.fit()

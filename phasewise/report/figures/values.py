@@ -97,13 +97,14 @@ def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
     figure, axes = panel_grid(len(keys), wide=_many(keys.values()))
     draw = np.random.default_rng(0)
     for ax, (key, values) in zip(axes, keys.items(), strict=True):
+        boxes = {i: value.scores for i, value in enumerate(values) if len(value.scores) >= BOX}
+        if boxes:
+            ax.boxplot([*boxes.values()], positions=[*boxes], **BOX_STYLE)
         for place, value in enumerate(values):
             if len(value.scores) >= VIOLIN and np.ptp(value.scores) > 0:
                 found = ax.violinplot(value.scores, [place], widths=0.8, showextrema=False)
                 for body in found["bodies"]:  # type: ignore[attr-defined]
                     body.set(facecolor=value.colour, alpha=0.35, edgecolor=value.colour)
-            if len(value.scores) >= BOX:
-                ax.boxplot(value.scores, positions=[place], **BOX_STYLE)
             many = len(value.scores) > MOST_POINTS
             shift = draw.uniform(-0.07, 0.07, len(value.scores)) * (len(value.scores) > 1)
             style: dict[str, Any] = {"color": value.colour, "mew": 0, "alpha": 0.8}

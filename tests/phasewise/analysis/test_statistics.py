@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from phasewise.analysis.statistics.effects import anova, marginal_means, phase_effects
 from phasewise.analysis.statistics.frame import trial_frame
@@ -109,6 +110,14 @@ def test_holm_by_hand() -> None:
     assert holm([0.02, 0.01, 0.5, 0.03]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
     found = holm([0.02, math.nan, 0.01])
     assert found[[0, 2]] == pytest.approx([0.02, 0.02]) and math.isnan(found[1])
+
+
+def test_holm_as_statsmodels_has_it() -> None:
+    draw = np.random.default_rng(0)
+    for count in (1, 2, 7, 30):
+        p = draw.uniform(0, 0.2, count).round(2)  # with ties
+        assert holm(p) == pytest.approx(multipletests(p, method="holm")[1], abs=1e-15)
+    assert holm([]).tolist() == []
 
 
 def test_winner_against_all_others(tmp_path: Path) -> None:

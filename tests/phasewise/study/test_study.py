@@ -203,6 +203,24 @@ def test_a_rerun_takes_different_configurations_not_different_words(app: Path) -
 
 
 @pytest.mark.slow
+def test_the_start_that_wins_a_rerun_is_the_final_configuration(app: Path) -> None:
+    """Its own words are none, so that those of the winner before must not stay."""
+    # seed 1 likes dropout, seed 0 does not
+    phases = {
+        "dropout": {"overrides": "model.dropout_rate=0.5", "seeds": [1]},
+        "again": {"rerun": {"top": 2, "overrides": "trainer.max_epochs=6"}, "seeds": [0]},
+        "rate": {"overrides": "optimizer.lr=1e-4", "seeds": [0]},
+    }
+    write_study(app, phases)
+    assert study(app).returncode == 0
+    assert winners(app)["dropout"] == ["model.dropout_rate=0.5"]
+    assert winners(app)["again"] == ["trainer.max_epochs=6"]
+    *_, rate, test = journal(app).phases
+    assert rate.base == ["study=toy", "trainer.max_epochs=6"]
+    assert test.candidates[0].overrides == ["trainer.max_epochs=6"]
+
+
+@pytest.mark.slow
 def test_combinations_samples_and_another_metric(app: Path) -> None:
     phases = {
         "pairs": {"combinations": ["model.activation=gelu", "optimizer=sgd optimizer.lr=1e-2"]},

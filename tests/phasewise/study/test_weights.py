@@ -11,10 +11,18 @@ from phasewise.errors import UserError
 from phasewise.inference.restore import find_checkpoint
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study import weights
-from phasewise.study.journal import Candidate, Journal, Phase
+from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.plan import Stage, TrialJob
 from phasewise.study.schema import PhaseConfig
-from phasewise.study.weights import Policy, Room, forget, policy_of, remove_all, remove_needless
+from phasewise.study.weights import (
+    Policy,
+    Room,
+    decided_on,
+    forget,
+    policy_of,
+    remove_all,
+    remove_needless,
+)
 from phasewise.training.checkpoints import read_checkpoint
 from tests.phasewise.study.whole import calls, make_app, study, write_study
 
@@ -185,6 +193,26 @@ def test_too_little_room_is_a_warning_once(
     ]
 
 
+def test_who_lost_first_and_won_later_keeps_its_weights_when_all_is_looked_at_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, later = stage(tmp_path, "a", 2, 2), stage(tmp_path, "a", 0, 2)
+    for one in (first, later):
+        for candidate, jobs in zip(one.phase.candidates, one.jobs, strict=True):
+            candidate.trials = [Trial(0, job.subdir, job.fingerprint, "") for job in jobs]
+    before = Journal(tmp_path, "toy", "toy", [], GOAL, [0], phases=[first.phase, later.phase])
+    spared = decided_on(before)
+    assert spared == {tmp_path / "a" / "0", tmp_path / "a" / "2"}
+    with caplog.at_level(logging.INFO):
+        remove_needless([first], "winners", spared)
+        remove_needless([first, later], "winners")
+        assert kept(tmp_path) == {"a/0": BEST, "a/1": BOTH, "a/2": BEST}
+        assert not caplog.records
+        remove_needless([first], "winners", decided_on(None))
+    assert kept(tmp_path)["a/0"] == GONE
+    assert "weights of 1 trial that did not win removed" in caplog.text
+
+
 @pytest.mark.slow
 def test_the_final_configuration_is_trained_again_where_its_weights_are_gone(
     tmp_path: Path,
@@ -198,10 +226,15 @@ def test_the_final_configuration_is_trained_again_where_its_weights_are_gone(
     final = "rate/optimizer.lr=0.01,seed=0"
     before = calls(app)
     folder = app / "out" / final / "checkpoints"
-    for words, count in ((["test=false"], 2), ([], 3), (["study.checkpoints=all"], 3)):
-        if count == 2 or words == []:
-            folder.mkdir(exist_ok=True)
-            (folder / "removed.txt").write_text("removed by the study")
+    cases: tuple[tuple[list[str], int], ...] = (
+        (["test=false"], 2),
+        ([], 3),
+        ([], 4),
+        (["study.checkpoints=none"], 4),
+    )
+    for words, count in cases:  # once tested, too; where nothing is kept, there is no need
+        folder.mkdir(exist_ok=True)
+        (folder / "removed.txt").write_text("removed by the study")
         again = study(app, *words)
         assert again.returncode == 0, again.stderr
         assert calls(app)[final] == "x" * count
