@@ -14,7 +14,6 @@ from phasewise.report import text
 from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
 from phasewise.report.layout import (
-    LONGEST,
     WIDEST,
     Part,
     cells_of,
@@ -29,6 +28,9 @@ LONG = 60
 WIDE = 8
 """Columns beyond which the first stays in sight while the others scroll."""
 
+
+MANY_WORDS = 16
+"""Characters beyond which a text with spaces is a sentence."""
 
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
@@ -79,6 +81,7 @@ def _templates() -> Environment:
         "cell": text.cell,
         "md": text.escape_markdown,
         "parts": _parts,
+        "has_words": _has_words,
         "breaks": _breaks,
     }
     return templates
@@ -94,8 +97,15 @@ def _parts(table: Table) -> list[Part]:
     return [Part(range(len(widths)), widths, type_size(widths, PRINTED))]
 
 
+def _has_words(table: Table, column: int) -> bool:
+    """Whether a column holds sentences, which need room beside columns of numbers."""
+    if column == 0 or table.columns[column].is_numeric:
+        return False
+    return any(len(str(row[column])) > MANY_WORDS and " " in str(row[column]) for row in table.rows)
+
+
 def _breaks(content: str) -> Markup:
     """Text that may go on in another line within a long word: a path, overrides."""
-    if len(content) <= LONGEST:
+    if len(content) <= MANY_WORDS:
         return escape(content)
     return Markup("<wbr>").join(_BREAK.split(content))

@@ -134,10 +134,11 @@ def _compare(question: Question, a: Setting, b: Setting) -> Comparison:
     found = compare(question.rows, question.key, question.others, a, b, is_sample=is_sample)
     if found is None:
         counts = [int(question.table["count"][value]) for value in (a, b)]
+        one = "trial" if question.is_single_trials else "cell"
+        by = f"{counts[0]} and {counts[1]} {one}s" if max(counts) > 1 else f"one {one} each"
         raise CannotTell(
-            f"{question.key}={a} and {b} are compared by {counts[0]} and {counts[1]} "
-            f"{'trials' if question.is_single_trials else 'cells'}, without another seed or "
-            "setting that would show the noise",
+            f"{question.key}={a} and {b} are compared by {by}, without another seed or setting "
+            "that would show the noise",
             TWO_FIRST if question.seeds < 2 else "",
         )
     if question.loose and not found.differences:

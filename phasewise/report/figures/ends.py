@@ -10,8 +10,9 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from phasewise.report.figures.labels import distinct
-from phasewise.report.figures.style import FAINT, INK, canvas, handle, legend_below
-from phasewise.report.text import number, percent, shortened
+from phasewise.report.figures.limits import possible_range, whisker
+from phasewise.report.figures.style import FAINT, INK, canvas, handle, legend_below, name_rows
+from phasewise.report.text import number, percent
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,15 @@ def best_against_last(
         what: what their names are.
     """
     figure, (ax,) = canvas(height=1.0 + 0.38 * len(rows))
+    possible = possible_range([row.best for row in rows])
     for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
         if not math.isnan(row.last):
             ax.plot((row.best, row.last), (place, place), color=colour, lw=2, alpha=0.5, zorder=2)
             ax.plot(row.last, place, "o", mfc="white", mec=colour, mew=1.5, ms=7, zorder=3)
         if not math.isnan(row.std):
             line: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": 2.5, "zorder": 4}
-            ax.errorbar(row.best, place, xerr=row.std, **line)
+            sides = whisker(row.best, row.std, possible)
+            ax.errorbar(row.best, place, xerr=[[side] for side in sides], **line)
         ax.plot(row.best, place, "o", color=colour, ms=7, zorder=5)
         change = (
             "" if math.isnan(row.change) else f"   {percent(row.change) if row.change else '0 %'}"
@@ -62,7 +65,8 @@ def best_against_last(
     ax.set_yticks(range(len(rows)), names)
     ax.set_ylim(len(rows) - 0.5, -0.8)
     ax.margins(x=0.15)
-    ax.set(xlabel=metric, ylabel=shortened(what, 44))
+    ax.set_xlabel(metric)
+    name_rows(ax, what)
     ax.grid(visible=False, axis="y")
     dot: dict[str, Any] = {"ls": "", "marker": "o", "ms": 7}
     shown = [handle(FAINT, "at the best epoch", **dot)]

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from phasewise.report.figures.labels import distinct
+from phasewise.report.figures.limits import whisker
 from phasewise.report.figures.style import MARKERS, canvas, handle, legend_below
 
 LINES = ("-", "--", ":", "-.")
@@ -35,6 +36,7 @@ class Panel:
         measure: title of the vertical axis.
         lines: one per level.
         decades: whether the vertical axis is logarithmic.
+        possible: ends that the measure cannot leave, nor its error bars.
     """
 
     key: str
@@ -42,6 +44,7 @@ class Panel:
     measure: str
     lines: Sequence[Line]
     decades: bool = False
+    possible: tuple[float, float] = (-np.inf, np.inf)
 
 
 def interactions(
@@ -57,7 +60,9 @@ def interactions(
             for place, (line, colour) in enumerate(zip(panel.lines, colours, strict=True)):
                 style: dict[str, Any] = {"color": colour, "marker": MARKERS[place % len(MARKERS)]}
                 style |= {"linestyle": LINES[place % len(LINES)], "capsize": 2.5, "elinewidth": 0.8}
-                ax.errorbar(at + shifts[place], line.means, yerr=line.stds, **style)
+                pairs = zip(line.means, line.stds, strict=True)
+                sides = np.array([whisker(*pair, panel.possible) for pair in pairs]).T
+                ax.errorbar(at + shifts[place], line.means, yerr=sides, **style)
             long = max(map(len, panel.values)) * len(at) * columns > 90
             turn: dict[str, Any] = {"rotation": 35, "ha": "right"} if long else {}
             ax.set_xticks(at, distinct(panel.values, 24), **turn)

@@ -89,7 +89,9 @@ def robust_limits(
         factor = (high / low) ** MARGIN
         low, high = low / factor, high * factor
     else:
-        margin = MARGIN * (high - low) or 0.05 * abs(high) or 0.05
+        if low == high == 0:  # mostly a metric that never rose, and those are fractions
+            high = 1.0
+        margin = MARGIN * (high - low) or 0.05 * abs(high)
         low, high = low - margin, high + margin
     farthest = np.nan
     if outside:
@@ -107,6 +109,26 @@ def _far_off(found: dict[int, np.ndarray], times: float) -> set[int]:
     usual = {i: float(np.median([away[j] for j in away if j != i])) for i in away}
     far = {i for i in away if away[i] > times * usual[i] > 0}
     return far if 2 * len(far) < len(found) or len(found) == 2 else set()
+
+
+def possible_range(scores: Sequence[float], *, spread: bool = False) -> tuple[float, float]:
+    """Between which values means of such scores lie: 0 and 1 where all are fractions.
+
+    Args:
+        scores: finite or NaN.
+        spread: whether they are standard deviations, which are never below 0.
+    """
+    known = [score for score in scores if np.isfinite(score)]
+    if known and min(known) >= 0 and max(known) <= 1 and not spread:
+        return 0.0, 1.0
+    return (0.0 if spread else -np.inf), np.inf
+
+
+def whisker(mean: float, error: float, ends: tuple[float, float]) -> tuple[float, float]:
+    """How far an error bar goes down and up without leaving ``ends``; NaN where it is unknown."""
+    if np.isnan(error):
+        return error, error
+    return min(error, mean - ends[0]), min(error, ends[1] - mean)
 
 
 def limit_axis(ax: Axes, limits: Limits | None) -> None:

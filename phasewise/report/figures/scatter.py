@@ -12,8 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from phasewise.report.figures.labels import distinct
-from phasewise.report.figures.style import INK, PLAIN, WIDTH, canvas
-from phasewise.report.text import number, shortened
+from phasewise.report.figures.limits import possible_range
+from phasewise.report.figures.style import INK, PLAIN, WIDTH, canvas, name_rows
+from phasewise.report.text import number
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def ranking(
     ax.set_yticks(places, distinct(names, 44))
     ax.invert_yaxis()
     ax.margins(x=0.12)
-    ax.set(xlabel=title, ylabel=shortened(what, 44))
+    ax.set_xlabel(title)
+    name_rows(ax, what)
     ax.grid(visible=False, axis="y")
     return figure
 
@@ -98,11 +100,16 @@ def draw_intervals(
     title: str,
     colours: Sequence[str],
 ) -> Figure:
-    """Scores with their confidence intervals, one below the other."""
+    """Scores with their confidence intervals, one below the other.
+
+    Where all scores are fractions, intervals end at 0 and 1: beyond, there can be none.
+    """
+    low, high = possible_range(middles)
     figure, (ax,) = canvas(height=0.8 + 0.3 * len(names))
     for place, (middle, pair, colour) in enumerate(zip(middles, ends, colours, strict=True)):
         if pair is not None:
-            ax.plot(pair, (place, place), color=colour, lw=2.5, solid_capstyle="butt")
+            shown = max(pair[0], low), min(pair[1], high)
+            ax.plot(shown, (place, place), color=colour, lw=2.5, solid_capstyle="butt")
         ax.plot(middle, place, "o", color=colour, ms=7)
         text = number(middle)
         ax.annotate(text, (middle, place), (0, 7), textcoords="offset points", ha="center")

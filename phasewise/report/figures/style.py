@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from phasewise.report.figures.labels import distinct
-from phasewise.report.text import plain
+from phasewise.report.text import plain, shortened
 from phasewise.study.results import Setting
 
 WIDTH = 6.6
@@ -179,3 +179,9 @@ def to_svg(figure: Figure) -> tuple[str, str]:
 def data_uri(content: bytes, kind: str) -> str:
     """Content that a page carries within itself."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def name_rows(ax: Axes, what: str) -> None:
+    """Say what the names of rows are, above them: beside two rows a long title has no room."""
+    if what:
+        ax.set_title(shortened(what, 60), loc="left", fontsize=7, color=FAINT)

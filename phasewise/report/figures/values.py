@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from phasewise.report.figures.labels import distinct
+from phasewise.report.figures.limits import possible_range, whisker
 from phasewise.report.figures.style import FAINT, INK, STAR, handle, legend_below, panel_grid
 
 VIOLIN, BOX = 5, 3
@@ -68,10 +69,8 @@ def bars(keys: Mapping[str, Sequence[Value]], metric: str, mode: str) -> Figure:
 
 def within(values: Sequence[Value], mean: float, error: float) -> tuple[float, float]:
     """How far an error bar goes down and up; not out of 0..1 where all scores are fractions."""
-    scores = [score for value in values for score in value.scores]
-    if min(scores) < 0 or max(scores) > 1 or isnan(error):
-        return error, error
-    return min(error, mean), min(error, 1 - mean)
+    ends = possible_range([score for value in values for score in value.scores])
+    return whisker(mean, error, ends)
 
 
 def pairs(

@@ -36,16 +36,37 @@ def entry(findings: Sequence[Finding]) -> FindingBlock:
     meaning = f"Rule {first.rule}: {RULES[first.rule]}"
     if len(findings) == 1:
         evidence = [*few(first.evidence), meaning]
-        return FindingBlock(first.text, first.severity, evidence, first.advice)
+        return FindingBlock(capital(first.text), first.severity, evidence, first.advice)
     rows: list[tuple[str, str, str]] = []
-    for one in findings:
+    for same in _by_evidence(findings):
+        one = same[0]
         grade = f"{one.severity}: " if one.severity != first.severity else ""
         what = grade + one.text.removeprefix(f"phase {one.phase}: ")
         start, *rest = few(one.evidence) or [""]
-        rows += [(one.phase or "", what, start), *(("", "", line) for line in rest)]
+        names = ", ".join(dict.fromkeys(each.phase for each in same if each.phase))
+        rows += [(names, what, start), *(("", "", line) for line in rest)]
     title = f"{RULES[first.rule].rstrip('.')} ({len(findings)} times)"
     advice = "; ".join(dict.fromkeys(one.advice for one in findings))
     return FindingBlock(title, first.severity, [f"Rule {first.rule}"], advice, rows)
+
+
+def _by_evidence(findings: Sequence[Finding]) -> list[list[Finding]]:
+    """Those that are as grave and rest on the same are one row: a winner that stays is found in
+    each phase anew."""
+    groups: dict[object, list[Finding]] = {}
+    for i, one in enumerate(findings):
+        groups.setdefault((one.severity, tuple(one.evidence) or i), []).append(one)
+    return [*groups.values()]
+
+
+def capital(text: str) -> str:
+    """A sentence with its first letter large, unless it begins with a key or a path.
+
+    >>> capital("phase 2: no gain"), capital("optimizer.lr has no effect")
+    ('Phase 2: no gain', 'optimizer.lr has no effect')
+    """
+    word = text.partition(" ")[0].rstrip(":,.")
+    return text[:1].upper() + text[1:] if word.isalpha() else text
 
 
 def few(lines: Sequence[str]) -> list[str]:

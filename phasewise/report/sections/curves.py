@@ -127,7 +127,8 @@ def _caption(phase: PhaseView, shown: list[Panel], second: str | None) -> str:
             "and median and 10-90 % of all"
         )
     else:
-        said.append(f"all {count} configurations over each other" if count > 1 else "its one run")
+        all_of = "both" if count == 2 else f"all {count}"
+        said.append(f"{all_of} configurations over each other" if count > 1 else "its one run")
         if phase.lead:
             said.append(f"colour: {phase.lead}" + (f", marker: {second}" if second else ""))
     if runs > count:

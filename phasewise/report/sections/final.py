@@ -252,7 +252,8 @@ def _drawing(
         if target in means
     ]
     names, middles, ends, colours = map(list, zip(*rows, strict=True))
-    lines = "; lines: 95 % confidence intervals" if any(ends) else ""
+    lines = "; lines: 95 % confidence intervals (of fractions as far as 0..1)"
+    lines = lines if any(ends) else ""
     caption = f"{target}: final and starting configuration, trivial predictors{lines}."
     draw = partial(draw_intervals, names, middles, ends, target, colours)
     return Figure("final", caption, draw)

@@ -57,7 +57,7 @@ def _means(answers: Sequence[Answer]) -> Table:
     table = Table("hypotheses_means", caption, columns)
     for answer in answers:
         if answer.table is not None:
-            for value, row in answer.table.iterrows():
+            for value, row in answer.table[answer.table["count"] > 0].iterrows():
                 numbers = float(row["mean"]), float(row["std"]), int(row["count"])
                 table.add(answer.claim, value, *numbers)
     return table

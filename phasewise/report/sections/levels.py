@@ -12,7 +12,7 @@ from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.report.comparable import Steadiness, steadiness
 from phasewise.report.content import Block, Bullets, Column, Figure, Mark, Section, Table
 from phasewise.report.figures.interaction import Line, Panel, interactions
-from phasewise.report.figures.limits import DECADES
+from phasewise.report.figures.limits import DECADES, possible_range
 from phasewise.report.figures.style import Colours
 from phasewise.report.text import listed, number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
@@ -169,7 +169,8 @@ def _panel(
     ]
     known = cells["mean"].dropna()
     decades = bool(known.min() > 0 and known.max() / known.min() >= 10**DECADES)
-    return Panel(over, [plain(value) for value in values], title, lines, decades)
+    possible = possible_range([*scored[name]], spread=name != "value")
+    return Panel(over, [plain(value) for value in values], title, lines, decades, possible)
 
 
 def _span(scored: pd.DataFrame, key: str) -> float:

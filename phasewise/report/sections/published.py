@@ -78,7 +78,8 @@ def _conditions(study: StudyView) -> Iterator[str]:
     epochs = [int(r.cost["epochs"]) for r in records if is_number(r.cost.get("epochs"))]
     if epochs:
         low, high = min(epochs), max(epochs)
-        yield f"{low} epochs" if low == high else f"{low} to {high} epochs"
+        one = f"{low} epoch{'s' if low != 1 else ''}"
+        yield one if low == high else f"{low} to {high} epochs"
     yield f"Budget: {study.plan.budget}"
     count = len(study.plan.seeds)
     yield f"{count} seed{'s' if count != 1 else ''}, figures of the best epoch on validation data"
@@ -123,7 +124,7 @@ def _agreement(study: StudyView) -> Table:
                 first[1],
                 best[0].label,
                 best[2],
-                f"{rank} of {len(both)}",
+                f"{rank} of {len(both)}" if len(both) > 1 else "the only one",
                 _correlation([theirs for _, theirs, _ in both], [ours for *_, ours in both]),
                 mark="best" if rank == 1 and len(both) > 1 else "",
             )

@@ -27,7 +27,7 @@ def recommendations(study: StudyView) -> Table | None:
         Column("evidence"),
         Column("best epoch", "count"),
         Column("of", "count"),
-        Column("validation less train loss", "number"),
+        Column("val - train loss", "number"),
     ]
     caption = (
         "What each phase recommends: its winner against what it started from. A gain is above 0 "

@@ -12,6 +12,7 @@ from phasewise.analysis.statistics.pairwise import pairwise
 from phasewise.analysis.statistics.power import ALPHA
 from phasewise.report.comparable import steadiness
 from phasewise.report.content import Block, Column, Mark, Section, Table, Text
+from phasewise.report.text import listed
 from phasewise.report.view import PhaseView
 
 
@@ -80,17 +81,20 @@ def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
     ]
     is_sample = phase.plan.sampled_from is not None
     table = Table(f"pairwise_{phase.slug}", "", columns)
-    notes, left = [], []
+    notes: dict[str, list[str]] = {}
+    left = []
     for key in phase.keys:
         found = pairwise(frame, key, [k for k in phase.keys if k != key], is_sample=is_sample)
         if found.table is None:
             left.append(f"{key} ({found.note})")
             continue
-        notes += [f"{key}, {found.note}"] if found.note else []
+        if found.note:
+            notes.setdefault(found.note, []).append(key)
         for row in found.table.to_dict("records"):
             numbers = [float(row[name]) for name in ("difference", "p", "p_holm", "g", "delta")]
             mark: Mark = "best" if row["p_holm"] < ALPHA else ""
-            table.add(key, row["a"], row["b"], int(row["n"]), *numbers, mark=mark)
+            pairs = int(row["n"]) if row["paired"] else None
+            table.add(key, row["a"], row["b"], pairs, *numbers, mark=mark)
     if not table.rows:
         return []
     table.caption = (
@@ -99,7 +103,8 @@ def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
         "mean difference in standard deviations of the differences, delta: share of pairs with a "
         f"larger less that with b larger; green: p, Holm < {ALPHA}."
     )
-    said = [*notes, *([f"not compared: {', '.join(left)}"] if left else [])]
+    of = [f"{listed(keys)}, {note}" for note, keys in notes.items()]
+    said = [*of, *([f"not compared: {', '.join(left)}"] if left else [])]
     return [table, *([Text(f"{'; '.join(said)}.", "note")] if said else [])]
 
 

@@ -72,8 +72,9 @@ def summary_section(study: StudyView, audit: list[Finding]) -> Section:
     if final is None:
         section.blocks.append(Text("No configuration has a result yet."))
         return section
-    section.blocks.append(Bullets(top_findings(study, audit)))
-    if audit:
+    findings = top_findings(study, audit)
+    section.blocks.append(Bullets(findings))
+    if audit and not any(counted(audit) in one for one in findings):
         section.blocks.append(Text(f"The audit: {counted(audit)}."))
     section.blocks += final_blocks(study)
     if (table := recommendations(study)) is not None:

@@ -28,7 +28,11 @@ def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
     what = f"the best {len(rows)} of {len(phase.ranked)} configurations"
     if len(rows) == len(phase.ranked):
         what = "all configurations"
-    spread = "; error bars: standard deviation over seeds" if len(phase.plan.seeds) > 1 else ""
+    spread = (
+        "; error bars: standard deviation over seeds (of fractions as far as 0..1)"
+        if len(phase.plan.seeds) > 1
+        else ""
+    )
     caption = (
         f"{phase.title}: {what}, {phase.metric} at the best epoch against the last one, with the "
         f"change in percent{spread}."

@@ -51,6 +51,8 @@ def trade_off_blocks(study: StudyView, colours: Colours) -> list[Block]:
     points = [Point(one.x, one.y, ink) for one, ink in zip(found, inks, strict=True)]
     better = {1.0: "more", -1.0: "less"}
     sense = f"of {metric} {better[signs[0]]} is better, of {second} {better[signs[1]]}"
+    if signs[0] == signs[1]:
+        sense = f"of both, {better[signs[0]]} is better"
     table = _table(study, [found[row] for row in front], metric, second, len(found))
     what = "one is best in both" if len(front) == 1 else f"{len(front)} are on the front"
     caption = (
@@ -163,9 +165,10 @@ def _table(study: StudyView, front: list[Scored], metric: str, second: str, coun
         Column(second, "number"),
         Column("seeds", "count"),
     ]
+    shown = "the keys that phases swept" if len(front) == 1 else "the keys that differ among them"
     caption = (
         f"The Pareto front of {metric} and {second}: {len(front)} of {count} configurations, with "
-        "the keys that differ among them; marked: the final one."
+        f"{shown}; marked: the final one."
     )
     table = Table("trade_off", caption, columns)
     final = study.final

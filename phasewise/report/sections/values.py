@@ -43,9 +43,12 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     drawn = {key: _values(scored, key, colours) for key in keys}
     drawn = {key: found for key, found in drawn.items() if len(found) <= MOST_VALUES}
     if drawn:
+        repeated = any(len(value.scores) > 1 for found in drawn.values() for value in found)
         caption = (
             f"{phase.title}: mean {phase.metric} by value over all trials with it, error bars: "
             "standard deviation (of fractions as far as 0..1), star: best trial."
+            if repeated
+            else f"{phase.title}: {phase.metric} by value, one trial each; star: the best."
         )
         draw = partial(values.bars, drawn, phase.metric, phase.mode)
         blocks.append(Figure(f"values_{phase.slug}", caption, draw))

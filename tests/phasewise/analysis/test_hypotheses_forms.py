@@ -147,7 +147,7 @@ def test_two_cells_are_one_distance(tmp_path: Path) -> None:
     words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8,32 {NET}=unet,attention_unet"}
     stated = {"key": NET, "spread_over": [BATCH], "highest": ["unet"]}
     one = ask(tmp_path / "one", stated | {"where": {LR: 1e-3}}, phases=words, seeds=[0, 1])
-    assert one.verdict == "cannot be told" and "1 and 1 cells" in one.evidence
+    assert one.verdict == "cannot be told" and "one cell each" in one.evidence
     assert "2 pairs" in ask(tmp_path / "two", stated, phases=words, seeds=[0, 1]).evidence
 
 
@@ -267,7 +267,7 @@ def test_one_value_at_a_time_is_judged_beside_the_same_settings(tmp_path: Path) 
     words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8,16,32"}
     for seeds, verdict, evidence in (
         ([0, 1, 2], "yes", "optimizer.lr=0.001 (mean 0.5"),
-        ([0], "cannot be told", "compared by 1 and 1 trials"),
+        ([0], "cannot be told", "compared by one trial each"),
     ):
         place = tmp_path / str(len(seeds))
         study = read_grid(place, score, phases=words, seeds=seeds, journal={"hypotheses": [stated]})

@@ -174,6 +174,12 @@ def test_fractions_are_never_cut_off() -> None:
     assert not ends.outside
 
 
+def test_a_metric_that_never_rose_is_shown_in_the_range_of_fractions() -> None:
+    ends = robust_limits([[0.0, 0.0], [0.0]], may_be_log=False)
+    assert ends is not None
+    assert (ends.low, ends.high) == pytest.approx((-0.05, 1.05))
+
+
 def test_seeds_that_end_early_leave_the_others_as_thin_lines() -> None:
     runs = [line([3, 2, 1, 0.5]), line([1, 2])]
     with styled():

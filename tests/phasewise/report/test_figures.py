@@ -11,8 +11,11 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 
+from phasewise.report.figures.ends import Ends, best_against_last
 from phasewise.report.figures.heatmap import End, Measure, colour_scale, heatmaps
 from phasewise.report.figures.labels import distinct, spread
+from phasewise.report.figures.limits import possible_range, whisker
+from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.steps import MOST_POINTS, StepCurve, draw_steps, running_mean
 from phasewise.report.figures.style import MORE, PALETTE, Colours, styled
 from phasewise.report.figures.values import Value, bars, distributions
@@ -46,6 +49,24 @@ def test_error_bars_of_other_values_are_whole() -> None:
     for (name, found), ends in zip(scores.items(), whiskers(drawn(scores)), strict=True):
         mean, error = statistics.fmean(found), statistics.stdev(found)
         assert (ends.min(), ends.max()) == pytest.approx((mean - error, mean + error)), name
+
+
+def test_no_error_bar_or_interval_leaves_what_a_mean_can_be() -> None:
+    fractions, steady = possible_range([0.1, 0.9, np.nan]), possible_range([0.1], spread=True)
+    assert (fractions, steady) == ((0, 1), (0, np.inf))
+    assert possible_range([-0.1, 0.5]) == possible_range([0.5, 2.0]) == (-np.inf, np.inf)
+    assert whisker(0.1, 0.3, fractions) == (0.1, 0.3)
+    assert whisker(0.9, 0.3, fractions) == pytest.approx((0.3, 0.1))
+    assert whisker(5.0, 9.0, steady) == (5.0, 9.0) and whisker(2.0, 9.0, steady)[0] == 2.0
+    with styled():
+        lines = [
+            draw_intervals(["a"], [middle], [(-0.4, 1.6)], "val/x", ["k"]).axes[0].lines[0]
+            for middle in (0.6, 1.2)
+        ]
+        row = Ends("a", 0.1, 0.1, 0.3, 0.0)
+        bar = best_against_last([row], "val/mIoU", ["k"]).axes[0].collections[0]
+    assert [list(np.asarray(line.get_xdata())) for line in lines] == [[0, 1], [-0.4, 1.6]]
+    assert bar.get_segments()[0][:, 0] == pytest.approx([0.0, 0.4])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("count", [4, 100])

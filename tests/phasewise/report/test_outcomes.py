@@ -65,6 +65,31 @@ def finding(rule: str, severity: Severity, phase: str | None, lines: int = 1) ->
     return Finding(rule, severity, f"{prefix}what {severity}", evidence, f"do {severity}", phase)
 
 
+def test_a_winner_that_stays_is_one_row_of_the_audit() -> None:
+    """The same trial in several phases; another grade of it stands by itself."""
+    same = ("backbone/model.backbone=a,seed=0",)
+    found = [
+        Finding("few_epochs", "note", f"phase {phase}: {phase}=1 was chosen", same, "more", phase)
+        for phase in ("loss", "lr", "dropout")
+    ]
+    found.append(Finding("few_epochs", "note", "phase last: b was chosen", ("b",), "more", "last"))
+    _, entry = audit_section(found).blocks
+    assert isinstance(entry, FindingBlock)
+    assert [*entry.rows] == [
+        ("loss, lr, dropout", "loss=1 was chosen", same[0]),
+        ("last", "b was chosen", "b"),
+    ]
+    assert "(4 times)" in entry.title
+
+
+def test_what_the_audit_found_is_counted_once_on_the_first_page(tmp_path: Path) -> None:
+    Synthetic(seeds=[0]).write(tmp_path)
+    text = write_report(tmp_path).with_name("report.md").read_text()
+    first = text.partition("## Summary")[2].partition("## Audit")[0]
+    counts = text.partition("rules were applied: ")[2].partition(".\n")[0]
+    assert counts and first.count(counts) == 1
+
+
 def test_the_audit_has_one_entry_per_rule() -> None:
     """As grave as its gravest finding, which also is how they are counted."""
     found = [
@@ -83,4 +108,4 @@ def test_the_audit_has_one_entry_per_rule() -> None:
     ]
     assert len(first.rows) == 2 + 6 and "and 2 more" in first.rows[-1][2]
     assert first.advice == "do error; do note"
-    assert (second.title, second.rows) == ("what warning", ())
+    assert (second.title, second.rows) == ("What warning", ())

@@ -229,3 +229,14 @@ def test_long_tables_are_folded_up(tmp_path: Path) -> None:
         made.add(number)
     text = page.html(Report("t", [], [Section("s", [made])]), {})
     assert f"<summary>{page.LONG + 1} rows</summary>" in text
+
+
+def test_sentences_get_room_and_lists_break_between_their_values(tmp_path: Path) -> None:
+    columns = [Column("key"), Column("verdict"), Column("value", "number"), Column("state")]
+    table = Table("one", "", columns)
+    table.add("[translate,flip,color_jitter]", "one seed: it cannot be told", 1.0, "kept")
+    publish(Report("title", [], [Section("One", [table])]), tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "[translate,<wbr>flip,<wbr>color_jitter]" in page
+    assert '<th class="t words" scope="col">verdict</th>' in page
+    assert page.count('class="t words"') == 1

@@ -27,6 +27,7 @@ PUBLISHED = {
 def folder(tmp_path: Path) -> Path:
     def edit(record: RunRecord, rows: list[Row], settings: Settings) -> None:
         record.best["val/mAP"] = 0.25
+        record.cost["epochs"] = 1
         record.data = {"counts": {"train": 8, "val": 4}, "name": "mine", "image_size": 64}
 
     journal = {"published": PUBLISHED, "published_conditions": "VOC, 21 h", "budget": "smoke"}
@@ -64,10 +65,20 @@ def test_the_section_says_whether_the_same_is_best(folder: Path) -> None:
     assert found["mAP"]["rank correlation (Spearman)"] == ""
 
 
+def test_a_single_configuration_has_no_rank(folder: Path) -> None:
+    found = {row["metric"]: row for row in table(folder, "published")}
+    assert found["mAP"]["rank here of the best published"] == "the only one"
+
+
 def test_conditions_stand_beside_each_other(folder: Path) -> None:
     text = (folder / "report.md").read_text().partition("## Beside what was published")[2]
     assert "Published: VOC, 21 h\n" in text
-    for line in ("Data set: mine", "12 images: 8 training, 4 validation", "Budget: smoke"):
+    for line in (
+        "Data set: mine",
+        "12 images: 8 training, 4 validation",
+        "1 epoch",
+        "Budget: smoke",
+    ):
         assert f"- {line}\n" in text
     assert "- 3 seeds, figures of the best epoch on validation data\n" in text
     assert "- Phase 1: lr: optimizer.lr=1e-1: mIoU 0.01000\n" in text

@@ -17,6 +17,7 @@ from phasewise.report.comparable import differing_losses
 from phasewise.report.content import Figure
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.convergence import convergence_table
+from phasewise.report.sections.hypotheses import hypotheses_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import behaviour_table, training_section
 from phasewise.report.sections.trials import trials_table
@@ -168,3 +169,14 @@ def test_losses_that_are_not_of_one_kind_are_not_compared(
     assert training is not None
     (found,) = [one for one in training.blocks if getattr(one, "name", "") == "stability_1_x"]
     assert isinstance(found, Figure) and said in found.caption
+
+
+def test_values_that_a_claim_leaves_out_have_no_row(tmp_path: Path) -> None:
+    lr = "optimizer.lr"
+    claim = {"claim": "x", "key": lr, "phase": "lr", "where": {lr: [1e-4, 1e-3]}, "best": [1e-3]}
+    Synthetic(journal={"hypotheses": [claim]}).write(tmp_path)
+    section = hypotheses_section(StudyView(read_study(tmp_path)))
+    assert section is not None
+    rows = rows_of(section.blocks[-1])
+    assert sorted(row["value"] for row in rows) == [1e-4, 1e-3]
+    assert all(row["n"] > 0 for row in rows)
