@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from multitask.balance import make_balance
 from multitask.baselines import majority_class, mean_boxes
@@ -35,6 +35,7 @@ from multitask.metrics import (
     update_boxes,
 )
 from multitask.networks import MultitaskNetwork, Points
+from multitask.suppression import MAX_DETECTIONS, SUPPRESSION, suppressed
 from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
@@ -46,11 +47,6 @@ from phasewise.training.module import Scores, TaskModule
 
 TASKS = ("segmentation", "detection")
 
-SCORE_THRESHOLD = 0.05
-CANDIDATES = 400
-"""Best-scoring boxes per image that go into non-maximum suppression."""
-NMS_IOU = 0.5
-MAX_DETECTIONS = 100
 DETECTIONS = "detections"
 """Among the outputs of several networks: what `MultitaskModule.detections` returns."""
 
@@ -314,18 +310,7 @@ class MultitaskModule(TaskModule):
         if DETECTIONS in outputs:
             found: Detections = outputs[DETECTIONS]
             return found
-        boxes, scores = self.boxes(outputs)
-        best, flat = scores.flatten(1).topk(min(CANDIDATES, scores[0].numel()))
-        classes = scores.shape[-1]
-        point, label = flat // classes, flat % classes + 1
-        boxes = boxes.gather(1, point[..., None].expand(-1, -1, 4))
-        kept = best > SCORE_THRESHOLD
-        found = []
-        for i, mask in enumerate(kept):
-            one = {"boxes": boxes[i][mask], "scores": best[i][mask], "labels": label[i][mask]}
-            chosen = batched_nms(*one.values(), NMS_IOU)[:MAX_DETECTIONS]
-            found.append({key: value[chosen] for key, value in one.items()})
-        return found
+        return suppressed(*self.boxes(outputs))
 
     def update_metrics(self, outputs: dict[str, Tensor], batch: Batch) -> None:
         """Update the metrics of both tasks with a batch."""
@@ -386,12 +371,7 @@ class MultitaskModule(TaskModule):
                 "boxes": "candidates x1, y1, x2, y2 in pixels, before non-maximum suppression",
                 "scores": "of each candidate for the classes from 1 on, in [0, 1]",
             }
-            notes["suppression"] = {
-                "score": SCORE_THRESHOLD,
-                "candidates": CANDIDATES,
-                "iou": NMS_IOU,
-                "boxes": MAX_DETECTIONS,
-            }
+            notes["suppression"] = dict(SUPPRESSION)
         return notes
 
     def report_notes(self) -> Notes:

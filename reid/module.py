@@ -15,7 +15,8 @@ from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.records.notes import Limit, Notes
-from phasewise.training.module import Embedding, Scores, TaskModule
+from phasewise.training.contract import Embedding
+from phasewise.training.module import Scores, TaskModule
 from reid.backbones import build_backbone
 from reid.baselines import mean_colour, random_features
 from reid.distances import Distance, joined

@@ -31,7 +31,7 @@ study:
   name: tiny
   phases:
     rate: optimizer.lr=1e-3,3e-3
-    again: {rerun: {top: 1, overrides: trainer.max_epochs=2}, seeds: [0, 1]}
+    again: {rerun: {top: 2, overrides: trainer.max_epochs=2, compare: true}, seeds: [0, 1]}
 hydra:
   mode: MULTIRUN
 """
@@ -50,6 +50,7 @@ def test_the_seeds_are_one_network_in_the_final_table(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("disk: about") == 1
+    assert "trained again" not in done.stdout  # the start is tested, and kept until then
 
     test = load_journal(out).phases[-1]
     final, start = (

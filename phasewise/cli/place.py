@@ -30,7 +30,7 @@ def study_place(directory: Path, words: Sequence[str]) -> tuple[Path, str]:
         words: the overrides as typed.
     """
     typed = _settings(words)
-    own = directory.with_name(f"{directory.name}-{_name(typed)}")
+    own = _own(directory, typed)
     there = read_json(directory / JOURNAL)
     if not typed or there is None or _settings(_command(there)) == typed:
         found = own if typed and (own / JOURNAL).exists() else directory
@@ -38,6 +38,18 @@ def study_place(directory: Path, words: Sequence[str]) -> tuple[Path, str]:
     before = " ".join(_settings(_command(there))) or "no settings"
     note = f"note: {directory} is this study with {before} typed; it goes to {own}"
     return own, "" if (own / JOURNAL).exists() else note
+
+
+def _own(directory: Path, typed: Sequence[str]) -> Path:
+    """A name that no study with other settings has: ``patience`` is a key of two sections."""
+    text = _name(typed)
+    short, whole = (
+        directory.with_name(f"{directory.name}-{name}")
+        for name in (text, f"{text}-{_digest(typed)}")
+    )
+    there = read_json(short / JOURNAL)
+    taken = there is not None and _settings(_command(there)) != typed
+    return whole if taken or (whole / JOURNAL).exists() else short
 
 
 def _command(journal: dict[str, object]) -> list[str]:
@@ -65,5 +77,8 @@ def _name(words: Sequence[str]) -> str:
     safe = re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII)
     if safe == text and len(safe) <= LONGEST:
         return safe
-    digest = hashlib.sha256("\0".join(words).encode()).hexdigest()[:6]
-    return f"{safe[:LONGEST].rstrip('_-.')}-{digest}"
+    return f"{safe[:LONGEST].rstrip('_-.')}-{_digest(words)}"
+
+
+def _digest(words: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:6]

@@ -145,6 +145,10 @@ def problems_of(error: ValidationError, data: dict[str, Any]) -> list[Problem]:
             case "model_type":
                 reason = f"is a section; set a key of it, e.g. {key}.KEY=VALUE"
                 problems.append(Problem(typed, reason))
+            case "list_type":
+                problems.append(Problem(typed, "must be a list, e.g. [A, B]"))
+            case "dict_type":
+                problems.append(Problem(typed, "must be keys with their values, e.g. {A: B}"))
             case _:
                 problems.append(Problem(typed, "cannot be used"))
     return problems
@@ -159,6 +163,7 @@ def _locate(loc: tuple[Any, ...], data: dict[str, Any]) -> tuple[str, Any]:
     """Dotted key and value of an error, without the union members that pydantic names too."""
     key = ""
     node: Any = data
+    loc = tuple(part for part in loc if "[" not in str(part))  # pydantic's own: `[key]`
     for i, part in enumerate(loc):
         found = part in node if isinstance(node, dict) else False
         following = loc[i + 1] if i + 1 < len(loc) else None
@@ -167,6 +172,8 @@ def _locate(loc: tuple[Any, ...], data: dict[str, Any]) -> tuple[str, Any]:
         if found or (i == len(loc) - 1 and isinstance(node, dict)):
             key = f"{key}.{part}" if key else str(part)
             node = node.get(part)
+        elif isinstance(node, list) and isinstance(part, int) and isinstance(node[part], dict):
+            key, node = f"{key}.{part}", node[part]  # one of several sections
     return key, node
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Generic, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +19,6 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
-    WrapValidator,
     field_validator,
 )
 
@@ -42,7 +41,6 @@ from phasewise.config.fields import (
     wrong,
 )
 from phasewise.config.help import (
-    KEY,
     MISSING,
     did_you_mean,
     flatten,
@@ -59,7 +57,16 @@ from phasewise.config.optim_schema import (
     Plateau,
     Scheduler,
 )
-from phasewise.config.signatures import TARGET, TargetError, find_object, is_foreign, signature_of
+from phasewise.config.parts_schema import (
+    Callbacks,
+    ForeignModule,
+    Loggers,
+    Module,
+    Target,
+    comes_from_elsewhere,
+    named_parts,
+)
+from phasewise.config.signatures import TARGET, TargetError, find_object, signature_of
 from phasewise.config.targets import CONTEXT, ForeignPart
 from phasewise.config.trainer_schema import Trainer
 from phasewise.config.weight_files import weights_file
@@ -109,40 +116,6 @@ class EarlyStopping(Node):
     min_delta: NonNegative
 
 
-class Callbacks(ForeignPart):
-    """A callback; one that writes files has a folder of its own in the run's directory."""
-
-    @classmethod
-    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
-        """See `phasewise.training.callbacks.build_callbacks`."""
-        return {"supplied": ("dirpath",)}
-
-
-class Loggers(ForeignPart):
-    """A logger beside TensorBoard and metrics.csv; it writes into the run's directory."""
-
-    @classmethod
-    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
-        """See `phasewise.training.logs.build_loggers`."""
-        ours = str(node.get(TARGET)).startswith("phasewise.")
-        return {"supplied": ("task", "directory") if ours else ("save_dir",)}
-
-
-def named_parts(what: str, example: str) -> WrapValidator:
-    """Parts by names of one's own, each a mapping with a `_target_`."""
-
-    def validate(value: Any, handler: Callable[[Any], Any]) -> Any:
-        if not isinstance(value, dict):
-            raise wrong(f"{what} have names, e.g. {example}")
-        for name, node in value.items():
-            if not isinstance(node, dict) or not isinstance(node.get(TARGET), str):
-                reason = f"a class must be given: {KEY}.{TARGET}=mypackage.Class"
-                raise wrong(reason, key=str(name))
-        return handler(value)
-
-    return WrapValidator(validate)
-
-
 class Figures(Node):
     """Pictures of predictions."""
 
@@ -166,44 +139,6 @@ def _data_keys(kind: type[DataConfig]) -> Iterator[str]:
         yield from _data_keys(other)
 
 
-Target = TypeVar("Target", bound=str)
-"""A `Literal`: the full name of a task's LightningModule."""
-
-
-class Module(Node, Generic[Target]):
-    """The LightningModule of a task."""
-
-    target: Target = Field(alias="_target_")
-
-
-class ForeignModule(ForeignPart):
-    """A LightningModule of a user's own; `check_config` says what it lacks."""
-
-    needed = ("training_step", "LightningModule")
-
-    @classmethod
-    def comes_with(cls, node: Mapping[str, Any]) -> dict[str, Any]:
-        """See `phasewise.config.arguments.available_arguments`."""
-        try:
-            return {"supplied": {*signature_of(str(node.get(TARGET))).parameters}}
-        except TargetError:  # which `check_target` tells
-            return {}
-
-
-def _comes_from_elsewhere(schema: type[Node], field: str | None, target: Any) -> bool:
-    """Whether a part is neither of this project nor one that the schema names, which may be a
-    user's own."""
-    annotation = schema.model_fields[str(field)].annotation
-    return is_foreign(target) and not _names(annotation, target)
-
-
-def _names(annotation: Any, target: Any) -> bool:
-    if isinstance(annotation, type) and issubclass(annotation, Node):
-        named = annotation.model_fields.get("target")
-        return named is not None and target in get_args(named.annotation)
-    return any(_names(part, target) for part in get_args(annotation))
-
-
 class Task(Node, Generic[Target]):
     """What conf/task/*.yaml says about the task itself."""
 
@@ -216,7 +151,7 @@ class Task(Node, Generic[Target]):
     @classmethod
     def or_foreign(cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo) -> Any:
         """The task's own, or one of a user's own."""
-        if isinstance(value, dict) and _comes_from_elsewhere(
+        if isinstance(value, dict) and comes_from_elsewhere(
             cls, info.field_name, value.get(TARGET)
         ):
             return ForeignModule.model_validate(value, context=info.context)
@@ -274,7 +209,7 @@ class RunConfig(Node):
         cls, value: Any, handler: Callable[[Any], Any], info: ValidationInfo
     ) -> Any:
         """One of the data sets that the task's schema names, or a user's own."""
-        if isinstance(value, dict) and _comes_from_elsewhere(
+        if isinstance(value, dict) and comes_from_elsewhere(
             cls, info.field_name, value.get(TARGET)
         ):
             return ForeignData.model_validate(value, context=info.context)

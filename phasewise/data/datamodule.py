@@ -19,14 +19,14 @@ from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
 from phasewise.data.joined import JoinedStore
-from phasewise.data.listed import DataSummary, Facts, Listed, Splits
+from phasewise.data.listed import DataSummary, Facts, Listed, Splits, decode, refuse_unusable
 from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
 from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
 from phasewise.data.seeding import derive
 from phasewise.data.splits import SPLITS
-from phasewise.data.store import Arrays, Fields, build_store
-from phasewise.errors import SHOWN, Problem, UserError
+from phasewise.data.store import Arrays, Fields
+from phasewise.errors import Problem
 from phasewise.records.content import Contents, digest
 from phasewise.records.trace import Trace, traced
 
@@ -206,36 +206,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
         Raises:
             UserError: see `setup`.
         """
-        self._refuse(self._list(), self.identity().counts)
+        refuse_unusable(self._list().problems, self.identity().counts, self.root, self.on_bad)
 
     def manifest(self) -> dict[str, dict[str, str]]:
         """A hash of each sample by split and name."""
         return {split: listed.manifest for split, listed in self._list().listed.items()}
-
-    def _decode(self, splits: Splits) -> None:
-        """Build the stores, or take them from the cache; one for splits that are the same."""
-        done: dict[int, str] = {}
-        known = set(splits.problems)  # an image may be in two splits, or in several tiles
-        for split, listed in splits.listed.items():
-            if (same := done.setdefault(id(listed), split)) != split:
-                splits.stores[split] = splits.stores[same]
-                splits.names[split] = splits.names[same]
-                continue
-            store, rows, problems = build_store(
-                listed.samples,
-                listed.load,
-                listed.fields,
-                key={**listed.key, "image_size": self.image_size, "content": listed.content},
-                cache_dir=self.cache_dir,
-                ram_limit_mb=self.ram_limit_mb,
-                desc=f"decoding {split} images",
-            )
-            splits.stores[split] = store
-            splits.names[split] = [listed.names[row] for row in rows]
-            splits.problems += [it for it in dict.fromkeys(problems) if it not in known]
-            known |= set(problems)
-        if self.root is not None:
-            self.contents.check_unchanged()
 
     def setup(self, stage: str | None = None) -> None:
         """Read the data, once.
@@ -245,34 +220,14 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """
         splits = self._list()
         if not self._is_decoded:
-            self._decode(splits)
+            decode(splits, self.image_size, self.cache_dir, self.ram_limit_mb)
+            if self.root is not None:
+                self.contents.check_unchanged()
             self._is_decoded = True
             if self.refit and self._count("train") and self._count("val"):
                 self._train_on_all(splits)
-        self._refuse(splits, {split: self._count(split) for split in SPLITS})
-
-    def _refuse(self, splits: Splits, counts: Mapping[str, int]) -> None:
-        """See whether there is something to train on, and nothing wrong that stops a run.
-
-        Raises:
-            UserError: see `setup`.
-        """
-        what = "samples"
-        if self.root is not None:
-            what += f" in data.root={self.root}"
-        what += " cannot be used"
-        mend = "mend or remove them"
-        if len(splits.problems) > SHOWN:
-            mend += " (record.json lists all)"
-        empty = " and ".join(split for split in ("train", "val") if not counts.get(split))
-        if empty and splits.problems:
-            raise UserError(f"{what}, which leaves {empty} empty", splits.problems, mend)
-        if empty:
-            raise UserError(f"there is no sample for {empty}")
-        if splits.problems and self.on_bad == "error":
-            raise UserError(
-                what, splits.problems, f"{mend}, or train on the rest with data.on_bad=skip"
-            )
+        counts = {split: self._count(split) for split in SPLITS}
+        refuse_unusable(splits.problems, counts, self.root, self.on_bad)
 
     @staticmethod
     def _train_on_all(splits: Splits) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from phasewise.config.identity import DataIdentity
-from phasewise.data.store import Arrays, Fields, Store
-from phasewise.errors import Problem
+from phasewise.data.store import Arrays, Fields, Store, build_store
+from phasewise.errors import SHOWN, Problem, UserError
 from phasewise.records.content import digest
 
 Facts = dict[str, float | dict[str, float]]
@@ -86,3 +87,62 @@ class Splits:
     stores: dict[str, Store] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     rule: str = ""
+
+
+def decode(splits: Splits, image_size: int, cache_dir: Path, ram_limit_mb: float) -> None:
+    """Build the stores, or take them from the cache; one for splits that are the same.
+
+    Args:
+        splits: listed; gains stores, the names of their rows, and what cannot be decoded.
+        image_size, cache_dir, ram_limit_mb: see `StoreDataModule`.
+    """
+    done: dict[int, str] = {}
+    known = set(splits.problems)  # an image may be in two splits, or in several tiles
+    for split, listed in splits.listed.items():
+        if (same := done.setdefault(id(listed), split)) != split:
+            splits.stores[split] = splits.stores[same]
+            splits.names[split] = splits.names[same]
+            continue
+        store, rows, problems = build_store(
+            listed.samples,
+            listed.load,
+            listed.fields,
+            key={**listed.key, "image_size": image_size, "content": listed.content},
+            cache_dir=cache_dir,
+            ram_limit_mb=ram_limit_mb,
+            desc=f"decoding {split} images",
+        )
+        splits.stores[split] = store
+        splits.names[split] = [listed.names[row] for row in rows]
+        splits.problems += [it for it in dict.fromkeys(problems) if it not in known]
+        known |= set(problems)
+
+
+def refuse_unusable(
+    problems: Sequence[Problem], counts: Mapping[str, int], root: Path | None, on_bad: str
+) -> None:
+    """See whether there is something to train on, and nothing wrong that stops a run.
+
+    Args:
+        problems: of samples.
+        counts: how many of each split can be used.
+        root: folder of the data, where there is one.
+        on_bad: whether a problem is an ``error``, or samples are left out (``skip``).
+
+    Raises:
+        UserError: it is not so.
+    """
+    what = "samples"
+    if root is not None:
+        what += f" in data.root={root}"
+    what += " cannot be used"
+    mend = "mend or remove them"
+    if len(problems) > SHOWN:
+        mend += " (record.json lists all)"
+    empty = " and ".join(split for split in ("train", "val") if not counts.get(split))
+    if empty and problems:
+        raise UserError(f"{what}, which leaves {empty} empty", problems, mend)
+    if empty:
+        raise UserError(f"there is no sample for {empty}")
+    if problems and on_bad == "error":
+        raise UserError(what, problems, f"{mend}, or train on the rest with data.on_bad=skip")

@@ -1,7 +1,7 @@
 """What a task adds to the reports that show its runs, kept in each run's record under ``notes``.
 
 Report and audit know no task. What concerns one task only, its LightningModule says here
-(`phasewise.training.module.TaskModule.report_notes`).
+(`phasewise.training.contract.TaskContract.report_notes`).
 """
 
 from __future__ import annotations

@@ -117,6 +117,9 @@ class Hypothesis(Written):
             raise wrong("goes without effect_of", key="spread_over")
         if len(getattr(self, asked[0])) < (2 if asked == ["order"] else 1):
             raise wrong("must have values, an order two of them", key=asked[0])
+        texts = [str(typed(value)) for value in getattr(self, asked[0])]
+        if len(set(texts)) < len(texts):
+            raise wrong("names a value twice", key=asked[0])
         return self
 
     def conditions(self) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -23,6 +23,7 @@ from phasewise.config.fingerprint import computed
 from phasewise.config.help import choice_file, flatten, settings_error
 from phasewise.config.open_keys import has_key
 from phasewise.errors import Problem, UserError
+from phasewise.project import JOURNAL
 from phasewise.study.compose import Composer
 from phasewise.study.journal import Journal, Origin, Phase, read_journal
 from phasewise.study.naming import parse_override
@@ -116,7 +117,10 @@ def find_winner(directory: Path) -> Winner:
     if not directory.is_dir():
         advice = f"{KEY}=DIR names the directory of a study that has ended, null starts without one"
         raise UserError(f"{name}: no such folder\n{advice}")
-    journal = read_journal(directory) or read_study(directory).plan
+    own = read_journal(directory)
+    if own is None and (directory.absolute().parent / JOURNAL).exists():
+        raise UserError(f"{name}: holds trials of one phase; its study is {KEY}={directory.parent}")
+    journal = own or read_study(directory).plan
     if journal.status in ("running", "interrupted"):
         raise UserError(f"{name}: that study has not ended yet (status {journal.status})")
     phase = [phase for phase in journal.phases if phase.kind != "test"][-1]

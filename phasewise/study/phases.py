@@ -188,6 +188,7 @@ class Runner:
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
         if self.keeps is not None:
+            self._spare_start(stage)
             remove_needless(self.stages, self.keeps, self._spared)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
@@ -310,6 +311,14 @@ class Runner:
         outcome = self.executor.outcome
         best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
         return self.planner.rerun(name, spec, self.journal.base, best)
+
+    def _spare_start(self, stage: Stage) -> None:
+        """The starting configuration is tested, whichever phase has trained it with a seed."""
+        identity = self.planner.composer.try_fingerprint
+        for column, seed in enumerate(stage.phase.seeds if self.test else ()):
+            own = identity(merge(self.journal.base, [f"{SEED}={seed}"]), "start", {})
+            jobs = [jobs[column] for jobs in stage.jobs if jobs]
+            self._spared.update(job.directory for job in jobs if job.fingerprint == own)
 
     def _keep_winner(self, stage: Stage) -> None:
         """Nothing else trains the last winner again, where its weights are gone."""

@@ -12,8 +12,9 @@ from phasewise.project import JOURNAL
 from phasewise.records.history import FILE
 from phasewise.records.lock import is_held
 from phasewise.records.record import RECORD, load_record
+from phasewise.study.folders import is_run, run_folders
 from phasewise.study.journal import Journal, load_journal
-from phasewise.study.rebuild import Run, is_run, rebuild, run_folders
+from phasewise.study.rebuild import Run, rebuild
 from phasewise.study.results import (
     PhaseResult,
     StudyResult,

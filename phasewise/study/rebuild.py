@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,6 @@ from hydra.errors import HydraException
 
 from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
-from phasewise.project import JOURNAL
 from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Kind, Origin, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
@@ -32,8 +30,6 @@ from phasewise.study.saved_config import HYDRA_FOLDER, MULTIRUN, SavedConfig, lo
 from phasewise.study.selection import select
 
 SEED = "seed"
-NOT_PHASES = frozenset({"superseded", "tables", "figures"})
-"""Folders of a study that hold no phase."""
 
 TEST = "test"
 UNKNOWN = "objective"
@@ -117,44 +113,6 @@ class Run:
             return True
         ((key, value),) = settings_of([word]).items()
         return as_setting(self.saved.get(key)) == as_setting(value)
-
-
-def is_run(directory: Path) -> bool:
-    """Whether a directory is a run's."""
-    return os.path.lexists(directory / RECORD) or (directory / HYDRA_FOLDER).is_dir()
-
-
-def run_folders(directory: Path, problems: list[Problem]) -> Iterator[tuple[Path, str]]:
-    """Run directories in a study's and in its phases' folders, each with its phase's name."""
-    for folder in _folders(directory, directory, problems):
-        if is_run(folder):
-            yield folder, ""
-        elif folder.name not in NOT_PHASES:
-            if (folder / JOURNAL).exists():
-                problems.append(Problem(folder.name, "a study or sweep of its own; left out"))
-                continue
-            inside = _folders(folder, directory, problems)
-            yield from ((one, folder.name) for one in inside if is_run(one))
-
-
-def _folders(parent: Path, root: Path, problems: list[Problem]) -> Iterator[Path]:
-    """The folders in a folder; one that is empty, or cannot be opened, is a problem."""
-    name = parent.relative_to(root).as_posix()
-    try:
-        entries = sorted(parent.iterdir())
-    except OSError as error:
-        problems.append(Problem(name, f"cannot be read ({error.strerror or error})"))
-        return
-    if not entries:
-        problems.append(Problem(name, "an empty directory"))
-    for entry in entries:
-        try:
-            if entry.is_dir() and not entry.name.startswith("."):
-                (entry / RECORD).exists()  # raises where the folder cannot be looked into
-                yield entry
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror or error})"
-            problems.append(Problem(entry.relative_to(root).as_posix(), reason))
 
 
 def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Journal | None:

@@ -137,11 +137,17 @@ class PhaseResult:
 
 @dataclass
 class StudyResult:
-    """A study as far as it has come; ``problems`` are the directories that could not be read."""
+    """A study as far as it has come when it was read.
+
+    Attributes:
+        problems: the directories that could not be read.
+        tables: what an analysis has made of it that others need too, by name.
+    """
 
     plan: Journal
     phases: list[PhaseResult]
     problems: list[Problem] = field(default_factory=list)
+    tables: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def directory(self) -> Path:

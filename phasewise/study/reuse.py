@@ -10,8 +10,8 @@ from pathlib import Path
 
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
+from phasewise.study.folders import run_folders
 from phasewise.study.plan import Stage, TrialJob, foreign_runs
-from phasewise.study.rebuild import run_folders
 from phasewise.study.results import has_readable_overrides
 
 SUPERSEDED = "superseded"

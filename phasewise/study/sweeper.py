@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -20,14 +20,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
 from phasewise.config.schema import metrics_of
-from phasewise.errors import Problem, StorageError, UserError
+from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
-from phasewise.records.record import DATA_MARK, RunRecord, read_record
-from phasewise.storage import remove_drafts, storage_error, write_whole
+from phasewise.storage import remove_drafts, write_whole
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
-from phasewise.study.console import log_of
+from phasewise.study.ending import run_to_end
+from phasewise.study.fetching import fetch
 from phasewise.study.finalists import planned_count
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
@@ -39,13 +39,10 @@ from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
-from phasewise.study.pretrained import fetch
 from phasewise.study.published import check_published
-from phasewise.study.reports import PAGE
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
-from phasewise.study.table import trial_labels
 from phasewise.study.weights import policy_of
 
 OBSTACLES = 3
@@ -54,12 +51,6 @@ OBSTACLES = 3
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
-
-
-class SweepFailed(UserError):
-    """The sweep ran, but not every trial completed."""
-
-    exit_code = 1
 
 
 def is_phasewise(config: DictConfig) -> bool:
@@ -106,11 +97,7 @@ def sweep(
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and config.test is not False
-    composer.reads_data = False  # before what can be refused at once has been
-    journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
-    composer.reads_data = True
-    if composer.has_unread_data:
-        journal, stages, notes = _checked_plan(arguments, config, study, scaled, planner, old)
+    journal, stages, notes = _plan_with_data(arguments, config, study, scaled, planner, old)
     sweeps = not is_study(study)
     keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
     print_plan(journal, stages, index, notes, keeps)
@@ -122,7 +109,7 @@ def sweep(
     runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps, old=old)
     with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
-        _run(runner, stages[0], old)
+        run_to_end(runner, stages[0], old)
     return executor.returns
 
 
@@ -177,6 +164,23 @@ def _plan(
         origin=planner.origin,
     )
     return journal, stages
+
+
+def _plan_with_data(
+    arguments: Sequence[str],
+    config: DictConfig,
+    study: StudyConfig,
+    scaled: Sequence[str],
+    planner: Planner,
+    old: Journal | None,
+) -> tuple[Journal, list[Stage], list[str]]:
+    """See `_checked_plan`; data are read when what can be refused at once has been."""
+    planner.composer.reads_data = False
+    found = _checked_plan(arguments, config, study, scaled, planner, old)
+    planner.composer.reads_data = True
+    if planner.composer.has_unread_data:
+        found = _checked_plan(arguments, config, study, scaled, planner, old)
+    return found
 
 
 def _checked_plan(
@@ -350,81 +354,3 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _run(runner: Runner, first: Stage, old: Journal | None) -> None:
-    """Run all phases; the journal says how that ended, unless ``old`` did so already.
-
-    Raises:
-        SweepFailed: a trial did not complete.
-        StorageError: a disk is full or fails; the study stays where it stands.
-    """
-    journal = runner.journal
-    try:
-        runner.run(first)
-    except BaseException as stop:  # Ctrl-C, sys.exit in a job, a launcher that lost its workers
-        full = storage_error(stop)  # nothing was decided, and nobody is to blame
-        again = full is not None or isinstance(stop, KeyboardInterrupt)
-        journal.status = "interrupted" if again else "failed"
-        with suppress(StorageError):
-            journal.write()
-        runner.reporter.stop()
-        if full is not None:
-            raise full from stop
-        raise
-    records = [runner.executor.outcome(job) for _, job in runner.jobs()]
-    if not any(record.fingerprint for record in records):
-        for job in (job for batch in runner.executor.returns for job in batch):
-            _ = job.return_value  # raises what the job raised
-        return
-    bad = _failed(runner, records)
-    journal.status = "failed" if bad or runner.ended else "completed"
-    journal.reported = old is not None and old.reported
-    journal.write()
-    same = journal == old and not runner.executor.returns
-    if not (same and journal.reported and (journal.directory / PAGE).exists()):
-        journal.reported = runner.reporter.finish()
-        journal.write()
-    if runner.ended is not None:
-        raise SweepFailed(runner.ended)
-    if bad:
-        raise SweepFailed(_failures(journal, bad, records))
-
-
-def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord]:
-    """The trials that neither completed nor were stopped by halving, each with a final record."""
-    pruned = {
-        trial.directory
-        for _, candidate, trial in runner.journal.trials()
-        if candidate.epochs is not None
-    }
-    bad = {}
-    for (stage, job), record in zip(runner.jobs(), records, strict=True):
-        if record.status == "completed" or (record.status == "paused" and job.subdir in pruned):
-            continue
-        bad[job.subdir] = record
-        there = read_record(job.directory)
-        if record.status == "failed" and (there is None or there.status == "running"):
-            written = RunRecord.start(
-                job.directory,
-                task=runner.journal.task,
-                fingerprint=job.fingerprint.partition(DATA_MARK)[0],
-                overrides=job.words,
-                seed=None,
-                metric=stage.phase.objective["metric"],
-                mode=stage.phase.objective["mode"],
-            )
-            written.finish("failed", error=record.error)
-    return bad
-
-
-def _failures(journal: Journal, bad: dict[str, RunRecord], records: Sequence[RunRecord]) -> str:
-    """Which trials did not complete, why, and where each one's log is."""
-    labels = dict(zip((r.directory for r in records), trial_labels(records), strict=True))
-    problems = []
-    for subdir, record in bad.items():
-        reason = (record.error or "no reason recorded").strip().partition("\n")[0]
-        label = subdir if journal.phases[0].name else labels[record.directory]
-        problems.append(Problem(label, f"{record.status}: {reason}{log_of(record)}"))
-    what = f"of {len(records)} trials did not complete"
-    return str(UserError(what, problems, "the tables above hold all of them"))

@@ -19,7 +19,7 @@ from phasewise.study.naming import parse_overrides
 from phasewise.study.saved_config import SavedConfig, look_up
 from phasewise.study.varied import VARIED
 from phasewise.text import format_value
-from phasewise.training.module import Embedding
+from phasewise.training.contract import Embedding
 from phasewise.training.trackers import log_summary
 
 SPRITE = 48

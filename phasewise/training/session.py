@@ -8,20 +8,18 @@ import time
 from contextlib import nullcontext, suppress
 from itertools import chain
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import lightning as L
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.arguments import left_out
 from phasewise.config.fingerprint import file_hashes, named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.facts import about
-from phasewise.data.resources import peak_memory_mb, reset_peak_memory
+from phasewise.data.resources import reset_peak_memory
 from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
@@ -30,12 +28,13 @@ from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
 from phasewise.records.steps import cut_steps
 from phasewise.training.build import build_data, build_module
-from phasewise.training.callbacks import EpochLog, is_paused
+from phasewise.training.callbacks import is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
+from phasewise.training.console import log_data, log_network
+from phasewise.training.cost import measured_cost
 from phasewise.training.failures import explain, status_of
 from phasewise.training.figures import figures, write_figures
 from phasewise.training.foreign import (
-    UNKNOWN,
     data_summary,
     describe_data,
     has_test,
@@ -218,7 +217,7 @@ class Session:
         self.module = self._build(data)
         if isinstance(self.module, TaskModule):
             self.record.notes = self.module.report_notes()
-        self._log_network(self.module)
+        self.receptive_field = log_network(self.module, self.config)
         self._start_from()
         self._check_files()
         check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
@@ -258,21 +257,9 @@ class Session:
         if isinstance(data, StoreDataModule):
             self.record.data |= about(data)
         self.record.write()
-        if left := left_out(self.config["data"]):
-            name = type(data).__name__
-            log.info("data     %s takes none of data.%s", name, ", data.".join(left))
         if isinstance(data, StoreDataModule):
             remember_identity(self.config["data"], data)
-        if found is None:
-            log.info(UNKNOWN, self.config["data"]["_target_"])
-            return
-        log.info("data     %s", ", ".join(f"{n} {split}" for split, n in found.counts.items()))
-        if found.rejected:
-            log.info("         %d samples left out, listed in record.json", len(found.rejected))
-        for warning in found.warnings[:3]:
-            log.info("         note: %s", warning)
-        if len(found.warnings) > 3:
-            log.info("         and %d more notes in record.json", len(found.warnings) - 3)
+        log_data(found, data, self.config["data"])
 
     def _set_up(self, data: L.LightningDataModule, before: str | None) -> None:
         """Read the data; go on with those that the run began with only, which may have changed this
@@ -306,19 +293,6 @@ class Session:
         for name, scores in module.baselines(data, split).items():
             prefixed = {f"{split}/{key}": value for key, value in scores.items()}
             self.baselines.setdefault(name, {}).update(prefixed)
-
-    def _log_network(self, module: L.LightningModule) -> None:
-        count = sum(p.numel() for p in module.parameters())
-        settings = self.config.get("model", {}) if isinstance(module, TaskModule) else {}
-        model = ", ".join(f"{key} {value}" for key, value in settings.items())
-        model = model or type(module).__name__
-        size = f"{count / 1e6:.2f} million parameters"
-        if isinstance(module, TaskModule) and (field := module.receptive_field()):
-            self.receptive_field = field
-            side = self.config["data"]["image_size"]
-            seen = "the whole image" if field >= side else f"{field} of {side} pixels"
-            size += f", receptive field {seen}"
-        log.info("network  %s: %s", size, model)
 
     def _fit(self, data: L.LightningDataModule) -> None:
         assert self.trainer is not None
@@ -411,23 +385,10 @@ class Session:
         )
 
     def _cost(self) -> dict[str, Any]:
-        rows = self.history.rows
-        seconds = [row["seconds"] for row in rows]
-        checkpoint = self.directory / FOLDER / f"{BEST}.ckpt"
         dev_run = self.config["trainer"].get("fast_dev_run")
-        own = self.module.parameters() if self.module else ()
-        trained = sum(p.numel() for p in own if p.requires_grad) if self.module else None
-        found = self.trainer.callbacks if self.trainer else []  # type: ignore[attr-defined]
-        speed = [c.images_per_second for c in found if isinstance(c, EpochLog)]
         return {
             "seconds": time.perf_counter() - self.start,
-            "seconds_per_epoch": median(seconds) if seconds else None,
-            "images_per_second": speed[0] if speed else None,
-            "peak_memory_mb": peak_memory_mb(),
-            "parameters": sum(p.numel() for p in self.module.parameters()) if self.module else None,
-            "trained_parameters": trained,
-            "checkpoint_mb": checkpoint.stat().st_size / 2**20 if checkpoint.is_file() else None,
-            "epochs": len(rows),
+            **measured_cost(self.directory, self.history.rows, self.module, self.trainer),
             **({"receptive_field": self.receptive_field} if self.receptive_field else {}),
             **(batch_of(self.cfg) if self.parts > 1 else {}),
             **({"fast_dev_run": dev_run} if dev_run else {}),

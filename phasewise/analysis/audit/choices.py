@@ -8,10 +8,8 @@ from typing import Any
 from phasewise.analysis.audit.case import Case, Finding, compares, objective_mean, of_phase, sign_of
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import compare_with
+from phasewise.analysis.statistics.power import ALPHA
 from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting, typed
-
-ALPHA = 0.05
-"""A difference with a larger p-value (paired over seeds, Holm-corrected) counts as noise."""
 
 LEAST_VALUES = 3
 """Of two values one is always on the edge."""

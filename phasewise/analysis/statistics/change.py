@@ -159,8 +159,7 @@ def earlier(against: Any, frame: pd.DataFrame, study: StudyResult) -> Side:
         other = one_run(places[0]) or read_study(places[0])
     except UserError as error:
         raise CannotTell(str(error).partition("\n")[0]) from None
-    found = select({}, trial_frame(other), other, text)
-    return found
+    return select({}, trial_frame(other), other, text)
 
 
 def one_run(directory: Path) -> StudyResult | None:

@@ -42,8 +42,15 @@ def trial_frame(study: StudyResult) -> pd.DataFrame:
         - ``early_stopped``: fewer epochs than ``trainer.max_epochs``; missing if that is unknown;
         - every metric of the best epoch under its own name.
 
-    Nothing is rounded.
+    Nothing is rounded. It is made once for a study; each caller has a copy.
     """
+    if "trials" not in study.tables:
+        study.tables["trials"] = _trial_frame(study)
+    frame: pd.DataFrame = study.tables["trials"]
+    return frame.copy()
+
+
+def _trial_frame(study: StudyResult) -> pd.DataFrame:
     keys = all_keys(study)
     rows = []
     for number, phase in enumerate(study.phases):

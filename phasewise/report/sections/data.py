@@ -238,9 +238,3 @@ def _mapping(data: Data, key: str) -> Mapping[str, Any]:
 def _kind(values: Sequence[object]) -> Kind:
     """Whole numbers are written as such."""
     return "count" if all(it is None or isinstance(it, int) for it in values) else "number"
-
-
-def name_of_data(record: RunRecord) -> str:
-    """What a record calls its data, in a sentence; empty if it says nothing."""
-    name, what = record.data.get("name"), record.data.get("what")
-    return f"{name} ({what})" if name and what else str(name or what or "")

@@ -18,10 +18,10 @@ from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
 from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.records.record import RunRecord
+from phasewise.report.comparable import differing_losses
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
 from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
-from phasewise.report.losses import differing_losses
 from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.view import CandidateView, StudyView

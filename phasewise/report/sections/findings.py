@@ -9,6 +9,7 @@ from statistics import fmean
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.intervals import compare_with
+from phasewise.analysis.statistics.power import ALPHA
 from phasewise.report.outcomes import failed_runs
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import (
@@ -24,7 +25,6 @@ from phasewise.report.text import listed, number, percent, plain
 from phasewise.report.view import StudyView
 
 MOST = 3
-ALPHA = 0.05
 
 
 def top_findings(study: StudyView, audit: list[Finding]) -> list[str]:

@@ -9,11 +9,11 @@ from functools import partial
 import pandas as pd
 
 from phasewise.analysis.statistics.frame import in_order, is_number
+from phasewise.report.comparable import Steadiness, steadiness
 from phasewise.report.content import Block, Bullets, Column, Figure, Mark, Section, Table
 from phasewise.report.figures.interaction import Line, Panel, interactions
 from phasewise.report.figures.limits import DECADES, possible_range
 from phasewise.report.figures.style import Colours
-from phasewise.report.losses import Steadiness, steadiness
 from phasewise.report.text import listed, number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
 from phasewise.study.results import Setting

@@ -9,11 +9,10 @@ from typing import Any
 
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import compare_with
+from phasewise.analysis.statistics.power import ALPHA
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Column, Mark, Table
 from phasewise.report.view import CandidateView, PhaseView, StudyView
-
-ALPHA = 0.05
 
 
 def recommendations(study: StudyView) -> Table | None:

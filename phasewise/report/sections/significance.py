@@ -9,12 +9,11 @@ import pandas as pd
 from phasewise.analysis.statistics.effects import BLOCK, anova
 from phasewise.analysis.statistics.intervals import Analysis, compare_with
 from phasewise.analysis.statistics.pairwise import pairwise
+from phasewise.analysis.statistics.power import ALPHA
+from phasewise.report.comparable import steadiness
 from phasewise.report.content import Block, Column, Mark, Section, Table, Text
-from phasewise.report.losses import steadiness
 from phasewise.report.text import listed
 from phasewise.report.view import PhaseView
-
-ALPHA = 0.05
 
 
 def significance_section(phase: PhaseView, frame: pd.DataFrame) -> Section | None:

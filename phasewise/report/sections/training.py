@@ -8,11 +8,11 @@ from functools import partial
 import pandas as pd
 
 from phasewise.analysis.statistics.intervals import correlation
+from phasewise.report.comparable import incomparable_losses, steadiness
 from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.scatter import Point, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
-from phasewise.report.losses import incomparable_losses, steadiness
 from phasewise.report.sections.top import top_figure
 from phasewise.report.text import number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key

@@ -9,8 +9,8 @@ from typing import Any
 
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.records.record import RunRecord
+from phasewise.report.comparable import incomparable_losses
 from phasewise.report.content import Column, Mark, Table
-from phasewise.report.losses import incomparable_losses
 from phasewise.report.sections.published import published_cells, published_columns
 from phasewise.report.view import CandidateView, PhaseView
 

@@ -11,10 +11,10 @@ import pandas as pd
 from phasewise.analysis.statistics.effects import marginal_means
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.analysis.statistics.intervals import t_interval
+from phasewise.report.comparable import steadiness
 from phasewise.report.content import Block, Column, Figure, Mark, Section, Table, Text
 from phasewise.report.figures import heatmap, values
 from phasewise.report.figures.style import Colours
-from phasewise.report.losses import steadiness
 from phasewise.report.text import plain
 from phasewise.report.view import PhaseView
 

@@ -72,6 +72,19 @@ def test_names_need_no_quotes_and_differ(tmp_path: Path) -> None:
     assert place(tmp_path, "data=veri", "seed=1") == "s-data-veri-seed-1"
 
 
+def test_keys_of_one_name_in_two_sections_share_no_place(tmp_path: Path) -> None:
+    begun(tmp_path / "s")
+    one, other = "scheduler.patience=5", "early_stopping.patience=5"
+    assert place(tmp_path, one) == "s-patience-5"
+    begun(tmp_path / "s-patience-5", one)
+    second = place(tmp_path, other)
+    assert second.startswith("s-patience-5-")
+    begun(tmp_path / second, other)
+    (tmp_path / "s-patience-5/study.json").unlink()
+    assert study_place(tmp_path / "s", ["study=s", other]) == (tmp_path / second, "")
+    assert place(tmp_path, one) == "s-patience-5"
+
+
 def test_a_study_with_other_settings_runs_beside_the_first_one(tmp_path: Path) -> None:
     app = make_app(tmp_path)
     write_study(app, {"rate": "optimizer.lr=1e-1,1e-2"})

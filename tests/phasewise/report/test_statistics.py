@@ -13,9 +13,9 @@ from scipy import stats
 
 from phasewise.records.notes import Notes
 from phasewise.records.record import RunRecord
+from phasewise.report.comparable import differing_losses
 from phasewise.report.content import Figure
 from phasewise.report.figures.style import Colours
-from phasewise.report.losses import differing_losses
 from phasewise.report.sections.convergence import convergence_table
 from phasewise.report.sections.hypotheses import hypotheses_section
 from phasewise.report.sections.significance import significance_section

@@ -79,6 +79,7 @@ def test_what_can_be_claimed(stated: dict[str, Any]) -> None:
         ({"best": [1e-3]}, "must be given"),
         (LR | {"best": []}, "must have values"),
         (LR | {"order": [1e-3]}, "an order two"),
+        (LR | {"order": [1e-3, "1e-3"]}, "names a value twice"),
         (LR | {"best": [1e-3], "at_most": 5}, "goes with against only"),
         (LR | {"against": ".", "at_most": 5}, "goes without against"),
         ({"against": "."}, "goes with at_most or at_least"),

@@ -146,6 +146,9 @@ def test_what_cannot_be_started_from(app: Path) -> None:
     done = study(app, "study=next", "task=segmentation")
     assert done.returncode == 2
     assert "a study of task=multitask, and this is one of segmentation" in done.stderr
+    done = study(app, "study=next", "init_study=out/rate")
+    assert done.returncode == 2
+    assert "holds trials of one phase; its study is init_study=out\n" in done.stderr
     book = read_journal(app / "out")
     assert book is not None
     run = app / "out/activation/model.activation=gelu,seed=0"

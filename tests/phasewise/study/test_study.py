@@ -303,6 +303,12 @@ def test_a_mistake_in_the_last_phase_is_refused_at_once(app: Path) -> None:
             "one of best, highest, lowest, order, against must be given",
         ),
         (
+            {"hypotheses": [{"claim": "x", "key": "optimizer.lr", "best": 5}]},
+            "study.hypotheses.0.best=5: must be a list",
+        ),
+        ({"hypotheses": [{"key": "optimizer.lr", "best": [1]}]}, "hypotheses.0.claim: must be"),
+        ({"published": {"rate": 3}}, "study.published.rate=3: must be keys with their values"),
+        (
             {"published": {"rat": {"optimizer.lr=1e-1": {"mIoU": 0.5}}}},
             "study.published.rat: not one of rate, activation; did you mean rate?",
         ),
