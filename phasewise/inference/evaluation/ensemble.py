@@ -11,7 +11,7 @@ from phasewise.training.module import TaskModule
 
 
 def check_alike(members: Sequence[Restored]) -> None:
-    """Refuse networks that do not see the same images, or speak of different classes.
+    """Refuse networks that do not see the same images; their classes are compared with the data's.
 
     Raises:
         UserError: they do; with what differs.
