@@ -59,5 +59,5 @@ def log_network(module: L.LightningModule, config: Mapping[str, Any]) -> int | N
         side = config["data"]["image_size"]
         seen = "the whole image" if field >= side else f"{field} of {side} pixels"
         size += f", receptive field {seen}"
-    log.info("network  %s: %s", model or type(module).__name__, size)
+    log.info("network  %s: %s", size, model or type(module).__name__)
     return field

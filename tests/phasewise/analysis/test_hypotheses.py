@@ -76,7 +76,7 @@ def test_one_run_each_tells_nothing(tmp_path: Path) -> None:
     words = {"": f"{LR}=1e-4,1e-3 {BATCH}=8 {NET}=unet"}
     verdict, evidence = ask(tmp_path, {"key": LR, "best": [1e-3]}, phases=words)
     assert verdict == "cannot be told"
-    assert "1 and 1 trials, without another seed or setting" in evidence
+    assert "compared by one trial each, without another seed or setting" in evidence
     found = ask(tmp_path / "more", {"key": LR, "best": [1e-3]}, phases=words, seeds=[0, 1, 2])
     assert found[0] == "yes" and "3 pairs" in found[1]
 
