@@ -19,6 +19,8 @@ from phasewise.inference.restore import restore
 from reid.distances import joined
 from tests.conftest import called
 
+pytestmark = pytest.mark.slow
+
 TinyRun = Callable[[str], Path]
 
 

@@ -85,6 +85,7 @@ def test_keys_of_one_name_in_two_sections_share_no_place(tmp_path: Path) -> None
     assert place(tmp_path, one) == "s-patience-5"
 
 
+@pytest.mark.slow
 def test_a_study_with_other_settings_runs_beside_the_first_one(tmp_path: Path) -> None:
     app = make_app(tmp_path)
     write_study(app, {"rate": "optimizer.lr=1e-1,1e-2"})

@@ -59,6 +59,7 @@ def test_accumulated_batches_are_one_step(config: Make, tmp_path: Path) -> None:
     assert [(row["step"], row["epoch"]) for row in table(tmp_path)] == [(2, 1), (4, 2)]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_each_step_once(config: Make, tmp_path: Path) -> None:
     words = (EACH, "trainer.max_epochs=3")
     train(config(*words), tmp_path / "whole")
