@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from math import isclose
 from statistics import fmean
 
 from phasewise.analysis.audit import Finding
@@ -25,6 +26,8 @@ from phasewise.report.text import listed, number, percent, plain
 from phasewise.report.view import StudyView
 
 MOST = 3
+FLOAT32 = 1e-6
+"""Metrics that are computed in it agree to this part of themselves, by whatever way."""
 
 
 def top_findings(study: StudyView, audit: list[Finding]) -> list[str]:
@@ -72,7 +75,7 @@ def _final(study: StudyView) -> Iterator[str]:
 
 def _against(one: float, other: float, sign: float) -> str:
     gain = sign * (one - other)
-    if gain == 0:
+    if isclose(one, other, rel_tol=FLOAT32):
         return "the same as"
     share = f" ({percent(100 * abs(gain / other), '')})" if other else ""
     return f"{number(abs(gain))}{share} {'better' if gain > 0 else 'worse'} than"

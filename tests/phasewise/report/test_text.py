@@ -6,6 +6,7 @@ import math
 import pytest
 
 from phasewise.report import content, text
+from phasewise.report.sections.findings import _against
 
 
 def test_examples_in_docstrings() -> None:
@@ -42,3 +43,9 @@ def test_markdown_shows_names_as_they_are() -> None:
     assert text.escape_markdown("a|b_c*<img src=x>\n`x`[y](z)") == (
         r"a\|b\_c\*\<img src=x\> \`x\`\[y\](z)"
     )
+
+
+def test_rounding_of_float32_is_no_difference() -> None:
+    assert _against(0.1412, 0.1412 * (1 + 3e-8), 1) == "the same as"
+    assert _against(0.15, 0.1, 1) == "0.05000 (50.00 %) better than"
+    assert _against(0.15, 0.1, -1) == "0.05000 (50.00 %) worse than"
