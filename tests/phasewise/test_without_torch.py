@@ -56,6 +56,8 @@ WITH_TORCH = (
     "tests/phasewise/config/test_augment.py",
     "tests/phasewise/config/test_identity.py",
     "tests/phasewise/study/test_launcher_plugins.py",
+    "tests/phasewise/study/test_pretrained.py",
+    "tests/phasewise/study/test_weights.py",
 )
 OF_TIMM = "not test_values_at_the_bounds and not resnet19"
 """Names of backbones are timm's, which imports torch."""

@@ -132,7 +132,7 @@ def test_a_winner_that_changes_sets_aside_what_followed(app: Path) -> None:
 def test_a_changed_config_is_told_and_nothing_is_mixed(app: Path) -> None:
     write_study(app, PHASES)
     assert study(app).returncode == 0
-    done = study(app, "trainer.max_epochs=5")
+    done = study(app, "trainer.max_epochs=5", "hydra.sweep.dir=out")
     assert done.returncode == 2
     assert "holds a run of other settings" in done.stderr
     assert "Traceback" not in done.stderr
