@@ -7,8 +7,9 @@ the runs, so that the same command continues a study that was stopped anywhere.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -44,6 +45,9 @@ from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
 from phasewise.study.weights import policy_of
+
+Checked = tuple[Journal, list[Stage], list[str]]
+"""A plan that can be run, and what is to be told of it."""
 
 OBSTACLES = 3
 """So many different ones are listed; they are long, and much the same."""
@@ -97,7 +101,8 @@ def sweep(
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and config.test is not False
-    journal, stages, notes = _plan_with_data(arguments, config, study, scaled, planner, old)
+    check = partial(_checked_plan, arguments, config, study, scaled, planner, old)
+    journal, stages, notes = _data_last(composer, check)
     sweeps = not is_study(study)
     keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
     print_plan(journal, stages, index, notes, keeps)
@@ -166,21 +171,12 @@ def _plan(
     return journal, stages
 
 
-def _plan_with_data(
-    arguments: Sequence[str],
-    config: DictConfig,
-    study: StudyConfig,
-    scaled: Sequence[str],
-    planner: Planner,
-    old: Journal | None,
-) -> tuple[Journal, list[Stage], list[str]]:
-    """See `_checked_plan`; data are read when what can be refused at once has been."""
-    planner.composer.reads_data = False
-    found = _checked_plan(arguments, config, study, scaled, planner, old)
-    planner.composer.reads_data = True
-    if planner.composer.has_unread_data:
-        found = _checked_plan(arguments, config, study, scaled, planner, old)
-    return found
+def _data_last(composer: Composer, check: Callable[[], Checked]) -> Checked:
+    """What ``check`` finds; data are read when what can be refused at once has been."""
+    composer.reads_data = False
+    found = check()
+    composer.reads_data = True
+    return check() if composer.has_unread_data else found
 
 
 def _checked_plan(
@@ -190,7 +186,7 @@ def _checked_plan(
     scaled: Sequence[str],
     planner: Planner,
     old: Journal | None,
-) -> tuple[Journal, list[Stage], list[str]]:
+) -> Checked:
     """A plan that can be run, and what is to be told of it.
 
     Raises:
