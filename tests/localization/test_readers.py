@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
 from localization import readers
