@@ -19,6 +19,7 @@ from typing import Any
 
 from phasewise.data.frame import Box, Frame, find_frame
 from phasewise.data.images import IMAGE_SUFFIXES
+from phasewise.data.listing import is_text
 from phasewise.data.splits import inside
 from phasewise.errors import BadSample, Problem, UserError
 
@@ -180,17 +181,18 @@ class Annotations(Finder):
 
     def note_unlisted(self, source: str) -> None:
         """Note images that lie beside those that were read and are not in the annotations."""
-        listed = {name for names in self.lists.values() for name in names}
-        folders = dict.fromkeys(name.rpartition("/")[0] for name in listed)
+        named = [name for names in self.lists.values() for name in names]
+        named += [problem.file for problem in self.problems]
+        listed = {unicodedata.normalize("NFC", name) for name in named}
         there = 0
         others = []
-        for folder in folders:
-            for entry in sorted(os.listdir(self.root / folder)):
+        for folder in dict.fromkeys(image.image.parent for image in self.images.values()):
+            for entry in sorted(os.listdir(folder)):
                 if entry.lower().endswith(IMAGE_SUFFIXES) and not entry.startswith("."):
-                    name = f"{folder}/{entry}" if folder else entry
+                    name = unicodedata.normalize("NFC", self.name(folder / entry))
                     there += 1
                     if name not in listed:
-                        others.append(name)
+                        others.append(name if is_text(name) else ascii(name))
         self.count(others, there, "not in the annotations, not used", source)
 
 

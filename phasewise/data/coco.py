@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -195,8 +195,8 @@ class _File:
     def _folders(self) -> list[str]:
         places = [".", "images"]
         if self.path.is_relative_to(self.found.root):
-            beside = self.found.name(self.path.parent)
-            places += [beside, f"{beside}/images"]
+            beside = PurePosixPath(self.found.name(self.path.parent))
+            places += [str(beside), str(beside / "images")]
         for folder in (self.path.stem.removeprefix("instances_"), self.split):
             places += [folder, f"images/{folder}"]
         return list(dict.fromkeys(places))
