@@ -125,6 +125,7 @@ class VocData(MultitaskData):
     Args:
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where there are no lists.
+        group_by: what one split must hold whole, see `phasewise.data.groups.find_groups`.
         coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
         size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
         mask_values: what masks hold: ``auto``, ``indices`` (255 is void), ``binary`` (all but 0 is
@@ -140,6 +141,7 @@ class VocData(MultitaskData):
         *,
         root: str,
         split_seed: int = 0,
+        group_by: str = "auto",
         coordinates: str = "auto",
         size_tag: str = "auto",
         mask_values: str = "auto",
@@ -148,6 +150,7 @@ class VocData(MultitaskData):
     ) -> None:
         super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
         self.split_seed = split_seed
+        self.group_by = group_by
         self.coordinates = coordinates
         self.size_tag = size_tag
         self.mask_values = mask_values
@@ -164,6 +167,7 @@ class VocData(MultitaskData):
         return read_voc(
             root,
             split_seed=self.split_seed,
+            group_by=self.group_by,
             coordinates=self.coordinates,
             size_tag=self.size_tag,
             mask_values=self.mask_values,

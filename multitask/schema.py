@@ -16,6 +16,7 @@ from phasewise.config.fields import (
     Count,
     Flag,
     Folder,
+    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -59,6 +60,7 @@ class VocData(DataConfig):
     target: Literal["multitask.data.VocData"] = Field(alias="_target_")
     root: Folder
     split_seed: Seed
+    group_by: GroupBy
     coordinates: Literal["auto", "one_based", "zero_based"]
     size_tag: Literal["auto", "ignore"]
     mask_values: Literal["auto", "indices", "binary", "none"]

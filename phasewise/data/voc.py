@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.images import IMAGE_SUFFIXES, Header, image_header
 from phasewise.data.listing import by, check_filled
 from phasewise.data.splits import SPLITS, inside, resolve_splits
@@ -77,6 +78,7 @@ def read_voc(
     size_tag: str = "auto",
     mask_values: str = "auto",
     colors: Mapping[str, Sequence[int]] | None = None,
+    group_by: str = AUTO,
 ) -> VocListing:
     """List and check a data set in VOC layout; of images only headers are read.
 
@@ -91,6 +93,7 @@ def read_voc(
         coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
         mask_values: see `phasewise.data.voc_masks.decide_masks`; ``none`` looks at no mask.
         colors: red, green and blue by class, of masks in colour.
+        group_by: see `phasewise.data.groups.find_groups`.
 
     Raises:
         UserError: no such layout, unreadable lists or labels, no sample in train or in val, or
@@ -109,7 +112,9 @@ def read_voc(
     if not files.images:
         held = root / files.folders.images
         raise UserError(f"{held} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    splits, overlaps = resolve_splits(files.lists.names, files.images, split_seed)
+    listed = [name for names in files.lists.names.values() for name in names]
+    groups = find_groups(group_by, [*listed, *files.images], images=files.images.get)
+    splits, overlaps = resolve_splits(files.lists.names, files.images, split_seed, groups)
     warnings = [*files.warnings, *files.lists.warnings, *overlaps, *_unused(files, splits)]
     found = reader.samples(
         list(dict.fromkeys(name for split in SPLITS for name in splits[split])),
