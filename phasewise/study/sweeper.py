@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
-from phasewise.config.schema import metrics_of
+from phasewise.config.schema import fractions_of, metrics_of
 from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
@@ -205,9 +205,14 @@ def _checked_plan(
     _refuse_problems(stages, compatibility)
     if study.hypotheses:
         refuse_untried(study.hypotheses, journal, config, metrics_of(config))
-    metrics = metrics_of(config) if study.published and is_phasewise(config) else ()
-    names = [metric.partition("/")[2] for metric in metrics]
-    check_published(study.published, journal.phases, names, rewritten_phases(config, study))
+    if study.published:
+        known = is_phasewise(config)
+        names, fractions = (
+            [metric.partition("/")[2] for metric in of(config)] if known else []
+            for of in (metrics_of, fractions_of)
+        )
+        changed = rewritten_phases(config, study)
+        check_published(study.published, journal.phases, names, changed, fractions)
     if not study.set_aside:
         check_origin(journal, old)
         if there := foreign_runs(stages[0], composer):
