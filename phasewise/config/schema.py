@@ -8,7 +8,7 @@ schema cannot drift apart. Imports no torch: a wrong value is refused before any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal
