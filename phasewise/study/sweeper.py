@@ -33,6 +33,7 @@ from phasewise.study.finalists import planned_count
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.memory_limits import check_keys
 from phasewise.study.naming import parse_overrides
 from phasewise.study.origin import check_origin, find_origin, origin_notes
 from phasewise.study.overrides import merge
@@ -203,6 +204,7 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
+    check_keys(study.memory_grows_with, config)
     if study.hypotheses:
         refuse_untried(study.hypotheses, journal, config, metrics_of(config))
     if study.published:
