@@ -19,7 +19,7 @@ from phasewise.inference.evaluation.measure import measure
 from phasewise.inference.restore import restore
 from phasewise.records.record import read_record
 from tests import forks
-from tests.conftest import ROOT, TINY_RUNS, called
+from tests.conftest import ROOT, TINY_RUNS, called, twin
 
 Run = Callable[[str], Path]
 Call = Callable[..., tuple[int, str, str]]
@@ -106,8 +106,8 @@ def test_the_script_itself(tiny_run: Run, tmp_path: Path, cache: Path) -> None:
 @pytest.mark.slow
 def test_several_runs_and_their_mean(tiny_run: Run, tmp_path: Path, call: Call) -> None:
     runs = [tmp_path / name for name in ("lr=1,seed=0", "lr=1,seed=1")]
-    for run in runs:
-        shutil.copytree(tiny_run("localization"), run)
+    shutil.copytree(tiny_run("localization"), runs[0])
+    twin(runs[0], runs[1])
     named = f"checkpoint=[{runs[0]},{runs[1]}]"
     code, out, err = call(named, "resamples=50", "figures=0")
     assert code == 0, err

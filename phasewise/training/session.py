@@ -290,6 +290,7 @@ class Session:
         assert self.trainer is not None
         if not isinstance(self.module, TaskModule) or not isinstance(data, StoreDataModule):
             return  # nobody knows trivial predictors of a foreign task
+        data.trainer = self.trainer  # its limits hold for what is compared, see `evaluated_rows`
         # One of them may be the network itself, which Lightning moves to the device in `fit` only.
         module = self.module.to(self.trainer.strategy.root_device)
         for name, scores in module.baselines(data, split).items():

@@ -16,6 +16,7 @@ from phasewise.config.fields import Node
 from phasewise.config.help import flatten
 from phasewise.config.schema import NOT_OF_A_RUN, check_config
 from phasewise.errors import UserError
+from phasewise.records.checkpoints import remove_weights
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -266,6 +267,24 @@ def test_the_hydra_node_is_left_out_but_may_be_referred_to() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         words = ["hydra/sweeper=basic", "data.cache_dir=${hydra.run.dir}/cache"]
         check_config(compose("config", words, return_hydra_config=True))
+
+
+@pytest.mark.parametrize("named", ["run", "run/checkpoints/best.ckpt"])
+def test_weights_that_a_study_removed_are_told_from_a_wrong_path(
+    base: DictConfig, tmp_path: Path, named: str
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").touch()
+    remove_weights(tmp_path / "run", "removed by the study; study.checkpoints=best keeps them")
+    first, _ = refused(changed(base, f"init_from={tmp_path}/{named}")).splitlines()
+    wanted = "its weights were removed by the study; study.checkpoints=best keeps them"
+    assert first == f"init_from={tmp_path}/{named}: {wanted}"
+
+
+def test_a_study_is_no_run_to_start_from(base: DictConfig, tmp_path: Path) -> None:
+    (tmp_path / "study.json").touch()
+    first, _ = refused(changed(base, f"init_from={tmp_path}")).splitlines()
+    assert f"the directory of a study or sweep: name a run in it, {tmp_path}/PHASE/RUN" in first
 
 
 @pytest.mark.parametrize(
