@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -64,6 +64,28 @@ def image_size(path: Path, name: str | None = None) -> tuple[int, int]:
     """
     with _opened(path, name) as image:
         return _upright_size(image)
+
+
+class Header(NamedTuple):
+    """What is known of an image before its pixels are decoded.
+
+    Attributes:
+        size: width and height of the upright image in pixels.
+        orientation: EXIF's, 1 to 8; from 5 on, width and height are stored the other way round.
+        mode: Pillow's name of what a pixel is.
+        format: of the file, one of `FORMATS`.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    mode: str
+    format: str
+
+
+def image_header(path: Path, name: str | None = None) -> Header:
+    """As ``image_size``, and how the image lies in its file."""
+    with _opened(path, name) as image:
+        return Header(_upright_size(image), _orientation(image), image.mode, str(image.format))
 
 
 def mask_size(path: Path, name: str | None = None) -> tuple[int, int]:
