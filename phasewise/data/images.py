@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -181,6 +183,8 @@ def read_label_map(path: Path, name: str | None = None) -> tuple[npt.NDArray[np.
 def _opened(path: Path, name: str | None) -> Iterator[Image.Image]:
     """The image with only its header read; whatever goes wrong inside becomes a BadSample."""
     name = name or str(path)
+    if kind := special_kind(path):
+        raise BadSample(name, f"a {kind}, no regular file")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -201,6 +205,22 @@ def _opened(path: Path, name: str | None) -> Iterator[Image.Image]:
         # ValueError, struct.error, EOFError, ...
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or repr(error)
         raise BadSample(name, f"cannot be decoded: {reason.splitlines()[0][:120]}") from None
+
+
+_SPECIAL = {
+    stat.S_IFIFO: "named pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+
+
+def special_kind(path: str | Path) -> str | None:
+    """What a path is that is neither a file nor a folder, in words: reading it may never end."""
+    try:
+        return _SPECIAL.get(stat.S_IFMT(os.stat(path).st_mode))
+    except (OSError, ValueError):
+        return None  # opening it will tell
 
 
 _TOO_LARGE = f"more pixels than the limit of {MAX_PIXELS:,}"
