@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from phasewise.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
+from phasewise.data.reading import AS_IS, Reading
 from phasewise.errors import BadSample, UserError
 from phasewise.records.content import mark
 
@@ -43,7 +44,7 @@ class Sample:
             the whole image.
         seen: columns from the left and rows from the top of the tile that earlier ones cover; they
             are void, so that each pixel counts once.
-        grey_bits: see `phasewise.data.images.read_image`.
+        reading: see `phasewise.data.images.read_image`.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Sample:
     size: tuple[int, int]
     tile: tuple[int, int, int, int] | None = None
     seen: tuple[int, int] = (0, 0)
-    grey_bits: int = 16
+    reading: Reading = AS_IS
 
 
 # --- masks ------------------------------------------------------------------------------------
@@ -226,7 +227,7 @@ def load(
         last = sample.tile[2] >= sample.size[0] and sample.tile[3] >= sample.size[1]
         files = [_state(path) for path in (sample.image, sample.mask, sample.instances)]
         decoded = _cut(
-            _KEPT.get(repr((files, sample.grey_bits, kind, objects)), decode, last), sample
+            _KEPT.get(repr((files, sample.reading, kind, objects)), decode, last), sample
         )
     mask = resize.mask(decoded.mask)
     arrays: dict[str, NDArray[Any]] = {
@@ -264,7 +265,7 @@ def _decode(sample: Sample, root: Path, kind: str, objects: bool) -> _Decoded:
     def name(path: Path) -> str:
         return path.relative_to(root).as_posix()
 
-    image = read_image(sample.image, name(sample.image), sample.grey_bits)
+    image = read_image(sample.image, name(sample.image), sample.reading)
     mask, instances = read_binary_mask(sample.mask, name(sample.mask), kind)
     if objects and sample.instances is not None:
         _, instances = read_binary_mask(sample.instances, name(sample.instances), "instances")

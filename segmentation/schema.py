@@ -83,6 +83,33 @@ def threshold(value: Any) -> Any:
     raise wrong("must be auto or a number in (0, 1)")
 
 
+def page(value: Any) -> Any:
+    """``data.page``: null, a number or a projection."""
+    if value in (None, "max", "mean") or (type(value) is int and value >= 0):
+        return value
+    raise wrong("must be null, a page counted from 0, max or mean")
+
+
+def channels(value: Any) -> Any:
+    """``data.channels``: null, up to three numbers or a projection."""
+    if value in (None, "max", "mean"):
+        return value
+    numbers = isinstance(value, list) and all(type(it) is int and it >= 0 for it in value)
+    if numbers and 1 <= len(value) <= 3:
+        return value
+    raise wrong("must be null, one to three channels counted from 0 as [0] or [2,1,0], max or mean")
+
+
+def intensity(value: Any) -> Any:
+    """``data.intensity``: auto, or two numbers."""
+    if value == "auto":
+        return value
+    numbers = isinstance(value, list) and all(type(it) in (int, float) for it in value)
+    if numbers and len(value) == 2 and value[0] < value[1]:
+        return value
+    raise wrong("must be auto or [BLACK,WHITE], the first below the second")
+
+
 class SegmentationData(DataConfig):
     """What both data sets have."""
 
@@ -115,6 +142,9 @@ class ImageMaskData(MaskData):
     """``conf/data/image_mask.yaml``"""
 
     target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
+    page: Annotated[int | str | None, BeforeValidator(page)]
+    channels: Annotated[Any, AfterValidator(channels)]
+    intensity: Annotated[Any, AfterValidator(intensity)]
     split_seed: Seed
 
 

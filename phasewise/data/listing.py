@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from phasewise.data.images import special_kind
+from phasewise.data.opening import special_kind
 from phasewise.errors import Problem, UserError
 
 SHOWN = 10
