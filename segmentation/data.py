@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -22,6 +23,7 @@ from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
+from segmentation.looking import understood
 from segmentation.metrics import VOID
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
@@ -170,6 +172,7 @@ class ImageMaskData(SegmentationData):
     Args:
         root: the folder that holds images and masks.
         mask_values: ``auto``, ``binary`` or ``instances``.
+        foreground: which mask values are, see `segmentation.meaning.decide`.
         page, channels: of images with several, see `phasewise.data.reading.Reading`.
         intensity: black and white of images of more than 8 bits, or ``auto``, see
             `phasewise.data.brightness.range_of`.
@@ -185,6 +188,7 @@ class ImageMaskData(SegmentationData):
         *,
         root: str,
         mask_values: str = "auto",
+        foreground: Any = None,
         page: int | str | None = None,
         channels: Sequence[int] | str | None = None,
         intensity: str | Sequence[float] = "auto",
@@ -196,6 +200,9 @@ class ImageMaskData(SegmentationData):
         known: SegmentationSettings = {"image_size": 256, "augment": AUGMENT}
         super().__init__(root=root, **(known | settings))
         self.mask_values = mask_values
+        self.foreground = foreground
+        if foreground is not None and not isinstance(foreground, int | str):
+            self.foreground = [it if isinstance(it, int) else list(it) for it in foreground]
         black, white = (None, None) if isinstance(intensity, str) else intensity
         chosen = channels if isinstance(channels, str) or channels is None else tuple(channels)
         self.asked = Reading(page, chosen, black, white)
@@ -207,7 +214,11 @@ class ImageMaskData(SegmentationData):
     def listing(self, root: Path) -> Listing:
         """All samples, their headers checked."""
         return read_image_mask(
-            root, split_seed=self.split_seed, kind=self.mask_values, reading=self.asked
+            root,
+            split_seed=self.split_seed,
+            kind=self.mask_values,
+            foreground=self.foreground,
+            reading=self.asked,
         )
 
     def rule(self, listing: Listing) -> str:
@@ -239,6 +250,8 @@ class ImageMaskData(SegmentationData):
     def _enter(self, splits: Splits, split: str, samples: list[Sample]) -> None:
         assert self.root is not None
         root = self.root
+        key = samples[0].meaning.key  # one for all masks
+        as_ever = self.foreground is None and isinstance(key, str)
         if self.tile_size is not None:
             overlap = self.tile_overlap if split == "train" else 0.0
             samples = tile(samples, self.tile_size, overlap)
@@ -250,17 +263,16 @@ class ImageMaskData(SegmentationData):
                 load,
                 root=root,
                 resize=self._resize,
-                kind=self.mask_values,
                 min_area=self.min_area,
                 min_distance=self.min_distance,
                 objects=split != "train",
             ),
             content=[self._content(sample) for sample in samples],
-            meaning=self.mask_values,
+            meaning=self.mask_values if as_ever else key,
             key={
                 "tiles": [[sample.tile, sample.seen] for sample in samples],
                 "resize": self.resize,
-                "mask_values": self.mask_values,
+                "mask_values": key,
                 "objects": [code_key(objects), self.min_area, self.min_distance],
             },
             names=[sample.name for sample in samples],
@@ -310,4 +322,11 @@ class ReaderData(ImageMaskData):
         for samples in found.samples.values():
             files = (file for it in samples for file in (it.image, it.mask, it.instances))
             check_inside(root, files)
-        return found
+        listed = found.samples
+        if self.asked != AS_IS:
+            listed = {
+                split: [replace(sample, reading=self.asked) for sample in part]
+                for split, part in listed.items()
+            }
+        known, remarks = understood(listed, self.mask_values, self.foreground)
+        return replace(found, samples=known, warnings=[*found.warnings, *remarks])

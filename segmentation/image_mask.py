@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from phasewise.data.brightness import range_of
-from phasewise.data.images import IMAGE_SUFFIXES, label_map_size
+from phasewise.data.images import IMAGE_SUFFIXES
 from phasewise.data.listing import (
     by,
     check_filled,
@@ -24,6 +25,8 @@ from phasewise.data.listing import (
 from phasewise.data.reading import AS_IS, Layout, Reading, layout_of, refusal
 from phasewise.data.splits import SPLITS, inside, read_lists, resolve_splits
 from phasewise.errors import BadSample, Problem, UserError
+from segmentation.looking import MASKS, understood
+from segmentation.masks import mask_layout
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
 __all__ = [
@@ -36,14 +39,11 @@ __all__ = [
     "tile",
 ]
 
-IMAGES, MASKS, INSTANCES = "images", "masks", "instances"
+IMAGES, INSTANCES = "images", "instances"
 LIST_FOLDERS = ("", "ImageSets/")
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_instances", "_instance")
 """What the names of all masks may have behind the names of their images."""
-
-LOOKED_AT = 32
-"""So many masks are decoded for remarks on the whole data set."""
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,23 @@ class Listing:
 
 
 def read_image_mask(
-    root: Path | str, *, split_seed: int, kind: str = "auto", reading: Reading = AS_IS
+    root: Path | str,
+    *,
+    split_seed: int,
+    kind: str = "auto",
+    foreground: Any = None,
+    reading: Reading = AS_IS,
 ) -> Listing:
     """List and check a data set of images and masks. Nothing stops at the first bad file.
 
-    Headers are read; `LOOKED_AT` masks are decoded; and images of more than 8 bits all are, since
-    the darkest and the brightest image must be scaled alike, see
+    Headers are read; some masks are decoded, see `segmentation.looking`; and images of more than 8
+    bits all are, since the darkest and the brightest image must be scaled alike, see
     `phasewise.data.brightness.range_of`.
 
     Args:
         root: the folder that holds ``images``.
         split_seed: of the split by hashed name, where lists are missing.
-        kind: see `read_binary_mask`; decides about a warning only.
+        kind, foreground: see `segmentation.meaning.decide`.
         reading: what of several pages and channels is read, and black and white if they are not to
             be found.
 
@@ -91,7 +96,6 @@ def read_image_mask(
     reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}
-    usable = [sample for sample in found.values() if sample is not None]
     reading = _with_range(reader)
     samples = {
         split: [
@@ -106,7 +110,8 @@ def read_image_mask(
     if unlisted:
         reason = f"{unlisted} of {len(reader.images)} are in no list and not used"
         reader.warnings.append(Problem(IMAGES, reason))
-    reader.warnings += _remarks(usable, kind)
+    samples, remarks = understood(samples, kind, foreground)
+    reader.warnings += remarks
     return Listing(samples, reader.problems, reader.warnings, lists.files)
 
 
@@ -182,10 +187,10 @@ class _Reader:
 
     def _image_size(self, path: Path, name: str) -> tuple[int, int]:
         layout = layout_of(path, name)
+        self.layouts[path] = layout
         # black and white are found when all are known
         if reason := refusal(layout, replace(self.reading, black=0, white=1)):
             raise BadSample(name, reason)
-        self.layouts[path] = layout
         return layout.size
 
     def _single(self, folder: str, paths: list[Path]) -> Path:
@@ -196,7 +201,7 @@ class _Reader:
 
     def _checked(self, folder: str, paths: list[Path], size: tuple[int, int] | None) -> Path:
         path = self._single(folder, paths)
-        found = self._noting(label_map_size, path)
+        found = self._noting(lambda file, name: mask_layout(file, name).size, path)
         if found is not None and size is not None and found != size:
             reason = f"is {by(found)}, its image {by(size)}"
             self.problems.append(Problem(self._name(path), reason))
@@ -270,33 +275,3 @@ def _with_range(reader: _Reader) -> Reading:
     if (found.black, found.white) == (0, 65535) and all(it.kind == "16" for _, it in deep):
         return reading
     return replace(reading, black=found.black, white=found.white)
-
-
-def _remarks(samples: list[Sample], kind: str) -> list[Problem]:
-    """What the masks looked at have in common; of them all, only if those are empty."""
-    step = max(1, len(samples) // LOOKED_AT)
-    order = [*samples[::step], *(s for i, s in enumerate(samples) if i % step)]
-    looked = told = filled = grounded = 0
-    for sample in order:
-        if looked >= LOOKED_AT and filled:
-            break
-        try:
-            mask, instances = read_binary_mask(sample.mask, sample.name, kind)
-        except BadSample:
-            continue  # loading will tell
-        looked += 1
-        told += instances is not None
-        filled += bool((mask == 1).any())
-        grounded += bool((mask == 0).any())
-    remarks = []
-    if looked and not filled:
-        remarks.append(Problem(MASKS, f"all {looked} are empty: no pixel is foreground"))
-    elif looked and not grounded:
-        remarks.append(
-            Problem(MASKS, f"{looked} were looked at, and no pixel of them is 0 = ground")
-        )
-    if told and kind == "auto":
-        reason = f"{told} of {looked} looked at are read as instance maps, by their values"
-        force = "data.mask_values=binary or instances decides for all"
-        remarks.append(Problem(MASKS, f"{reason}; {force}"))
-    return remarks

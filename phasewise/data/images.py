@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
 from phasewise.data.opening import IMAGE_SUFFIXES, MAX_PIXELS, opened, upright, upright_size
 from phasewise.data.reading import (
@@ -33,10 +32,8 @@ __all__ = [
     "VOID",
     "Resize",
     "image_size",
-    "label_map_size",
     "mask_size",
     "read_image",
-    "read_label_map",
     "read_mask",
 ]
 
@@ -69,13 +66,6 @@ def mask_size(path: Path, name: str | None = None) -> tuple[int, int]:
     """As ``image_size``, and refuses what cannot hold class indices (see ``read_mask``)."""
     with opened(path, name) as image:
         _refuse_colour_mask(image, name or str(path))
-        return upright_size(image)
-
-
-def label_map_size(path: Path, name: str | None = None) -> tuple[int, int]:
-    """As ``image_size``, and refuses what cannot hold whole numbers (see ``read_label_map``)."""
-    with opened(path, name) as image:
-        _refuse_inexact_labels(image, name or str(path))
         return upright_size(image)
 
 
@@ -137,33 +127,6 @@ def read_mask(path: Path, name: str | None = None) -> UINT8:
     return values.astype(np.uint8)
 
 
-def read_label_map(path: Path, name: str | None = None) -> tuple[npt.NDArray[np.int32], bool]:
-    """Decode a mask of whole numbers: 1-bit, grey of up to 16 bits, a palette's indices, or
-    colour whose three channels are equal.
-
-    Returns:
-        int32 of shape (height, width), upright, 0 to 65535, and whether the file has more than 8
-        bits. Palette and grey values are unchanged, but those of 2- and 4-bit grey, which are
-        stretched to 0..255.
-
-    Raises:
-        BadSample: as ``read_image``; or alpha, floating point, colour, negative values, a lossy
-            format.
-    """
-    name = name or str(path)
-    with opened(path, name) as image:
-        _refuse_inexact_labels(image, name)
-        deep = image.mode.startswith("I")
-        values = np.array(upright(image)).astype(np.int32)
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise BadSample(name, f"a colour mask; {_LABELS_NEEDED}")
-        values = values[..., 0]
-    if values.min() < 0 or values.max() > 65535:
-        raise BadSample(name, f"mask values {values.min()}..{values.max()}; 0..65535 are possible")
-    return values, deep
-
-
 def _refuse_colour_mask(image: Image.Image, name: str) -> None:
     """Refuse from the header what cannot be read as class indices without guessing."""
     if image.format in ("JPEG", "MPO"):
@@ -174,29 +137,6 @@ def _refuse_colour_mask(image: Image.Image, name: str) -> None:
     if isinstance(image, PngImageFile) and image.tile[0].args in ("L;2", "L;4"):
         # Pillow, as the PNG standard asks, stretches these to 0..255: index 1 may become 17.
         raise BadSample(name, "2- or 4-bit grey mask; save it as palette or 8-bit grey")
-
-
-_LABELS_NEEDED = "an 8- or 16-bit grey, palette or 1-bit PNG or TIFF is needed"
-
-
-def _refuse_inexact_labels(image: Image.Image, name: str) -> None:
-    """Refuse from the header what cannot be read as whole numbers without guessing."""
-    compression = image.info.get("compression") if image.format == "TIFF" else None
-    if image.format in ("JPEG", "MPO", "WEBP") or compression in ("jpeg", "tiff_jpeg", "webp"):
-        kind = "WebP" if "WEBP" in (image.format, str(compression).upper()) else "JPEG"
-        raise BadSample(name, f"a {kind} mask: compression may have altered its values; use PNG")
-    if image.mode.endswith(("A", "a")):
-        raise BadSample(name, f"a mask with an alpha channel ({image.mode}); {_LABELS_NEEDED}")
-    if image.mode == "F":
-        raise BadSample(name, f"a mask of floating-point numbers; {_LABELS_NEEDED}")
-    if image.mode not in ("1", "L", "P", "I;16", "I;16B", "I", "RGB"):
-        raise BadSample(name, f"a mask of mode {image.mode}; {_LABELS_NEEDED}")
-    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
-        # Pillow inverts these. Some programs mean the values as stored, others as shown.
-        raise BadSample(name, "a TIFF mask whose 0 is white (MinIsWhite) is ambiguous; use PNG")
-
-
-_PHOTOMETRIC = 262
 
 
 @dataclass(frozen=True)
