@@ -16,6 +16,7 @@ from phasewise.config.fields import (
     Count,
     Flag,
     Folder,
+    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -54,6 +55,7 @@ class VocBoxesData(DataConfig):
     root: Folder
     object: Pick
     split_seed: Seed
+    group_by: GroupBy
 
 
 class CsvData(DataConfig):
@@ -62,7 +64,9 @@ class CsvData(DataConfig):
     target: Literal["localization.data.CsvData"] = Field(alias="_target_")
     root: Folder
     file: Text
+    object: Pick
     split_seed: Seed
+    group_by: GroupBy
 
 
 class CocoData(DataConfig):
@@ -72,7 +76,20 @@ class CocoData(DataConfig):
     root: Folder
     annotations: Text
     object: Pick
+    crowds: Literal["auto", "objects", "ignore"]
     split_seed: Seed
+    group_by: GroupBy
+
+
+class YoloData(DataConfig):
+    """``conf/data/yolo.yaml``"""
+
+    target: Literal["localization.data.YoloData"] = Field(alias="_target_")
+    root: Folder
+    file: Text
+    object: Pick
+    split_seed: Seed
+    group_by: GroupBy
 
 
 class PetsData(DataConfig):
@@ -82,6 +99,7 @@ class PetsData(DataConfig):
     root: Text
     download: Flag
     split_seed: Seed
+    group_by: GroupBy
 
 
 class ReaderData(DataConfig):
@@ -93,7 +111,7 @@ class ReaderData(DataConfig):
 
 
 Data = Annotated[
-    AnimalsData | VocBoxesData | CsvData | CocoData | PetsData | ReaderData, ByTarget()
+    AnimalsData | VocBoxesData | CsvData | CocoData | YoloData | PetsData | ReaderData, ByTarget()
 ]
 
 
@@ -151,6 +169,7 @@ class LocalizationConfig(RunConfig):
         "val/acc50": "max",
         "val/acc75": "max",
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss"}
 
     task: Task[Literal["localization.module.LocalizationModule"]]
     data: Data

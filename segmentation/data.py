@@ -25,6 +25,7 @@ from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
 from segmentation.looking import understood
 from segmentation.metrics import VOID
+from segmentation.schema import SegmentationConfig
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -93,6 +94,15 @@ class SegmentationData(StoreDataModule):
         if "instances" in store:
             shares |= {"objects": objects, "objects per image": objects / len(store)}
         return shares
+
+    def meaningless(self, facts: Facts) -> dict[str, str]:
+        """All that compare with foreground, where there is none."""
+        if facts.get("foreground share"):
+            return {}
+        other = "data.split_seed=N draws another split, lists choose one"
+        why = f"no pixel of a validation mask is foreground ({other})"
+        apart = ("val/loss", "val/count_error")
+        return {name: why for name in SegmentationConfig.METRICS if name not in apart}
 
     def _store(
         self,

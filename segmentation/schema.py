@@ -237,6 +237,7 @@ class SegmentationConfig(RunConfig):
         "val/recall": "max",
         **OBJECT_METRICS,
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss", "val/count_error"}
 
     task: Task[Literal["segmentation.module.SegmentationModule"]]
     data: Data

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.images import IMAGE_SUFFIXES, UINT8, VOID, image_size, mask_size
 from phasewise.data.listing import (
     by,
@@ -73,7 +74,7 @@ def check_mask_values(mask: UINT8, num_classes: int, name: str) -> None:
         raise BadSample(name, f"mask values {shown} where each must be {allowed}")
 
 
-def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
+def read_voc(root: Path | str, *, split_seed: int, group_by: str = AUTO) -> VocListing:
     """List and check a data set in VOC layout; only headers of images and masks are read.
 
     A split is the union of its lists in all of `LIST_FOLDERS`. Masks and annotations are
@@ -82,6 +83,7 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
     Args:
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where lists are missing.
+        group_by: see `phasewise.data.groups.find_groups`.
 
     Raises:
         UserError: no such layout, unreadable lists or labels, or no sample in train or in val.
@@ -92,7 +94,9 @@ def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
     lists = reader.lists
     if not reader.images:
         raise UserError(f"{root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    splits, overlaps = resolve_splits(lists.names, reader.images, split_seed)
+    listed = [name for names in lists.names.values() for name in names]
+    groups = find_groups(group_by, [*listed, *reader.images], images=reader.images.get)
+    splits, overlaps = resolve_splits(lists.names, reader.images, split_seed, groups)
     reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}
