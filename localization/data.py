@@ -269,9 +269,9 @@ class VocBoxesData(FilesData):
             root,
             pick=self.pick,
             split_seed=self.split_seed,
+            group_by=self.group_by,
             coordinates=self.coordinates,
             size_tag=self.size_tag,
-            group_by=self.group_by,
         )
 
 

@@ -49,9 +49,9 @@ def read_voc_boxes(
     *,
     pick: str,
     split_seed: int,
+    group_by: str = AUTO,
     coordinates: str = "auto",
     size_tag: str = "auto",
-    group_by: str = AUTO,
 ) -> Listing:
     """List and check a data set in PASCAL VOC layout, see `phasewise.data.voc.read_voc`.
 
@@ -62,8 +62,8 @@ def read_voc_boxes(
         pick: of several objects take the ``largest``; or the ``only`` one, and several are a
             problem.
         split_seed: of the split by hashed name, where lists are missing.
-        coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
         group_by: see `phasewise.data.groups.find_groups`.
+        coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
 
     Raises:
         UserError: see `phasewise.data.voc.read_voc`.
@@ -71,10 +71,10 @@ def read_voc_boxes(
     found = read_voc(
         root,
         split_seed=split_seed,
+        group_by=group_by,
         coordinates=coordinates,
         size_tag=size_tag,
         mask_values="none",
-        group_by=group_by,
     )
     # What is said there of missing masks and annotations is about other tasks.
     warnings = [w for w in found.warnings if w.file not in (MASKS, ANNOTATIONS, LABELS)]

@@ -171,6 +171,7 @@ class LocalizationConfig(RunConfig):
         "val/acc50": "max",
         "val/acc75": "max",
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss"}
 
     task: Task[Literal["localization.module.LocalizationModule"]]
     data: Data

@@ -15,6 +15,7 @@ from torchvision.datasets import VOCSegmentation
 from multitask import synthetic
 from multitask.class_weights import count_pixels
 from multitask.metrics import VOID
+from multitask.schema import HEAD_METRICS
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
@@ -74,6 +75,21 @@ class MultitaskData(StoreDataModule):
         counts = torch.bincount(labels, minlength=len(names)).tolist()
         found["objects of the class"] = dict(zip(names[1:], counts[1:], strict=True))
         return found
+
+    def meaningless(self, facts: Facts) -> dict[str, str]:
+        """Those of masks or boxes that are not there, or show one class only."""
+        why = {}
+        if not facts["images with masks"]:
+            why["segmentation_head"] = "no validation image has a mask"
+        elif not facts.get("foreground share"):  # undefined where all is void
+            why["segmentation_head"] = "no pixel of a validation mask is of a class"
+        if not facts["objects"]:
+            why["detection_head"] = "no validation image has an object with a box"
+        return {
+            metric: f"{reason} (model.{head}=none leaves that head out)"
+            for head, reason in why.items()
+            for metric in HEAD_METRICS[head]
+        }
 
 
 class ShapesData(MultitaskData):

@@ -135,6 +135,7 @@ class MultitaskConfig(RunConfig):
         "val/mAP": "max",
         "val/mAP50": "max",
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss"}
 
     task: Task[Literal["multitask.module.MultitaskModule"]]
     data: Data

@@ -399,6 +399,7 @@ def test_ctrl_c_tells_how_to_continue(stopped: Callable[..., Result], tmp_path: 
     assert record.best["train/loss"] > 0
 
 
+@pytest.mark.slow
 def test_sigterm_stops_a_sweep_and_tells_how_to_continue(
     stopped: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -74,11 +74,11 @@ def read_voc(
     root: Path | str,
     *,
     split_seed: int,
+    group_by: str = AUTO,
     coordinates: str = "auto",
     size_tag: str = "auto",
     mask_values: str = "auto",
     colors: Mapping[str, Sequence[int]] | None = None,
-    group_by: str = AUTO,
 ) -> VocListing:
     """List and check a data set in VOC layout; of images only headers are read.
 
@@ -90,10 +90,10 @@ def read_voc(
     Args:
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where lists are missing.
+        group_by: see `phasewise.data.groups.find_groups`.
         coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
         mask_values: see `phasewise.data.voc_masks.decide_masks`; ``none`` looks at no mask.
         colors: red, green and blue by class, of masks in colour.
-        group_by: see `phasewise.data.groups.find_groups`.
 
     Raises:
         UserError: no such layout, unreadable lists or labels, no sample in train or in val, or

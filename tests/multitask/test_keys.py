@@ -106,6 +106,7 @@ ELSEWHERE = {
     "data.test_images": "test_run",
     "data.root": "test_data",
     "data.split_seed": "test_data",
+    "data.group_by": "test_voc_files",
     "data.coordinates": "test_voc_boxes",
     "data.size_tag": "test_voc_boxes",
     "data.mask_values": "test_voc_masks",

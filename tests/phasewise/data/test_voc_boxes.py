@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from localization.readers import read_voc_boxes
+from phasewise.data.frame import Frame
 from phasewise.data.images import read_image
 from phasewise.data.voc import read_voc
-from phasewise.data.frame import Frame
 from phasewise.errors import UserError
 from tests.phasewise.data.folders import an_object, annotation, problems_of, write
 
