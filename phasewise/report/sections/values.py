@@ -69,20 +69,31 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
 
 def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Mean, deviation, best and count of each value of each key."""
+    # of one run per configuration this deviation is that of the runs; of one configuration, none
+    several = {len(one.values) for one in phase.candidates} - {0, 1}
+    most = max(
+        (len(ones) for key in phase.keys for ones in phase.by_value(key).values()), default=0
+    )
+    robust = bool(several) and most > 1
     columns = [
         Column("key"),
         Column("value"),
         Column("mean", "number"),
         Column("std", "number"),
         Column("95 % CI", "interval"),
-        Column("std over settings", "number"),
+        *([Column("std over settings", "number")] if robust else []),
         Column("best", "number"),
         Column("trials", "count"),
     ]
     caption = (
         f"{phase.title}: {phase.metric} by value, over all trials that have it; 95 % CI: Student's "
-        "interval of the mean; std over settings: of the means over seeds, which tells how robust "
-        "a value is against those of the other keys."
+        "interval of the mean"
+    )
+    caption += (
+        "; std over settings: of the means over seeds, which tells how robust a value is against "
+        "those of the other keys."
+        if robust
+        else "."
     )
     table = Table(f"values_{phase.slug}", caption, columns)
     for key in phase.keys:
@@ -94,7 +105,8 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
             over = float(own.groupby("candidate")["value"].mean().std())
             certain = t_interval([*own["value"]]) if len(own) > 1 else None
             mark: Mark = "best" if value == top and len(known) > 1 else ""
-            numbers = [float(row["mean"]), float(row["std"]), certain, over, float(row["best"])]
+            numbers = [float(row["mean"]), float(row["std"]), certain, *([over] if robust else [])]
+            numbers.append(float(row["best"]))
             table.add(key, value, *numbers, int(row["count"]), mark=mark)
     return table
 
