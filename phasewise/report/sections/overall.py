@@ -55,7 +55,8 @@ def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
         numbers = float(row["range"]), float(row["gain"])
         phase = row["phase"] or "sweep"
         values = int(row["values"]), row["best"], row["in_best"]
-        table.add(rank, row["key"], phase, *values, *numbers)
+        key = f"{row['key']} (with {row['tied']})" if row["tied"] else row["key"]
+        table.add(rank, key, phase, *values, *numbers)
     yield table
     found = importance(study.result)
     if found.table is None:
