@@ -11,7 +11,14 @@ import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from phasewise.data.opening import IMAGE_SUFFIXES, MAX_PIXELS, opened, upright, upright_size
+from phasewise.data.opening import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    opened,
+    orientation,
+    upright,
+    upright_size,
+)
 from phasewise.data.reading import (
     AS_IS,
     UINT8,
@@ -80,8 +87,8 @@ class Header(NamedTuple):
 
 def image_header(path: Path, name: str | None = None) -> Header:
     """As ``image_size``, and how the image lies in its file."""
-    with _opened(path, name) as image:
-        return Header(_upright_size(image), _orientation(image), image.mode, str(image.format))
+    with opened(path, name) as image:
+        return Header(upright_size(image), orientation(image), image.mode, str(image.format))
 
 
 def mask_size(path: Path, name: str | None = None) -> tuple[int, int]:
