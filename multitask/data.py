@@ -75,7 +75,6 @@ class MultitaskData(StoreDataModule):
         found["objects of the class"] = dict(zip(names[1:], counts[1:], strict=True))
         return found
 
-
     def meaningless(self, facts: Facts) -> dict[str, str]:
         """Those of masks or boxes that are not there, or show one class only."""
         why = {}
