@@ -79,11 +79,12 @@ class SegmentationData(StoreDataModule):
         """Shares of pixels, foreground of the labelled ones; and of splits that are looked at the
         objects as they are counted, see ``min_area`` and ``min_distance``."""
         store = self.splits.stores[split]
-        foreground = void = objects = 0
+        foreground = void = objects = empty = 0
         for rows in torch.arange(len(store)).split(READ_AT_ONCE):
             found = store.gather(rows, [name for name in (*store.keys(),) if name != "image"])
             foreground += int((found["mask"] == 1).sum())
             void += int((found["mask"] == VOID).sum())
+            empty += int((found["mask"] != 1).flatten(1).all(1).sum())
             if "instances" in found:
                 objects += sum(int((one.unique() > 0).sum()) for one in found["instances"])
         pixels = len(store) * self.image_size**2
@@ -91,6 +92,8 @@ class SegmentationData(StoreDataModule):
             "foreground share": foreground / (pixels - void) if pixels > void else math.nan,
             "void share": void / pixels,
         }
+        if empty:
+            shares["images without foreground"] = empty
         if "instances" in store:
             shares |= {"objects": objects, "objects per image": objects / len(store)}
         return shares
