@@ -61,18 +61,18 @@ def mask_layout(path: Path, name: str) -> Layout:
     Raises:
         BadSample: it is no image, or cannot be a mask.
     """
-    layout = layout_of(path, name)
-    if layout.raw:
-        if layout.channels > 1 and not layout.rgb:
-            raise BadSample(name, f"a mask of {layout.channels} channels; one is needed")
-        return layout
-    with opened(path, name) as image:
+
+    def check(image: Image.Image) -> None:
         if image.mode not in MODES:
             needed = "grey, a palette, one bit or RGB is needed"
             raise BadSample(name, f"a mask of mode {image.mode}; {needed}")
         if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
             # Pillow inverts these. Some programs mean the values as stored, others as shown.
             raise BadSample(name, "a TIFF mask whose 0 is white (MinIsWhite) is ambiguous; use PNG")
+
+    layout = layout_of(path, name, check)
+    if layout.raw and layout.channels > 1 and not layout.rgb:
+        raise BadSample(name, f"a mask of {layout.channels} channels; one is needed")
     return layout
 
 
