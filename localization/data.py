@@ -239,6 +239,8 @@ class VocBoxesData(FilesData):
     Args:
         root: the folder that holds JPEGImages.
         object: which object of an image: ``largest``, or ``only`` (several are refused).
+        coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
+        size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
         split_seed, group_by: see `FilesData`.
         settings: see `LocalizationData`.
     """
@@ -250,17 +252,26 @@ class VocBoxesData(FilesData):
         *,
         root: str,
         object: str = "largest",
+        coordinates: str = "auto",
+        size_tag: str = "auto",
         split_seed: int = 0,
         group_by: str = "auto",
         **settings: Unpack[DataSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.pick = object
+        self.coordinates = coordinates
+        self.size_tag = size_tag
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_voc_boxes`."""
         return read_voc_boxes(
-            root, pick=self.pick, split_seed=self.split_seed, group_by=self.group_by
+            root,
+            pick=self.pick,
+            split_seed=self.split_seed,
+            group_by=self.group_by,
+            coordinates=self.coordinates,
+            size_tag=self.size_tag,
         )
 
 

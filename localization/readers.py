@@ -45,11 +45,17 @@ PETS_IMAGES, PETS_BOXES = "images", "annotations/xmls"
 
 
 def read_voc_boxes(
-    root: Path | str, *, pick: str, split_seed: int, group_by: str = AUTO
+    root: Path | str,
+    *,
+    pick: str,
+    split_seed: int,
+    group_by: str = AUTO,
+    coordinates: str = "auto",
+    size_tag: str = "auto",
 ) -> Listing:
     """List and check a data set in PASCAL VOC layout, see `phasewise.data.voc.read_voc`.
 
-    Masks are not needed; one that does not fit its image is a problem all the same.
+    Masks are not looked at.
 
     Args:
         root: the folder that holds ``JPEGImages``.
@@ -57,20 +63,25 @@ def read_voc_boxes(
             problem.
         split_seed: of the split by hashed name, where lists are missing.
         group_by: see `phasewise.data.groups.find_groups`.
+        coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
 
     Raises:
         UserError: see `phasewise.data.voc.read_voc`.
     """
-    found = read_voc(root, split_seed=split_seed, group_by=group_by)
+    found = read_voc(
+        root,
+        split_seed=split_seed,
+        group_by=group_by,
+        coordinates=coordinates,
+        size_tag=size_tag,
+        mask_values="none",
+    )
     # What is said there of missing masks and annotations is about other tasks.
     warnings = [w for w in found.warnings if w.file not in (MASKS, ANNOTATIONS, LABELS)]
     collector = Collector(Path(root), [*found.problems], warnings)
     for sample in dict.fromkeys(sample for split in SPLITS for sample in found.samples[split]):
         with collector.noting():
-            if sample.objects is None:
-                reason = f"{ANNOTATIONS} has no annotation of it"
-                raise BadSample(collector.name(sample.image), reason)
-            objects = [(item.class_name, item.box) for item in sample.objects]
+            objects = [(item.class_name, item.box) for item in sample.objects or ()]
             collector.add(sample.name, sample.image, sample.size, objects, pick)
     names = {split: [sample.name for sample in found.samples[split]] for split in SPLITS}
     collector.rule = split_rule(found.lists, split_seed)

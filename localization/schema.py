@@ -54,6 +54,8 @@ class VocBoxesData(DataConfig):
     target: Literal["localization.data.VocBoxesData"] = Field(alias="_target_")
     root: Folder
     object: Pick
+    coordinates: Literal["auto", "one_based", "zero_based"]
+    size_tag: Literal["auto", "ignore"]
     split_seed: Seed
     group_by: GroupBy
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from phasewise.data.opening import IMAGE_SUFFIXES, MAX_PIXELS, opened, upright, upright_size
+from phasewise.data.opening import (
+    IMAGE_SUFFIXES,
+    MAX_PIXELS,
+    opened,
+    orientation,
+    upright,
+    upright_size,
+)
 from phasewise.data.reading import (
     AS_IS,
     UINT8,
@@ -60,6 +67,28 @@ def image_size(path: Path, name: str | None = None) -> tuple[int, int]:
     if reason := refusal(layout, AS_IS):
         raise BadSample(name or str(path), reason)
     return layout.size
+
+
+class Header(NamedTuple):
+    """What is known of an image before its pixels are decoded.
+
+    Attributes:
+        size: width and height of the upright image in pixels.
+        orientation: EXIF's, 1 to 8; from 5 on, width and height are stored the other way round.
+        mode: Pillow's name of what a pixel is.
+        format: of the file, one of `FORMATS`.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    mode: str
+    format: str
+
+
+def image_header(path: Path, name: str | None = None) -> Header:
+    """As ``image_size``, and how the image lies in its file."""
+    with opened(path, name) as image:
+        return Header(upright_size(image), orientation(image), image.mode, str(image.format))
 
 
 def mask_size(path: Path, name: str | None = None) -> tuple[int, int]:
