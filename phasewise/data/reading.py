@@ -115,7 +115,7 @@ def layout_of(
             if shown is not None and not _several(image):
                 return shown
     except BadSample:
-        if not is_tiff(path):
+        if shown is not None or not is_tiff(path):
             raise
     with opened_tiff(path, name) as stack:
         if shown is not None and stack.pages == 1:
