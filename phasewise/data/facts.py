@@ -22,7 +22,7 @@ FOLDER = "facts"
 SLOW = 1.0
 """Seconds beyond which the facts of a split are kept for the next run."""
 
-VERSION = 1
+VERSION = 2
 """Raised when facts are computed otherwise, so that older ones are not read."""
 
 
