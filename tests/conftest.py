@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -26,6 +27,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+
+REFUSED = ROOT / "tests" / "refused"
+"""A folder for ``$PYTHONPATH``."""
+
+TORCH = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
+ROOMS = ("records", "config", "cli", "study", "analysis", "report")
+"""Of the engine, those that need no torch."""
+
+NEED_TORCH = (
+    "records/test_checkpoints.py",
+    "records/test_lock.py",
+    "config/test_backbone_names.py",
+    "config/test_identity.py",
+    "study/test_launcher_plugins.py",
+    "study/test_pretrained.py",
+    "study/test_weights.py",
+)
+"""Of their tests, those that train, read weights, or ask timm for names."""
 
 TINY = (
     "data.image_size=32",
@@ -53,6 +72,36 @@ TINY_RUNS = {
         "data.validation_fraction=0.4",
     ),
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "the rooms that need no torch, without it (refused); the rest; or all (default)"
+    parser.addoption("--torch", choices=("refused", "rest", "all"), default="all", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In this process, in xdist's workers and in all that tests start."""
+    if config.getoption("--torch") == "refused":
+        os.environ.setdefault("REFUSED", ",".join(TORCH))
+        paths = [str(REFUSED), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        runpy.run_path(str(REFUSED / "sitecustomize.py"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    half, rooms = config.getoption("--torch"), ROOT / "tests" / "phasewise"
+    if half == "all" or rooms.is_relative_to(collection_path):
+        return None
+    name = collection_path.relative_to(rooms).as_posix() if rooms in collection_path.parents else ""
+    without = name.partition("/")[0] in ROOMS and name not in NEED_TORCH
+    if half == "refused":
+        return not without or None
+    return (without and collection_path.is_file()) or None
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.torch != "all":
+        session.exitstatus = pytest.ExitCode.OK  # ``-k NAME`` may be in the other half alone
 
 
 @pytest.fixture(scope="session")

@@ -116,6 +116,15 @@ def _no_checkpoint(place: Path) -> str | None:
     return "neither a checkpoint nor the directory of a run with checkpoints/best.ckpt"
 
 
+def pattern(value: str) -> str:
+    """A regular expression, or a word, which is one too."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise wrong(f"no regular expression: {error}") from None
+    return value
+
+
 Flag = Annotated[bool, message("must be true or false")]
 Text = Annotated[str, Field(min_length=1), message("must be a text")]
 
@@ -171,6 +180,8 @@ Activation = Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mis
 InitScheme = Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
 Norm = Literal["batch", "group"]
 Folder = Annotated[Text, AfterValidator(folder)]
+GroupBy = Annotated[Text, AfterValidator(pattern)]
+"""Which samples belong together: ``auto``, ``none``, ``near``, a column, a regular expression."""
 CheckpointOrNull = Annotated[
     str | None, message("must be a path or null"), AfterValidator(checkpoint)
 ]

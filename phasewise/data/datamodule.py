@@ -271,6 +271,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """Numbers about a split that was read, for reports; a task tells its own."""
         return {}
 
+    def meaningless(self, facts: Facts) -> dict[str, str]:
+        """Metrics that cannot mean anything on validation data of these `facts`, with why; a task
+        tells its own."""
+        return {}
+
     def summary(self) -> DataSummary:
         """Counts, problems and hashes of what is in which split, for the record."""
         names = {split: self.splits.names.get(split, []) for split in SPLITS}

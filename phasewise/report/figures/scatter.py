@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from phasewise.report.figures.labels import distinct
-from phasewise.report.figures.limits import possible_range
+from phasewise.report.figures.limits import DECADES, possible_range
 from phasewise.report.figures.style import INK, PLAIN, WIDTH, canvas, name_rows
 from phasewise.report.text import number
 
@@ -62,8 +62,13 @@ def scatter(
         }
         ax.scatter(points[star].x, points[star].y, marker="*", s=190, **where)
     ax.set(xlabel=x, ylabel=y)
+    across = [point.x for point in points]
     if whole:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    elif min(across) > 0 and max(across) >= min(across) * 10**DECADES:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")  # the default is a formula
+        ax.xaxis.set_minor_formatter(NullFormatter())
     best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")
     entries = [*legend, *([best] if star is not None else [])]
     if entries:

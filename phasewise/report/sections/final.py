@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
 from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
+from phasewise.report.sections.trials import headline
 from phasewise.report.view import CandidateView, StudyView
 
 SPLIT_TITLES = {
@@ -172,8 +174,9 @@ def final_blocks(study: StudyView) -> list[Block]:
     records = [record for one in candidates.values() for record in one.records]
     trivial = baselines(records, split)
     target = objective_on(study, split)
-    keys = dict.fromkeys([target, *(key for values in known.values() for key in values)])
-    shown = [key for key in keys if any(key in values for values in known.values())]
+    found = {key for values in known.values() for key in values}
+    shown = [*dict.fromkeys([*_first(candidates, split), *sorted(found)])]
+    shown = [key for key in shown if key in found]
     blocks: list[Block] = [_table(split, target, shown, known, trivial)]
     reason = differing_losses(study, [*candidates.values()])
     if reason and any("loss" in key for key in shown):
@@ -188,6 +191,13 @@ def final_blocks(study: StudyView) -> list[Block]:
         blocks.append(Text(SEEDS_ONLY, "note"))
         blocks += [_evaluating(_runs(one), split) for one in candidates.values()]
     return blocks
+
+
+def _first(candidates: Mapping[str, CandidateView], split: str) -> list[str]:
+    """What a reader looks for first: the objective, the other headline metrics, the loss."""
+    named = [name for one in candidates.values() for name in headline(one.phase)]
+    own = [f"{split}/{name.partition('/')[2]}" for name in named]
+    return [*own, f"{split}/loss"]
 
 
 def _runs(one: CandidateView) -> list[Path]:

@@ -34,7 +34,7 @@ def measures(phase: PhaseView) -> dict[str, tuple[str, heatmap.End]]:
 def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> Section | None:
     """Means, spread and heat maps; ``None`` where nothing was varied or finished."""
     scored = frame.dropna(subset=["value"])
-    keys = [key for key in phase.keys if scored[key].nunique() > 1]
+    keys = [key for key in phase.own_keys if scored[key].nunique() > 1]
     if not keys:
         return None
     # of one key and one seed, the phase's table says it all
@@ -69,23 +69,34 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
 
 def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Mean, deviation, best and count of each value of each key."""
+    # of one run per configuration this deviation is that of the runs; of one configuration, none
+    several = {len(one.values) for one in phase.candidates} - {0, 1}
+    most = max(
+        (len(ones) for key in phase.own_keys for ones in phase.by_value(key).values()), default=0
+    )
+    robust = bool(several) and most > 1
     columns = [
         Column("key"),
         Column("value"),
         Column("mean", "number"),
         Column("std", "number"),
         Column("95 % CI", "interval"),
-        Column("std over settings", "number"),
+        *([Column("std over settings", "number")] if robust else []),
         Column("best", "number"),
         Column("trials", "count"),
     ]
     caption = (
         f"{phase.title}: {phase.metric} by value, over all trials that have it; 95 % CI: Student's "
-        "interval of the mean; std over settings: of the means over seeds, which tells how robust "
-        "a value is against those of the other keys."
+        "interval of the mean"
+    )
+    caption += (
+        "; std over settings: of the means over seeds, which tells how robust a value is against "
+        "those of the other keys."
+        if robust
+        else "."
     )
     table = Table(f"values_{phase.slug}", caption, columns)
-    for key in phase.keys:
+    for key in phase.own_keys:
         means = marginal_means(frame, key, phase.mode)
         known = means["mean"].dropna()
         top = known.idxmax() if phase.mode == "max" else known.idxmin()
@@ -94,7 +105,8 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
             over = float(own.groupby("candidate")["value"].mean().std())
             certain = t_interval([*own["value"]]) if len(own) > 1 else None
             mark: Mark = "best" if value == top and len(known) > 1 else ""
-            numbers = [float(row["mean"]), float(row["std"]), certain, over, float(row["best"])]
+            numbers = [float(row["mean"]), float(row["std"]), certain, *([over] if robust else [])]
+            numbers.append(float(row["best"]))
             table.add(key, value, *numbers, int(row["count"]), mark=mark)
     return table
 
@@ -109,13 +121,15 @@ def _values(scored: pd.DataFrame, key: str, colours: Colours) -> list[values.Val
 
 def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     """The objective, stability and epochs to best over the two numeric keys that matter most."""
-    known = {key: in_order(list(scored[key])) for key in phase.keys}
+    known = {key: in_order(list(scored[key])) for key in phase.own_keys}
     numeric = [key for key, v in known.items() if len(v) > 1 and all(map(is_number, v))]
     if len(numeric) < 2:
         return []
     most = sorted(numeric, key=lambda key: -_span(scored, key))[:2]
     x, y = sorted(most, key=lambda key: -len(known[key]))  # a page is wide
-    others = [key for key in phase.keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS]
+    others = [
+        key for key in phase.own_keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS
+    ]
     level = max(others, key=lambda key: _span(scored, key), default=None)
     best: heatmap.End = "highest" if phase.mode == "max" else "lowest"
     titles = {"value": (phase.metric, best), **measures(phase)}
@@ -126,7 +140,7 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
         for name, (title, end) in titles.items()
         if name == "value" or scored[name].nunique() > 1
     ]
-    averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
+    averaged = [key for key in phase.own_keys if key not in (x, y, level) and len(known[key]) > 1]
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
     one = f" of each {level}, thicker the best of all" if level else ""
