@@ -209,7 +209,7 @@ def _checked_plan(
     _refuse_problems(stages, compatibility)
     check_keys(study.memory_grows_with, config)
     if study.hypotheses:
-        refuse_untried(study.hypotheses, journal, config, metrics_of(config))
+        refuse_untried(study.hypotheses, journal, config, metrics_of(config), old)
     if study.published:
         known = is_phasewise(config)
         names, fractions = (
