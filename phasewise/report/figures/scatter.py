@@ -120,6 +120,7 @@ def draw_intervals(
         ax.annotate(text, (middle, place), (0, 7), textcoords="offset points", ha="center")
     ax.set_yticks(range(len(names)), distinct(names, 30))
     ax.set_ylim(len(names) - 0.4, -0.7)
+    ax.margins(x=0.08)  # for half of a number
     ax.set_xlabel(title)
     ax.grid(visible=False, axis="y")
     return figure
