@@ -41,7 +41,7 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     alone = len(keys) == 1 and scored[keys[0]].is_unique
     blocks: list[Block] = [] if alone else [means_table(phase, frame)]
     drawn = {key: _values(fair_rows(scored, phase.result, key), key, colours) for key in keys}
-    drawn = {key: found for key, found in drawn.items() if len(found) <= MOST_VALUES}
+    drawn = {key: found for key, found in drawn.items() if 0 < len(found) <= MOST_VALUES}
     if drawn:
         repeated = any(len(value.scores) > 1 for found in drawn.values() for value in found)
         caption = (
@@ -97,6 +97,8 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
         rows = fair_rows(frame, phase.result, key)
         means = marginal_means(rows, key, phase.mode)
         known = means["mean"].dropna()
+        if known.empty:
+            continue
         top = known.idxmax() if phase.mode == "max" else known.idxmin()
         for value, row in means.iterrows():
             own = rows[rows[key] == value].dropna(subset=["value"])
