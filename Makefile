@@ -16,8 +16,9 @@ test: $(READY)      ## style and types, and beside them the quick tests: less th
 test-slow: $(READY) ## the other tests: whole studies, launchers, devices, exports, trackers, runs that end early
 	$(PYTEST) -m slow $(ARGS)
 
-quick: $(READY)
-	$(PYTEST) -m "not slow" $(ARGS)
+quick: $(READY)     ## first the rooms that need no torch, without it; then the rest
+	$(PYTEST) -m "not slow" --torch=refused $(ARGS)
+	$(PYTEST) -m "not slow" --torch=rest $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from localization.data import CsvData as CsvData
     from localization.data import PetsData as PetsData
     from localization.data import VocBoxesData as VocBoxesData
+    from localization.data import YoloData as YoloData
     from localization.module import LocalizationModule as LocalizationModule
 
 __all__ = [
@@ -24,10 +25,11 @@ __all__ = [
     "LocalizationModule",
     "PetsData",
     "VocBoxesData",
+    "YoloData",
 ]
 
 __getattr__ = lazily(
     __name__,
     module=["LocalizationModule"],
-    data=["AnimalsData", "CocoData", "CsvData", "PetsData", "VocBoxesData"],
+    data=["AnimalsData", "CocoData", "CsvData", "PetsData", "VocBoxesData", "YoloData"],
 )

@@ -14,14 +14,14 @@ from phasewise.training.module import Scores
 def baselines(data: StoreDataModule, split: str) -> dict[str, Scores]:
     """What each trivial predictor scores on a split, see `localization.metrics.BoxIoU`.
 
-    Every process looks at the whole split.
+    Every process looks at all that is evaluated.
 
     Args:
         data: whose stores hold ``boxes`` float32 (N, 1, 4) in pixels and ``labels`` (N, 1), 1
             where there is a box and -1 where there is none.
         split: the one to score.
     """
-    targets, rows = _true_boxes(data, split)
+    targets, rows = _true_boxes(data, split, data.evaluated_rows(split))
     found = trivial_boxes(data, split, rows)
     return {name: _score(boxes, targets) for name, boxes in found.items()}
 
@@ -34,7 +34,7 @@ def trivial_boxes(data: StoreDataModule, split: str, rows: Tensor) -> dict[str, 
         split: whose rows these are.
         rows: of images.
     """
-    known = _true_boxes(data, "train")[0]
+    known = _true_boxes(data, "train", torch.arange(len(data.splits.stores["train"])))[0]
     if not len(known):
         known = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
     return {
@@ -66,10 +66,11 @@ def random_boxes(count: int, split: str) -> Tensor:
     return corners.flatten(1)
 
 
-def _true_boxes(data: StoreDataModule, split: str) -> tuple[Tensor, Tensor]:
-    """The boxes (n, 4) of a split as fractions of the side, and the rows (n,) that have one."""
+def _true_boxes(data: StoreDataModule, split: str, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The boxes (n, 4) of rows of a split as fractions of the side, and those rows (n,) that have
+    one."""
     store = data.splits.stores[split]
-    rows = (store["labels"].cpu()[:, 0] > 0).nonzero()[:, 0]
+    rows = rows[store["labels"].cpu()[rows, 0] > 0]
     return store["boxes"].cpu()[rows, 0] / data.image_size, rows
 
 

@@ -20,6 +20,7 @@ from localization.readers import (
     read_csv,
     read_pets,
     read_voc_boxes,
+    read_yolo,
 )
 from localization.samples import Listing, Sample
 from phasewise.data import painting
@@ -136,12 +137,21 @@ class FilesData(LocalizationData):
     Args:
         root: the folder that they are below.
         split_seed: of the split by hashed name, where nothing else tells the splits.
+        group_by: which images that split keeps together, see `phasewise.data.groups.find_groups`.
         settings: see `LocalizationData`.
     """
 
-    def __init__(self, *, root: str, split_seed: int = 0, **settings: Unpack[DataSettings]) -> None:
+    def __init__(
+        self,
+        *,
+        root: str,
+        split_seed: int = 0,
+        group_by: str = "auto",
+        **settings: Unpack[DataSettings],
+    ) -> None:
         super().__init__(root=root, **settings)
         self.split_seed = split_seed
+        self.group_by = group_by
         self._resize = Resize(self.image_size, self.resize)
 
     @abstractmethod
@@ -229,7 +239,9 @@ class VocBoxesData(FilesData):
     Args:
         root: the folder that holds JPEGImages.
         object: which object of an image: ``largest``, or ``only`` (several are refused).
-        split_seed: see `FilesData`.
+        coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
+        size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
+        split_seed, group_by: see `FilesData`.
         settings: see `LocalizationData`.
     """
 
@@ -240,47 +252,69 @@ class VocBoxesData(FilesData):
         *,
         root: str,
         object: str = "largest",
+        coordinates: str = "auto",
+        size_tag: str = "auto",
         split_seed: int = 0,
+        group_by: str = "auto",
         **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(root=root, split_seed=split_seed, **settings)
+        super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.pick = object
+        self.coordinates = coordinates
+        self.size_tag = size_tag
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_voc_boxes`."""
-        return read_voc_boxes(root, pick=self.pick, split_seed=self.split_seed)
+        return read_voc_boxes(
+            root,
+            pick=self.pick,
+            split_seed=self.split_seed,
+            group_by=self.group_by,
+            coordinates=self.coordinates,
+            size_tag=self.size_tag,
+        )
 
 
 class CsvData(FilesData):
-    """Images named by a CSV, see `localization.readers.read_csv`.
+    """Images named by a table, see `localization.readers.read_csv`.
 
     Args:
         root: the folder that the table's file names are relative to.
-        file: the CSV, relative to the root.
-        split_seed: see `FilesData`.
+        file: the table, or a pattern for one per split, relative to the root.
+        object: which object of an image: ``largest``, or ``only`` (several are refused).
+        split_seed, group_by: see `FilesData`; the latter may name a column.
         settings: see `LocalizationData`.
     """
 
-    WHAT = "images named by a CSV"
+    WHAT = "images named by a table"
 
     def __init__(
         self,
         *,
         root: str,
         file: str = "boxes.csv",
+        object: str = "largest",
         split_seed: int = 0,
+        group_by: str = "auto",
         **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(root=root, split_seed=split_seed, **settings)
+        super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.file = file
+        self.pick = object
 
     def beside_root(self) -> list[Path]:
         """The table."""
-        return [self.root / self.file] if self.root is not None else []
+        return _beside(self.root, self.file)
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_csv`."""
-        return read_csv(root, file=self.file, split_seed=self.split_seed)
+        return read_csv(
+            root,
+            file=self.file,
+            pick=self.pick,
+            split_seed=self.split_seed,
+            group_by=self.group_by,
+        )
 
 
 class CocoData(FilesData):
@@ -290,7 +324,8 @@ class CocoData(FilesData):
         root: the folder that holds annotations and images.
         annotations: file, folder or pattern, relative to the root.
         object: which object of an image: ``largest``, or ``only`` (several are refused).
-        split_seed: see `FilesData`.
+        crowds: what ``iscrowd`` means: ``auto``, ``objects`` or ``ignore``.
+        split_seed, group_by: see `FilesData`.
         settings: see `LocalizationData`.
     """
 
@@ -302,25 +337,80 @@ class CocoData(FilesData):
         root: str,
         annotations: str = "annotations",
         object: str = "largest",
+        crowds: str = "auto",
         split_seed: int = 0,
+        group_by: str = "auto",
         **settings: Unpack[DataSettings],
     ) -> None:
-        super().__init__(root=root, split_seed=split_seed, **settings)
+        super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.annotations = annotations
         self.pick = object
+        self.crowds = crowds
 
     def beside_root(self) -> list[Path]:
-        """The annotations; of a pattern, the folder that it begins with."""
-        if self.root is None:
-            return []
-        plain = takewhile(lambda part: not set("*?[") & set(part), Path(self.annotations).parts)
-        return [self.root.joinpath(*plain)]
+        """The annotations."""
+        return _beside(self.root, self.annotations)
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_coco`."""
         return read_coco(
-            root, annotations=self.annotations, pick=self.pick, split_seed=self.split_seed
+            root,
+            annotations=self.annotations,
+            pick=self.pick,
+            split_seed=self.split_seed,
+            crowds=self.crowds,
+            group_by=self.group_by,
         )
+
+
+class YoloData(FilesData):
+    """Images with YOLO's text files, see `localization.readers.read_yolo`.
+
+    Args:
+        root: the folder that holds images and labels.
+        file: ultralytics' YAML, relative to the root; need not be there.
+        object: which object of an image: ``largest``, or ``only`` (several are refused).
+        split_seed, group_by: see `FilesData`.
+        settings: see `LocalizationData`.
+    """
+
+    WHAT = "images with YOLO's text files"
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        file: str = "data.yaml",
+        object: str = "largest",
+        split_seed: int = 0,
+        group_by: str = "auto",
+        **settings: Unpack[DataSettings],
+    ) -> None:
+        super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
+        self.file = file
+        self.pick = object
+
+    def beside_root(self) -> list[Path]:
+        """The YAML."""
+        return _beside(self.root, self.file)
+
+    def listing(self, root: Path) -> Listing:
+        """See `localization.readers.read_yolo`."""
+        return read_yolo(
+            root,
+            file=self.file,
+            pick=self.pick,
+            split_seed=self.split_seed,
+            group_by=self.group_by,
+        )
+
+
+def _beside(root: Path | None, pattern: str) -> list[Path]:
+    """What may lie elsewhere than below the root; of a pattern, the folder that it begins with."""
+    if root is None:
+        return []
+    plain = takewhile(lambda part: not set("*?[") & set(part), Path(pattern).parts)
+    return [root.joinpath(*plain)]
 
 
 class PetsData(FilesData):
@@ -331,7 +421,7 @@ class PetsData(FilesData):
     Args:
         root: the folder that holds oxford-iiit-pet, or will.
         download: fetch them (800 MB) where ``root`` does not hold them.
-        split_seed: see `FilesData`.
+        split_seed, group_by: see `FilesData`.
         settings: see `LocalizationData`.
     """
 
@@ -343,14 +433,15 @@ class PetsData(FilesData):
         root: str,
         download: bool = False,
         split_seed: int = 0,
+        group_by: str = "auto",
         **settings: Unpack[DataSettings],
     ) -> None:
         settings.setdefault("image_size", 192)
-        super().__init__(root=root, split_seed=split_seed, **settings)
+        super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.download = download
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_pets` and `localization.readers.fetch_pets`."""
         if self.download and find_pets(root) is None:
             fetch_pets(root)
-        return read_pets(root, split_seed=self.split_seed)
+        return read_pets(root, split_seed=self.split_seed, group_by=self.group_by)

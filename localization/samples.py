@@ -6,28 +6,29 @@ is the whole image.
 
 from __future__ import annotations
 
-import math
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from phasewise.data.splits import SPLITS, inside, resolve_splits, split_rule
+from phasewise.data.annotated import EVERYTHING, OBJECT, SHOWN, Finder, number, sound
+from phasewise.data.frame import Box
+from phasewise.data.groups import AUTO, find_groups
+from phasewise.data.splits import SPLITS, resolve_splits, split_rule
 from phasewise.data.voc_xml import BACKGROUND
 from phasewise.errors import BadSample, Problem
 
-OBJECT = "object"
-"""The class of boxes without one."""
+__all__ = [
+    "EVERYTHING",
+    "OBJECT",
+    "Box",
+    "Collector",
+    "Found",
+    "Listing",
+    "Sample",
+    "number",
+    "sound",
+]
 
-TOLERANCE = 1.0
-"""A box up to this many pixels outside its image is clipped: programs round differently."""
-
-EVERYTHING = "all"
-"""The list of images that belong to no split yet."""
-
-Box = tuple[float, ...]
 Found = tuple[str, Box]
 """The class and the box of one object."""
 
@@ -71,44 +72,18 @@ class Listing:
 
 
 @dataclass
-class Collector:
-    """The usable samples by name, and what was found wrong, so far."""
+class Collector(Finder):
+    """The usable samples by name, and what was found wrong, so far.
 
-    root: Path
-    problems: list[Problem] = field(default_factory=list)
-    warnings: list[Problem] = field(default_factory=list)
+    Attributes:
+        empty: images without an object.
+        several: images with more than one, of which the largest was taken.
+    """
+
     samples: dict[str, Sample] = field(default_factory=dict)
     rule: str = ""
-
-    @contextmanager
-    def noting(self) -> Iterator[None]:
-        """Whatever is wrong inside with a sample becomes a problem."""
-        try:
-            yield
-        except BadSample as bad:
-            self.problems.append(bad.problem)
-
-    def name(self, path: Path) -> str:
-        """How messages call a file."""
-        return (
-            path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
-        )
-
-    def find(self, relative: str, folders: Iterable[str] = (".",)) -> Path:
-        """The file of that name in the first of the folders, all below the root, that has it.
-
-        Raises:
-            BadSample: it leads out of the root, or there is none.
-        """
-        folders = list(folders)
-        inside(self.root, relative)
-        for folder in folders:
-            for form in ("NFC", "NFD"):  # macOS stores umlauts as two characters
-                path = self.root / folder / unicodedata.normalize(form, relative)
-                if path.is_file():
-                    return path
-        where = ", ".join("data.root" if folder == "." else folder for folder in folders)
-        raise BadSample(relative, f"no such file in {where}")
+    empty: list[str] = field(default_factory=list)
+    several: list[str] = field(default_factory=list)
 
     def add(
         self,
@@ -118,28 +93,51 @@ class Collector:
         objects: Sequence[Found],
         pick: str = "only",
     ) -> None:
-        """Enter a sample with its ``only`` or its ``largest`` object.
+        """Enter a sample with its ``only`` or its ``largest`` object; one without is counted.
 
         Raises:
-            BadSample: no object; or several and ``pick=only``.
+            BadSample: several objects and ``pick=only``.
         """
         if not objects:
-            raise BadSample(self.name(image), "no object")
+            self.empty.append(self.name(image))
+            return
         if len(objects) > 1 and pick == "only":
             reason = f"{len(objects)} objects; data.object=largest takes the largest"
             raise BadSample(self.name(image), reason)
         class_name, box = max(objects, key=lambda found: _area(found[1]))
         if class_name == BACKGROUND:
             raise BadSample(self.name(image), f"{BACKGROUND} cannot be the class of an object")
+        if len(objects) > 1:
+            self.several.append(self.name(image))
         self.samples[name] = Sample(name, image, box, size, class_name)
 
-    def split(self, lists: Mapping[str, Sequence[str]], seed: int) -> dict[str, list[str]]:
-        """Names by split, from lists called as in `phasewise.data.splits` or in `EVERYTHING`."""
+    def split(
+        self,
+        lists: Mapping[str, Sequence[str]],
+        seed: int,
+        group_by: str = AUTO,
+        columns: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> dict[str, list[str]]:
+        """Names by split, from lists called as in `phasewise.data.splits` or in `EVERYTHING`.
+
+        Args:
+            lists: names by list.
+            seed: of the split by hashed name.
+            group_by, columns: see `phasewise.data.groups.find_groups`.
+
+        Raises:
+            UserError: see there.
+        """
+        names = [name for names in lists.values() for name in names]
+        groups = find_groups(group_by, names, images=self._image, columns=columns)
         listed = {key: names for key, names in lists.items() if key != EVERYTHING}
-        splits, overlaps = resolve_splits(listed, lists.get(EVERYTHING, ()), seed)
-        self.warnings += overlaps
+        splits, notes = resolve_splits(listed, lists.get(EVERYTHING, ()), seed, groups)
+        self.warnings += notes
         self.rule = split_rule(sorted(listed), seed)
         return splits
+
+    def _image(self, name: str) -> Path | None:
+        return self.samples[name].image if name in self.samples else None
 
     def listing(
         self, splits: Mapping[str, Sequence[str]], class_names: Sequence[str] | None = None
@@ -151,42 +149,20 @@ class Collector:
         }
         found = sorted({sample.class_name for sample in self.samples.values()})
         names = list(class_names or (BACKGROUND, *found))
+        if self.empty and not (samples["train"] and samples["val"]):
+            # nothing can be trained, and that may be why
+            self.problems += [Problem(name, "no object") for name in self.empty]
+        self._note(self.empty, "no object: not used")
+        self._note(self.several, "several objects: the largest is taken")
         problems = list(dict.fromkeys(self.problems))
         return Listing(samples, names, problems, self.warnings, self.rule)
 
-
-def number(value: Any, key: str, name: str) -> float:
-    """A finite number.
-
-    Raises:
-        BadSample: ``value`` of ``key`` in ``name`` is none.
-    """
-    if value is None or value == "":
-        raise BadSample(name, f"no {key}")
-    try:
-        found = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise BadSample(name, f"{key}={str(value)[:40]!r} is not a number") from None
-    if not math.isfinite(found):
-        raise BadSample(name, f"{key} is not finite")
-    return found
-
-
-def sound(edges: Sequence[float], size: tuple[int, int], name: str) -> Box:
-    """A box, clipped to the image of ``size`` (width, height).
-
-    Raises:
-        BadSample: it is empty, or outside by more than `TOLERANCE`.
-    """
-    for axis, side in enumerate("xy"):
-        low, high, end = edges[axis], edges[axis + 2], size[axis]
-        if high <= low:
-            raise BadSample(name, f"{side}max={high:g} <= {side}min={low:g}")
-        beyond = low < -TOLERANCE or high > end + TOLERANCE
-        if beyond or min(high, end) <= max(low, 0):
-            raise BadSample(name, f"{side} {low:g}..{high:g} lies outside the image 0..{end}")
-    x1, y1, x2, y2 = edges
-    return (max(x1, 0.0), max(y1, 0.0), min(x2, float(size[0])), min(y2, float(size[1])))
+    def _note(self, names: Sequence[str], what: str) -> None:
+        if names:
+            total = len(self.samples) + len(self.empty)
+            shown = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+            key = "data.object" if names is self.several else "images"
+            self.warnings.append(Problem(key, f"{len(names)} of {total} have {what} ({shown})"))
 
 
 def _area(box: Box) -> float:

@@ -16,6 +16,7 @@ from phasewise.config.fields import (
     Count,
     Flag,
     Folder,
+    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -53,7 +54,10 @@ class VocBoxesData(DataConfig):
     target: Literal["localization.data.VocBoxesData"] = Field(alias="_target_")
     root: Folder
     object: Pick
+    coordinates: Literal["auto", "one_based", "zero_based"]
+    size_tag: Literal["auto", "ignore"]
     split_seed: Seed
+    group_by: GroupBy
 
 
 class CsvData(DataConfig):
@@ -62,7 +66,9 @@ class CsvData(DataConfig):
     target: Literal["localization.data.CsvData"] = Field(alias="_target_")
     root: Folder
     file: Text
+    object: Pick
     split_seed: Seed
+    group_by: GroupBy
 
 
 class CocoData(DataConfig):
@@ -72,7 +78,20 @@ class CocoData(DataConfig):
     root: Folder
     annotations: Text
     object: Pick
+    crowds: Literal["auto", "objects", "ignore"]
     split_seed: Seed
+    group_by: GroupBy
+
+
+class YoloData(DataConfig):
+    """``conf/data/yolo.yaml``"""
+
+    target: Literal["localization.data.YoloData"] = Field(alias="_target_")
+    root: Folder
+    file: Text
+    object: Pick
+    split_seed: Seed
+    group_by: GroupBy
 
 
 class PetsData(DataConfig):
@@ -82,6 +101,7 @@ class PetsData(DataConfig):
     root: Text
     download: Flag
     split_seed: Seed
+    group_by: GroupBy
 
 
 class ReaderData(DataConfig):
@@ -93,7 +113,7 @@ class ReaderData(DataConfig):
 
 
 Data = Annotated[
-    AnimalsData | VocBoxesData | CsvData | CocoData | PetsData | ReaderData, ByTarget()
+    AnimalsData | VocBoxesData | CsvData | CocoData | YoloData | PetsData | ReaderData, ByTarget()
 ]
 
 
@@ -151,6 +171,7 @@ class LocalizationConfig(RunConfig):
         "val/acc50": "max",
         "val/acc75": "max",
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss"}
 
     task: Task[Literal["localization.module.LocalizationModule"]]
     data: Data

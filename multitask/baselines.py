@@ -25,8 +25,10 @@ CHUNK = 256
 
 
 def _chunks(data: StoreDataModule, split: str, *fields: str) -> Iterator[Batch]:
+    """All training images; of another split those that are evaluated."""
     store = data.splits.stores[split]
-    for index in torch.arange(len(store)).split(CHUNK):
+    wanted = torch.arange(len(store)) if split == "train" else data.evaluated_rows(split)
+    for index in wanted.split(CHUNK):
         rows = store.gather(index, fields)
         yield Batch({field: tensor.cpu() for field, tensor in rows.items()})
 

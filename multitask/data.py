@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -14,16 +15,17 @@ from torchvision.datasets import VOCSegmentation
 from multitask import synthetic
 from multitask.class_weights import count_pixels
 from multitask.metrics import VOID
+from multitask.schema import HEAD_METRICS
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
-from phasewise.data.images import Resize, read_image, read_mask
+from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import find_layouts
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key
-from phasewise.data.voc import IMAGES, VocListing, VocSample, check_mask_values, read_voc
+from phasewise.data.voc import IMAGES, VocListing, VocSample, read_voc
 from phasewise.errors import UserError
 
 READ_AT_ONCE = 64
@@ -73,6 +75,21 @@ class MultitaskData(StoreDataModule):
         counts = torch.bincount(labels, minlength=len(names)).tolist()
         found["objects of the class"] = dict(zip(names[1:], counts[1:], strict=True))
         return found
+
+    def meaningless(self, facts: Facts) -> dict[str, str]:
+        """Those of masks or boxes that are not there, or show one class only."""
+        why = {}
+        if not facts["images with masks"]:
+            why["segmentation_head"] = "no validation image has a mask"
+        elif not facts.get("foreground share"):  # undefined where all is void
+            why["segmentation_head"] = "no pixel of a validation mask is of a class"
+        if not facts["objects"]:
+            why["detection_head"] = "no validation image has an object with a box"
+        return {
+            metric: f"{reason} (model.{head}=none leaves that head out)"
+            for head, reason in why.items()
+            for metric in HEAD_METRICS[head]
+        }
 
 
 class ShapesData(MultitaskData):
@@ -124,14 +141,33 @@ class VocData(MultitaskData):
     Args:
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where there are no lists.
+        coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
+        size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
+        mask_values: what masks hold: ``auto``, ``indices`` (255 is void), ``binary`` (all but 0 is
+            the one class); ``none`` leaves masks out.
+        colors: red, green and blue by class, of masks in colour.
         settings: see `StoreDataModule`; by default ``augment=["flip"]``.
     """
 
     WHAT = "a folder in PASCAL VOC layout"
 
-    def __init__(self, *, root: str, split_seed: int = 0, **settings: Unpack[DataSettings]) -> None:
+    def __init__(
+        self,
+        *,
+        root: str,
+        split_seed: int = 0,
+        coordinates: str = "auto",
+        size_tag: str = "auto",
+        mask_values: str = "auto",
+        colors: Mapping[str, Sequence[int]] | None = None,
+        **settings: Unpack[DataSettings],
+    ) -> None:
         super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
         self.split_seed = split_seed
+        self.coordinates = coordinates
+        self.size_tag = size_tag
+        self.mask_values = mask_values
+        self.colors = colors
         self._resize = Resize(self.image_size, self.resize)
 
     def layout(self) -> Path:
@@ -141,7 +177,14 @@ class VocData(MultitaskData):
 
     def listing(self, root: Path) -> VocListing:
         """All samples, their headers and boxes checked."""
-        return read_voc(root, split_seed=self.split_seed)
+        return read_voc(
+            root,
+            split_seed=self.split_seed,
+            coordinates=self.coordinates,
+            size_tag=self.size_tag,
+            mask_values=self.mask_values,
+            colors=self.colors,
+        )
 
     def rule(self, listing: VocListing) -> str:
         """How samples came into their splits, in words."""
@@ -179,7 +222,9 @@ class VocData(MultitaskData):
         root: Path,
         most: int,
     ) -> None:
-        load = partial(self._load, root=root, class_names=listing.class_names, most=most)
+        load = partial(self._load, root=root, listing=listing, most=most)
+        masks = listing.masks.key  # None as published: hashes are then those of older versions
+        names_and_masks = {"classes": listing.class_names, "masks": masks}
         names = [sample.name for sample in samples]
         fields = _fields(self.image_size, most)
         self.store_split(
@@ -189,8 +234,9 @@ class VocData(MultitaskData):
             load,
             fields,
             content=[self._content(sample) for sample in samples],
-            meaning=listing.class_names,
-            key={"classes": listing.class_names, "resize": self.resize},
+            meaning=listing.class_names if masks is None else names_and_masks,
+            key={"classes": listing.class_names, "resize": self.resize}
+            | ({} if masks is None else {"masks": masks}),
             names=names,
         )
 
@@ -200,15 +246,14 @@ class VocData(MultitaskData):
         objects = [[o.class_name, list(o.box), o.difficult] for o in sample.objects or ()]
         return [[self.contents.key(path) for path in paths], objects, sample.objects is not None]
 
-    def _load(self, sample: VocSample, root: Path, class_names: list[str], most: int) -> Arrays:
+    def _load(self, sample: VocSample, root: Path, listing: VocListing, most: int) -> Arrays:
+        class_names = listing.class_names
         image = read_image(sample.image, sample.image.relative_to(root).as_posix())
         size = self.image_size
         mask = np.full((size, size), VOID, np.uint8)
         if sample.mask is not None:
             name = sample.mask.relative_to(root).as_posix()
-            labels = read_mask(sample.mask, name)
-            check_mask_values(labels, len(class_names), name)
-            mask = self._resize.mask(labels)
+            mask = self._resize.mask(listing.masks.read(sample.mask, name, len(class_names)))
         boxes = np.zeros((most, 4), np.float32)
         classes = np.full(most, -1, np.int64)
         difficult = np.zeros(most, bool)
@@ -283,7 +328,14 @@ class Voc2012Data(VocData):
         **settings: Unpack[DataSettings],
     ) -> None:
         own = DataSettings(image_size=256, augment=["flip", "scale"]) | settings
-        super().__init__(root=root, split_seed=split_seed, **own)
+        super().__init__(
+            root=root,
+            split_seed=split_seed,
+            coordinates="one_based",
+            size_tag="ignore",
+            mask_values="indices",
+            **own,
+        )
         self.download = download
 
     def layout(self) -> Path:

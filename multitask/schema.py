@@ -36,6 +36,13 @@ HEAD_METRICS = {
 """Which head a metric comes from."""
 
 
+Colour = Annotated[
+    list[Annotated[int, Field(ge=0, le=255)]],
+    Field(min_length=3, max_length=3),
+    message("must be [red, green, blue], each 0 to 255"),
+]
+
+
 class ShapesData(DataConfig):
     """``conf/data/shapes.yaml``"""
 
@@ -52,6 +59,10 @@ class VocData(DataConfig):
     target: Literal["multitask.data.VocData"] = Field(alias="_target_")
     root: Folder
     split_seed: Seed
+    coordinates: Literal["auto", "one_based", "zero_based"]
+    size_tag: Literal["auto", "ignore"]
+    mask_values: Literal["auto", "indices", "binary", "none"]
+    colors: dict[str, Colour] | None
 
 
 class Voc2012Data(DataConfig):
@@ -122,6 +133,7 @@ class MultitaskConfig(RunConfig):
         "val/mAP": "max",
         "val/mAP50": "max",
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss"}
 
     task: Task[Literal["multitask.module.MultitaskModule"]]
     data: Data

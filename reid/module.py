@@ -278,7 +278,7 @@ class ReidModule(TaskModule):
         before = self.training
         self.eval()
         with torch.no_grad():
-            for batch in self._batches(data, split):
+            for batch in self._batches(data, split, data.evaluated_rows(split)):
                 for name, features in predictors.items():
                     self._update(metrics[name], features(batch), batch)
         self.train(before)
@@ -289,8 +289,8 @@ class ReidModule(TaskModule):
         cameras = batch.get("camera") if self.cameras else None
         metric.update(features, batch["label"], cameras, batch["is_query"], batch["index"])
 
-    def _batches(self, data: StoreDataModule, split: str) -> Iterator[Batch]:
-        for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
+    def _batches(self, data: StoreDataModule, split: str, rows: Tensor) -> Iterator[Batch]:
+        for index in rows.split(data.batch_size):
             yield data.prepared(split, index, self.device)
 
     def accept(self, data: StoreDataModule) -> None:
@@ -339,7 +339,7 @@ class ReidModule(TaskModule):
         self.eval()
         store, metric = data.splits.stores[split], self._make_metric().to(self.device)
         found = []
-        for batch in self._batches(data, split):
+        for batch in self._batches(data, split, torch.arange(len(store))):
             found.append(self.features(batch["image"]))
             self._update(metric, found[-1], batch)
         labels, cameras, is_query = (store[key].cpu() for key in ("label", "camera", "is_query"))

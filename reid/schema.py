@@ -165,6 +165,7 @@ class ReidConfig(RunConfig):
         "val/rank5": "max",
         "val/rank10": "max",
     }
+    FRACTIONS: ClassVar = METRICS.keys()
 
     task: Task[Literal["reid.module.ReidModule"]]
     data: Data

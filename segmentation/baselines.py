@@ -26,8 +26,8 @@ MakeScores = Callable[[], SegmentationScores]
 def baselines(data: StoreDataModule, split: str, make_scores: MakeScores) -> dict[str, Scores]:
     """What each trivial predictor scores on a split, see `SegmentationScores.compute`.
 
-    Predictions are 0 or 1, so the threshold does not matter. Every process looks at the whole
-    split.
+    Predictions are 0 or 1, so the threshold does not matter. Every process looks at all that
+    is evaluated.
 
     Args:
         data: whose stores hold ``image`` uint8 (N, 3, S, S), ``mask`` uint8 (N, S, S) and, where
@@ -96,6 +96,8 @@ def _score(
 
 
 def _chunks(data: StoreDataModule, split: str) -> Iterator[Rows]:
+    """All training images; of another split those that are evaluated."""
     store = data.splits.stores[split]
-    for index in torch.arange(len(store)).split(CHUNK):
+    rows = torch.arange(len(store)) if split == "train" else data.evaluated_rows(split)
+    for index in rows.split(CHUNK):
         yield {field: tensor.cpu() for field, tensor in store.gather(index).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -11,16 +12,20 @@ from typing import Any, Unpack
 import torch
 
 from phasewise.data import painting
+from phasewise.data.brightness import BITS
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
+from phasewise.data.reading import AS_IS, Reading
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
+from segmentation.looking import understood
 from segmentation.metrics import VOID
+from segmentation.schema import SegmentationConfig
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -49,10 +54,10 @@ class SegmentationData(StoreDataModule):
         settings: see `StoreDataModule`.
 
     Attributes:
-        grey_bits: of 16-bit grey images, see `phasewise.data.images.read_image`.
+        reading: see `phasewise.data.images.read_image`.
     """
 
-    grey_bits = 16
+    reading = AS_IS
 
     def __init__(
         self,
@@ -67,8 +72,8 @@ class SegmentationData(StoreDataModule):
         self.min_distance = min_distance
 
     def describe(self) -> dict[str, Any]:
-        """Also the bits of 16-bit grey images."""
-        return {**super().describe(), "grey_bits": self.grey_bits}
+        """Also how files of several pages or channels, or of more than 8 bits, are read."""
+        return {**super().describe(), "reading": self.reading.as_dict()}
 
     def facts(self, split: str) -> Facts:
         """Shares of pixels, foreground of the labelled ones; and of splits that are looked at the
@@ -89,6 +94,15 @@ class SegmentationData(StoreDataModule):
         if "instances" in store:
             shares |= {"objects": objects, "objects per image": objects / len(store)}
         return shares
+
+    def meaningless(self, facts: Facts) -> dict[str, str]:
+        """All that compare with foreground, where there is none."""
+        if facts.get("foreground share"):
+            return {}
+        other = "data.split_seed=N draws another split, lists choose one"
+        why = f"no pixel of a validation mask is foreground ({other})"
+        apart = ("val/loss", "val/count_error")
+        return {name: why for name in SegmentationConfig.METRICS if name not in apart}
 
     def _store(
         self,
@@ -168,6 +182,10 @@ class ImageMaskData(SegmentationData):
     Args:
         root: the folder that holds images and masks.
         mask_values: ``auto``, ``binary`` or ``instances``.
+        foreground: which mask values are, see `segmentation.meaning.decide`.
+        page, channels: of images with several, see `phasewise.data.reading.Reading`.
+        intensity: black and white of images of more than 8 bits, or ``auto``, see
+            `phasewise.data.brightness.range_of`.
         tile_size: side of the squares that images are cut into, in their pixels; None = whole.
         tile_overlap: share by which training tiles overlap.
         split_seed: of the split by hashed name, where there are no lists.
@@ -180,6 +198,10 @@ class ImageMaskData(SegmentationData):
         *,
         root: str,
         mask_values: str = "auto",
+        foreground: Any = None,
+        page: int | str | None = None,
+        channels: Sequence[int] | str | None = None,
+        intensity: str | Sequence[float] = "auto",
         tile_size: int | None = None,
         tile_overlap: float = 0.0,
         split_seed: int = 0,
@@ -188,6 +210,12 @@ class ImageMaskData(SegmentationData):
         known: SegmentationSettings = {"image_size": 256, "augment": AUGMENT}
         super().__init__(root=root, **(known | settings))
         self.mask_values = mask_values
+        self.foreground = foreground
+        if foreground is not None and not isinstance(foreground, int | str):
+            self.foreground = [it if isinstance(it, int) else list(it) for it in foreground]
+        black, white = (None, None) if isinstance(intensity, str) else intensity
+        chosen = channels if isinstance(channels, str) or channels is None else tuple(channels)
+        self.asked = Reading(page, chosen, black, white)
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.split_seed = split_seed
@@ -195,7 +223,13 @@ class ImageMaskData(SegmentationData):
 
     def listing(self, root: Path) -> Listing:
         """All samples, their headers checked."""
-        return read_image_mask(root, split_seed=self.split_seed, kind=self.mask_values)
+        return read_image_mask(
+            root,
+            split_seed=self.split_seed,
+            kind=self.mask_values,
+            foreground=self.foreground,
+            reading=self.asked,
+        )
 
     def rule(self, listing: Listing) -> str:
         """How samples came into their splits, in words."""
@@ -219,13 +253,15 @@ class ImageMaskData(SegmentationData):
         splits = Splits(CLASS_NAMES, listing.problems, listing.warnings, rule=rule)
         for split, samples in listing.samples.items():
             if samples:
-                self.grey_bits = samples[0].grey_bits  # one for all images
+                self.reading = samples[0].reading  # one for all images
                 self._enter(splits, split, samples)
         return splits
 
     def _enter(self, splits: Splits, split: str, samples: list[Sample]) -> None:
         assert self.root is not None
         root = self.root
+        key = samples[0].meaning.key  # one for all masks
+        as_ever = self.foreground is None and isinstance(key, str)
         if self.tile_size is not None:
             overlap = self.tile_overlap if split == "train" else 0.0
             samples = tile(samples, self.tile_size, overlap)
@@ -237,17 +273,16 @@ class ImageMaskData(SegmentationData):
                 load,
                 root=root,
                 resize=self._resize,
-                kind=self.mask_values,
                 min_area=self.min_area,
                 min_distance=self.min_distance,
                 objects=split != "train",
             ),
             content=[self._content(sample) for sample in samples],
-            meaning=self.mask_values,
+            meaning=self.mask_values if as_ever else key,
             key={
                 "tiles": [[sample.tile, sample.seen] for sample in samples],
                 "resize": self.resize,
-                "mask_values": self.mask_values,
+                "mask_values": key,
                 "objects": [code_key(objects), self.min_area, self.min_distance],
             },
             names=[sample.name for sample in samples],
@@ -256,7 +291,15 @@ class ImageMaskData(SegmentationData):
     def _content(self, sample: Sample) -> list[Any]:
         """Its files and how they are read; the same for all tiles of an image."""
         paths = (sample.image, sample.mask, sample.instances)
-        return [[path and self.contents.key(path) for path in paths], sample.grey_bits]
+        return [[path and self.contents.key(path) for path in paths], _in_key(sample.reading)]
+
+
+def _in_key(reading: Reading) -> Any:
+    """As stores have it that were made when there were but grey images of so many bits."""
+    for bits in BITS:
+        if reading == Reading(black=0, white=2**bits - 1):
+            return bits
+    return 16 if reading == AS_IS else reading.as_dict()
 
 
 class ReaderData(ImageMaskData):
@@ -289,4 +332,11 @@ class ReaderData(ImageMaskData):
         for samples in found.samples.values():
             files = (file for it in samples for file in (it.image, it.mask, it.instances))
             check_inside(root, files)
-        return found
+        listed = found.samples
+        if self.asked != AS_IS:
+            listed = {
+                split: [replace(sample, reading=self.asked) for sample in part]
+                for split, part in listed.items()
+            }
+        known, remarks = understood(listed, self.mask_values, self.foreground)
+        return replace(found, samples=known, warnings=[*found.warnings, *remarks])

@@ -7,18 +7,12 @@ means nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from phasewise.data.images import (
-    IMAGE_SUFFIXES,
-    image_size,
-    label_map_size,
-    largest_grey,
-    stored_bits,
-)
+from phasewise.data.brightness import range_of
+from phasewise.data.images import IMAGE_SUFFIXES
 from phasewise.data.listing import (
     by,
     check_filled,
@@ -28,8 +22,11 @@ from phasewise.data.listing import (
     folder_names,
     no_layout,
 )
+from phasewise.data.reading import AS_IS, Layout, Reading, layout_of, refusal
 from phasewise.data.splits import SPLITS, inside, read_lists, resolve_splits
 from phasewise.errors import BadSample, Problem, UserError
+from segmentation.looking import MASKS, understood
+from segmentation.masks import mask_layout
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
 __all__ = [
@@ -42,17 +39,11 @@ __all__ = [
     "tile",
 ]
 
-IMAGES, MASKS, INSTANCES = "images", "masks", "instances"
+IMAGES, INSTANCES = "images", "instances"
 LIST_FOLDERS = ("", "ImageSets/")
 MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_instances", "_instance")
 """What the names of all masks may have behind the names of their images."""
-
-LOOKED_AT = 32
-"""So many masks are decoded for remarks on the whole data set."""
-
-GREY_BITS = (8, 10, 12, 14, 16)
-"""Of 16-bit grey images, the number of bits that a camera may have used."""
 
 
 @dataclass(frozen=True)
@@ -72,35 +63,43 @@ class Listing:
     lists: list[str]
 
 
-def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") -> Listing:
+def read_image_mask(
+    root: Path | str,
+    *,
+    split_seed: int,
+    kind: str = "auto",
+    foreground: Any = None,
+    reading: Reading = AS_IS,
+) -> Listing:
     """List and check a data set of images and masks. Nothing stops at the first bad file.
 
-    Headers are read; `LOOKED_AT` masks are decoded; and 16-bit grey images all are, since the
-    darkest and the brightest image must be scaled alike: 0..255 is the smallest of 8, 10, 12, 14
-    and 16 bits that holds the largest value of the whole data set.
+    Headers are read; some masks are decoded, see `segmentation.looking`; and images of more than 8
+    bits all are, since the darkest and the brightest image must be scaled alike, see
+    `phasewise.data.brightness.range_of`.
 
     Args:
         root: the folder that holds ``images``.
         split_seed: of the split by hashed name, where lists are missing.
-        kind: see `read_binary_mask`; decides about a warning only.
+        kind, foreground: see `segmentation.meaning.decide`.
+        reading: what of several pages and channels is read, and black and white if they are not to
+            be found.
 
     Raises:
         UserError: no such layout, unreadable lists, or no sample in train or in val.
     """
     root = Path(root)
     _check_layout(root)
-    reader = _Reader(root)
+    reader = _Reader(root, reading)
     lists = reader.lists
     # Without lists a mask alone is a problem; with them only the listed names matter.
     splits, overlaps = resolve_splits(lists.names, reader.names(), split_seed)
     reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}
-    usable = [sample for sample in found.values() if sample is not None]
-    bits = _grey_bits(reader)
+    reading = _with_range(reader)
     samples = {
         split: [
-            replace(sample, grey_bits=bits)
+            replace(sample, reading=reading)
             for name in splits[split]
             if (sample := found[name]) is not None
         ]
@@ -111,7 +110,8 @@ def read_image_mask(root: Path | str, *, split_seed: int, kind: str = "auto") ->
     if unlisted:
         reason = f"{unlisted} of {len(reader.images)} are in no list and not used"
         reader.warnings.append(Problem(IMAGES, reason))
-    reader.warnings += _remarks(usable, kind)
+    samples, remarks = understood(samples, kind, foreground)
+    reader.warnings += remarks
     return Listing(samples, reader.problems, reader.warnings, lists.files)
 
 
@@ -120,10 +120,10 @@ class _Reader:
     """Files by sample name, and what was found wrong so far."""
 
     root: Path
+    reading: Reading
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
-    deep_grey: list[Path] = field(default_factory=list)
-    deep_colour: list[Path] = field(default_factory=list)
+    layouts: dict[Path, Layout] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.images = self._files(IMAGES, IMAGE_SUFFIXES)
@@ -172,11 +172,7 @@ class _Reader:
             self.problems.append(self._no_image(name))
             return None
         image = self._single(IMAGES, self.images[name])
-        size = self._noting(image_size, image)
-        if size is not None:
-            bits, colour = stored_bits(image)
-            if bits > 8:
-                (self.deep_colour if colour else self.deep_grey).append(image)
+        size = self._noting(self._image_size, image)
         if name not in self.masks:
             reason = f"has no mask of this name{self._similar(name)}"
             self.problems.append(Problem(self._name(image), reason))
@@ -189,6 +185,14 @@ class _Reader:
             return None
         return Sample(name, image, mask, instances, size)
 
+    def _image_size(self, path: Path, name: str) -> tuple[int, int]:
+        layout = layout_of(path, name)
+        self.layouts[path] = layout
+        # black and white are found when all are known
+        if reason := refusal(layout, replace(self.reading, black=0, white=1)):
+            raise BadSample(name, reason)
+        return layout.size
+
     def _single(self, folder: str, paths: list[Path]) -> Path:
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
@@ -197,7 +201,7 @@ class _Reader:
 
     def _checked(self, folder: str, paths: list[Path], size: tuple[int, int] | None) -> Path:
         path = self._single(folder, paths)
-        found = self._noting(label_map_size, path)
+        found = self._noting(lambda file, name: mask_layout(file, name).size, path)
         if found is not None and size is not None and found != size:
             reason = f"is {by(found)}, its image {by(size)}"
             self.problems.append(Problem(self._name(path), reason))
@@ -248,69 +252,26 @@ def _check_layout(root: Path) -> None:
 # --- remarks on the data set --------------------------------------------------------------------
 
 
-def _grey_bits(reader: _Reader) -> int:
-    """How many bits of the 16 of its grey images a data set uses; 16 where it has none."""
-    if reader.deep_colour:
-        reason = f"{len(reader.deep_colour)} are 16-bit colour, of which the upper 8 bits are used"
-        reader.warnings.append(Problem(IMAGES, reason))
-    if not reader.deep_grey:
-        return 16
-    largest = 0
-    pool = ThreadPoolExecutor()
-    try:
-        for value in pool.map(_largest, reader.deep_grey):
-            largest = max(largest, value)
-            if largest >= 2 ** GREY_BITS[-2]:
-                return 16
-    finally:
-        pool.shutdown(cancel_futures=True)
-    bits = min(bits for bits in GREY_BITS if largest < 2**bits)
-    reason = f"16-bit grey; the largest value of all is {largest}, so 0..{2**bits - 1} is shown"
-    reader.warnings.append(
-        Problem(IMAGES, f"{len(reader.deep_grey)} are {reason} as black to white")
-    )
-    return bits
+def _with_range(reader: _Reader) -> Reading:
+    """How all images are read.
 
-
-def _largest(path: Path) -> int:
-    try:
-        found = path.stat()
-        return _largest_once(path, found.st_size, found.st_mtime_ns)
-    except (BadSample, OSError):
-        return 0  # decoding will tell
-
-
-@cache
-def _largest_once(path: Path, size: int, modified: int) -> int:
-    """Kept for the next run in this process: a sweep lists its data for every trial."""
-    return largest_grey(path)
-
-
-def _remarks(samples: list[Sample], kind: str) -> list[Problem]:
-    """What the masks looked at have in common; of them all, only if those are empty."""
-    step = max(1, len(samples) // LOOKED_AT)
-    order = [*samples[::step], *(s for i, s in enumerate(samples) if i % step)]
-    looked = told = filled = grounded = 0
-    for sample in order:
-        if looked >= LOOKED_AT and filled:
-            break
-        try:
-            mask, instances = read_binary_mask(sample.mask, sample.name, kind)
-        except BadSample:
-            continue  # loading will tell
-        looked += 1
-        told += instances is not None
-        filled += bool((mask == 1).any())
-        grounded += bool((mask == 0).any())
-    remarks = []
-    if looked and not filled:
-        remarks.append(Problem(MASKS, f"all {looked} are empty: no pixel is foreground"))
-    elif looked and not grounded:
-        remarks.append(
-            Problem(MASKS, f"{looked} were looked at, and no pixel of them is 0 = ground")
-        )
-    if told and kind == "auto":
-        reason = f"{told} of {looked} looked at are read as instance maps, by their values"
-        force = "data.mask_values=binary or instances decides for all"
-        remarks.append(Problem(MASKS, f"{reason}; {force}"))
-    return remarks
+    Raises:
+        UserError: something was asked for that no image has.
+    """
+    reading, layouts = reader.reading, reader.layouts.values()
+    deep = [(path, layout) for path, layout in reader.layouts.items() if layout.kind != "8"]
+    if reading.page not in (None, 0) and all(layout.pages == 1 for layout in layouts):
+        raise UserError(f"data.page={reading.page}: no image has more than one page")
+    if reading.white is not None:
+        if not deep:
+            shown = f"[{reading.black:g},{reading.white:g}]"
+            raise UserError(f"data.intensity={shown}: no image has more than 8 bits")
+        return reading
+    found = range_of(deep, reading)
+    if found is None:
+        return reading
+    if found.reason:
+        reader.warnings.append(Problem(IMAGES, f"{len(deep)} are {found.reason}"))
+    if (found.black, found.white) == (0, 65535) and all(it.kind == "16" for _, it in deep):
+        return reading
+    return replace(reading, black=found.black, white=found.white)

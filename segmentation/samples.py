@@ -15,19 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from phasewise.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image, read_label_map
+from phasewise.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_image
+from phasewise.data.reading import AS_IS, Reading
 from phasewise.errors import BadSample, UserError
 from phasewise.records.content import mark
-
-KINDS = ("auto", "binary", "instances")
-"""What ``data.mask_values`` may be."""
-
-MAX_OBJECTS = int(np.iinfo(np.int16).max)
+from segmentation.masks import read_mask_values
+from segmentation.meaning import AUTO, MAX_OBJECTS, Instances, Meaning, binary_mask
 
 CACHE_BYTES = 256 * 2**20
 """Decoded images that are kept while their tiles are cut take about this much at most."""
-
-Instances = NDArray[np.int16]
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,8 @@ class Sample:
             the whole image.
         seen: columns from the left and rows from the top of the tile that earlier ones cover; they
             are void, so that each pixel counts once.
-        grey_bits: see `phasewise.data.images.read_image`.
+        reading: see `phasewise.data.images.read_image`.
+        meaning: of the values of the mask.
     """
 
     name: str
@@ -53,74 +50,28 @@ class Sample:
     size: tuple[int, int]
     tile: tuple[int, int, int, int] | None = None
     seen: tuple[int, int] = (0, 0)
-    grey_bits: int = 16
+    reading: Reading = AS_IS
+    meaning: Meaning = AUTO
 
 
-# --- masks ------------------------------------------------------------------------------------
-
-
-def read_binary_mask(path: Path, name: str, kind: str) -> tuple[UINT8, Instances | None]:
+def read_binary_mask(
+    path: Path, name: str, meaning: Meaning = AUTO, page: int | str | None = None
+) -> tuple[UINT8, Instances | None]:
     """Decode a mask as foreground and ground, and as objects if it tells them apart.
-
-    ``auto`` judges each mask by its values:
-
-    - one value besides 0, whichever (1, 255, 38, ...): that is foreground;
-    - 1 and 255, in 8 bits: 1 is foreground, 255 void;
-    - any others: an instance map, every value but 0 is one object. So is a 16-bit mask, unless its
-      one value is 255 or 65535.
-
-    With ``binary`` every value but 0 is foreground, and 255 is void where the only others are 0
-    and 1; with ``instances`` every value but 0 is an object.
 
     Args:
         path: the file.
         name: how messages call it.
-        kind: one of `KINDS`.
+        meaning: of its values.
+        page: see `segmentation.masks.read_mask_values`.
 
     Returns:
-        Mask uint8 (H, W) of 0, 1 and 255 = void; instances int16 (H, W), 0 = none, objects
-        numbered from 1 in the order of their values; None where the mask does not tell.
+        See `segmentation.meaning.binary_mask`.
 
     Raises:
-        BadSample: as `phasewise.data.images.read_label_map`; soft edges; too many objects.
-        UserError: another ``kind``.
+        BadSample: as `read_mask_values` and `binary_mask`.
     """
-    if kind not in KINDS:
-        raise UserError(f"data.mask_values={kind!r} is none of {', '.join(KINDS)}")
-    values, deep = read_label_map(path, name)
-    counts = np.bincount(values.ravel())
-    present = np.flatnonzero(counts[1:]) + 1
-    if kind == "instances" or (kind == "auto" and _tells_objects(present, deep)):
-        if kind == "auto":
-            _refuse_soft_edges(counts, present, name)
-        return (values > 0).astype(np.uint8), _numbered(values, present, name)
-    mask = (values > 0).astype(np.uint8)
-    if not deep and present.tolist() == [1, VOID]:
-        mask[values == VOID] = VOID
-    return mask, None
-
-
-def _tells_objects(present: NDArray[np.int64], deep: bool) -> bool:
-    """Whether the values that occur besides 0 are numbers of objects."""
-    if len(present) > 1:
-        return deep or present.tolist() != [1, VOID]
-    return deep and len(present) == 1 and present[0] not in (255, 65535)
-
-
-def _refuse_soft_edges(counts: NDArray[np.int64], present: NDArray[np.int64], name: str) -> None:
-    """Greys between black and white come from smooth scaling; they are no objects."""
-    if len(present) > 2 and present[-1] == 255 and 2 * counts[255] > counts[1:].sum():
-        reason = "its edges seem smoothed by scaling; save it with hard edges"
-        taken = "data.mask_values=binary takes every value but 0 as foreground"
-        raise BadSample(name, f"{len(present)} values, most of them 255: {reason}, or {taken}")
-
-
-def _numbered(values: NDArray[np.int32], present: NDArray[np.int64], name: str) -> Instances:
-    if len(present) > MAX_OBJECTS:
-        raise BadSample(name, f"{len(present):,} objects; {MAX_OBJECTS:,} are possible")
-    number = np.zeros(int(values.max(initial=0)) + 1, np.int16)
-    number[present] = np.arange(1, len(present) + 1)
-    return number[values]
+    return binary_mask(read_mask_values(path, name, page), meaning, name)
 
 
 # --- tiles ------------------------------------------------------------------------------------
@@ -189,7 +140,6 @@ def load(
     sample: Sample,
     root: Path,
     resize: Resize,
-    kind: str,
     min_area: int,
     min_distance: int,
     *,
@@ -205,7 +155,6 @@ def load(
         sample: what to load.
         root: file names in messages are relative to it.
         resize: to the size of the store.
-        kind: see `read_binary_mask`.
         min_area, min_distance: see `split_objects`.
         objects: whether ``instances`` is wanted.
 
@@ -218,7 +167,7 @@ def load(
     """
 
     def decode() -> _Decoded:
-        return _decode(sample, root, kind, objects)
+        return _decode(sample, root, objects)
 
     if sample.tile is None:
         decoded = decode()
@@ -226,7 +175,7 @@ def load(
         last = sample.tile[2] >= sample.size[0] and sample.tile[3] >= sample.size[1]
         files = [_state(path) for path in (sample.image, sample.mask, sample.instances)]
         decoded = _cut(
-            _KEPT.get(repr((files, sample.grey_bits, kind, objects)), decode, last), sample
+            _KEPT.get(repr((files, sample.reading, sample.meaning, objects)), decode, last), sample
         )
     mask = resize.mask(decoded.mask)
     arrays: dict[str, NDArray[Any]] = {
@@ -260,14 +209,17 @@ def _split(mask: UINT8, min_area: int, min_distance: int, name: str) -> Instance
     return found.astype(np.int16)
 
 
-def _decode(sample: Sample, root: Path, kind: str, objects: bool) -> _Decoded:
+def _decode(sample: Sample, root: Path, objects: bool) -> _Decoded:
     def name(path: Path) -> str:
         return path.relative_to(root).as_posix()
 
-    image = read_image(sample.image, name(sample.image), sample.grey_bits)
-    mask, instances = read_binary_mask(sample.mask, name(sample.mask), kind)
+    image = read_image(sample.image, name(sample.image), sample.reading)
+    page = sample.reading.page
+    mask, instances = read_binary_mask(sample.mask, name(sample.mask), sample.meaning, page)
     if objects and sample.instances is not None:
-        _, instances = read_binary_mask(sample.instances, name(sample.instances), "instances")
+        _, instances = read_binary_mask(
+            sample.instances, name(sample.instances), Meaning("instances"), page
+        )
     for path, array in ((sample.mask, mask), (sample.instances, instances)):
         if path is not None and array is not None and array.shape != image.shape[:2]:
             raise BadSample(name(path), "another size than its image")

@@ -83,6 +83,53 @@ def threshold(value: Any) -> Any:
     raise wrong("must be auto or a number in (0, 1)")
 
 
+def page(value: Any) -> Any:
+    """``data.page``: null, a number or a projection."""
+    if value in (None, "max", "mean") or (type(value) is int and value >= 0):
+        return value
+    raise wrong("must be null, a page counted from 0, max or mean")
+
+
+def channels(value: Any) -> Any:
+    """``data.channels``: null, up to three numbers or a projection."""
+    if value in (None, "max", "mean"):
+        return value
+    numbers = isinstance(value, list) and all(type(it) is int and it >= 0 for it in value)
+    if numbers and 1 <= len(value) <= 3:
+        return value
+    raise wrong("must be null, one to three channels counted from 0 as [0] or [2,1,0], max or mean")
+
+
+def intensity(value: Any) -> Any:
+    """``data.intensity``: auto, or two numbers."""
+    if value == "auto":
+        return value
+    numbers = isinstance(value, list) and all(type(it) in (int, float) for it in value)
+    if numbers and len(value) == 2 and value[0] < value[1]:
+        return value
+    raise wrong("must be auto or [BLACK,WHITE], the first below the second")
+
+
+def foreground(value: Any) -> Any:
+    """``data.foreground``: null, a word, a value, several, or colours."""
+    if value in (None, "threshold", "nonzero") or (type(value) is int and 0 <= value <= 65535):
+        return value
+    if isinstance(value, list) and value:
+        if all(type(it) is int and 0 <= it <= 65535 for it in value):
+            return value
+        if all(_is_colour(it) for it in value):
+            return value
+    raise wrong(
+        "must be null, a mask value as 255, several as [1,2], colours as [[255,0,0]], threshold or "
+        "nonzero"
+    )
+
+
+def _is_colour(value: Any) -> bool:
+    bytes_ = isinstance(value, list) and all(type(it) is int and 0 <= it <= 255 for it in value)
+    return bytes_ and len(value) == 3
+
+
 class SegmentationData(DataConfig):
     """What both data sets have."""
 
@@ -107,6 +154,10 @@ class MaskData(SegmentationData):
 
     root: Folder
     mask_values: Literal["auto", "binary", "instances"]
+    foreground: Annotated[Any, AfterValidator(foreground)]
+    page: Annotated[int | str | None, BeforeValidator(page)]
+    channels: Annotated[Any, AfterValidator(channels)]
+    intensity: Annotated[Any, AfterValidator(intensity)]
     tile_size: CountOrNull
     tile_overlap: BelowOne
 
@@ -186,6 +237,7 @@ class SegmentationConfig(RunConfig):
         "val/recall": "max",
         **OBJECT_METRICS,
     }
+    FRACTIONS: ClassVar = METRICS.keys() - {"val/loss", "val/count_error"}
 
     task: Task[Literal["segmentation.module.SegmentationModule"]]
     data: Data
@@ -198,12 +250,20 @@ class SegmentationConfig(RunConfig):
         yield from super().conflicts()
         yield from self._architecture_conflicts()
         yield from self._size_conflicts()
+        yield from self._mask_conflicts()
         if self.loss.name == "tversky" and self.loss.fp_weight == self.loss.fn_weight == 0:
             yield Problem("loss.fp_weight=0 loss.fn_weight=0", "one of them must be > 0")
         if not self.evaluation.objects:
             for key, metric in self.watched().items():
                 if metric in OBJECT_METRICS:
                     yield Problem(f"{key}={metric}", "not there with evaluation.objects=false")
+
+    def _mask_conflicts(self) -> Iterator[Problem]:
+        said = getattr(self.data, "foreground", None)
+        kind = getattr(self.data, "mask_values", "auto")
+        if said is not None and kind != "auto":
+            reason = f"data.mask_values={kind} says it already"
+            yield Problem(f"data.foreground={format_value(said)}", reason)
 
     @classmethod
     def weight_names(cls, model: Mapping[str, Any]) -> list[str]:

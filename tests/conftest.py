@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +27,24 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+
+REFUSED = ROOT / "tests" / "refused"
+"""A folder for ``$PYTHONPATH``."""
+
+TORCH = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
+ROOMS = ("records", "config", "cli", "study", "analysis", "report")
+"""Of the engine, those that need no torch."""
+
+NEED_TORCH = (
+    "records/test_checkpoints.py",
+    "records/test_lock.py",
+    "config/test_backbone_names.py",
+    "config/test_identity.py",
+    "study/test_launcher_plugins.py",
+    "study/test_pretrained.py",
+    "study/test_weights.py",
+)
+"""Of their tests, those that train, read weights, or ask timm for names."""
 
 TINY = (
     "data.image_size=32",
@@ -52,6 +72,36 @@ TINY_RUNS = {
         "data.validation_fraction=0.4",
     ),
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    text = "the rooms that need no torch, without it (refused); the rest; or all (default)"
+    parser.addoption("--torch", choices=("refused", "rest", "all"), default="all", help=text)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In this process, in xdist's workers and in all that tests start."""
+    if config.getoption("--torch") == "refused":
+        os.environ.setdefault("REFUSED", ",".join(TORCH))
+        paths = [str(REFUSED), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        runpy.run_path(str(REFUSED / "sitecustomize.py"))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    half, rooms = config.getoption("--torch"), ROOT / "tests" / "phasewise"
+    if half == "all" or rooms.is_relative_to(collection_path):
+        return None
+    name = collection_path.relative_to(rooms).as_posix() if rooms in collection_path.parents else ""
+    without = name.partition("/")[0] in ROOMS and name not in NEED_TORCH
+    if half == "refused":
+        return not without or None
+    return (without and collection_path.is_file()) or None
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.option.torch != "all":
+        session.exitstatus = pytest.ExitCode.OK  # ``-k NAME`` may be in the other half alone
 
 
 @pytest.fixture(scope="session")
@@ -112,3 +162,19 @@ def called(
         main(winning_run, [str(word) for word in words])
     out, err = capsys.readouterr()
     return int(stop.value.code or 0), out, err
+
+
+def twin(run: Path, place: Path) -> Path:
+    """A copy of a run whose network is another one that computes the same: its batch norms have
+    counted one batch more."""
+    import torch
+
+    shutil.copytree(run, place)
+    for file in (place / "checkpoints").glob("*.ckpt"):
+        content = torch.load(file, weights_only=True)
+        counters = [it for name, it in content["state_dict"].items() if "num_batches" in name]
+        assert counters
+        for counter in counters:
+            counter.add_(1)
+        torch.save(content, file)
+    return place

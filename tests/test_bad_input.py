@@ -8,7 +8,7 @@ import shlex
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -40,8 +40,8 @@ def without_labels(voc: VocFolder) -> None:
     voc.xml("val-0").unlink()
 
 
-def paint(voc: VocFolder, size: tuple[int, int] = SIZE, value: int = 2, mode: str = "L") -> None:
-    Image.new("L", size, value).convert(mode).save(voc.mask("val-0"))
+def paint(voc: VocFolder, size: tuple[int, int] = SIZE, value: Any = 2, mode: str = "L") -> None:
+    Image.new(mode, size, value).save(voc.mask("val-0"))
 
 
 # What is done to a sample of a sound data set, and the line that tells it.
@@ -68,20 +68,20 @@ BAD_SAMPLES: dict[str, tuple[Callable[[VocFolder], object], str]] = {
         "SegmentationClass/val-0.png: mask values 77 where each must be a class index 0..2 or 255",
     ),
     "a colour mask": (
-        lambda voc: paint(voc, mode="RGB"),
-        "SegmentationClass/val-0.png: a mask of mode RGB; class indices are needed",
+        lambda voc: paint(voc, value=(9, 0, 0), mode="RGB"),
+        "SegmentationClass/val-0.png: a mask in colour, where others hold class indices",
     ),
     "an unknown class": (
         lambda voc: voc.annotate("val-0", label="dgo"),
         "Annotations/val-0.xml: object 1 ('dgo'): unknown class; the nearest known is 'dog'",
     ),
     "a box outside": (
-        lambda voc: voc.annotate("val-0", xmax=41),
-        "Annotations/val-0.xml: object 1 ('dog'): x 11..41 lies outside the image 1..40",
+        lambda voc: voc.annotate("val-0", xmax=42),
+        "Annotations/val-0.xml: object 1 ('dog'): x 11..42 lies outside the image 1..40",
     ),
     "an inverted box": (
         lambda voc: voc.annotate("val-0", ymax=3),
-        "Annotations/val-0.xml: object 1 ('dog'): ymax=3 <= ymin=5",
+        "Annotations/val-0.xml: object 1 ('dog'): ymax=3 < ymin=5",
     ),
     "a coordinate that is no number": (
         lambda voc: voc.annotate("val-0", xmin="NaN"),
@@ -399,6 +399,7 @@ def test_ctrl_c_tells_how_to_continue(stopped: Callable[..., Result], tmp_path: 
     assert record.best["train/loss"] > 0
 
 
+@pytest.mark.slow
 def test_sigterm_stops_a_sweep_and_tells_how_to_continue(
     stopped: Callable[..., Result], tmp_path: Path
 ) -> None:

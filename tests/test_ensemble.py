@@ -17,7 +17,7 @@ from phasewise.inference.evaluation.command import main
 from phasewise.inference.prediction.boxes import Boxes, fuse
 from phasewise.inference.restore import restore
 from reid.distances import joined
-from tests.conftest import called
+from tests.conftest import called, twin
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def figures(folder: Path) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("task", ["multitask", "localization", "segmentation", "reid"])
-def test_of_the_same_network_twice_it_scores_the_same(
+def test_of_networks_that_compute_the_same_it_scores_the_same(
     task: str,
     tiny_run: TinyRun,
     shaken: Callable[[str], Path],
@@ -62,7 +62,8 @@ def test_of_the_same_network_twice_it_scores_the_same(
     alone, both = tmp_path / "alone", tmp_path / "both"
     code, _, errors = called(main, [f"checkpoint={run}", f"output={alone}", *quick], capsys)
     assert code == 0, errors
-    words = [f"checkpoint=[{run},{run}]", "ensemble=true", f"output={both}", *quick]
+    other = twin(run, tmp_path / "twin")
+    words = [f"checkpoint=[{run},{other}]", "ensemble=true", f"output={both}", *quick]
     code, out, errors = called(main, words, capsys)
     assert code == 0, errors
     assert "ensemble of 2 networks" in out
@@ -74,7 +75,8 @@ def test_of_the_same_network_twice_it_scores_the_same(
     for name in wanted:
         assert two[name] == pytest.approx(one[name], abs=1e-6, nan_ok=True), name
     members = json.loads((both / "evaluation.json").read_text())["members"]
-    assert [one["checkpoint"] for one in members] == [str(run / "checkpoints" / "best.ckpt")] * 2
+    wanted = {str(place / "checkpoints" / "best.ckpt") for place in (run, other)}
+    assert {one["checkpoint"] for one in members} == wanted
 
 
 def test_it_scores_the_mean_box(
@@ -184,8 +186,7 @@ def test_what_is_no_ensemble_is_refused(
     code, _, errors = called(main, [f"checkpoint={run}", "ensemble=true"], capsys)
     assert code == 2
     assert "ensemble=true: needs several checkpoints: checkpoint=[a,b,c]" in errors
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
+    other = twin(run, tmp_path / "other")
     file = other / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)
     content["phasewise"]["config"]["data"]["resize"] = "letterbox"
@@ -194,4 +195,21 @@ def test_what_is_no_ensemble_is_refused(
     code, _, errors = called(main, words, capsys)
     assert code == 2
     assert "data.resize of" in errors
+    assert not (run / "evaluation").exists()
+
+
+@pytest.mark.parametrize("ensemble", ["true", "false"])
+@pytest.mark.parametrize("again", ["{run}", "{run}/checkpoints/best.ckpt", "{link}", "{copy}"])
+def test_one_network_under_two_names_is_refused(
+    again: str, ensemble: str, tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, link, copy = tiny_run("localization"), tmp_path / "link", tmp_path / "copy"
+    link.symlink_to(run)
+    shutil.copytree(run, copy)
+    other = again.format(run=run, link=link, copy=copy)
+    words = [f"checkpoint=[{run},{other}]", f"ensemble={ensemble}", "split=val"]
+    code, out, errors = called(main, words, capsys)
+    assert (code, out) == (2, "")
+    assert "one network would count twice" in errors
+    assert errors.count("\n") == 1
     assert not (run / "evaluation").exists()

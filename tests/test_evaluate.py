@@ -19,7 +19,7 @@ from phasewise.inference.evaluation.measure import measure
 from phasewise.inference.restore import restore
 from phasewise.records.record import read_record
 from tests import forks
-from tests.conftest import ROOT, TINY_RUNS, called
+from tests.conftest import ROOT, TINY_RUNS, called, twin
 
 Run = Callable[[str], Path]
 Call = Callable[..., tuple[int, str, str]]
@@ -41,6 +41,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["test", "val"])
 @pytest.mark.parametrize("task", TINY_RUNS)
 def test_the_figures_of_the_record(
@@ -102,10 +103,11 @@ def test_the_script_itself(tiny_run: Run, tmp_path: Path, cache: Path) -> None:
     assert not (tmp_path / "out" / "figures").exists()
 
 
+@pytest.mark.slow
 def test_several_runs_and_their_mean(tiny_run: Run, tmp_path: Path, call: Call) -> None:
     runs = [tmp_path / name for name in ("lr=1,seed=0", "lr=1,seed=1")]
-    for run in runs:
-        shutil.copytree(tiny_run("localization"), run)
+    shutil.copytree(tiny_run("localization"), runs[0])
+    twin(runs[0], runs[1])
     named = f"checkpoint=[{runs[0]},{runs[1]}]"
     code, out, err = call(named, "resamples=50", "figures=0")
     assert code == 0, err
@@ -126,6 +128,7 @@ def test_help(call: Call) -> None:
     assert "checkpoint=PATH" in out and "resamples=1000" in out and "data=NAME" in out
 
 
+@pytest.mark.slow
 def test_results_lie_in_the_run(tiny_run: Run, tmp_path: Path, call: Call) -> None:
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
@@ -138,6 +141,7 @@ def test_results_lie_in_the_run(tiny_run: Run, tmp_path: Path, call: Call) -> No
     assert index(run / "evaluation" / "val_last")["difference_from_record"] <= 1e-6
 
 
+@pytest.mark.slow
 def test_other_data(tiny_run: Run, tmp_path: Path, call: Call) -> None:
     """Boxes of one's own, in another layout than that of training."""
     (tmp_path / "data").mkdir()

@@ -98,6 +98,7 @@ FOREIGN = (
     "segmentation_models_pytorch",  # and as it is imported
     "ImageSets/Segmentation",  # folders of the PASCAL VOC layout
     "SegmentationClass",
+    '"segmentation"',  # the key of an outline in COCO's JSON
     "torchreid",  # a library whose transforms are compared with
 )
 """What is called like a task and is none."""

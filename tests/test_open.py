@@ -190,6 +190,7 @@ def test_fast_dev_run_leaves_no_result(train: Any, tmp_path: Path) -> None:
     assert train("trainer.fast_dev_run=true", "test=true").returncode == 0  # once more
 
 
+@pytest.mark.slow
 def test_what_ends_a_run_early_is_no_pause(train: Any, tmp_path: Path) -> None:
     """Three steps are an epoch and a half; the half is validated too."""
     done = train("trainer.max_steps=3", "trainer.max_epochs=4", "trainer.num_nodes=1")
@@ -236,6 +237,7 @@ def test_a_profile_a_limited_test_and_parts_of_torch(train: Any, tmp_path: Path)
     assert "momentum_decay" in content["optimizer_states"][0]["param_groups"][0]  # NAdam's
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_the_same_after_a_pause(train: Any, tmp_path: Path) -> None:
     words = (
         "trainer.max_epochs=4",
@@ -278,6 +280,7 @@ def test_parts_of_a_package_of_ones_own(train: Any, home: Path, tmp_path: Path) 
     assert targets["optimizer"] == "outside.parts.Plain"
 
 
+@pytest.mark.slow
 def test_a_state_that_no_checkpoint_can_hold_is_told(train: Any, tmp_path: Path) -> None:
     words = ("+callbacks.x._target_=outside.parts.Opaque", "+callbacks.x.step=1")
     done = train(*words, "trainer.max_epochs=2", "trainer.pause_after=1")
@@ -361,6 +364,7 @@ def test_what_the_maker_of_a_part_refuses_is_told_as_it_is(train: Any, home: Pat
     assert done.stderr.startswith("train.py: this logger wants another colour")
 
 
+@pytest.mark.slow
 def test_lists_of_an_own_optimizer_can_be_continued(train: Any, tmp_path: Path) -> None:
     words = ("optimizer._target_=torch.optim.NAdam", "optimizer.betas=[.8,.9]")
     for rest in (("trainer.pause_after=1",), ()):

@@ -19,7 +19,7 @@ from PIL import Image
 from phasewise.inference.prediction.command import main
 from phasewise.training.run import train
 from tests import forks
-from tests.conftest import ROOT, called
+from tests.conftest import ROOT, called, twin
 from tests.phasewise.training.directory import record_of
 from tests.predictors import turned
 
@@ -200,9 +200,12 @@ def test_a_gallery_does_not_hold_the_results_in_it(
 def test_ensemble_and_names_of_checkpoints(
     run_of: Run, source: Path, tmp_path: Path, call: Call
 ) -> None:
-    """Twice the same network is the network."""
+    """Networks that compute the same are the network; twice the same one is refused."""
     run = run_of("localization")
-    both = f"checkpoint=[{run},{run}/checkpoints/last.ckpt]"
+    code, _, errors = call(f"checkpoint=[{run},{run}/checkpoints/last.ckpt]", f"source={source}")
+    assert code == 2 and "one network would count twice" in errors
+    other = twin(run, tmp_path / "twin")
+    both = f"checkpoint=[{run},{other}/checkpoints/last.ckpt]"
     words = [f"source={source}/a.jpg", "pictures=none"]
     assert call(both, *words, f"output={tmp_path}/two")[0] == 0
     assert call(f"checkpoint={run}", *words, f"output={tmp_path}/one")[0] == 0

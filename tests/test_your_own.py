@@ -94,7 +94,7 @@ def boxes(home: Path, works: Callable[..., str]) -> Path:
         "train.py",
         *CONF,
         "task=localization",
-        "data=yolo",
+        "data=shares",
         "data.root=yolo",
         "data.on_bad=skip",
         "data.augment=[flip,{_target_:mine.fog.Fog,strength:0.3}]",
@@ -123,7 +123,7 @@ def test_parts_of_all_kinds_train_together(boxes: Path) -> None:
     }
     assert record.baselines["mean_box"]["val/IoU"] == pytest.approx(1)  # all the same, the largest
     assert record.environment["targets"] == {
-        "data.reader": "mine.yolo.read_yolo",
+        "data.reader": "mine.shares.read_shares",
         "data.augment.1": "mine.fog.Fog",
         "model.head": "mine.heads.MaxHead",
         "loss.name": "mine.losses.Corners",
@@ -156,7 +156,7 @@ def test_its_checkpoint_runs_only_what_is_trusted_by_name(
     assert "Traceback" not in refused.stderr
     parts = "trust=[mine.heads.MaxHead,mine.losses]"
     reader = call("evaluate.py", "checkpoint=boxes", parts)
-    assert "(data.reader=mine.yolo.read_yolo)" in reader.stderr
+    assert "(data.reader=mine.shares.read_shares)" in reader.stderr
     told = works("evaluate.py", "checkpoint=boxes", "trust=[mine]", "figures=0")
     assert "equal to the run's record to 1e-06" in told
     told = works("evaluate.py", "checkpoint=boxes", "trust=mine", "data.root=yolo", "split=val")

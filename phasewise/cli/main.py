@@ -46,6 +46,9 @@ from phasewise.storage import FREE_MB, storage_error
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 """Hydra's own, which runs jobs in the process that launches them."""
 
+DEPTH = 3
+"""So many folders a trial may lie below its study: ``superseded/PHASE/TRIAL``."""
+
 OURS = "PHASEWISE_SET_HYDRA_FULL_ERROR"
 """Set where FULL_ERROR is our doing, which child processes inherit, and not the person's wish."""
 
@@ -264,7 +267,7 @@ def _own_place(cfg: DictConfig, words: Sequence[str], directory: str) -> str | N
 
 
 def check_occupied(key: str, directory: Path, *, sweep: bool) -> None:
-    """Refuses a run in a study's directory, a sweep in a run's, and either among a study's trials.
+    """Refuses a run in or below a study's directory, a sweep in a run's or among a study's trials.
 
     Whether a sweep may go on where another one is, its plan decides.
 
@@ -278,6 +281,14 @@ def check_occupied(key: str, directory: Path, *, sweep: bool) -> None:
         owner = None if sweep else "a study or sweep"
     elif (directory.absolute().parent / JOURNAL).exists() and any(directory.glob(f"*/{RECORD}")):
         owner = "a phase of a study"
+    elif not sweep and not (directory / RECORD).exists():  # a trial may be gone on with by hand
+        inside = directory.absolute().parents[:DEPTH]
+        study = next((it for it in inside if (it / JOURNAL).exists()), None)
+        if study is not None:
+            raise UserError(
+                f"{key}={directory}: is among the trials of the study or sweep in {study}, which "
+                f"would take it for one of them; {key}=DIR chooses another place for this one"
+            )
     if owner is not None:
         raise UserError(
             f"{key}={directory}: {owner} lies there; {key}=DIR chooses another place for this one"

@@ -30,8 +30,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from phasewise.config.backbone_names import is_backbone, smp_names
 from phasewise.config.help import choice_and_task, did_you_mean
 from phasewise.errors import Problem
-from phasewise.project import CONF
-from phasewise.records.checkpoints import checkpoint_file
+from phasewise.project import CONF, JOURNAL
+from phasewise.records.checkpoints import FOLDER, checkpoint_file, why_removed
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -99,7 +99,22 @@ def folder(value: str) -> str:
 def checkpoint(value: str | None) -> str | None:
     """A checkpoint, or the directory of a run that has left one."""
     if value is not None and not checkpoint_file(value).is_file():
+        place = Path(value).expanduser()
+        run = place.parent.parent if place.parent.name == FOLDER else place
+        if (gone := why_removed(run)) is not None:
+            raise wrong(f"its weights were {gone}")
+        if (place / JOURNAL).is_file():
+            raise wrong(f"the directory of a study or sweep: name a run in it, {place}/PHASE/RUN")
         raise wrong("neither a checkpoint nor the directory of a run with checkpoints/best.ckpt")
+    return value
+
+
+def pattern(value: str) -> str:
+    """A regular expression, or a word, which is one too."""
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise wrong(f"no regular expression: {error}") from None
     return value
 
 
@@ -158,6 +173,8 @@ Activation = Literal["native", "relu", "leaky_relu", "gelu", "silu", "elu", "mis
 InitScheme = Literal["native", "kaiming", "xavier", "normal", "orthogonal"]
 Norm = Literal["batch", "group"]
 Folder = Annotated[Text, AfterValidator(folder)]
+GroupBy = Annotated[Text, AfterValidator(pattern)]
+"""Which samples belong together: ``auto``, ``none``, ``near``, a column, a regular expression."""
 CheckpointOrNull = Annotated[
     str | None, message("must be a path or null"), AfterValidator(checkpoint)
 ]

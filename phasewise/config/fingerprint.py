@@ -203,8 +203,8 @@ def plain_config(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
     """The resolved config as plain containers, without Hydra's own node."""
     if not OmegaConf.is_dict(cfg):
         return deepcopy({key: item for key, item in cfg.items() if key != "hydra"})
-    # Hydra's node goes first: before a job has its number, it cannot be resolved
-    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # type: ignore[arg-type]
-    container = OmegaConf.to_container(kept, resolve=True)
+    if "hydra" in cfg:  # before a job has its number, it cannot be resolved
+        cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])  # type: ignore[arg-type]
+    container = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(container, dict)
     return container

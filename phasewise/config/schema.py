@@ -8,7 +8,7 @@ schema cannot drift apart. Imports no torch: a wrong value is refused before any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal
@@ -163,6 +163,9 @@ class RunConfig(Node):
 
     METRICS: ClassVar[Mapping[str, str]] = {}
     """Validation metrics of the task, each with the mode in which it is better."""
+
+    FRACTIONS: ClassVar[Collection[str]] = ()
+    """Those of them that lie within 0 and 1."""
 
     seed: Seed
     init_from: CheckpointOrNull
@@ -367,6 +370,11 @@ def weight_names_of(config: Mapping[Any, Any]) -> list[str]:
 def metrics_of(cfg: DictConfig) -> Mapping[str, str]:
     """The validation metrics of a config's task, each with the mode in which it is better."""
     return _schema(OmegaConf.to_container(cfg.task, resolve=True)).METRICS
+
+
+def fractions_of(cfg: DictConfig) -> Collection[str]:
+    """The validation metrics of a config's task that lie within 0 and 1."""
+    return _schema(OmegaConf.to_container(cfg.task, resolve=True)).FRACTIONS
 
 
 def _schema(task: Any) -> type[RunConfig]:

@@ -22,7 +22,13 @@ from phasewise.data.joined import JoinedStore
 from phasewise.data.listed import DataSummary, Facts, Listed, Splits, decode, refuse_unusable
 from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
-from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
+from phasewise.data.sampling import (
+    BatchSchedule,
+    IndexBatch,
+    IndexLoader,
+    InParts,
+    evaluated_rows,
+)
 from phasewise.data.seeding import derive
 from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays, Fields
@@ -265,6 +271,11 @@ class StoreDataModule(L.LightningDataModule, ABC):
         """Numbers about a split that was read, for reports; a task tells its own."""
         return {}
 
+    def meaningless(self, facts: Facts) -> dict[str, str]:
+        """Metrics that cannot mean anything on validation data of these `facts`, with why; a task
+        tells its own."""
+        return {}
+
     def summary(self) -> DataSummary:
         """Counts, problems and hashes of what is in which split, for the record."""
         names = {split: self.splits.names.get(split, []) for split in SPLITS}
@@ -305,6 +316,13 @@ class StoreDataModule(L.LightningDataModule, ABC):
             seed=self.seed,
             **self.place(),
         )
+
+    def evaluated_rows(self, split: str) -> Tensor:
+        """Rows (n,) of ``val`` or ``test`` that the trainer evaluates, of all devices; all where it
+        limits nothing, or there is none. Trivial predictors are compared on these."""
+        limit = getattr(self.trainer, f"limit_{split}_batches", None)
+        devices = self.place()["world_size"]
+        return evaluated_rows(len(self.splits.stores[split]), self.batch_size, limit, devices)
 
     def place(self) -> dict[str, int]:
         """``rank`` and ``world_size``: the place of this process among the devices."""

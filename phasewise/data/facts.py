@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.listed import Facts
+from phasewise.errors import Problem, UserError
 from phasewise.records.content import digest, write_json
 from phasewise.records.record import to_json
 
@@ -42,6 +43,24 @@ def about(data: StoreDataModule) -> dict[str, Any]:
         "split_rule": splits.rule,
         "facts": {split: known_facts(data, split) for split in splits.stores},
     }
+
+
+def check_objective(data: StoreDataModule, objective: str, metrics: Iterable[str]) -> None:
+    """See whether what a run is judged by can mean anything on its validation data.
+
+    Args:
+        data: set up.
+        objective: name of the metric.
+        metrics: those that it could be.
+
+    Raises:
+        UserError: it cannot; names those that can.
+    """
+    wrong = data.meaningless(known_facts(data, "val"))
+    if objective in wrong:
+        left = ", ".join(metric for metric in metrics if metric not in wrong)
+        reason = f"means nothing on these data, for {wrong[objective]}; one of {left} does"
+        raise UserError(problems=[Problem(f"objective.metric={objective}", reason)])
 
 
 def name_of(data: StoreDataModule) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from phasewise.data.opening import special_kind
 from phasewise.errors import Problem, UserError
 
 SHOWN = 10
@@ -86,13 +88,21 @@ def no_layout(
 
 
 def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """The files of a folder with one of the suffixes (lower case, with their dot), sorted."""
+    """The files of a folder with one of the suffixes (lower case, with their dot), sorted.
+
+    Raises:
+        UserError: one is a named pipe, a socket or a device: opening it may wait for ever.
+    """
     # A dot file such as "._a.jpg" is what macOS adds when it packs a folder.
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
+    found = [
+        entry
+        for entry in os.scandir(folder)
+        if Path(entry.name).suffix.lower() in suffixes and not entry.name.startswith(".")
+    ]
+    for entry in found:
+        if not entry.is_file() and (kind := special_kind(entry.path)):
+            raise UserError(f"{entry.path} is a {kind}, no regular file; remove it")
+    return sorted(folder / entry.name for entry in found)
 
 
 def files_by_name(

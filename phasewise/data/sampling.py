@@ -29,6 +29,18 @@ class IndexBatch:
     following: tuple[IndexBatch, ...] = ()
 
 
+def limited(limit: int | float | None, batches: int) -> int:
+    """How many of its batches Lightning takes under ``limit_val_batches`` and the like.
+
+    Args:
+        limit: a number of batches, a fraction of them, or None for all.
+        batches: that there are.
+    """
+    if isinstance(limit, int):
+        return min(limit, batches)
+    return batches if limit is None else int(limit * batches)
+
+
 class BatchSchedule:
     """Which rows form which batch: a pure function of (seed, epoch), sharded over ranks.
 
@@ -89,6 +101,25 @@ class BatchSchedule:
         batches = self._rows().split(self.batch_size)
         for step, index in zip(range(len(self)), batches, strict=False):
             yield IndexBatch(index, derive(self.seed, self.epoch, step, self.rank))
+
+
+def evaluated_rows(
+    count: int, batch_size: int, limit: int | float | None, world_size: int = 1
+) -> Tensor:
+    """Which rows all devices together evaluate, each under the same limit.
+
+    Args:
+        count: rows of the split, dealt out as `BatchSchedule` does.
+        batch_size: rows per batch and device.
+        limit: see `limited`.
+        world_size: number of devices.
+
+    Returns:
+        int64 (n,), ascending.
+    """
+    shares = [torch.arange(count)[rank::world_size] for rank in range(world_size)]
+    seen = [own[: batch_size * limited(limit, math.ceil(len(own) / batch_size))] for own in shares]
+    return torch.cat(seen).sort().values
 
 
 class InParts:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
+from phasewise.data.groups import KEY, NONE, Groups, known_exports
 from phasewise.errors import BadSample, Problem, UserError
 
 SPLITS = ("train", "val", "test")
@@ -132,32 +133,75 @@ def inside(root: Path, relative: str) -> Path:
 
 
 def hashed_split(
-    names: Iterable[str], seed: int, fractions: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    names: Iterable[str],
+    seed: int,
+    fractions: tuple[float, float, float] = (0.7, 0.15, 0.15),
+    groups: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
     """Split by the order of sha256(seed, name), so the order of ``names`` does not matter.
 
-    Train is never empty; val gets at least one of two or more names; test may be empty.
+    Train is never empty; val gets at least one of two or more names; test may be empty. The names
+    of a group stay together, in the order of the group's own name: then the fractions are met as
+    nearly as whole groups allow.
 
     Args:
         names: repeated names count once.
         seed: another seed gives another split.
         fractions: of train, val and test; their sum is 1.
+        groups: the group of each name; one that is missing is alone.
 
     Returns:
         The names of each of ``SPLITS``, sorted.
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions {fractions} are not shares of 1")
+    members = _members(set(names), groups or {})
 
     def digest(name: str) -> bytes:
         return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
 
-    order = sorted(set(names), key=digest)
-    count = len(order)
-    val = min(max(1, _rounded(count * fractions[1])), max(count - 1, 0))
-    test = min(_rounded(count * fractions[2]), max(count - 1 - val, 0))
-    parts = (order[val + test :], order[:val], order[val : val + test])
-    return {split: sorted(part) for split, part in zip(SPLITS, parts, strict=True)}
+    order = sorted(members, key=digest)
+    count = sum(map(len, members.values()))
+    val, order = _taken(order, members, max(1, _rounded(count * fractions[1])))
+    if not val and len(order) > 1:  # each group is larger than that
+        least = min(order, key=lambda group: len(members[group]))
+        val, order = [least], [group for group in order if group != least]
+    test, order = _taken(order, members, _rounded(count * fractions[2]))
+    parts = (order, val, test)
+    return {
+        split: sorted(name for group in part for name in members[group])
+        for split, part in zip(SPLITS, parts, strict=True)
+    }
+
+
+def _members(names: set[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
+    """Names by group; one that is alone is a group of its own name."""
+    counts = Counter(groups[name] for name in names if name in groups)
+    found: dict[str, list[str]] = {}
+    for name in names:
+        group = groups.get(name)
+        # "\0" is in no file name: a group that is called as some other file is another one
+        key = name if group is None or counts[group] == 1 else f"\0{group}"
+        found.setdefault(key, []).append(name)
+    return found
+
+
+def _taken(
+    order: list[str], members: Mapping[str, list[str]], target: int
+) -> tuple[list[str], list[str]]:
+    """The first groups that bring their names nearest to ``target``, and the others, at least one
+    of them."""
+    taken: list[str] = []
+    left: list[str] = []
+    count = 0
+    for group in order:
+        size = len(members[group])
+        if count + size / 2 <= target and len(taken) < len(order) - 1:
+            taken.append(group)
+            count += size
+        else:
+            left.append(group)
+    return taken, left
 
 
 def _rounded(value: float) -> int:
@@ -165,35 +209,86 @@ def _rounded(value: float) -> int:
 
 
 def resolve_splits(
-    lists: Mapping[str, Sequence[str]], everything: Iterable[str], seed: int
+    lists: Mapping[str, Sequence[str]],
+    everything: Iterable[str],
+    seed: int,
+    groups: Groups | None = None,
 ) -> tuple[dict[str, list[str]], list[Problem]]:
     """The final splits from whichever lists exist.
 
     Train and val lists are used as they are, and so is a test list. A missing val (or train) is
     what trainval holds beyond the other; else val is 15 % of train or trainval by hashed name.
-    Without any list, everything is split 70/15/15 by hashed name.
+    Without any list, everything is split 70/15/15 by hashed name. What is split by name keeps
+    groups together; lists are never changed for their sake.
 
     Args:
         lists: names by list, keys out of ``LISTS``.
         everything: all names there are, used where ``lists`` is empty.
         seed: of the hashed split.
+        groups: of the names; `phasewise.data.groups.known_exports` if not given.
 
     Returns:
         The names of each of ``SPLITS`` (train is empty where only val or test is listed), and
-        a warning for each name in two of them.
+        a warning for each name in two of them, for groups that were kept together, and for groups
+        that lists put apart.
+
+    Raises:
+        UserError: all that is to be split is one group.
     """
     if not lists:
-        return hashed_split(everything, seed), []
+        everything = list(everything)
+        groups = known_exports(everything) if groups is None else groups
+        return hashed_split(everything, seed, groups=groups.of), _kept_together(everything, groups)
+    if groups is None:
+        groups = known_exports(name for names in lists.values() for name in names)
     train, val, both = (list(lists.get(key, ())) for key in ("train", "val", "trainval"))
     if "train" in lists and "val" not in lists:
         val = _beyond(both, train)
     elif "train" not in lists:
         train = _beyond(both, val)
+    notes = []
     if "val" not in lists and not val:
-        split = hashed_split(train, seed, (0.85, 0.15, 0.0))
+        notes += _kept_together(train, groups)
+        split = hashed_split(train, seed, (0.85, 0.15, 0.0), groups.of)
         train, val = split["train"], split["val"]
     final = {"train": train, "val": val, "test": list(lists.get("test", ()))}
-    return final, _overlaps(final)
+    return final, [*_overlaps(final), *notes, *_straddling(final, groups)]
+
+
+def _kept_together(names: Sequence[str], groups: Groups) -> list[Problem]:
+    """What is said of groups in a split by hashed name."""
+    members = [it for it in _members(set(names), groups.of).values() if len(it) > 1]
+    if not members:
+        empty = f"no two of {len(names)} images are of one group ({groups.why})"
+        return [Problem(f"{KEY}={groups.by}", empty)] if groups.by not in ("auto", NONE) else []
+    count, largest = sum(map(len, members)), max(map(len, members))
+    if largest == len(set(names)):
+        raise UserError(
+            f"{KEY}={groups.by}: all {count} images are of one group ({groups.why}), and it cannot "
+            f"be split. {KEY}={NONE} splits them all the same; {KEY}=REGEX tells groups otherwise"
+        )
+    reason = f"{count} of {len(names)} images are in {len(members)} groups ({groups.why})"
+    reason += f", the largest of {largest}; each is in one split only. {KEY}={NONE} parts them"
+    return [Problem(f"{KEY}={groups.by}", reason)]
+
+
+def _straddling(splits: Mapping[str, Sequence[str]], groups: Groups) -> list[Problem]:
+    """What is said of groups that lists put into several splits."""
+    homes: dict[str, set[str]] = {}
+    if groups.of:
+        for split, names in splits.items():
+            for name in names:
+                if name in groups.of:
+                    homes.setdefault(groups.of[name], set()).add(split)
+    found = {group: there for group, there in homes.items() if len(there) > 1}
+    if not found:
+        return []
+    where = " and ".join(it for it in SPLITS if any(it in there for there in found.values()))
+    first = next(iter(found)).replace("\0", " ")
+    reason = (
+        f"{len(found)} groups of images ({groups.why}), e.g. {first}, are in {where}, as listed"
+    )
+    return [Problem(f"{KEY}={groups.by}", f"{reason}: figures on copies are too good")]
 
 
 def split_rule(files: Sequence[str], seed: int) -> str:

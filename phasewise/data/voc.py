@@ -1,29 +1,34 @@
-"""Reader of the PASCAL VOC layout: JPEGImages, Annotations, SegmentationClass, ImageSets."""
+"""Reader of the PASCAL VOC layout (JPEGImages, Annotations, SegmentationClass, ImageSets), and of
+what annotation tools leave in its place.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
-
-from phasewise.data.images import IMAGE_SUFFIXES, UINT8, VOID, image_size, mask_size
-from phasewise.data.listing import (
-    by,
-    check_filled,
-    check_folder,
-    files_by_name,
-    find_layouts,
-    no_layout,
+from phasewise.data.groups import AUTO, find_groups
+from phasewise.data.images import IMAGE_SUFFIXES, Header, image_header
+from phasewise.data.listing import by, check_filled
+from phasewise.data.splits import SPLITS, inside, resolve_splits
+from phasewise.data.voc_boxes import Annotated, BoxReading, decide_boxes
+from phasewise.data.voc_files import ANNOTATIONS, IMAGES, MASKS, VocFiles, find_files
+from phasewise.data.voc_guess import Seen, guessed
+from phasewise.data.voc_labels import LABELS, Labels, from_colours, read_labels
+from phasewise.data.voc_masks import (
+    KINDS,
+    MaskFile,
+    MaskReading,
+    check_mask_values,
+    decide_masks,
+    mask_header,
 )
-from phasewise.data.splits import SPLITS, inside, read_list, read_lists, resolve_splits
-from phasewise.data.voc_xml import BACKGROUND, VocObject, parse_annotation
+from phasewise.data.voc_xml import VocObject, WrittenAnnotation, read_annotation
 from phasewise.errors import BadSample, Problem, UserError
 
-IMAGES, ANNOTATIONS, MASKS = "JPEGImages", "Annotations", "SegmentationClass"
-LIST_FOLDERS = ("ImageSets/Main", "ImageSets/Segmentation", "ImageSets")
-LABELS = "labels.txt"
+__all__ = ["ANNOTATIONS", "IMAGES", "LABELS", "MASKS", "check_mask_values", "read_voc"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class VocSample:
     """One image and what is known about it.
 
     Attributes:
-        name: the image's file name without its extension.
+        name: the image's file name without its extension; of folders per split, with its folder.
         image, mask: files; ``mask`` is None without one.
         objects: None without an annotation file (boxes unknown); empty if it names no object.
         size: width and height of the upright image in pixels.
@@ -54,6 +59,7 @@ class VocListing:
         problems: samples left out, and why.
         warnings: what is odd but used.
         lists: the split lists that were read, relative to the root; empty = hashed split.
+        masks: how masks are read; by default as published.
     """
 
     samples: dict[str, list[VocSample]]
@@ -61,190 +67,215 @@ class VocListing:
     problems: list[Problem]
     warnings: list[Problem]
     lists: list[str]
+    masks: MaskReading = field(default_factory=MaskReading)
 
 
-def check_mask_values(mask: UINT8, num_classes: int, name: str) -> None:
-    """Raise ``BadSample`` unless every value is a class index below ``num_classes`` or 255."""
-    values = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    wrong = [int(value) for value in values if value >= num_classes and value != VOID]
-    if wrong:
-        shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
-        allowed = f"a class index 0..{num_classes - 1} or {VOID} (void)"
-        raise BadSample(name, f"mask values {shown} where each must be {allowed}")
+def read_voc(
+    root: Path | str,
+    *,
+    split_seed: int,
+    group_by: str = AUTO,
+    coordinates: str = "auto",
+    size_tag: str = "auto",
+    mask_values: str = "auto",
+    colors: Mapping[str, Sequence[int]] | None = None,
+) -> VocListing:
+    """List and check a data set in VOC layout; of images only headers are read.
 
-
-def read_voc(root: Path | str, *, split_seed: int) -> VocListing:
-    """List and check a data set in VOC layout; only headers of images and masks are read.
-
-    A split is the union of its lists in all of `LIST_FOLDERS`. Masks and annotations are
-    used where they exist. Nothing stops at the first bad file.
+    A split is the union of its lists in all of `phasewise.data.voc_files.LIST_FOLDERS`. Masks and
+    annotations are used where they exist. Nothing stops at the first bad file. What boxes and masks
+    mean is decided once for the whole set, and told where it is not as published; for that a few
+    masks are decoded, or all where those hold nothing but 0 and 255.
 
     Args:
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where lists are missing.
+        group_by: see `phasewise.data.groups.find_groups`.
+        coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
+        mask_values: see `phasewise.data.voc_masks.decide_masks`; ``none`` looks at no mask.
+        colors: red, green and blue by class, of masks in colour.
 
     Raises:
-        UserError: no such layout, unreadable lists or labels, or no sample in train or in val.
+        UserError: no such layout, unreadable lists or labels, no sample in train or in val, or
+            masks that nothing says how to read.
     """
     root = Path(root)
-    _check_layout(root)
-    reader = _Reader(root, _read_labels(root))
-    lists = reader.lists
-    if not reader.images:
-        raise UserError(f"{root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-    splits, overlaps = resolve_splits(lists.names, reader.images, split_seed)
-    reader.warnings += lists.warnings + overlaps
-    names = dict.fromkeys(name for split in SPLITS for name in splits[split])
-    found = {name: reader.sample(name) for name in names}
+    if mask_values not in KINDS:
+        raise UserError(f"data.mask_values={mask_values!r} is none of {', '.join(KINDS)}")
+    files = find_files(root)
+    labels = read_labels(root)
+    if colors:
+        labels = from_colours(colors, labels.names if labels else None)
+    reader = _Reader(root, files, labels)
+    if mask_values == "none":
+        files.masks, reader.needed = {}, "no annotation"
+    if not files.images:
+        held = root / files.folders.images
+        raise UserError(f"{held} holds no image ({', '.join(IMAGE_SUFFIXES)})")
+    listed = [name for names in files.lists.names.values() for name in names]
+    groups = find_groups(group_by, [*listed, *files.images], images=files.images.get)
+    splits, overlaps = resolve_splits(files.lists.names, files.images, split_seed, groups)
+    warnings = [*files.warnings, *files.lists.warnings, *overlaps, *_unused(files, splits)]
+    found = reader.samples(
+        list(dict.fromkeys(name for split in SPLITS for name in splits[split])),
+        coordinates,
+        size_tag,
+    )
     samples = {
-        split: [sample for name in splits[split] if (sample := found[name]) is not None]
+        split: [sample for name in splits[split] if (sample := found.get(name)) is not None]
         for split in SPLITS
     }
-    usable = [sample for sample in found.values() if sample is not None]
-    check_filled(root, samples, lists.files, reader.problems)
-    class_names = reader.class_names or _found_classes(root, usable, reader.warnings)
-    reader.warnings += _partly_labelled(usable)
-    return VocListing(samples, class_names, reader.problems, reader.warnings, lists.files)
+    usable = list(found.values())
+    check_filled(root, samples, files.lists.files, reader.problems)
+    names, masks = _classes(reader, usable, mask_values)
+    warnings += [*reader.warnings, *_partly_labelled(usable, files, mask_values)]
+    return VocListing(samples, names, reader.problems, warnings, files.lists.files, masks)
+
+
+class _Draft(NamedTuple):
+    """An image and what lies beside it, before it is known how the set is read."""
+
+    name: str
+    image: Path
+    header: Header
+    mask: Path | None
+    annotated: Annotated | None
 
 
 @dataclass
 class _Reader:
-    """Files by sample name, and what was found wrong so far."""
+    """What was found wrong so far."""
 
     root: Path
-    class_names: list[str] | None
+    files: VocFiles
+    labels: Labels | None
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    coloured: set[Path] = field(default_factory=set)
+    needed: str = "neither a mask nor an annotation"
 
-    def __post_init__(self) -> None:
-        self.images = self._files(IMAGES, IMAGE_SUFFIXES)
-        self.annotations = self._files(ANNOTATIONS, (".xml",))
-        self.masks = self._files(MASKS, IMAGE_SUFFIXES)
-        self.lists = read_lists(self.root, LIST_FOLDERS)
+    def samples(
+        self, names: Sequence[str], coordinates: str, size_tag: str
+    ) -> dict[str, VocSample]:
+        """The usable samples by name; of the others, every reason is noted."""
+        drafts = [draft for name in names if (draft := self._draft(name)) is not None]
+        annotated = [it.annotated for it in drafts if it.annotated is not None]
+        boxes = decide_boxes(annotated, coordinates, size_tag)
+        self.warnings += boxes.problems(self.files.folders.annotations or ANNOTATIONS)
+        bad = {problem.file for problem in self.problems}
+        found = {}
+        for draft in drafts:
+            sample = self._sample(draft, boxes)
+            if sample is not None and not (draft.mask and self.name(draft.mask) in bad):
+                found[draft.name] = sample
+        return found
 
-    def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, Path]:
-        """The first file of each name."""
-        found = files_by_name(self.root, folder, suffixes, self.warnings)
-        for first, *others in found.values():
-            self.warnings += [
-                Problem(self._name(path), f"ignored: {first.name} is used") for path in others
-            ]
-        return {name: paths[0] for name, paths in found.items()}
-
-    def sample(self, name: str) -> VocSample | None:
-        """The sample, or None after noting every reason why it cannot be used."""
-        before = len(self.problems)
-        image, mask = self.images.get(name), self.masks.get(name)
-        annotation = self.annotations.get(name)
+    def _draft(self, name: str) -> _Draft | None:
+        """What there is, or None after noting why it cannot be used."""
+        image, mask = self.files.images.get(name), self.files.masks.get(name)
+        xml = self.files.annotations.get(name)
+        written: WrittenAnnotation | None = None
         try:
             if image is None:
                 raise self._no_image(name)
-            size = image_size(image, self._name(image))
-            if mask is None and annotation is None:
-                raise BadSample(self._name(image), "has neither a mask nor an annotation")
+            header = image_header(image, self.name(image))
+            if mask is None and xml is None:
+                raise BadSample(self.name(image), f"has {self.needed}")
         except BadSample as bad:
             self.problems.append(bad.problem)
             return None
-        objects = None if annotation is None else self._objects(annotation, size)
         if mask is not None:
-            self._check_mask(mask, size)
-        if len(self.problems) > before:
-            return None
-        return VocSample(name, image, mask, objects, size)
+            self._check_mask(mask, header.size)
+        if xml is not None:
+            try:
+                written = read_annotation(xml, self.name(xml))
+            except BadSample as bad:
+                self.problems.append(bad.problem)
+                return None
+        annotated = written and Annotated(written, header.size, header.orientation)
+        return _Draft(name, image, header, mask, annotated)
 
-    def _objects(self, path: Path, size: tuple[int, int]) -> tuple[VocObject, ...] | None:
-        try:
-            annotation = parse_annotation(
-                path, self._name(path), size=size, class_names=self.class_names
-            )
-        except BadSample as bad:
-            self.problems.append(bad.problem)
-            return None
-        declared = annotation.declared_size
-        if declared is not None and declared != size:
-            reason = f"its size tag says {by(declared)}, the image is {by(size)}"
-            self.warnings.append(Problem(self._name(path), reason))
-        return annotation.objects
+    def _sample(self, draft: _Draft, boxes: BoxReading) -> VocSample | None:
+        objects = None
+        if draft.annotated is not None:
+            try:
+                objects = boxes.objects(draft.annotated, self.labels.names if self.labels else None)
+            except BadSample as bad:
+                self.problems.append(bad.problem)
+                return None
+        return VocSample(draft.name, draft.image, draft.mask, objects, draft.header.size)
 
     def _check_mask(self, path: Path, size: tuple[int, int]) -> None:
-        file = self._name(path)
+        file = self.name(path)
         try:
-            found = mask_size(path, file)
+            found, coloured = mask_header(path, file)
             if found != size:
                 raise BadSample(file, f"the mask is {by(found)}, its image {by(size)}")
+            if coloured:
+                self.coloured.add(path)
         except BadSample as bad:
             self.problems.append(bad.problem)
 
     def _no_image(self, name: str) -> BadSample:
-        listed = self.lists.listed_in[name]
+        listed = self.files.lists.listed_in[name]
         try:
             inside(self.root, name)
         except BadSample as bad:
             return BadSample(name, f"{bad.problem.reason} (listed in {listed})")
         reason = f"listed in {listed}, but there is no such image"
-        if Path(name).stem in self.images:
-            reason += "; lists name images without their extension"
-        return BadSample(f"{IMAGES}/{name}", reason)
+        return BadSample(f"{self.files.folders.images}/{name}", reason)
 
-    def _name(self, path: Path) -> str:
+    def name(self, path: Path) -> str:
+        """How messages call a file."""
         return path.relative_to(self.root).as_posix()
 
 
-def _check_layout(root: Path) -> None:
-    """Raise a ``UserError`` that says what is there instead of a VOC layout."""
-    looked_for = f"{IMAGES} with {ANNOTATIONS} or {MASKS} beside it (PASCAL VOC layout)"
-    check_folder(root, looked_for)
-    images = (root / IMAGES).is_dir()
-    if images and any((root / folder).is_dir() for folder in (ANNOTATIONS, MASKS)):
-        return
-    lacks = f"{ANNOTATIONS} and no {MASKS}" if images else IMAGES
-    advice = (
-        f"Move or link the images to {IMAGES}, their XML files to {ANNOTATIONS}, masks to {MASKS}."
+def _classes(
+    reader: _Reader, samples: Sequence[VocSample], mask_values: str
+) -> tuple[list[str], MaskReading]:
+    """The classes, and how masks tell them."""
+    folder = reader.files.folders.masks or MASKS
+    masks = [
+        MaskFile(sample.mask, reader.name(sample.mask), sample.mask in reader.coloured)
+        for sample in samples
+        if sample.mask is not None
+    ]
+    in_boxes = {item.class_name for sample in samples for item in sample.objects or ()}
+    decided = decide_masks(
+        reader.root, folder, masks, labels=reader.labels, in_boxes=in_boxes, kind=mask_values
     )
-    found = [] if images else find_layouts(root, IMAGES)
-    raise no_layout(root, lacks, looked_for, found, *([] if found else [advice]))
+    reader.warnings += decided.notes
+    if masks and in_boxes and reader.labels is None and decided.reading == MaskReading():
+        seen = [
+            Seen(sample.mask, reader.name(sample.mask), sample.objects)
+            for sample in samples
+            if sample.mask is not None and sample.objects
+        ]
+        note = guessed(reader.root, folder, seen, decided.class_names)
+        reader.warnings.append(note)
+    return decided.class_names, decided.reading
 
 
-def _read_labels(root: Path) -> list[str] | None:
-    """Class names of labels.txt, background first; None without that file."""
-    path = root / LABELS
-    if not path.is_file():
-        return None
-    listed = read_list(path, LABELS)
-    # labelme writes "_background_", others "__background__".
-    names = [BACKGROUND if name.strip("_") == BACKGROUND else name for name in listed.names]
-    if listed.duplicates:
-        raise UserError(f"{path} names {', '.join(listed.duplicates)} more than once")
-    if BACKGROUND in names[1:]:
-        raise UserError(f"{path}: {BACKGROUND} has index 0 and must be the first line")
-    if not names or names[0] != BACKGROUND:
-        names.insert(0, BACKGROUND)
-    if not 2 <= len(names) <= VOID:
-        raise UserError(f"{path} names {len(names) - 1} classes; 1 to {VOID - 1} are possible")
-    return names
+def _unused(files: VocFiles, splits: Mapping[str, Sequence[str]]) -> list[Problem]:
+    """Images with labels that no list names, and annotations of no image."""
+    used = {name for names in splits.values() for name in names}
+    labelled = [name for name in files.images if name in files.annotations or name in files.masks]
+    left = sum(name not in used for name in labelled)
+    found = []
+    if left:
+        reason = f"{left} of {len(labelled)} annotated images are in no list: not used"
+        found.append(Problem(files.folders.images, reason))
+    return found
 
 
-def _found_classes(root: Path, samples: list[VocSample], warnings: list[Problem]) -> list[str]:
-    """Class names as they occur in the annotations, sorted, after background."""
-    names = sorted({item.class_name for sample in samples for item in sample.objects or ()})
-    if not 1 <= len(names) < VOID:
-        reason = f"its annotations name {len(names)} classes, and it has no {LABELS}"
-        raise UserError(f"data.root={root}: {reason} (one class name per line)")
-    if any(sample.mask for sample in samples):
-        order = ", ".join(f"{index} = {name}" for index, name in enumerate(names[:5], 1))
-        more = ", ..." if len(names) > 5 else ""
-        reason = f"missing: mask values are taken as the classes found, in order ({order}{more})"
-        warnings.append(Problem(LABELS, reason))
-    return [BACKGROUND, *names]
-
-
-def _partly_labelled(samples: list[VocSample]) -> list[Problem]:
+def _partly_labelled(
+    samples: Sequence[VocSample], files: VocFiles, mask_values: str
+) -> list[Problem]:
     no_boxes = [sample.name for sample in samples if sample.objects is None]
     no_mask = [sample.name for sample in samples if sample.mask is None]
-    kinds = (
-        (ANNOTATIONS, no_boxes, "annotation; they train without boxes"),
-        (MASKS, no_mask, "mask; they train without masks"),
-    )
+    kinds = [(ANNOTATIONS, no_boxes, "annotation; they train without boxes")]
+    if mask_values != "none":
+        kinds.append((MASKS, no_mask, "mask; they train without masks"))
     return [
         Problem(folder, f"{len(names)} of {len(samples)} images have no {what}")
         for folder, names, what in kinds

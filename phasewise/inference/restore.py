@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -151,12 +152,30 @@ def restore(
 def restore_all(
     paths: Sequence[str | Path], *, run_of: RunOf | None = None, trust: Collection[str] = ()
 ) -> list[Restored]:
-    """The networks that ``paths`` name, all of the first one's task; see `restore`."""
+    """The networks that ``paths`` name, all of the first one's task; see `restore`.
+
+    Raises:
+        UserError: see `restore`; or two of them are the same network, which would count twice.
+    """
     members: list[Restored] = []
     for path in paths:
         task = members[0].task if members else None
-        members.append(restore(path, task=task, run_of=run_of, trust=trust))
+        one = restore(path, task=task, run_of=run_of, trust=trust)
+        for other in members:
+            if _same_weights(one, other):
+                raise UserError(
+                    f"checkpoint: {one.checkpoint} has the weights of {other.checkpoint}, so that "
+                    "one network would count twice; name it once"
+                )
+        members.append(one)
     return members
+
+
+def _same_weights(one: Restored, other: Restored) -> bool:
+    """Whether they are one network, wherever their files lie."""
+    if one.state.keys() != other.state.keys():
+        return False
+    return all(torch.equal(value, other.state[name]) for name, value in one.state.items())
 
 
 def find_checkpoint(path: str | Path, *, run_of: RunOf | None = None) -> Path:

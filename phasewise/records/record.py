@@ -50,6 +50,10 @@ def identity(fingerprint: str, data: str | None) -> str:
     return fingerprint if data is None else f"{fingerprint}{DATA_MARK}{data}"
 
 
+TRIED = "tried"
+"""Under this name, the cost of a run says false where its end was inferred from another run's."""
+
+
 @dataclass
 class RunRecord:
     """The content of ``record.json``, field by field.
@@ -94,6 +98,16 @@ class RunRecord:
     def is_final(self) -> bool:
         """Whether the run ended in a way that would not change if it ran again."""
         return self.status in FINAL
+
+    @property
+    def was_tried(self) -> bool:
+        """Whether it ran; else its end follows from that of another run, which ``error`` names."""
+        return bool(self.cost.get(TRIED, True))
+
+    @property
+    def outcome(self) -> str:
+        """The status as tables show it."""
+        return self.status if self.was_tried else f"{self.status} (not tried)"
 
     @property
     def identity(self) -> str:

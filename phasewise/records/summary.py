@@ -26,7 +26,11 @@ def summary_text(record: RunRecord) -> str:
         name = row + (" (objective)" if row == record.objective["metric"] else "")
         lines.append([name, *(format_metric(values.get(row)) for values in columns.values())])
     cost = record.cost
-    return f"\n{align(lines)}\n{cost['epochs']} epochs in {cost['seconds']:.0f} s"
+    end = f"{cost['epochs']} epochs in {cost['seconds']:.0f} s"
+    if in_vain := cost.get("epochs_without_gain"):
+        metric = record.objective["metric"]
+        end += f"; stopped early: the last {in_vain} brought no gain in {metric}"
+    return f"\n{align(lines)}\n{end}"
 
 
 def _best_title(record: RunRecord) -> str:

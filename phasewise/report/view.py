@@ -260,7 +260,7 @@ def trial_status(trial: TrialResult, one: CandidateView) -> str:
         return "no record"
     if trial.record.status == "paused" and one.result.plan.epochs is not None:
         return STOPPED
-    return "unfinished" if trial.record.status == "running" else trial.record.status
+    return "unfinished" if trial.record.status == "running" else trial.record.outcome
 
 
 def short_key(key: str) -> str:

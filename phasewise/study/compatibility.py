@@ -86,13 +86,13 @@ class OverrideMerger:
         return self._groups[key]
 
     def _gone(self, values: Overrides, before: Overrides, after: Overrides) -> Overrides:
-        old, new = self.composer.config_of(before), self.composer.config_of(after)
+        configs = [self.composer.config_of(words) for words in (before, after)]
+        old, new = (OmegaConf.to_container(one, resolve=False) for one in configs)
         keys = {word: parse_override(word).key_or_group for word in values}
         return tuple(word for word, key in keys.items() if _has(old, key) and not _has(new, key))
 
 
-def _has(config: DictConfig, key: str) -> bool:
-    plain: Any = OmegaConf.to_container(config, resolve=False)
+def _has(plain: Any, key: str) -> bool:
     return look_up(plain, key, _MISSING) is not _MISSING
 
 

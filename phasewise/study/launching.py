@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,13 +63,21 @@ class TrialExecutor:
         self._jobs: dict[str, JobReturn] = {}
         self._launched = 0
 
-    def run(self, jobs: Sequence[TrialJob], more: Sequence[str], progress: Progress) -> None:
+    def run(
+        self,
+        jobs: Sequence[TrialJob],
+        more: Sequence[str],
+        progress: Progress,
+        known: Callable[[TrialJob], RunRecord | None] = lambda job: None,
+    ) -> None:
         """Run trials; one that fails stops no other.
 
         Args:
             jobs: in different directories.
             more: overrides that concern this launch only.
             progress: is told which trials begin and end.
+            known: asked before each batch: the record of a trial that need not run, by what those
+                before it have shown.
 
         Raises:
             KeyboardInterrupt, SystemExit: as a job in this process raised it.
@@ -81,7 +89,15 @@ class TrialExecutor:
         crashes: Counter[str] = Counter()
         queue = [list(jobs[first : first + size]) for first in range(0, len(jobs), size)]
         while queue:
-            loss = self._launch(queue.pop(0), more, progress)
+            batch = []
+            for job in queue.pop(0):
+                if (record := known(job)) is None:
+                    batch.append(job)
+                else:
+                    progress.end(job.name, record, elsewhere=True)
+            if not batch:
+                continue
+            loss = self._launch(batch, more, progress)
             crashes.update(job.subdir for job in loss.crashed)
             alone = [[job] for job in loss.crashed if crashes[job.subdir] < MAX_CRASHES]
             queue = [*alone, *queue]  # alone: the next death has one cause

@@ -18,6 +18,7 @@ from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
+from phasewise.study.memory_limits import MemoryLimits
 from phasewise.study.naming import parse_override, trial_name
 from phasewise.study.overrides import SEED, merge
 from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
@@ -86,6 +87,7 @@ class Runner:
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
         self._memberships = Memberships(journal.name)
+        self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -224,21 +226,25 @@ class Runner:
             len(unique) - len(waiting),
             later,
             stage.phase.objective["mode"],
-            ended=self._tell_room,
+            ended=self._note_end,
         )
         for job in unique:
             record = read_record(job.directory)
             if record is not None and job not in waiting:
                 progress.note(job.name, record)
+                self._limits.note(record)
         if done := len(unique) - len(waiting):
             where = f"{stage.phase.name}: " if stage.phase.name else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
         words = [] if pause is None else [f"trainer.pause_after={pause}"]
-        self.executor.run(waiting, [*more, *words], progress)
+        compares = stage.phase.kind != TEST and stage.phase.winner is None
+        known = self._limits.infer if compares else lambda job: None  # what won can be trained
+        self.executor.run(waiting, [*more, *words], progress, known)
         self._check_data(waiting)
 
-    def _tell_room(self, record: RunRecord | None, left: int) -> None:
+    def _note_end(self, record: RunRecord | None, left: int) -> None:
         """A trial has ended, and others of its phase are left."""
+        self._limits.note(record)
         if self.room is not None and record is not None:
             self.room.add(record)
             later = self.journal.phases[len(self.stages) :]
@@ -260,7 +266,7 @@ class Runner:
 
     def _is_done(self, job: TrialJob, stage: Stage, pause: int | None) -> bool:
         record = read_record(job.directory)
-        if record is None or not record.is_of(job.fingerprint):
+        if record is None or not record.is_of(job.fingerprint) or not record.was_tried:
             return False
         if record.status == "paused":
             return pause is not None and (record.cost.get("epochs") or 0) >= pause

@@ -42,11 +42,15 @@ class TrialJob:
     fingerprint: str
     part: str = ""
 
+    @property
+    def study_directory(self) -> str:
+        """Of the study."""
+        return str(self.directory).removesuffix(f"/{self.subdir}")
+
     def launched_as(self, more: Sequence[str]) -> list[str]:
         """Its overrides, and those that put it into its directory and concern this launch only."""
         # in full: words for the study around it, which a trial is not given, may be part of it
-        study = str(self.directory).removesuffix(f"/{self.subdir}")
-        place = {"hydra.sweep.dir": study, "hydra.sweep.subdir": self.subdir}
+        place = {"hydra.sweep.dir": self.study_directory, "hydra.sweep.subdir": self.subdir}
         quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
         more = [*more, self.part] if self.part else more
         return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]

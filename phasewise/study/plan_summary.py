@@ -40,9 +40,9 @@ def print_plan(
             say(f"note: {where}{note}")
     for note in notes:
         say(f"note: {note}")
-    commits = {str(record.environment.get("git")) for record in found.values()}
+    commits = {str(record.environment.get("git")) for record in found.values() if record.was_tried}
     now = str(environment().get("git"))
-    if found and commits != {now}:
+    if commits and commits != {now}:
         say(
             f"note: the code has changed: {', '.join(sorted(commits))} computed what is done, "
             f"now it is {now}; hydra.sweep.dir=DIR begins anew elsewhere"

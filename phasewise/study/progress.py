@@ -60,7 +60,7 @@ class Progress:
             self.note(name, record)
         if elsewhere and record is not None:
             value = objective_value(record)
-            result = f"{value:.4g}" if math.isfinite(value) else record.status
+            result = f"{value:.4g}" if math.isfinite(value) else record.outcome
             self._say(f"{self.done + self._ended}/{self.total} done", f"{name}: {result}")
         if self.ended is not None:
             self.ended(record, self.total - self.done - self._ended)

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from hydra.errors import HydraException
 
@@ -40,6 +40,7 @@ def check_published(
     phases: Sequence[Phase],
     metrics: Collection[str],
     changed: Collection[str],
+    fractions: Collection[str] = (),
 ) -> None:
     """See whether all of it is about what the study tries and measures.
 
@@ -47,6 +48,7 @@ def check_published(
         published: as the study's file states it.
         phases: as planned.
         metrics: that the task measures, without their split; none where nobody knows them.
+        fractions: those of them that lie within 0 and 1.
         changed: phases that a command line or a budget has rewritten: candidates that they have no
             more are no mistake.
 
@@ -64,15 +66,24 @@ def check_published(
             where = f"{place}.{words}"
             if reason := _unknown(words, by_name[name], name in changed):
                 problems.append(Problem(where, reason))
-            problems += _metrics(where, values, metrics)
+            problems += _metrics(where, values, metrics, fractions)
     if problems:
         raise settings_error(problems)
 
 
-def _metrics(place: str, values: Iterable[str], metrics: Collection[str]) -> Iterator[Problem]:
-    for metric in values if metrics else ():
-        if metric not in metrics:
+def _metrics(
+    place: str,
+    values: Mapping[str, float],
+    metrics: Collection[str],
+    fractions: Collection[str],
+) -> Iterator[Problem]:
+    for metric, value in values.items():
+        if metrics and metric not in metrics:
             yield Problem(f"{place}.{metric}", not_one_of(metric, metrics))
+        elif metric in fractions and not 0 <= value <= 1:
+            hint = f": {value / 100:.6g}" if 1 < value <= 100 else ""
+            reason = f"must be a fraction within 0 and 1, not percent{hint}"
+            yield Problem(f"{place}.{metric}={value:g}", reason)
 
 
 def _unknown(words: str, phase: Phase, changed: bool) -> str:

@@ -147,6 +147,7 @@ class StudyConfig(Node):
     retry_failed: Flag
     set_aside: Flag
     isolate: Flag
+    memory_grows_with: list[Text] = Field(default_factory=list)
     dry_run: Flag
     fetch: Flag
     report: Flag

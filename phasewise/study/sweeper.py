@@ -20,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
-from phasewise.config.schema import metrics_of
+from phasewise.config.schema import fractions_of, metrics_of
 from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
@@ -33,6 +33,7 @@ from phasewise.study.finalists import planned_count
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.memory_limits import check_keys
 from phasewise.study.naming import parse_overrides
 from phasewise.study.origin import check_origin, find_origin, origin_notes
 from phasewise.study.overrides import merge
@@ -203,11 +204,17 @@ def _checked_plan(
         [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
     )
     _refuse_problems(stages, compatibility)
+    check_keys(study.memory_grows_with, config)
     if study.hypotheses:
         refuse_untried(study.hypotheses, journal, config, metrics_of(config))
-    metrics = metrics_of(config) if study.published and is_phasewise(config) else ()
-    names = [metric.partition("/")[2] for metric in metrics]
-    check_published(study.published, journal.phases, names, rewritten_phases(config, study))
+    if study.published:
+        known = is_phasewise(config)
+        names, fractions = (
+            [metric.partition("/")[2] for metric in of(config)] if known else []
+            for of in (metrics_of, fractions_of)
+        )
+        changed = rewritten_phases(config, study)
+        check_published(study.published, journal.phases, names, changed, fractions)
     if not study.set_aside:
         check_origin(journal, old)
         if there := foreign_runs(stages[0], composer):

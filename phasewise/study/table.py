@@ -72,7 +72,7 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
         key: pd.Series(values, dtype=object) for key, values in _swept(records).items()
     }
     if not all(completed):
-        columns["status"] = pd.Series([record.status for record in records], dtype=object)
+        columns["status"] = pd.Series([record.outcome for record in records], dtype=object)
     columns[metric] = pd.Series([r.objective.get("value") for r in records], dtype=float)
     columns["epoch"] = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
     for key in others:

@@ -167,10 +167,17 @@ class _Pause(Callback):
 def is_paused(trainer: L.Trainer) -> bool:
     """Whether ``fit`` has ended for ``trainer.pause_after``, and not also for another reason."""
     found = trainer.callbacks  # type: ignore[attr-defined]
-    stopped = any(it.wait_count >= it.patience for it in found if isinstance(it, _Stopping))
     paused = any(trainer.current_epoch >= it.epochs for it in found if isinstance(it, _Pause))
-    ended = 0 < trainer.max_steps <= trainer.global_step
-    return paused and trainer.current_epoch < (trainer.max_epochs or 0) and not stopped | ended
+    ended = 0 < trainer.max_steps <= trainer.global_step or epochs_without_gain(trainer) is not None
+    return paused and trainer.current_epoch < (trainer.max_epochs or 0) and not ended
+
+
+def epochs_without_gain(trainer: L.Trainer) -> int | None:
+    """After how many epochs that did not better the objective ``fit`` has ended; None: it has ended
+    otherwise."""
+    found = trainer.callbacks  # type: ignore[attr-defined]
+    stopping = (it for it in found if isinstance(it, _Stopping))
+    return next((it.wait_count for it in stopping if it.wait_count >= it.patience), None)
 
 
 class _LastStep(Callback):

@@ -13,7 +13,7 @@ from phasewise.data.listed import DataSummary
 from phasewise.training.foreign import UNKNOWN
 from phasewise.training.module import TaskModule
 
-MOST_NOTES = 3
+MOST_NOTES = 5
 """Of the data, that are shown."""
 
 log = logging.getLogger(__name__)

@@ -110,7 +110,8 @@ class TaskContract(L.LightningModule, ABC):
 
     @abstractmethod
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
-        """What trivial predictors score on a split, by the same metrics."""
+        """What trivial predictors score on a split, by the same metrics and on the same images: the
+        rows that ``data.evaluated_rows`` gives."""
 
     @abstractmethod
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from phasewise.config.schema import check_config
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.data.sampling import InParts
+from phasewise.data.sampling import InParts, limited
 from phasewise.errors import UserError
 from phasewise.records.checkpoints import FOLDER, REMOVED
 from phasewise.records.history import FILE
@@ -79,18 +79,14 @@ def keep_steps(trainer: L.Trainer, data: StoreDataModule, parts: int) -> None:
     """
     cut = InParts(data.schedule("train"), parts).parts
     trainer.accumulate_grad_batches = trainer.accumulate_grad_batches // parts * cut
-    validated = math.ceil(len(data.schedule("val")) / parts)
-    trainer.limit_train_batches = cut * _limited(
+    trainer.limit_train_batches = cut * limited(
         trainer.limit_train_batches, len(data.schedule("train"))
     )
-    trainer.limit_val_batches = parts * _limited(trainer.limit_val_batches, validated)
-
-
-def _limited(limit: int | float | None, batches: int) -> int:
-    """How many batches Lightning takes under one of its limits."""
-    if isinstance(limit, int):
-        return min(limit, batches)
-    return batches if limit is None else int(limit * batches)
+    for split in ("val", "test"):
+        if data.splits.stores.get(split):
+            whole = math.ceil(len(data.schedule(split)) / parts)
+            name = f"limit_{split}_batches"
+            setattr(trainer, name, parts * limited(getattr(trainer, name), whole))
 
 
 def remove_leftovers(directory: Path) -> None:

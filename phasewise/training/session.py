@@ -17,8 +17,9 @@ from phasewise.config.fingerprint import file_hashes, named_files
 from phasewise.config.identity import remember_identity
 from phasewise.config.lifecycle import wants_test
 from phasewise.config.previous import data_difference
+from phasewise.config.schema import metrics_of
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.data.facts import about
+from phasewise.data.facts import about, check_objective
 from phasewise.data.resources import reset_peak_memory
 from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
@@ -28,7 +29,7 @@ from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
 from phasewise.records.steps import cut_steps
 from phasewise.training.build import build_data, build_module
-from phasewise.training.callbacks import is_paused
+from phasewise.training.callbacks import epochs_without_gain, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
 from phasewise.training.console import log_data, log_network
 from phasewise.training.cost import measured_cost
@@ -256,10 +257,11 @@ class Session:
                 self.record.data = {"has_test": has_test(data)}
         if isinstance(data, StoreDataModule):
             self.record.data |= about(data)
-        self.record.write()
-        if isinstance(data, StoreDataModule):
             remember_identity(self.config["data"], data)
+        self.record.write()
         log_data(found, data, self.config["data"])
+        if isinstance(data, StoreDataModule):
+            check_objective(data, self.config["objective"]["metric"], metrics_of(self.cfg))
 
     def _set_up(self, data: L.LightningDataModule, before: str | None) -> None:
         """Read the data; go on with those that the run began with only, which may have changed this
@@ -288,6 +290,7 @@ class Session:
         assert self.trainer is not None
         if not isinstance(self.module, TaskModule) or not isinstance(data, StoreDataModule):
             return  # nobody knows trivial predictors of a foreign task
+        data.trainer = self.trainer  # its limits hold for what is compared, see `evaluated_rows`
         # One of them may be the network itself, which Lightning moves to the device in `fit` only.
         module = self.module.to(self.trainer.strategy.root_device)
         for name, scores in module.baselines(data, split).items():
@@ -386,8 +389,10 @@ class Session:
 
     def _cost(self) -> dict[str, Any]:
         dev_run = self.config["trainer"].get("fast_dev_run")
+        in_vain = None if self.trainer is None else epochs_without_gain(self.trainer)
         return {
             "seconds": time.perf_counter() - self.start,
+            **({"epochs_without_gain": in_vain} if in_vain is not None else {}),
             **measured_cost(self.directory, self.history.rows, self.module, self.trainer),
             **({"receptive_field": self.receptive_field} if self.receptive_field else {}),
             **(batch_of(self.cfg) if self.parts > 1 else {}),

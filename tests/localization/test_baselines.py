@@ -22,6 +22,9 @@ class Data:
         self.splits = Splits(["background", "object"], stores=stores)
         self.image_size = SIZE
 
+    def evaluated_rows(self, split: str) -> torch.Tensor:
+        return torch.arange(len(self.splits.stores[split]))
+
 
 def store(boxes: np.ndarray, labels: list[int] | None = None) -> Store:
     """One box per image, in pixels."""

@@ -100,37 +100,33 @@ def test_coco_everything_bad_is_told(tmp_path: Path) -> None:
         "none.jpg": (None, "annotation 105: bbox must be"),
     }
     images = dict(enumerate([*bad, "good.jpg", "empty.jpg", "../out.jpg", "gone.jpg"]))
-    for name in [*bad, "good.jpg", "empty.jpg", "twice.jpg", "odd.jpg"]:
+    for name in [*bad, "good.jpg", "empty.jpg", "twice.jpg", "odd.jpg", "kind.jpg"]:
         put(tmp_path / name)
     put(tmp_path / "odd.jpg", (50, 30))
     boxes: list[tuple[int, Any]] = [(i, box) for i, (box, _) in enumerate(bad.values())]
     content = coco(images, [*boxes, (6, [0, 0, 9, 9]), (8, [0, 0, 9, 9]), (77, [0, 0, 9, 9])])
     content["images"] += coco({20: "twice.jpg", 21: "twice.jpg"}, [])["images"]
     content["images"] += [*coco({22: "odd.jpg"}, [])["images"], {"id": 30}]
-    more = [{"image_id": 22, "bbox": [0, 0, 9, 9], "category_id": 8}]
+    content["images"] += coco({23: "kind.jpg"}, [])["images"]
+    more = [{"image_id": 23, "bbox": [0, 0, 9, 9], "category_id": 8}]
     content["annotations"] += more
     write(tmp_path / "a.json", content)
     found = read_coco(tmp_path, annotations="a.json", pick="largest", split_seed=0)
     told = problems_of(found)
     for file, (_, reason) in bad.items():
         assert told.pop(file).startswith(reason), file
-    assert told.pop("odd.jpg").endswith("unknown category 8")
-    assert told.pop("empty.jpg") == "no object"
+    assert told.pop("kind.jpg").endswith("unknown category 8")
+    assert told.pop("odd.jpg") == "a.json says 40x30, the image is 50x30"
     assert told.pop("../out.jpg") == "leads out of data.root by '..'"
     assert told.pop("gone.jpg").startswith("no such file in data.root, images")
     assert told.pop("twice.jpg") == "a.json has its file_name or its id more than once"
     assert told.pop("a.json").startswith("an image lacks file_name or id")
-    assert not told
-    assert warnings_of(found) == ["a.json: annotations of images that it does not list: 1"]
+    assert told == {"empty.jpg": "no object"}  # which leaves nothing to validate on
+    assert warnings_of(found) == [
+        "a.json: annotations of images that it does not list: 1",
+        "images: 1 of 2 have no object: not used (empty.jpg)",
+    ]
     assert list(everything(found)) == ["good.jpg"]
-
-
-def test_coco_a_declared_size_that_disagrees_is_a_warning(tmp_path: Path) -> None:
-    put(tmp_path / "a.jpg", (50, 30))
-    write(tmp_path / "a.json", coco({1: "a.jpg"}, [(1, [0, 0, 9, 9])]))
-    found = read_coco(tmp_path, annotations="a.json", pick="only", split_seed=0)
-    assert warnings_of(found) == ["a.jpg: a.json says 40x30, the image is 50x30"]
-    assert len(found.samples["train"]) == 1
 
 
 @pytest.mark.parametrize(

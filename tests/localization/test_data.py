@@ -20,6 +20,7 @@ from localization.data import (
     LocalizationData,
     PetsData,
     VocBoxesData,
+    YoloData,
 )
 from localization.synthetic import draw_image
 from phasewise.augment.geometry import GEOMETRY
@@ -116,7 +117,7 @@ def make_coco(root: Path, make: Make, **settings: Any) -> LocalizationData:
 
 
 def make_pets(root: Path, make: Make, **settings: Any) -> LocalizationData:
-    (root / "annotations/xmls").mkdir(parents=True)
+    (root / "annotations/xmls").mkdir(parents=True, exist_ok=True)
     for i, (name, (x1, y1, x2, y2)) in enumerate(THINGS.items()):
         picture(root / "images" / name, (x1, y1, x2, y2))
         tags = {"xmin": x1 + 1, "ymin": y1 + 1, "xmax": x2, "ymax": y2}
@@ -129,8 +130,18 @@ def make_pets(root: Path, make: Make, **settings: Any) -> LocalizationData:
     return make(PetsData, root=str(root), download=False, **settings)
 
 
+def make_yolo(root: Path, make: Make, **settings: Any) -> LocalizationData:
+    for i, (name, (x1, y1, x2, y2)) in enumerate(THINGS.items()):
+        picture(root / "images" / name, (x1, y1, x2, y2))
+        centre = ((x1 + x2) / 2 / 48, (y1 + y2) / 2 / 24, (x2 - x1) / 48, (y2 - y1) / 24)
+        (root / "labels").mkdir(exist_ok=True)
+        (root / f"labels/{i}.txt").write_text(f"{i % 2} {' '.join(map(str, centre))}\n")
+    (root / "classes.txt").write_text("cat\ndog\n")
+    return make(YoloData, root=str(root), **settings)
+
+
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
-@pytest.mark.parametrize("build", [make_csv, make_coco, make_pets])
+@pytest.mark.parametrize("build", [make_csv, make_coco, make_pets, make_yolo])
 def test_boxes_lie_where_the_pictures_show_them(
     tmp_path: Path, make: Make, build: Any, resize: str
 ) -> None:
@@ -146,7 +157,7 @@ def test_boxes_lie_where_the_pictures_show_them(
             data.splits.names[split], found["image"], found["boxes"], found["labels"], strict=True
         ):
             blue = (image[2].int() - image[0].int()) > 115
-            assert torch.equal(box, extent(blue)), name
+            torch.testing.assert_close(box, extent(blue), msg=name)
             number = int(Path(name).stem)
             assert label.tolist() == [2 if number % 2 else 1]
             width, height = (box[0, 2:] - box[0, :2]).tolist()
@@ -171,6 +182,58 @@ def test_voc_folder(tmp_path: Path, make: Make) -> None:
     torch.testing.assert_close(found["boxes"], expected.expand(2, 1, 4))
     assert found["labels"].tolist() == [[2], [2]]
     assert not data.has_test()
+
+
+@pytest.mark.parametrize("build", [make_csv, make_coco, make_pets, make_yolo])
+def test_what_belongs_together_is_in_one_split(tmp_path: Path, make: Make, build: Any) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+
+    def homes(**settings: Any) -> list[set[int]]:
+        """Which of the first four are in which split."""
+        names = build(root, make, **settings).splits.names
+        parts = [{int(Path(name).stem) for name in part} for part in names.values()]
+        return [part & {0, 1, 2, 3} for part in parts if part & {0, 1, 2, 3}]
+
+    assert max(len(homes(split_seed=seed, group_by="none")) for seed in range(4)) > 1
+    for seed in range(4):
+        assert homes(split_seed=seed) == homes(split_seed=seed, group_by="none")
+        assert homes(group_by="(^|/)(?=[0-3])", split_seed=seed) == [{0, 1, 2, 3}]
+
+
+def test_voc_keeps_copies_together(tmp_path: Path, make: Make) -> None:
+    folder = VocFolder(tmp_path / "voc")
+    for path in folder.root.glob("ImageSets/*/*.txt"):
+        path.unlink()
+    data = make(VocBoxesData, root=str(folder.root), object="only", group_by="^(train|val)")
+    assert {name.split("-")[0] for name in data.splits.names["train"]} == {"train"}
+    assert {name.split("-")[0] for name in data.splits.names["val"]} == {"val"}
+    assert str(data.splits.warnings[-1]).startswith("data.group_by=^(train|val): 6 of 6 images")
+
+
+def test_what_a_crowd_is(tmp_path: Path, make: Make) -> None:
+    root = tmp_path / "data"
+    root.mkdir()
+    make_coco(root, make)
+    text = (root / "a.json").read_text()
+    content = json.loads(text)
+    for entry in content["annotations"]:
+        entry["iscrowd"] = 1
+    (root / "a.json").write_text(json.dumps(content))
+
+    def read(**settings: Any) -> LocalizationData:
+        data = make(CocoData, root=str(root), annotations="a.json", **settings)
+        data.setup()
+        return data
+
+    assert sum(read().summary().counts.values()) == len(THINGS)
+    with pytest.raises(UserError, match="no object"):
+        read(crowds="ignore")
+    content["annotations"][0]["iscrowd"] = 0
+    (root / "a.json").write_text(json.dumps(content))
+    assert sum(read(crowds="objects").summary().counts.values()) == len(THINGS)
+    with pytest.raises(UserError, match="no object"):
+        read()
 
 
 def test_bad_files_stop_the_run_or_are_skipped(tmp_path: Path, make: Make) -> None:

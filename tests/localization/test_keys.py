@@ -61,6 +61,8 @@ ELSEWHERE = {
     "data.object": "test_readers",
     "data.file": "test_readers",
     "data.annotations": "test_readers",
+    "data.crowds": "test_data",
+    "data.group_by": "test_data",
 }
 
 
@@ -87,7 +89,13 @@ def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
 
 def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
     keys = set()
-    for name in ("animals", "voc_boxes data.root=.", "csv data.root=.", "coco data.root=."):
+    for name in (
+        "animals",
+        "voc_boxes data.root=.",
+        "csv data.root=.",
+        "coco data.root=.",
+        "yolo data.root=.",
+    ):
         keys |= all_keys(make_config("task=localization", *f"data={name}".split()))
     elsewhere = tried(SHARED_CHANGES) | set(SHARED_ELSEWHERE) | set(ELSEWHERE)
     own = {key for key in keys if key.split(".")[0] in ("model", "loss", "finetuning")}

@@ -104,6 +104,7 @@ def work(rank: int) -> dict:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_two_processes_equal_one() -> None:
     wanted = scores(*noisy(30))

@@ -16,7 +16,15 @@ from omegaconf import DictConfig
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from localization import AnimalsData, CocoData, CsvData, LocalizationModule, PetsData, VocBoxesData
+from localization import (
+    AnimalsData,
+    CocoData,
+    CsvData,
+    LocalizationModule,
+    PetsData,
+    VocBoxesData,
+    YoloData,
+)
 from phasewise.config.fingerprint import plain_config
 from phasewise.errors import UserError
 from phasewise.training.build import available_arguments
@@ -189,6 +197,7 @@ def test_defaults_are_those_of_the_config(make_config: Callable[..., DictConfig]
         ("voc_boxes", VocBoxesData),
         ("csv", CsvData),
         ("coco", CocoData),
+        ("yolo", YoloData),
         ("pets", PetsData),
     ],
 )

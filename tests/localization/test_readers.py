@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 from torchvision.datasets import OxfordIIITPet
 
 from localization import readers
@@ -76,14 +75,14 @@ def test_voc_bad_samples_are_all_told(voc: VocFolder) -> None:
     voc.write_xml("train-0", "")
     voc.annotate("train-1", xmax=99)
     voc.xml("train-2").unlink()
-    Image.new("L", SIZE).save(voc.mask("train-2"))  # else it has nothing at all
     voc.image("val-0").write_bytes(b"")
     for pick in ("largest", "only"):
         found = read_voc_boxes(voc.root, pick=pick, split_seed=0)
         told = problems_of(found)
-        assert told["JPEGImages/train-0.jpg"] == "no object"
+        note = "images: 1 of 3 have no object: not used (JPEGImages/train-0.jpg)"
+        assert warnings_of(found) == [note]
         assert "outside the image" in told["Annotations/train-1.xml"]
-        assert told["JPEGImages/train-2.jpg"] == "Annotations has no annotation of it"
+        assert told["JPEGImages/train-2.jpg"] == "has no annotation"
         assert told["JPEGImages/val-0.jpg"] == "the file is empty"
         assert names_of(found) == {"train": ["train-3"], "val": ["val-1"], "test": []}
 
@@ -127,6 +126,11 @@ def rows(count: int = 10, cells: str = "1,2,30,20") -> str:
 
 def test_csv_boxes_are_taken_as_they_are(table: Any, tmp_path: Path) -> None:
     found = table(f"{HEADER}\npets/3.jpg,1.5,0,{WIDTH},{HEIGHT}\n")
+    (note,) = warnings_of(found)
+    assert note == (
+        "boxes.csv: 9 of 10 images: not in the annotations, not used "
+        "(pets/0.jpg, pets/1.jpg, pets/2.jpg, ...)"
+    )
     assert found.samples["train"] == [
         Sample(
             "pets/3.jpg",
@@ -136,7 +140,7 @@ def test_csv_boxes_are_taken_as_they_are(table: Any, tmp_path: Path) -> None:
             "object",
         )
     ]
-    assert (found.class_names, found.problems, found.warnings) == (["background", "object"], [], [])
+    assert (found.class_names, found.problems) == (["background", "object"], [])
 
 
 def test_csv_without_split_is_split_by_hash(table: Any) -> None:
@@ -200,7 +204,7 @@ def test_csv_every_bad_row_is_told(table: Any, tmp_path: Path) -> None:
     for file, (_, reason) in bad.items():
         assert told.pop(file).startswith(reason), file
     assert told == {
-        "pets/0.jpg": "2 rows; there must be one box per image",
+        "pets/0.jpg": "its 2 rows are of different splits: train, val",
         "boxes.csv, line 16": "no file",
         "boxes.csv, line 17": "more cells than the header",
     }
@@ -277,8 +281,8 @@ def test_pets_that_cannot_be_used_are_told(tmp_path: Path) -> None:
     assert told.pop("images/Pug_2.jpg").startswith("not an image")
     assert told == {
         "annotations/xmls/Pug_1.xml": "no image in images is called so",
-        "images/Pug_3.jpg": "no object",
     }
+    assert "images: 1 of 7 have no object: not used (images/Pug_3.jpg)" in warnings_of(found)
     assert len(everything(found)) == 6
 
 

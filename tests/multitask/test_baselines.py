@@ -24,6 +24,9 @@ class _Data:
     def __init__(self, **stores: Store) -> None:
         self.splits = Splits(NAMES, stores=stores)
 
+    def evaluated_rows(self, split: str) -> torch.Tensor:
+        return torch.arange(len(self.splits.stores[split]))
+
 
 def _store(seed: int, count: int, *, has_boxes: bool = True, has_mask: bool = True) -> Store:
     """Random masks, mostly of class 2, and boxes of the classes 1 and 3."""

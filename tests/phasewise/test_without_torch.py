@@ -1,6 +1,5 @@
-"""The rooms that need no torch, and those that know no task, are tested without them.
-
-So is an application of somebody who has none: its sweeps, their audit, their report.
+"""Rooms that know no task are tested without any, and so is an application of somebody who has no
+torch: its sweeps, their audit, their report.
 """
 
 from __future__ import annotations
@@ -15,61 +14,18 @@ import pytest
 
 from phasewise.records.record import read_record
 from phasewise.study.read import read_study
-from tests.conftest import ROOT
+from tests.conftest import REFUSED, ROOT, TORCH
 
 pytestmark = pytest.mark.slow
 
-REFUSE = """
-import os
-import sys
-from importlib.machinery import PathFinder
-
-refused = set(os.environ["REFUSED"].split(","))
-
-
-class Refused:
-    def create_module(self, spec):
-        raise ModuleNotFoundError(f"{spec.name} is refused here", name=spec.name)
-
-    def exec_module(self, module):
-        pass
-
-
-class Refuse:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in refused and (spec := PathFinder.find_spec(name, path)):
-            spec.loader = Refused()  # its files are there to be read
-            return spec
-
-
-sys.meta_path.insert(0, Refuse())
-"""
-"""As ``sitecustomize``, which Python imports first, in children too."""
-
-TORCH = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
 TASKS = ("multitask", "segmentation", "localization", "reid")
-
-# What of them trains, or reads weights.
-WITH_TORCH = (
-    "tests/phasewise/records/test_checkpoints.py",
-    "tests/phasewise/records/test_lock.py",
-    "tests/phasewise/config/test_augment.py",
-    "tests/phasewise/config/test_identity.py",
-    "tests/phasewise/study/test_launcher_plugins.py",
-    "tests/phasewise/study/test_pretrained.py",
-    "tests/phasewise/study/test_weights.py",
-)
-OF_TIMM = "not test_values_at_the_bounds and not resnet19"
-"""Names of backbones are timm's, which imports torch."""
-
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def call(tmp_path: Path) -> Call:
+def call() -> Call:
     """Python with some words, where some packages cannot be imported."""
-    (tmp_path / "sitecustomize.py").write_text(REFUSE)
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    path = os.pathsep.join([str(REFUSED), str(ROOT)])
 
     def run(refused: Sequence[str], *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -84,21 +40,11 @@ def call(tmp_path: Path) -> Call:
     return run
 
 
-@pytest.mark.parametrize(
-    ("refused", "rooms"),
-    [
-        ((*TORCH, *TASKS), ("records", "analysis")),
-        (TORCH, ("config", "cli")),  # composed configs have a task's schema
-        (TORCH, ("study",)),
-        (TORCH, ("report",)),
-    ],
-    ids=["records and analysis", "config and cli", "study", "report"],
-)
-def test_tests_of_a_room(refused: tuple[str, ...], rooms: tuple[str, ...], call: Call) -> None:
-    places = [f"tests/phasewise/{name}" for name in rooms]
-    ignored = [f"--ignore={name}" for name in WITH_TORCH]
-    words = ("-m", "not slow", "-k", OF_TIMM, "-p", "no:xdist", "-p", "no:cov")
-    done = call(refused, "-m", "pytest", *places, *ignored, *words, cwd=ROOT)
+def test_records_and_analysis_need_no_task(call: Call) -> None:
+    """``make test`` runs the rooms without torch; composed configs have a task's schema."""
+    places = [f"tests/phasewise/{name}" for name in ("records", "analysis")]
+    words = ("--torch=refused", "-m", "not slow", "-p", "no:xdist", "-p", "no:cov")
+    done = call((*TORCH, *TASKS), "-m", "pytest", *places, *words, cwd=ROOT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     assert " passed" in done.stdout
 

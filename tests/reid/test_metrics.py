@@ -285,6 +285,7 @@ def work(rank: int) -> dict:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_two_processes_equal_one() -> None:
     ranks = together(work)

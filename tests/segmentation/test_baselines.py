@@ -27,6 +27,9 @@ class _Data:
     def __init__(self, **stores: Store) -> None:
         self.splits = Splits(["background", "foreground"], stores=stores)
 
+    def evaluated_rows(self, split: str) -> torch.Tensor:
+        return torch.arange(len(self.splits.stores[split]))
+
 
 def _store(seed: int, count: int, *, dark: bool = False, instances: bool = True) -> Store:
     """Up to three squares per image on noise, brighter or darker than it, and void pixels."""

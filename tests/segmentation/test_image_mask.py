@@ -1,18 +1,20 @@
 from __future__ import annotations
 
-import struct
 import unicodedata
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
+from phasewise.data.images import read_image
+from phasewise.data.reading import AS_IS, Reading
 from phasewise.errors import UserError
 from segmentation.image_mask import read_image_mask
 from tests.phasewise.data.folders import names_of, problems_of, warnings_of, write
+from tests.phasewise.data.test_reading import deep_png
 
 
 class Folder:
@@ -187,13 +189,8 @@ def test_every_bad_sample_is_reported_and_the_rest_read(folder: Folder) -> None:
     add("two masks")
     Image.new("L", (16, 12)).save(folder.root / "masks" / "two masks.tif")
     Image.new("L", (12, 16)).save(add("sizes"))
-    Image.new("LA", (16, 12)).save(add("alpha"))
     Image.new("CMYK", (16, 12)).save(add("cmyk").with_suffix(".tif"))
     (folder.root / "masks" / "cmyk.png").unlink()
-    Image.new("F", (16, 12)).save(add("float").with_suffix(".tif"))
-    (folder.root / "masks" / "float.png").unlink()
-    Image.new("L", (16, 12)).save(add("lossy").with_suffix(".jpg"))
-    (folder.root / "masks" / "lossy.png").unlink()
     add("empty").write_bytes(b"")
     add("text")
     (folder.root / "images" / "text.png").write_text("I am text")
@@ -209,10 +206,7 @@ def test_every_bad_sample_is_reported_and_the_rest_read(folder: Folder) -> None:
         "images/twice.jpg": "twice.jpg and twice.png: keep one",
         "masks/two masks.png": "two masks.png and two masks.tif: keep one",
         "masks/sizes.png": "is 12x16, its image 16x12",
-        "masks/alpha.png": "alpha channel (LA)",
         "masks/cmyk.tif": "mode CMYK",
-        "masks/float.tif": "floating-point",
-        "masks/lossy.jpg": "JPEG mask: compression",
         "masks/empty.png": "empty",
         "images/text.png": "not an image",
         "images/gone": "listed in train.txt, but there is no such image",
@@ -367,7 +361,8 @@ def test_sixteen_bit_images_are_scaled_by_what_the_whole_set_uses(
         _save(folder.root / "images" / f"{name}{suffix}", np.full((12, 16), value, np.uint16))
     listing = folder.read()
     assert listing.problems == []
-    assert {sample.grey_bits for part in listing.samples.values() for sample in part} == {bits}
+    readings = {sample.reading for part in listing.samples.values() for sample in part}
+    assert readings == {AS_IS if bits == 16 else Reading(black=0, white=2**bits - 1)}
     if bits == 16:
         assert listing.warnings == []
     else:
@@ -377,27 +372,110 @@ def test_sixteen_bit_images_are_scaled_by_what_the_whole_set_uses(
         ]
 
 
-def test_sixteen_bit_colour_is_mentioned(folder: Folder) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 12, 16, 2, 0, 0, 0))
-    rows = chunk(b"IDAT", zlib.compress((b"\0" + b"\x12\x34" * 48) * 12))
-    png = b"\x89PNG\r\n\x1a\n" + header + rows + chunk(b"IEND", b"")
-    (folder.root / "images" / "a.png").write_bytes(png)
+@pytest.mark.parametrize("largest", [4095, 60000])
+def test_sixteen_bit_colour_is_scaled_as_grey_is(folder: Folder, largest: int) -> None:
+    values = np.linspace(0, largest, 12 * 16 * 3).astype(np.uint16).reshape(12, 16, 3)
+    deep_png(folder.root / "images" / "a.png", values)
     listing = folder.read()
     assert listing.problems == []
-    assert warnings_of(listing) == [
-        "images: 1 are 16-bit colour, of which the upper 8 bits are used"
+    told = (
+        "16-bit colour, of which the upper 8 bits are used"
+        if largest == 60000
+        else "16-bit colour; the largest value of all is 4095, so 0..4095 is shown as black to "
+        "white"
+    )
+    assert warnings_of(listing) == [f"images: 1 are {told}"]
+    (sample,) = (it for it in listing.samples["train"] if it.name == "a")
+    read = read_image(sample.image, None, sample.reading)
+    expected = values >> 8 if largest == 60000 else np.round(values / 4095 * 255)
+    np.testing.assert_array_equal(read, expected)
+
+
+def _deep(folder: Folder, values: np.ndarray) -> None:
+    for name, page in zip("abcd", values, strict=True):
+        (folder.root / "images" / f"{name}.png").unlink(missing_ok=True)
+        tifffile.imwrite(folder.root / "images" / f"{name}.tif", page)
+
+
+def test_a_hot_pixel_changes_no_other(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(80, 481, (4, 96, 128), dtype=np.uint16)
+    values[0, 0, 0] = 480
+    plain, hot = Folder(tmp_path / "plain"), Folder(tmp_path / "hot")
+    for made, brightest in ((plain, 480), (hot, 65535)):
+        for name in "abcd":
+            made.add(name, size=(128, 96))
+        values[2, 5, 7] = brightest
+        _deep(made, values)
+    white = {sample.reading for part in hot.read().samples.values() for sample in part}
+    assert white == {sample.reading for part in plain.read().samples.values() for sample in part}
+    assert white == {Reading(black=0, white=1023)}
+    assert warnings_of(hot.read()) == [
+        "images: 4 are 16-bit grey; all but 0.02 % of their pixels lie in 80..480 (they reach from "
+        "80 to 65535), so 0..1023 is shown as black to white; data.intensity=[BLACK,WHITE] says "
+        "otherwise"
     ]
+    asked = hot.read(reading=Reading(black=80, white=480))
+    assert {it.reading for it in asked.samples["train"]} == {Reading(black=80, white=480)}
+    assert asked.warnings == []
+
+
+def test_what_lies_in_a_narrow_band_is_spread(folder: Folder) -> None:
+    values = np.random.default_rng(0).integers(30000, 30401, (4, 12, 16), dtype=np.uint16)
+    values[0, 0, :2] = 30000, 30400
+    _deep(folder, values)
+    (reading,) = {sample.reading for sample in folder.read().samples["train"]}
+    assert reading == Reading(black=30000, white=30400)
+    read = read_image(folder.root / "images" / "a.tif", None, reading)
+    assert (read.min(), read.max()) == (0, 255)
+
+
+def test_floats_are_shown_from_zero_to_one_and_negative_numbers_from_end_to_end(
+    folder: Folder,
+) -> None:
+    values = np.random.default_rng(0).random((4, 12, 16), dtype=np.float32)
+    _deep(folder, values)
+    listing = folder.read()
+    assert listing.problems == []
+    assert {it.reading for it in listing.samples["train"]} == {Reading(black=0, white=1)}
+    assert "4 are floating-point grey; the largest value" in warnings_of(listing)[0]
+    signed = (values * 4000 - 1000).astype(np.int16)
+    _deep(folder, signed)
+    (reading,) = {sample.reading for sample in folder.read().samples["train"]}
+    assert reading == Reading(black=signed.min(), white=signed.max())
+
+
+def test_few_levels_are_told(folder: Folder) -> None:
+    values = np.random.default_rng(0).integers(100, 104, (4, 12, 16), dtype=np.uint16)
+    values[0, 0, :7] = 4000
+    _deep(folder, values)
+    assert "and 98 % of the pixels fall into 1 of 256 levels" in warnings_of(folder.read())[0]
+
+
+def test_pages_and_channels_are_refused_until_one_is_chosen(folder: Folder) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (4, 5, 12, 16), dtype=np.uint8)
+    _deep(folder, values)
+    refused = r"images/a\.tif: 5 pages; data\.page=0 \.\.\. 4, max or mean"
+    with pytest.raises(UserError, match=refused):
+        folder.read()
+    listing = folder.read(reading=Reading("max"))
+    assert listing.problems == []
+    assert {it.reading for it in listing.samples["train"]} == {Reading("max")}
+    with pytest.raises(UserError, match=r"data\.page=5, of 5 page"):
+        folder.read(reading=Reading(5))
+
+
+def test_what_no_image_has_is_not_accepted(folder: Folder) -> None:
+    with pytest.raises(UserError, match=r"data\.page=max: no image has more than one page"):
+        folder.read(reading=Reading("max"))
+    with pytest.raises(UserError, match=r"data\.intensity=\[0,9\]: no image has more than 8 bits"):
+        folder.read(reading=Reading(black=0, white=9))
 
 
 def test_eight_bit_images_are_never_decoded_for_that(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path) -> None:
+    def refuse(*args: object) -> None:
         raise AssertionError("decoded")
 
-    monkeypatch.setattr("segmentation.image_mask.largest_grey", refuse)
-    assert folder.read().samples["train"][0].grey_bits == 16
+    monkeypatch.setattr("phasewise.data.brightness.read_raw", refuse)
+    assert folder.read().samples["train"][0].reading == AS_IS

@@ -82,6 +82,10 @@ CHANGES = [*ONE_PASS, *WHOLE_RUN]
 
 ELSEWHERE = {
     "data.mask_values": "test_image_mask",
+    "data.page": "test_image_mask",
+    "data.foreground": "test_meaning",
+    "data.channels": "test_reading",
+    "data.intensity": "test_image_mask",
     "data.tile_size": "test_image_mask",
     "data.tile_overlap": "test_image_mask",
     "model.pretrained": "test_networks",

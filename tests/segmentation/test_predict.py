@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
 from phasewise.augment.color import denormalize, normalize
+from phasewise.data.reading import AS_IS, Reading
 from phasewise.errors import UserError
 from phasewise.inference.prediction.predictor import Reader
 from phasewise.inference.prediction.sources import list_images
@@ -29,7 +30,7 @@ SIDE = 64
 
 def member(make_config: Make, *words: str, side: int = SIDE) -> Restored:
     cfg = make_config("task=segmentation", "model.width=4", f"data.image_size={side}", *words)
-    found = untrained(cfg, class_names=["background", "foreground"], grey_bits=16)
+    found = untrained(cfg, class_names=["background", "foreground"], reading=AS_IS.as_dict())
     found.module.network = Network(lambda red: red.float() * 20 - 10)
     return found
 
@@ -187,8 +188,8 @@ def test_grey_images_of_twelve_bits_are_as_bright_as_in_training(
     data = instantiate(cfg.data, seed=0)
     data.setup()
     info = data.describe()
-    assert info["grey_bits"] == 12
+    assert info["reading"] == Reading(black=0, white=4095).as_dict()
     found = predictor(untrained(cfg, **info))
-    pixels = Reader(found.grey_bits).read(list_images(f"{tmp_path}/images/0.png", "source")[0])
+    pixels = Reader(found.reading).read(list_images(f"{tmp_path}/images/0.png", "source")[0])
     seen = data.splits.stores["train"]["image"][0]
     assert int(seen.max()) == int(pixels.max()) == round(1000 * 255 / 4095)

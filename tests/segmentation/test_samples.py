@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,22 @@ from phasewise.data.images import PADDING_COLOUR, VOID, Resize
 from phasewise.errors import BadSample, UserError
 from segmentation import samples
 from segmentation.image_mask import read_image_mask
+from segmentation.meaning import AUTO, Meaning, decide
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
-SETTINGS = {"kind": "auto", "min_area": 4, "min_distance": 2}
+SETTINGS = {"min_area": 4, "min_distance": 2}
+
+MEANINGS = {"auto": AUTO, "binary": Meaning("nonzero"), "instances": Meaning("instances")}
 
 
 def _read(tmp_path: Path, values: np.ndarray, kind: str = "auto", name: str = "m.png") -> Any:
     Image.fromarray(values).save(tmp_path / name)
-    return read_binary_mask(tmp_path / name, f"masks/{name}", kind)
+    return read_binary_mask(tmp_path / name, f"masks/{name}", MEANINGS[kind])
 
 
 def _reason(tmp_path: Path, kind: str = "auto", name: str = "m.png") -> str:
     with pytest.raises(BadSample) as caught:
-        read_binary_mask(tmp_path / name, "masks/m", kind)
+        read_binary_mask(tmp_path / name, "masks/m", MEANINGS[kind])
     assert caught.value.problem.file == "masks/m"
     return caught.value.problem.reason
 
@@ -86,7 +90,7 @@ def test_forced_kinds(tmp_path: Path) -> None:
     assert _read(tmp_path, values * 0, "instances")[1].max() == 0
     assert _read(tmp_path, values.astype(np.uint16) * 99, "binary")[1] is None
     with pytest.raises(UserError, match="none of auto, binary, instances"):
-        _read(tmp_path, values, "both")
+        decide([], "both")
 
 
 def test_one_bit_palette_grey_in_three_channels_and_gif(tmp_path: Path) -> None:
@@ -100,7 +104,7 @@ def test_one_bit_palette_grey_in_three_channels_and_gif(tmp_path: Path) -> None:
     palette.save(tmp_path / "palette.png")
     palette.save(tmp_path / "palette.gif")
     for name in ("one.png", "three.png", "palette.png", "palette.gif"):
-        mask, objects = read_binary_mask(tmp_path / name, name, "auto")
+        mask, objects = read_binary_mask(tmp_path / name, name)
         np.testing.assert_array_equal(mask, foreground, err_msg=name)
         assert objects is None
 
@@ -110,10 +114,10 @@ def test_refusals(tmp_path: Path) -> None:
     colour[0, 0] = 255, 255, 254
     Image.fromarray(colour).save(tmp_path / "m.png")
     assert "a colour mask" in _reason(tmp_path)
-    Image.new("RGBA", (4, 4)).save(tmp_path / "m.png")
-    assert "alpha channel (RGBA)" in _reason(tmp_path)
-    Image.new("F", (4, 4)).save(tmp_path / "m.tif")
+    Image.fromarray(np.array([[0.5, 1.5]], np.float32)).save(tmp_path / "m.tif")
     assert "floating-point" in _reason(tmp_path, name="m.tif")
+    Image.new("CMYK", (4, 4)).save(tmp_path / "m.tif")
+    assert "mode CMYK" in _reason(tmp_path, name="m.tif")
     Image.new("L", (16, 16)).save(tmp_path / "m.jpg")
     assert "JPEG" in _reason(tmp_path, name="m.jpg")
     Image.new("L", (16, 16)).save(tmp_path / "m.tif", compression="jpeg")
@@ -139,8 +143,8 @@ def test_soft_edges_are_no_objects(tmp_path: Path) -> None:
     hard[16:48, 16:48] = 255
     Image.fromarray(hard).resize((50, 50), Image.Resampling.BILINEAR).save(tmp_path / "m.png")
     assert "smoothed" in _reason(tmp_path)
-    assert "data.mask_values=binary" in _reason(tmp_path)
-    mask, objects = read_binary_mask(tmp_path / "m.png", "m", "binary")
+    assert "threshold" in _reason(tmp_path)
+    mask, objects = read_binary_mask(tmp_path / "m.png", "m", MEANINGS["binary"])
     assert set(np.unique(mask)) == {0, 1}
     assert objects is None
 
@@ -270,7 +274,8 @@ def test_instance_maps_keep_touching_objects_apart_and_are_never_mixed(root: Pat
     Image.fromarray(numbers).save(root / "masks" / "a.png")
     again = load(_samples(root)["a"], root, Resize(100), **SETTINGS)
     np.testing.assert_array_equal(again["instances"], arrays["instances"])
-    binary = load(_samples(root)["a"], root, Resize(100), **SETTINGS | {"kind": "binary"})
+    whole = replace(_samples(root)["a"], meaning=MEANINGS["binary"])
+    binary = load(whole, root, Resize(100), **SETTINGS)
     assert binary["instances"].max() == 2  # the two that touch are one box
 
 

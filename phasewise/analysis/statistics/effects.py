@@ -11,6 +11,7 @@ import pandas as pd
 
 from phasewise.analysis.statistics.frame import in_order, trial_frame
 from phasewise.analysis.statistics.intervals import Analysis
+from phasewise.analysis.statistics.pairs import pair_differences
 from phasewise.study.results import CandidateResult, PhaseResult, StudyResult
 from phasewise.study.selection import select
 
@@ -142,9 +143,9 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
     is in its own), ``values`` (with results), ``best`` (value
     with the best marginal mean, an average over the other keys), ``in_best`` (value in the best
     configuration, at its best other settings: another one where keys interact), ``range`` (best
-    less worst marginal mean, always positive) and ``gain`` (the phase's best mean less the
-    incumbent's, signed so that positive is better; the same for all keys of a phase; NaN without an
-    incumbent).
+    less worst marginal mean, always positive) and ``gain`` (of ``best`` over the incumbent's value
+    of this key: the mean difference of trials that differ in nothing else, which in a full grid is
+    that of the marginal means; positive is better; NaN without an incumbent or such trials).
     """
     frame = trial_frame(study)
     rows: list[dict[str, Any]] = []
@@ -162,7 +163,7 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
                 best = means.idxmax() if mode == "max" else means.idxmin()
                 chosen = best if top is None else phase.setting(top, key)
                 spread = {"in_best": chosen, "range": means.max() - means.min()}
-                rows.append(row | {"best": best} | spread | {"gain": _gain(phase)})
+                rows.append(row | {"best": best} | spread | {"gain": _gain(phase, own, key, best)})
     columns = ["phase", "key", "tied", "values", "best", "in_best", "range", "gain"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("range", ascending=False, ignore_index=True)
@@ -177,10 +178,13 @@ def _best_configuration(phase: PhaseResult) -> CandidateResult | None:
     return None if row is None else phase.candidates[row]
 
 
-def _gain(phase: PhaseResult) -> float:
+def _gain(phase: PhaseResult, own: pd.DataFrame, key: str, best: Any) -> float:
     if phase.plan.incumbent is None:
         return math.nan
+    before = phase.setting(phase.candidates[phase.plan.incumbent], key)
+    if before == best:
+        return 0.0
+    others = [name for name in phase.own_keys if name != key]
+    differences = pair_differences(own.assign(y=own["value"]), key, others, best, before)
     sign = 1 if phase.plan.objective["mode"] == "max" else -1
-    means = [sign * fmean(c.values.values()) if c.values else math.nan for c in phase.candidates]
-    known = [mean for mean in means if math.isfinite(mean)]
-    return max(known) - means[phase.plan.incumbent] if known else math.nan
+    return sign * fmean(differences) if differences else math.nan

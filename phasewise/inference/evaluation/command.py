@@ -112,6 +112,8 @@ def _evaluate(
     say(table(found.metrics, bounds, found.baselines, module.headline, settings.confidence))
     if is_other_data(trained, data, settings.split):
         say(f"\nnote: these are not the {settings.split} data of the run, nor comparable with it")
+    elif looked_at_part(trained, data, settings.split):
+        say("\nnote: this is the whole split; the run looked at some of its batches only")
     for line in _footing(settings, found, record, folder):
         say(line)
     return _Evaluated(found.metrics, samples, module.headline, data.identity().hash)
@@ -158,8 +160,11 @@ def _folder(settings: EvaluationSettings, trained: Restored) -> Path:
 def recorded(
     trained: Restored, config: Mapping[str, Any], data: StoreDataModule, split: str
 ) -> Scores | None:
-    """What the run's record says of this split at this epoch; None where it was of other data."""
+    """What the run's record says of this split at this epoch; None where it was of other data, or
+    of a part of these."""
     record, summary = trained.record, data.summary()
+    if looked_at_part(trained, data, split):
+        return None
     if record is None or record.data.get("split_hash") != summary.split_hash:
         return None
     if is_other_data(trained, data, split):
@@ -175,6 +180,19 @@ def recorded(
     if split == "test":
         return record.test
     return record.last if trained.checkpoint.stem == "last" else record.best
+
+
+def looked_at_part(trained: Restored, data: StoreDataModule, split: str) -> bool:
+    """Whether the run was evaluated on some batches of a split only."""
+    from phasewise.data.sampling import evaluated_rows
+
+    trainer, count = trained.config["trainer"], len(data.splits.stores[split])
+    limit = trainer.get(f"limit_{split}_batches")
+    if split == "val" and trainer.get("overfit_batches"):  # Lightning's rule
+        limit = trainer["overfit_batches"]
+    batch_size = trained.config["data"]["batch_size"]
+    devices = trainer.get("devices", 1)
+    return len(evaluated_rows(count, batch_size, limit, devices)) < count
 
 
 def is_other_data(trained: Restored, data: StoreDataModule, split: str) -> bool:

@@ -12,6 +12,7 @@ from torch import Tensor
 from phasewise.augment.color import normalize
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.data.images import Resize, read_image
+from phasewise.data.reading import Reading
 from phasewise.errors import RunFailedError, UserError
 from phasewise.inference.exporting.formats import Deployed, Outputs
 from phasewise.inference.prediction.sources import list_images
@@ -38,9 +39,9 @@ def images_of(path: str, trained: Restored) -> Images:
 
     resize = Resize(trained.image_size, trained.resize)
     files = [item.path for item in list_images(path, "images")][:MOST]
-    bits = trained.info.get("grey_bits", 16)
+    reading = Reading.of_info(trained.info)
     try:
-        squares = [resize.image(read_image(file, grey_bits=bits)) for file in files]
+        squares = [resize.image(read_image(file, reading=reading)) for file in files]
     except BadSample as error:
         raise UserError(f"images={path}: {error}") from error
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)

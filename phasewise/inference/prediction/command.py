@@ -112,7 +112,7 @@ def _reader(predictor: Predictor, items: Sequence[Item]) -> Reader:
     """
     from phasewise.inference.prediction.predictor import Reader
 
-    reader = Reader(predictor.grey_bits)
+    reader = Reader(predictor.reading)
     if predictor.settings.on_bad == "error":
         reader.check(predictor.sources(items))
         if reader.problems:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from phasewise.config.signatures import TARGET
 from phasewise.config.trust import known_class, refuse_untrusted, untrusted
 from phasewise.data.images import UINT8, Resize, read_image
+from phasewise.data.reading import Reading
 from phasewise.errors import BadSample, Problem, UserError
 from phasewise.inference.prediction.output import PredictionOutput
 from phasewise.inference.prediction.settings import PredictionSettings
@@ -32,20 +33,20 @@ class Reader:
     """Decodes images, some at a time, and notes those that cannot be decoded.
 
     Args:
-        grey_bits: see `phasewise.data.images.read_image`.
+        reading: see `phasewise.data.images.read_image`.
 
     Attributes:
         problems: what could not be read so far.
     """
 
-    def __init__(self, grey_bits: int) -> None:
-        self.grey_bits = grey_bits
+    def __init__(self, reading: Reading) -> None:
+        self.reading = reading
         self.problems: list[Problem] = []
 
     def read(self, item: Item) -> UINT8 | Problem:
         """The image (H, W, 3), or what is wrong with it."""
         try:
-            return read_image(item.path, item.name, self.grey_bits)
+            return read_image(item.path, item.name, self.reading)
         except BadSample as bad:
             return bad.problem
 
@@ -122,9 +123,15 @@ class Predictor(ABC):
         return () if self.settings.pictures == "none" else ("overlays",)
 
     @property
-    def grey_bits(self) -> int:
-        """Of 16-bit grey images: how many bits were used in training."""
-        return self.alike("data.grey_bits", lambda member: member.info.get("grey_bits", 16))
+    def reading(self) -> Reading:
+        """How images of several pages or channels, or of more than 8 bits, were read in training.
+
+        Raises:
+            UserError: the networks saw them in different ways.
+        """
+        what = "pages, channels and brightness of the images"
+        found: Reading = self.alike(what, lambda member: Reading.of_info(member.info))
+        return found
 
     def heading(self) -> dict[str, Any]:
         """What ``predictions.json`` says of all images; here, the names of the classes."""

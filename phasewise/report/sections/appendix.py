@@ -112,7 +112,9 @@ def environments(study: StudyView) -> Table:
     """Versions and devices, one column per kind of machine."""
     found: list[dict[str, object]] = []
     for _, _, trial in study.trials():
-        if trial.record is not None and trial.record.environment not in found:
+        if trial.record is None or not trial.record.was_tried:
+            continue
+        if trial.record.environment not in found:
             found.append(trial.record.environment)
     columns = [Column(""), *(Column(f"environment {i}") for i in range(1, len(found[:4]) + 1))]
     text = "What the runs depended on besides their configuration."

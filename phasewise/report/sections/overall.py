@@ -42,13 +42,14 @@ def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
         Column("best on average"),
         Column("in the best configuration"),
         Column("range of means", "number"),
-        Column("gain over incumbent", "signed"),
+        Column("gain over the incumbent's", "signed"),
     ]
     caption = (
         "Keys by the range of their mean scores (best less worst value) within their phase. "
         "Best on average is the value with the best mean over all settings of the other keys; "
         "where the best configuration has another one, it is better at the best settings of these. "
-        "The gain is the phase's: its best mean less the incumbent's."
+        "The gain is the key's own: of that value over the incumbent's, over trials that differ in "
+        "nothing else."
     )
     table = Table("impact", caption, columns)
     for rank, row in enumerate(effects.to_dict("records"), 1):

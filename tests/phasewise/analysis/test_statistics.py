@@ -248,6 +248,39 @@ def test_the_best_value_on_average_and_in_the_best_configuration(tmp_path: Path)
     assert winner.settings["model.dropout_rate"] == dropout["in_best"]
 
 
+@pytest.mark.parametrize("mode", ["max", "min"])
+def test_the_gain_of_a_key_is_its_own(tmp_path: Path, mode: str) -> None:
+    """Two keys of a grid, of which one does nothing for the score."""
+    sign = 1 if mode == "max" else -1
+
+    def score(settings: Settings, seed: int) -> float:
+        rate = {1e-4: 0.2, 1e-3: 0.5, 1e-2: 0.6}[settings["optimizer.lr"]]
+        drops = 0.03 * (settings["model.dropout_rate"] == 0.5) * (settings["optimizer.lr"] == 1e-2)
+        return sign * (rate + drops + 0.001 * seed)
+
+    words = {"": "optimizer.lr=1e-4,1e-3,1e-2 model.dropout_rate=0,0.5"}
+    defaults = {"optimizer.lr": 1e-3, "model.dropout_rate": 0}
+    study = read_grid(tmp_path, score, phases=words, seeds=[0, 1], defaults=defaults, mode=mode)
+    assert study.phases[0].plan.incumbent is not None
+    gain = phase_effects(study).set_index("key")["gain"]
+    assert gain["optimizer.lr"] == pytest.approx(0.1 + 0.03 / 2)
+    assert gain["model.dropout_rate"] == pytest.approx(0.03 / 3)
+
+
+def test_an_incumbent_outside_of_the_grid_is_beside_no_trial_that_differs_in_one_key(
+    tmp_path: Path,
+) -> None:
+    words = {"first": "optimizer.lr=1e-3,1e-2", "": "data.batch_size=8,16 model.dropout_rate=0,0.5"}
+    defaults = {"optimizer.lr": 1e-3, "data.batch_size": 4, "model.dropout_rate": 0.1}
+
+    def score(settings: Settings, seed: int) -> float:
+        return settings.get("data.batch_size", 4) / 100
+
+    study = read_grid(tmp_path, score, phases=words, seeds=[0], defaults=defaults)
+    gain = phase_effects(study).set_index("key")["gain"]
+    assert gain[["data.batch_size", "model.dropout_rate"]].isna().all()
+
+
 def test_anova_of_unbalanced_data_is_of_type_two() -> None:
     """Sums of squares as differences of nested least-squares fits."""
     data = tooth_growth().drop(index=[0, 1, 2, 11, 37, 55, 56])

@@ -16,6 +16,7 @@ from phasewise.config.fields import Node
 from phasewise.config.help import flatten
 from phasewise.config.schema import NOT_OF_A_RUN, check_config
 from phasewise.errors import UserError
+from phasewise.records.checkpoints import remove_weights
 
 CONF = Path(__file__).parents[3] / "conf"
 
@@ -127,7 +128,6 @@ def test_no_key_has_a_default_outside_the_files() -> None:
         ("model.dropout_rate=1.0", "must be a number in [0, 1)"),
         ("model.head_channels=48", "must be a whole number, a multiple of 32"),
         ("model.pretrained=imagenet", "must be true, false or an existing weights file"),
-        ("model.backbone=resnet19", "model.backbone=resnet19: neither an SMP encoder nor"),
         ("model=5", "model=5: is a section"),
         ("model.foo=1", "model.foo: no such key"),
         ("model.actvation=relu", "model.actvation: no such key; did you mean model.activation?"),
@@ -241,7 +241,6 @@ def test_values_of_other_choices(overrides: tuple[str, ...], expected: str) -> N
         ("model.dropout_rate=0", "loss.label_smoothing=0", "seed=4294967295", "test=false"),
         ("objective.metric=val/loss", "objective.mode=min", "model.segmentation_head=none"),
         ("model.detection_head=none", "objective.metric=val/pixel_acc"),
-        ("model.backbone=swin_tiny_patch4_window7_224", "model.pretrained=true"),
         (f"model.pretrained={Path(__file__)}",),
         ("data.augment=[]",),
         ("data.augment=[flip, {rotate: {degrees: 5}}]",),
@@ -268,6 +267,24 @@ def test_the_hydra_node_is_left_out_but_may_be_referred_to() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         words = ["hydra/sweeper=basic", "data.cache_dir=${hydra.run.dir}/cache"]
         check_config(compose("config", words, return_hydra_config=True))
+
+
+@pytest.mark.parametrize("named", ["run", "run/checkpoints/best.ckpt"])
+def test_weights_that_a_study_removed_are_told_from_a_wrong_path(
+    base: DictConfig, tmp_path: Path, named: str
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "checkpoints" / "best.ckpt").touch()
+    remove_weights(tmp_path / "run", "removed by the study; study.checkpoints=best keeps them")
+    first, _ = refused(changed(base, f"init_from={tmp_path}/{named}")).splitlines()
+    wanted = "its weights were removed by the study; study.checkpoints=best keeps them"
+    assert first == f"init_from={tmp_path}/{named}: {wanted}"
+
+
+def test_a_study_is_no_run_to_start_from(base: DictConfig, tmp_path: Path) -> None:
+    (tmp_path / "study.json").touch()
+    first, _ = refused(changed(base, f"init_from={tmp_path}")).splitlines()
+    assert f"the directory of a study or sweep: name a run in it, {tmp_path}/PHASE/RUN" in first
 
 
 @pytest.mark.parametrize(

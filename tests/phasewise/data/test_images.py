@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -141,6 +142,13 @@ def test_bad_files_are_refused_with_a_short_reason(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     assert "directory" in _reason(image_size, path, "a/b.jpg").lower()
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.png")
+    for read in (image_size, read_image, read_mask, mask_size):
+        assert _reason(read, tmp_path / "p.png", "a/b.jpg") == "a named pipe, no regular file"
 
 
 def test_postscript_is_never_opened(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from phasewise.data.listing import (
     by,
     check_filled,
     check_folder,
+    files_in,
     find_layouts,
     folder_names,
     is_text,
@@ -71,3 +73,20 @@ def test_layouts_are_found_two_levels_below(tmp_path: Path) -> None:
     (tmp_path / "g" / "masks").rmdir()
     assert find_layouts(tmp_path, "images", "masks") == [tmp_path / "a", tmp_path / "b" / "c"]
     assert find_layouts(tmp_path / "a", "images") == [tmp_path / "a"]
+
+
+def test_what_may_never_end_is_refused_by_name_and_folders_and_links_are_not(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "b.PNG").write_bytes(b"")
+    (tmp_path / "far").write_bytes(b"")
+    (tmp_path / "a.png").symlink_to(tmp_path / "far")
+    (tmp_path / "broken.png").symlink_to(tmp_path / "gone")
+    (tmp_path / "c.png").mkdir()
+    (tmp_path / "._b.png").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe.txt")  # not asked for
+    found = [path.name for path in files_in(tmp_path, (".png",))]
+    assert found == ["a.png", "b.PNG", "broken.png", "c.png"]
+    os.mkfifo(tmp_path / "d.png")
+    with pytest.raises(UserError, match=r"d\.png is a named pipe, no regular file; remove it"):
+        files_in(tmp_path, (".png",))

@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from phasewise.data.sampling import BatchSchedule, IndexBatch, IndexLoader, InParts
+from phasewise.data.sampling import (
+    BatchSchedule,
+    IndexBatch,
+    IndexLoader,
+    InParts,
+    evaluated_rows,
+)
 
 
 def _rows(schedule: BatchSchedule) -> list[list[int]]:
@@ -161,3 +167,17 @@ def test_lightning_moves_the_schedule_to_each_epoch() -> None:
     for epoch in range(3):
         schedule.set_epoch(epoch)
         assert module.rows[epoch] == _rows(schedule)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+@pytest.mark.parametrize("count", [1, 4, 11])
+@pytest.mark.parametrize("limit", [1, 2, 100, 0.5, 1.0, None])
+def test_rows_under_a_limit_are_those_of_the_batches_that_are_evaluated(
+    count: int, limit: int | float | None, world_size: int
+) -> None:
+    taken: list[int] = []
+    for schedule in _ranks(count, 2, world_size, shuffle=False):
+        batches = _rows(schedule)
+        most = limit if isinstance(limit, int) else int((limit or 1.0) * len(batches))
+        taken += _flat(batches[:most])
+    assert evaluated_rows(count, 2, limit, world_size).tolist() == sorted(taken)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from phasewise.data.voc_xml import parse_annotation
+from phasewise.data.voc_xml import Counting, objects_of, parse_annotation, read_annotation
 from phasewise.errors import BadSample
 from tests.phasewise.data.folders import an_object, annotation
 
@@ -45,9 +45,30 @@ def test_fractional_coordinates_as_in_voc2012(tmp_path: Path) -> None:
     assert found.declared_size is None
 
 
-def test_rounding_beyond_the_edge_is_clipped(tmp_path: Path) -> None:
-    found = _parse(tmp_path, annotation(an_object(xmin=0.6, xmax=40.4)), size=(40, 30))
+@pytest.mark.parametrize(("xmin", "xmax"), [(0.6, 40.4), (0, 41)])
+def test_up_to_a_pixel_beyond_the_edge_is_clipped(tmp_path: Path, xmin: Any, xmax: Any) -> None:
+    found = _parse(tmp_path, annotation(an_object(xmin=xmin, xmax=xmax)), size=(40, 30))
     assert found.objects[0].box == (0, 1, 40, 8)
+
+
+def test_a_box_of_one_pixel(tmp_path: Path) -> None:
+    found = _parse(tmp_path, annotation(an_object(xmin=40, xmax=40, ymin=1, ymax=1)), size=(40, 30))
+    assert found.objects[0].box == (39, 0, 40, 1)
+
+
+@pytest.mark.parametrize(
+    ("counting", "box"), [(Counting(0, 0), (3, 2, 10, 8)), (Counting(0, 1), (3, 2, 11, 9))]
+)
+def test_what_numbers_mean(tmp_path: Path, counting: Counting, box: Any) -> None:
+    path = tmp_path / "x.xml"
+    one = an_object(xmin=39, xmax=39, ymin=0, ymax=0)
+    path.write_text(annotation(an_object(), one))
+    found = objects_of(read_annotation(path), size=(40, 30), counting=counting)
+    assert [item.box for item in found] == [box, (39, 0, 40, 1)]
+    path.write_text(annotation(an_object(xmax=42)))
+    written = read_annotation(path)
+    with pytest.raises(BadSample, match=r"x 3\.\.42 lies outside the image 0\.\.(40|39)"):
+        objects_of(written, size=(40, 30), counting=counting)
 
 
 def test_boxes_of_parts_are_ignored(tmp_path: Path) -> None:
@@ -71,12 +92,13 @@ def test_an_annotation_may_name_no_object(tmp_path: Path) -> None:
         (an_object(xmax="nan"), "xmax is not finite"),
         (an_object(xmax="inf"), "xmax is not finite"),
         (an_object(xmax="1e999"), "xmax is not finite"),
-        (an_object(xmax=3), "xmax=3 <= xmin=3"),
-        (an_object(ymin=9), "ymax=8 <= ymin=9"),
-        (an_object(xmin=0), "x 0..10 lies outside the image 1..40"),
+        (an_object(xmax=2), "xmax=2 < xmin=3"),
+        (an_object(ymin=9), "ymax=8 < ymin=9"),
+        (an_object(xmin=-1), "x -1..10 lies outside the image 1..40"),
         (an_object(xmin=-5, xmax=-1), "x -5..-1 lies outside the image 1..40"),
-        (an_object(xmax=41), "x 3..41 lies outside the image 1..40"),
-        (an_object(ymax=31), "y 2..31 lies outside the image 1..30"),
+        (an_object(xmin=41, xmax=41), "x 41..41 lies outside the image 1..40"),
+        (an_object(xmax=42), "x 3..42 lies outside the image 1..40"),
+        (an_object(ymax=32), "y 2..32 lies outside the image 1..30"),
         (an_object(""), "no class name"),
         (an_object("background"), "background cannot be the class"),
         (an_object("dgo"), "object 1 ('dgo'): unknown class; the nearest known is 'dog'"),

@@ -300,6 +300,7 @@ def test_the_best_cell_of_each_level_is_framed(tmp_path: Path) -> None:
         assert patch.get_linewidth() == (2.5 if max(own.values()) == top else 1.2)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_phases_of_one_key_have_no_levels(tmp_path: Path) -> None:
     Synthetic().write(tmp_path)
     write_report(tmp_path)

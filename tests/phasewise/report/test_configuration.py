@@ -22,6 +22,8 @@ from tests import forks
 from tests.conftest import ROOT, TINY
 from tests.phasewise.study.synthetic import Synthetic
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def composed(*words: str) -> DictConfig:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -12,6 +12,8 @@ from phasewise.records.record import RunRecord
 from phasewise.report.report import write_report
 from tests.phasewise.study.synthetic import Row, Settings, Synthetic
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 DATA: dict[str, Any] = {
     "counts": {"train": 70, "val": 15, "test": 0},
     "hash": "abc123",

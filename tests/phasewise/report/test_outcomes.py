@@ -6,6 +6,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from phasewise.analysis.audit import Finding, Severity
 from phasewise.records.lock import locked
 from phasewise.report.content import FindingBlock, Text
@@ -13,6 +15,8 @@ from phasewise.report.report import write_report
 from phasewise.report.sections.audit import audit_section
 from tests.phasewise.report.test_report import table, text_of
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, clean_score
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def test_a_report_removes_what_the_one_before_it_left_and_nothing_else(tmp_path: Path) -> None:

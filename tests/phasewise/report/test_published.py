@@ -13,6 +13,8 @@ from phasewise.records.record import RunRecord
 from phasewise.report.report import write_report
 from tests.phasewise.study.synthetic import Row, Settings, Synthetic
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 PUBLISHED = {
     "lr": {
         "optimizer.lr=1e-4": {"mIoU": 0.3, "mAP": 0.2},

@@ -47,6 +47,7 @@ def test_gains_and_p_values_equal_the_records(study: Path, report: Path) -> None
     assert row["evidence"] == f"p = {p_holm:.2g}"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_and_less_is_better(tmp_path: Path) -> None:
     def edit(record: RunRecord, history: list[Row], settings: Settings) -> None:
         record.best |= {"train/loss": 0.25, "val/loss": 0.75}

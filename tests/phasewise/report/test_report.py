@@ -21,6 +21,8 @@ from phasewise.report.report import write_report
 from tests.phasewise.analysis.auditing import halved
 from tests.phasewise.study.synthetic import CLEAN, Row, Settings, Synthetic, clean_score, noise
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

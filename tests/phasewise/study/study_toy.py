@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from phasewise.config.fingerprint import fingerprint, plain_config
 from phasewise.config.lifecycle import own_overrides
+from phasewise.errors import OutOfMemoryError
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord, read_record
 
@@ -29,8 +30,8 @@ def score(cfg: DictConfig, epoch: int) -> float:
 def run(cfg: DictConfig) -> float | None:
     """Epoch after epoch; ``calls`` and ``finished`` count. Continues where it was killed.
 
-    In the environment: KILL_AT, the epoch of the whole process at which it is killed. A learning
-    rate of 9 raises.
+    In the environment: KILL_AT, the epoch of the whole process at which it is killed; MEMORY, how
+    many images, as wide as they are, a batch may have. A learning rate of 9 raises.
     """
     settings = HydraConfig.get()
     directory = Path(settings.runtime.output_dir)
@@ -54,6 +55,9 @@ def run(cfg: DictConfig) -> float | None:
     )
     if cfg.optimizer.lr == 9:
         raise RuntimeError("broken on purpose")
+    if cfg.data.batch_size * cfg.data.image_size > float(os.environ.get("MEMORY", "inf")):
+        record.finish("out_of_memory", error="the device has no more")
+        raise OutOfMemoryError("the device has no more")
     history = History(directory)
     epochs = cfg.trainer.max_epochs
     end = min(cfg.trainer.pause_after or epochs, epochs)

@@ -24,14 +24,20 @@ PHASES: dict[str, Any] = {
 NEXT: dict[str, Any] = {"dropout": "model.dropout_rate=0.1,0.2"}
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """With a study whose winner has ``optimizer.lr=0.01 model.activation=gelu``."""
-    make_app(tmp_path)
-    write_study(tmp_path, PHASES)
-    done = study(tmp_path)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished")
+    make_app(folder)
+    write_study(folder, PHASES)
+    done = study(folder)
     assert done.returncode == 0, done.stderr
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def app(finished: Path, tmp_path: Path) -> Path:
+    """With a study whose winner has ``optimizer.lr=0.01 model.activation=gelu``."""
+    return shutil.copytree(finished, tmp_path, symlinks=True, dirs_exist_ok=True)
 
 
 def write_next(app: Path, *choices: str, **settings: Any) -> None:

@@ -38,6 +38,7 @@ def test_a_study_shares_its_directory_with_nobody(app: Path) -> None:
     write_study(app, RATE, budgets={"tiny": "trainer.max_epochs=2"})
     before = files(app)
     mine = "out: belongs to the study other with budget=full"
+    among = f"is among the trials of the study or sweep in {app}/out, which would take it for one"
     for words, told in (
         (["study=toy"], mine),
         (["study=toy", "study.dry_run=true"], mine),
@@ -46,6 +47,9 @@ def test_a_study_shares_its_directory_with_nobody(app: Path) -> None:
         (["optimizer.lr=1", "hydra.run.dir=out"], "out: a study or sweep lies there"),
         (["optimizer.lr=1", "hydra.run.dir=out/other"], "a phase of a study lies there"),
         (["-m", "seed=1,2", "hydra.sweep.dir=out/other"], "a phase of a study lies there"),
+        (["optimizer.lr=1", "hydra.run.dir=out/mine"], among),
+        (["optimizer.lr=1", "hydra.run.dir=out/other/mine"], among),
+        (["optimizer.lr=1", "hydra.run.dir=out/superseded/other/mine"], among),
     ):
         done = call(app, "--config-dir", "extra", *words)
         assert done.returncode == 2, words

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
+import pytest
+from omegaconf import DictConfig
+
+from phasewise.config.schema import fractions_of, metrics_of
 from phasewise.errors import UserError
 from phasewise.study.journal import Candidate, Phase
 from phasewise.study.published import check_published, named_settings
@@ -80,6 +84,38 @@ def test_metrics_are_those_of_the_task() -> None:
         check("drawn", "optimizer.lr=1e-3", "rank-1")
     # where the task does not say what it measures, any name will do
     check_published({"drawn": {"optimizer.lr=1e-3": {"x": 1.0}}}, [DRAWN], [], [])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_fractions_are_what_lies_within_0_and_1(value: float) -> None:
+    published = {"drawn": {"optimizer.lr=1e-3": {"mAP": value, "loss": 100 * value}}}
+    check_published(published, [DRAWN], ["mAP", "loss"], [], fractions=["mAP"])
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (78.5, "mAP=78.5: must be a fraction within 0 and 1, not percent: 0.785"),
+        (100, "mAP=100: must be a fraction within 0 and 1, not percent: 1"),
+        (785, "mAP=785: must be a fraction within 0 and 1, not percent"),
+        (-0.1, "mAP=-0.1: must be a fraction within 0 and 1, not percent"),
+    ],
+)
+def test_percent_is_refused(value: float, told: str) -> None:
+    published = {"drawn": {"optimizer.lr=1e-3": {"mAP": value}}}
+    with pytest.raises(UserError) as caught:
+        check_published(published, [DRAWN], ["mAP"], [], fractions=["mAP"])
+    lines = str(caught.value).splitlines()
+    assert f"study.published.drawn.optimizer.lr=1e-3.{told}" in [line.strip() for line in lines]
+
+
+@pytest.mark.parametrize("task", ["multitask", "localization", "reid", "segmentation"])
+def test_all_metrics_of_the_tasks_but_losses_and_counts_are_fractions(
+    task: str, make_config: Callable[..., DictConfig]
+) -> None:
+    cfg = make_config(f"task={task}")
+    assert metrics_of(cfg).keys() - fractions_of(cfg) <= {"val/loss", "val/count_error"}
+    assert set(fractions_of(cfg)) <= metrics_of(cfg).keys() - {"val/loss", "val/count_error"}
 
 
 def test_words_are_read_as_overrides() -> None:

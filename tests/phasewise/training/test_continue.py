@@ -58,6 +58,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> Callable[[DictConfig, Path], No
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -77,6 +78,7 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_each_epoch_without_progress_lowers_the_rate_once_whatever_comes_between(
     config: Make,
     tmp_path: Path,

@@ -51,6 +51,7 @@ def _faults_and_returned(folder: Path, **variables: str) -> tuple[float, float]:
     return faults, returned
 
 
+@pytest.mark.slow
 @glibc
 def test_what_is_freed_is_used_again_and_given_back_at_the_end(tmp_path: Path) -> None:
     kept, returned = _faults_and_returned(tmp_path)

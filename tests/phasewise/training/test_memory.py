@@ -84,6 +84,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[list[int]]]:
         (("trainer.accumulate_grad_batches=2",), 2),
         (("trainer.limit_train_batches=1", "trainer.limit_val_batches=1"), 2),
         (("trainer.limit_train_batches=0.5", "trainer.limit_val_batches=0.5"), 2),
+        (("+trainer.limit_test_batches=1", "data.test_images=12", "test=true"), 4),
         (("data.train_images=6",), 2),
     ],
 )
@@ -119,6 +120,8 @@ def test_the_steps_are_those_of_whole_batches(
     assert [row["lr"] for row in found] == [row["lr"] for row in wanted]
     for key in ("train/loss", "val/loss", "val/IoU"):
         assert [row[key] for row in found] == pytest.approx([row[key] for row in wanted], rel=1e-4)
+    if whole.test is not None:
+        assert parts.test == pytest.approx(whole.test, rel=1e-4)
     mine, theirs = weights(tmp_path / "parts"), weights(tmp_path / "whole")
     for key, value in theirs.items():
         torch.testing.assert_close(mine[key], value, rtol=1e-4, atol=1e-6)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 import phasewise.training.run
 from multitask.module import MultitaskModule
 from phasewise.config.fingerprint import fingerprint
+from phasewise.records.summary import summary_text
 from phasewise.training.run import train
 from tests.conftest import TINY
 from tests.phasewise.training.directory import assert_same_run, record_of, timeless
@@ -115,12 +116,14 @@ def test_a_run_that_ends_before_is_completed(config: Make, tmp_path: Path) -> No
     train(config(*words, "trainer.pause_after=5"), tmp_path / "early")
     early = record_of(tmp_path / "early")
     assert (early.status, early.cost["epochs"]) == ("completed", 2)
+    assert summary_text(early).endswith("; stopped early: the last 1 brought no gain in val/mIoU")
     train(config(*words, "trainer.pause_after=2"), tmp_path / "both")
     assert record_of(tmp_path / "both").status == "completed"
     train(config("trainer.max_epochs=2", "trainer.pause_after=2"), tmp_path / "whole")
     whole = record_of(tmp_path / "whole")
     assert (whole.status, whole.cost["epochs"]) == ("completed", 2)
     assert whole.test is not None
+    assert "stopped early" not in summary_text(whole)
 
 
 def test_it_is_no_part_of_the_fingerprint(config: Make) -> None:
