@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -27,6 +27,12 @@ from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
 from phasewise.data.store import Arrays, code_key
 from phasewise.data.voc import IMAGES, VocListing, VocSample, read_voc
 from phasewise.errors import UserError
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from phasewise.data.batch import Rows
 
 READ_AT_ONCE = 64
 """Masks of a split that may lie on disk."""
@@ -75,6 +81,20 @@ class MultitaskData(StoreDataModule):
         counts = torch.bincount(labels, minlength=len(names)).tolist()
         found["objects of the class"] = dict(zip(names[1:], counts[1:], strict=True))
         return found
+
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """Masks as colour, boxes as frames."""
+        from multitask.figures import class_legend, show_truth
+
+        classes, seen = self.splits.class_names, set[int]()
+        for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
+            real = rows["labels"][i] > 0
+            mask = rows["mask"][i].numpy() if bool(rows["has_mask"][i]) else None
+            boxes, labels = rows["boxes"][i][real], rows["labels"][i][real]
+            image = rows["image"][i].permute(1, 2, 0).numpy()
+            show_truth(ax, image, mask, boxes, labels, classes, name)
+            seen |= {*labels.tolist(), *(() if mask is None else np.unique(mask).tolist())}
+        return [*class_legend(seen, classes)]
 
     def meaningless(self, facts: Facts) -> dict[str, str]:
         """Those of masks or boxes that are not there, or show one class only."""

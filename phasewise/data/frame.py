@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ class Frame:
         return mask[rows[:, None], columns]
 
 
+@cache
+def as_it_is(size: Size) -> Frame:
+    """Of annotations in pixels of the upright image."""
+    return Frame(size, size)
+
+
 def find_frame(stated: tuple[Any, Any], size: Size, image: Path, name: str, source: str) -> Frame:
     """How annotations lie on an image, by the size that they state for it.
 
@@ -95,10 +102,10 @@ def find_frame(stated: tuple[Any, Any], size: Size, image: Path, name: str, sour
         BadSample: the stated size has another aspect.
     """
     if stated == size:
-        return Frame(size, size)
+        return as_it_is(size)
     width, height = (_pixels(side) for side in stated)
     if not width or not height or (width, height) == size:
-        return Frame(size, size)
+        return as_it_is(size)
     if _same_aspect((width, height), size):
         return Frame((width, height), size)
     hint = ""

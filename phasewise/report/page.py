@@ -35,7 +35,8 @@ MANY_WORDS = 16
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
 
-_BREAK = re.compile(r"(?<=[/,=])")
+_DOT = re.compile(r"(?<=[a-z]\.)(?=[a-z_])")
+_BREAK = re.compile(rf"(?<=[/,=])|{_DOT.pattern}")
 
 PRINTED = 510.0
 """Points between the margins of a printed page, see `templates/report.css.j2`."""
@@ -83,6 +84,7 @@ def _templates() -> Environment:
         "parts": _parts,
         "has_words": _has_words,
         "breaks": _breaks,
+        "dots": _dots,
     }
     return templates
 
@@ -102,6 +104,11 @@ def _has_words(table: Table, column: int) -> bool:
     if column == 0 or table.columns[column].is_numeric:
         return False
     return any(len(str(row[column])) > MANY_WORDS and " " in str(row[column]) for row in table.rows)
+
+
+def _dots(title: str) -> Markup:
+    """The title of a column that may go on in another line behind the dots of a key."""
+    return Markup("<wbr>").join(_DOT.split(title))
 
 
 def _breaks(content: str) -> Markup:

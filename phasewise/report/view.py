@@ -101,6 +101,7 @@ class PhaseView:
         self.plan = result.plan
         self.number = number
         self.keys = result.keys
+        self.own_keys, self.tied = result.own_keys, result.tied
         self.metric = result.plan.objective["metric"]
         self.mode = result.plan.objective["mode"]
         self.candidates = [
@@ -162,7 +163,7 @@ class PhaseView:
     def lead(self) -> str | None:
         """The key whose values differ most in their mean: what colours stand for."""
         spans = {}
-        for key in self.keys:
+        for key in self.own_keys:
             means = [fmean(one.mean for one in group) for group in self.by_value(key).values()]
             spans[key] = max(means) - min(means) if means else 0.0
         return max(spans, key=lambda key: spans[key], default=None)

@@ -102,6 +102,40 @@ class PhaseResult:
         keys = dict.fromkeys(key for one in self.candidates for key in one.settings)
         return [key for key in keys if len({self.setting(one, key) for one in self.candidates}) > 1]
 
+    @cached_property
+    def tied(self) -> dict[str, str]:
+        """Keys whose value another one decides, with that one: nothing tells their effects apart.
+
+        Two that change only together are both decided; of these the first one stays out.
+        """
+        columns = {key: [self.setting(one, key) for one in self.candidates] for key in self.keys}
+        found: dict[str, str] = {}
+        for key in reversed(self.keys):
+            for other in self.keys:
+                both = {*zip(columns[other], columns[key], strict=True)}
+                free = other != key and other not in found
+                if free and len(both) == len({*columns[other]}):
+                    found[key] = other
+                    break
+        return {key: found[key] for key in self.keys if key in found}
+
+    @property
+    def own_keys(self) -> list[str]:
+        """The keys whose effects can be told apart; see `tied` for the others."""
+        return [key for key in self.keys if key not in self.tied]
+
+    @cached_property
+    def centre(self) -> CandidateResult | None:
+        """What every other one differs from in a single key, where several were varied one at a
+        time: means over all that share a value would mix in what the other keys do."""
+        rows = [[self.setting(one, key) for key in self.own_keys] for one in self.candidates]
+        if len(self.own_keys) < 2:
+            return None
+        for one, own in zip(self.candidates, rows, strict=True):
+            if all(sum(a != b for a, b in zip(own, row, strict=True)) < 2 for row in rows):
+                return one
+        return None
+
     def setting(self, candidate: CandidateResult, key: str) -> Setting:
         """The value that a key has in one of the candidates.
 

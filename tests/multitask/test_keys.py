@@ -102,6 +102,7 @@ ELSEWHERE = {
     "data.cache_dir": "test_data",
     "data.ram_limit_mb": "test_data",
     "data.on_bad": "test_data",
+    "data.check": "test_data_check",
     "data.resize": "test_data",
     "data.test_images": "test_run",
     "data.root": "test_data",

@@ -19,6 +19,9 @@ LEAST_RESIDUAL = 5
 """Degrees of freedom that an analysis of variance must leave to the error. With fewer, F must be
 beyond 6.6 even for a single contrast at the 5 % level, and a test finds hardly anything."""
 
+ROUNDING = 1e-12
+"""Shares of a sum of squares that are rounding errors."""
+
 BLOCK = "seed (block)"
 """The term of an analysis of variance that takes what seeds have in common out of the error."""
 
@@ -41,6 +44,16 @@ def marginal_means(
     table = groups.agg(["mean", "std", "max" if mode == "max" else "min", "count"])
     table.columns = ["mean", "std", "best", "count"]
     return table.loc[in_order(list(table.index))]
+
+
+def fair_rows(frame: pd.DataFrame, phase: PhaseResult, key: str) -> pd.DataFrame:
+    """The trials of a phase that values of a key are compared by: where keys were varied one at a
+    time (`PhaseResult.centre`), those that have the centre's values of all others; else all."""
+    if phase.centre is not None:
+        for other in phase.own_keys:
+            if other != key:
+                frame = frame[frame[other].isin([phase.setting(phase.centre, other)])]
+    return frame
 
 
 def anova(frame: pd.DataFrame, keys: Sequence[str], measure: str = "value") -> Analysis:
@@ -102,7 +115,7 @@ def _fit(data: pd.DataFrame, formula: str) -> Any:
     if np.linalg.matrix_rank(model.exog) < model.exog.shape[1]:
         return None
     fitted = model.fit()
-    exact = fitted.ssr <= 1e-12 * fitted.centered_tss  # F would be a ratio of rounding errors
+    exact = fitted.ssr <= ROUNDING * fitted.centered_tss  # F would be a ratio of rounding errors
     return None if fitted.df_resid < LEAST_RESIDUAL or exact else fitted
 
 
@@ -115,6 +128,7 @@ def _effect_sizes(model: Any, keys: dict[str, str]) -> pd.DataFrame:
     effect = table.index != "Residual"
     table["eta_sq_partial"] = (table["sum_sq"] / (table["sum_sq"] + error)).where(effect)
     excess = table["sum_sq"] - table["df"] * mean_error
+    excess = excess.where(excess.abs() > ROUNDING * model.centered_tss, 0.0)
     table["omega_sq"] = (excess / (model.centered_tss + mean_error)).where(effect)
     terms = (str(name).split(":") for name in table.index)
     table.index = [" x ".join(keys.get(part, part) for part in term) for term in terms]
@@ -125,7 +139,8 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
     """What each key did within each phase, one row for both; largest range first.
 
     Phases that follow each other never cross their keys, so a range is one at the winners of the
-    phases before. Columns: ``phase`` (name), ``key``, ``values`` (with results), ``best`` (value
+    phases before. Columns: ``phase`` (name), ``key``, ``tied`` (keys that it decides, whose effect
+    is in its own), ``values`` (with results), ``best`` (value
     with the best marginal mean, an average over the other keys), ``in_best`` (value in the best
     configuration, at its best other settings: another one where keys interact), ``range`` (best
     less worst marginal mean, always positive) and ``gain`` (of ``best`` over the incumbent's value
@@ -140,15 +155,16 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
         mode = phase.plan.objective["mode"]
         own = frame[frame["phase"] == number]
         top = _best_configuration(phase)
-        for key in phase.keys:
-            means = marginal_means(own, key, mode)["mean"].dropna()
+        for key in phase.own_keys:
+            means = marginal_means(fair_rows(own, phase, key), key, mode)["mean"].dropna()
             if len(means) > 1:
-                row = {"phase": phase.plan.name, "key": key, "values": len(means)}
+                tied = ", ".join(k for k, other in phase.tied.items() if other == key)
+                row = {"phase": phase.plan.name, "key": key, "tied": tied, "values": len(means)}
                 best = means.idxmax() if mode == "max" else means.idxmin()
                 chosen = best if top is None else phase.setting(top, key)
                 spread = {"in_best": chosen, "range": means.max() - means.min()}
                 rows.append(row | {"best": best} | spread | {"gain": _gain(phase, own, key, best)})
-    columns = ["phase", "key", "values", "best", "in_best", "range", "gain"]
+    columns = ["phase", "key", "tied", "values", "best", "in_best", "range", "gain"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values("range", ascending=False, ignore_index=True)
 
@@ -168,7 +184,7 @@ def _gain(phase: PhaseResult, own: pd.DataFrame, key: str, best: Any) -> float:
     before = phase.setting(phase.candidates[phase.plan.incumbent], key)
     if before == best:
         return 0.0
-    others = [name for name in phase.keys if name != key]
+    others = [name for name in phase.own_keys if name != key]
     differences = pair_differences(own.assign(y=own["value"]), key, others, best, before)
     sign = 1 if phase.plan.objective["mode"] == "max" else -1
     return sign * fmean(differences) if differences else math.nan

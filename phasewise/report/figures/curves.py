@@ -116,16 +116,20 @@ def draw_curves(
             label_ends(ax, list(_ends(shown, panel)))
     roles = {curve.role for curve in all_of}
     both = any(len(panel.sides) == 2 for panel in panels)
-    marks = _marks(roles, crowded=crowded, both=both, cut=cut)
-    if any(len(curve.runs) > 1 for curve in shown):
+    several = any(len(curve.runs) > 1 for curve in shown)
+    marks = _marks(roles, several=several, crowded=crowded, both=both, cut=cut)
+    if several:
         marks.append(_entry("band: least to greatest over seeds", lw=6, alpha=0.25))
     legend_below(figure, [*(() if crowded else legend), *marks])
     return figure
 
 
-def _marks(roles: Collection[str], *, crowded: bool, both: bool, cut: bool) -> list[Line2D]:
+def _marks(
+    roles: Collection[str], *, several: bool, crowded: bool, both: bool, cut: bool
+) -> list[Line2D]:
+    epoch = "best epoch of its best run" if several else "at its best epoch"
     found = [
-        _entry(f"{role}, at its best epoch", lw=2.4, marker=marker, ms=7)
+        _entry(f"{role}, {epoch}", lw=2.4, marker=marker, ms=7)
         for role, marker in ROLES.items()
         if role in roles
     ]

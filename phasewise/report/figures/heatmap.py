@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullFormatter
 
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.limits import robust_limits
@@ -19,6 +20,11 @@ from phasewise.report.figures.style import FAINT, WIDTH, canvas
 
 COLOURS = "cividis"
 MANY = 12
+"""Columns of cells in a figure beyond which their names have no room beside each other."""
+
+FITTING = 5
+"""Characters of a name that fits below a cell."""
+
 MOST_NUMBERS = 150
 """Cells beyond which they are not written into, for they could not be read."""
 
@@ -67,14 +73,19 @@ def heatmaps(
             _frame(ax, grid, measure, known)
             if count <= MOST_NUMBERS:
                 _write(ax, grid, scale)
-            turn: dict[str, Any] = {"rotation": 60} if len(x[1]) * columns > MANY else {}
-            ax.set_xticks(range(len(x[1])), distinct(x[1], 12), **turn)
+            names = distinct(x[1], 12)
+            wide = max(map(len, names)) > FITTING
+            turn: dict[str, Any] = {"rotation": 60} if wide or len(names) * columns > MANY else {}
+            ax.set_xticks(range(len(names)), names, **turn)
             ax.set_yticks(range(len(y[1])), distinct(y[1], 12))
             ax.set(title=level if row == 0 else "", xlabel=x[0])
             ax.label_outer()
         mine[0].set_ylabel(y[0])
         colours = mpl.cm.ScalarMappable(scale, COLOURS)
-        figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02, **extend)
+        bar = figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02, **extend)
+        if isinstance(scale, LogNorm):
+            bar.ax.yaxis.set_major_formatter("{x:g}")  # the default is a formula
+            bar.ax.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from phasewise.report.figures.labels import distinct
-from phasewise.report.figures.limits import possible_range
+from phasewise.report.figures.limits import DECADES, possible_range
 from phasewise.report.figures.style import INK, PLAIN, WIDTH, canvas, name_rows
 from phasewise.report.text import number
 
@@ -62,8 +62,15 @@ def scatter(
         }
         ax.scatter(points[star].x, points[star].y, marker="*", s=190, **where)
     ax.set(xlabel=x, ylabel=y)
+    across = [point.x for point in points]
     if whole:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    elif min(across) > 0 and max(across) >= min(across) * 10**DECADES:
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")  # the default is a formula
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    else:  # numbers of many digits have no room for more beside the legend
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
     best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")
     entries = [*legend, *([best] if star is not None else [])]
     if entries:
@@ -115,6 +122,7 @@ def draw_intervals(
         ax.annotate(text, (middle, place), (0, 7), textcoords="offset points", ha="center")
     ax.set_yticks(range(len(names)), distinct(names, 30))
     ax.set_ylim(len(names) - 0.4, -0.7)
+    ax.margins(x=0.08)  # for half of a number
     ax.set_xlabel(title)
     ax.grid(visible=False, axis="y")
     return figure

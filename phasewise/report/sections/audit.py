@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -38,16 +39,32 @@ def entry(findings: Sequence[Finding]) -> FindingBlock:
         evidence = [*few(first.evidence), meaning]
         return FindingBlock(capital(first.text), first.severity, evidence, first.advice)
     rows: list[tuple[str, str, str]] = []
+    said: set[str] = set()
     for same in _by_evidence(findings):
         one = same[0]
         grade = f"{one.severity}: " if one.severity != first.severity else ""
-        what = grade + one.text.removeprefix(f"phase {one.phase}: ")
+        what = grade + _likewise(one.text.removeprefix(f"phase {one.phase}: "), said)
         start, *rest = few(one.evidence) or [""]
         names = ", ".join(dict.fromkeys(each.phase for each in same if each.phase))
         rows += [(names, what, start), *(("", "", line) for line in rest)]
     title = f"{RULES[first.rule].rstrip('.')} ({len(findings)} times)"
     advice = "; ".join(dict.fromkeys(one.advice for one in findings))
     return FindingBlock(title, first.severity, [f"Rule {first.rule}"], advice, rows)
+
+
+def _likewise(text: str, said: set[str]) -> str:
+    """A sentence about a number of trials; of one that was ``said`` already the number alone.
+
+    >>> said = set()
+    >>> _likewise("4 trials found nothing", said), _likewise("3 trials found nothing", said)
+    ('4 trials found nothing', '3 trials, likewise')
+    """
+    found = re.match(r"(\d+ \w+) (.+)", text)
+    if found is None:
+        return text
+    known = found[2] in said
+    said.add(found[2])
+    return f"{found[1]}, likewise" if known else text
 
 
 def _by_evidence(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -75,6 +92,8 @@ def few(lines: Sequence[str]) -> list[str]:
     >>> few(["a", "b"]), few(["a"] * 200)[-1]
     (['a', 'b'], 'and 195 more; the record.json files of the runs and tables/runs.csv have all')
     """
+    if len(lines) == MOST_LINES + 1:  # the line about the rest would take its place
+        return [*lines]
     rest = len(lines) - MOST_LINES
     where = "the record.json files of the runs and tables/runs.csv have all"
     return [*lines[:MOST_LINES], *([f"and {rest} more; {where}"] if rest > 0 else [])]

@@ -19,9 +19,9 @@ from phasewise.report.view import CandidateView, PhaseView, short_key
 MOST_NAMED = 14
 """Values in the legend of curves, and at the ends of lines."""
 
-NAME = 14
+NAME = 18
 """Characters of a name at the end of a line; of one in the legend."""
-ENTRY = 40
+ENTRY = 60
 
 SPLITS = ("train", "val")
 
@@ -102,7 +102,7 @@ def curves_figure(phase: PhaseView, colours: Colours) -> Figure | None:
 
 def marked_key(phase: PhaseView) -> str | None:
     """Another key than the one that colours stand for, with few values."""
-    others = [key for key in phase.keys if key != phase.lead]
+    others = [key for key in phase.own_keys if key != phase.lead]
     return next((k for k in others if 1 < len(phase.by_value(k)) <= len(MARKERS)), None)
 
 
@@ -128,7 +128,9 @@ def _caption(phase: PhaseView, shown: list[Panel], second: str | None) -> str:
         )
     else:
         all_of = "both" if count == 2 else f"all {count}"
-        said.append(f"{all_of} configurations over each other" if count > 1 else "its one run")
+        said.append(
+            f"{all_of} configurations over each other" if count > 1 else "its one configuration"
+        )
         if phase.lead:
             said.append(f"colour: {phase.lead}" + (f", marker: {second}" if second else ""))
     if runs > count:

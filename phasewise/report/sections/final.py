@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from phasewise.analysis.bootstrap import intervals, over_runs
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
 from phasewise.cli.shell import relative_path, script, shell_command
+from phasewise.records.baselines import rivals
 from phasewise.records.record import RunRecord
 from phasewise.report.comparable import differing_losses
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
@@ -24,6 +26,7 @@ from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.style import FAINT, PALETTE
 from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
+from phasewise.report.sections.trials import headline
 from phasewise.report.view import CandidateView, StudyView
 
 SPLIT_TITLES = {
@@ -172,14 +175,15 @@ def final_blocks(study: StudyView) -> list[Block]:
     records = [record for one in candidates.values() for record in one.records]
     trivial = baselines(records, split)
     target = objective_on(study, split)
-    keys = dict.fromkeys([target, *(key for values in known.values() for key in values)])
-    shown = [key for key in keys if any(key in values for values in known.values())]
+    found = {key for values in known.values() for key in values}
+    shown = [*dict.fromkeys([*_first(candidates, split), *sorted(found)])]
+    shown = [key for key in shown if key in found]
     blocks: list[Block] = [_table(split, target, shown, known, trivial)]
     reason = differing_losses(study, [*candidates.values()])
     if reason and any("loss" in key for key in shown):
         blocks.append(Text(f"The losses of the configurations do not compare: {reason}.", "note"))
     if target in shown:
-        blocks.append(_drawing(target, known, trivial))
+        blocks.append(_drawing(target, known, rivals(trivial)))
     all_of = [score for values in known.values() for score in values.values()]
     blocks += [Text(ENSEMBLE_NOTE)] if figures else []
     if not any(score.interval for score in all_of):
@@ -188,6 +192,13 @@ def final_blocks(study: StudyView) -> list[Block]:
         blocks.append(Text(SEEDS_ONLY, "note"))
         blocks += [_evaluating(_runs(one), split) for one in candidates.values()]
     return blocks
+
+
+def _first(candidates: Mapping[str, CandidateView], split: str) -> list[str]:
+    """What a reader looks for first: the objective, the other headline metrics, the loss."""
+    named = [name for one in candidates.values() for name in headline(one.phase)]
+    own = [f"{split}/{name.partition('/')[2]}" for name in named]
+    return [*own, f"{split}/loss"]
 
 
 def _runs(one: CandidateView) -> list[Path]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from math import isclose
 from statistics import fmean
+from typing import Any
 
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.intervals import compare_with
 from phasewise.analysis.statistics.power import ALPHA
+from phasewise.records.baselines import rivals
 from phasewise.report.outcomes import failed_runs
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import (
@@ -63,7 +65,7 @@ def _final(study: StudyView) -> Iterator[str]:
     records = [record for one in compared(study).values() for record in one.records]
     trivial = {
         name: values[target]
-        for name, values in baselines(records, split).items()
+        for name, values in rivals(baselines(records, split)).items()
         if target in values
     }
     if trivial:
@@ -88,16 +90,21 @@ def _strongest(study: StudyView) -> Iterator[str]:
         other = f"; the best configuration has {plain(row['in_best'])}"
         other = other if row["in_best"] != row["best"] else ""
         yield (
-            f"{row['key']} mattered most{where}: on average its best value, {plain(row['best'])}, "
+            f"{_key(row)} mattered most{where}: on average its best value, {plain(row['best'])}, "
             f"scores {number(float(row['range']))} better than its worst{other}."
         )
+
+
+def _key(row: dict[Hashable, Any]) -> str:
+    """With those that changed only together with it."""
+    return f"{row['key']} together with {row['tied']}" if row["tied"] else str(row["key"])
 
 
 def _weakest(study: StudyView) -> Iterator[str]:
     effects = phase_effects(study.result)
     for row in effects[1:].tail(1).to_dict("records"):
         yield (
-            f"{row['key']} mattered least: the means of its {row['values']} values differ by "
+            f"{_key(row)} mattered least: the means of its {row['values']} values differ by "
             f"{number(float(row['range']))}."
         )
 

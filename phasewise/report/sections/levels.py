@@ -38,7 +38,7 @@ def levels_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
         return None
     levels = phase.by_value(key)
     others = sorted(
-        (one for one in phase.keys if one != key and scored[one].nunique() > 1),
+        (one for one in phase.own_keys if one != key and scored[one].nunique() > 1),
         key=lambda one: -_span(scored, one),
     )
     blocks: list[Block] = [best_table(phase, key, others, levels)]
@@ -50,8 +50,8 @@ def levels_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
 def level_key(phase: PhaseView, scored: pd.DataFrame) -> str | None:
     """The key that the others are looked at by: with names rather than numbers as its values, and
     of these the one whose means differ most."""
-    counts = {key: scored[key].nunique() for key in phase.keys}
-    if sum(count > 1 for count in counts.values()) < 2:
+    counts = {key: scored[key].nunique() for key in phase.own_keys}
+    if sum(count > 1 for count in counts.values()) < 2 or phase.result.centre is not None:
         return None
     fitting = [key for key, count in counts.items() if 1 < count <= MOST_LEVELS]
     # drawn configurations may share no value of the other keys, so that nothing can be compared
@@ -74,8 +74,8 @@ def best_table(phase: PhaseView, key: str, others: Sequence[str], levels: Levels
     ]
     caption = (
         f"{phase.title}: the best configuration of each {key}, beside the mean of all that share "
-        f"it and their standard deviation, which is small where a {short_key(key)} does well "
-        "whatever the other settings."
+        "it and their standard deviation, which is small where a value does well whatever the "
+        "other settings."
     )
     table = Table(f"best_by_{phase.slug}", caption, columns)
     best = {value: top_of(phase, ones) for value, ones in levels.items()}

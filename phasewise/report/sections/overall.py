@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from pandas import DataFrame
@@ -16,6 +17,7 @@ from phasewise.report.figures.scatter import ranking
 from phasewise.report.figures.style import PALETTE, Colours
 from phasewise.report.sections.measured import measured_blocks
 from phasewise.report.sections.trade_off import trade_off_blocks
+from phasewise.report.text import listed
 from phasewise.report.view import CandidateView, PhaseView, StudyView
 
 MOST_DIAGRAMS = len(PALETTE)
@@ -54,7 +56,8 @@ def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
         numbers = float(row["range"]), float(row["gain"])
         phase = row["phase"] or "sweep"
         values = int(row["values"]), row["best"], row["in_best"]
-        table.add(rank, row["key"], phase, *values, *numbers)
+        key = f"{row['key']} (with {row['tied']})" if row["tied"] else row["key"]
+        table.add(rank, key, phase, *values, *numbers)
     yield table
     found = importance(study.result)
     if found.table is None:
@@ -72,12 +75,37 @@ def behaviour_section(study: StudyView, colours: Colours) -> Section | None:
     """What the task shows of the final configuration, and of those that a phase compared, where
     they differ."""
     section = Section("Behaviour", measured_blocks(study))
+    found: dict[tuple[str, frozenset[str]], list[_Overlay]] = {}
     for phase in study.phases:
-        section.blocks += _diagrams(phase, colours)
+        for overlay in _diagrams(phase, colours):
+            labels = frozenset(one.label for one in overlay.diagrams)
+            found.setdefault((overlay.name, labels), []).append(overlay)
+    section.blocks += [_figure(same) for same in found.values()]
     return section if section.blocks else None
 
 
-def _diagrams(phase: PhaseView, colours: Colours) -> Iterator[Figure]:
+@dataclass(frozen=True)
+class _Overlay:
+    """Diagrams of one name that a phase compared, with their colours."""
+
+    phase: PhaseView
+    name: str
+    diagrams: Sequence[Diagram]
+    inks: Sequence[str]
+
+
+def _figure(same: Sequence[_Overlay]) -> Figure:
+    """Of phases that compared the same curves, one figure."""
+    first, *others = same
+    title = first.phase.title
+    if others:
+        title += f" (and the same in {listed([one.phase.title for one in others])})"
+    caption = f"{title}. {first.diagrams[0].caption}"
+    draw = partial(overlaid, first.diagrams, first.inks)
+    return Figure(f"{first.name}_{first.phase.slug}", caption, draw)
+
+
+def _diagrams(phase: PhaseView, colours: Colours) -> Iterator[_Overlay]:
     """Those of one name over each other, at most `MOST_DIAGRAMS` that differ."""
     found: dict[str, list[tuple[CandidateView, Diagram]]] = {}
     for one in phase.candidates:
@@ -92,8 +120,7 @@ def _diagrams(phase: PhaseView, colours: Colours) -> Iterator[Figure]:
         ones, diagrams = zip(*[*different.values()][:MOST_DIAGRAMS], strict=True)
         key = _told_apart_by(phase, pairs)
         inks = PALETTE if key is None else [colours.of(key, one.settings[key]) for one in ones]
-        caption = f"{phase.title}. {diagrams[0].caption}"
-        yield Figure(f"{name}_{phase.slug}", caption, partial(overlaid, diagrams, inks))
+        yield _Overlay(phase, name, diagrams, inks)
 
 
 def _told_apart_by(phase: PhaseView, pairs: Sequence[tuple[CandidateView, Diagram]]) -> str | None:

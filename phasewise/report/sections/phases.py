@@ -21,7 +21,7 @@ PICTURES = 2
 def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
-    section.blocks += [_verdict(phase), trials_table(phase)]
+    section.blocks += [_verdict(phase), *_tied(phase), trials_table(phase)]
     if phase.plan.sampled_from is not None:
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."
@@ -45,12 +45,29 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
 
 def _verdict(phase: PhaseView) -> Text:
     plan = phase.plan
+    if len(phase.candidates) == 1:
+        return Text("One configuration: nothing is compared.")
     swept = f"Compared: {listed(phase.keys)}. " if phase.keys else ""
     if plan.verdict is None:
         return Text(f"{swept}Not decided yet.", "warning")
     winner = f" {phase.winner.label}" if phase.winner is not None else ""
     reason = f" ({plan.reason})" if plan.reason else ""
     return Text(f"{swept}Verdict: {VERDICTS[plan.verdict]}{winner}{reason}.")
+
+
+def _tied(phase: PhaseView) -> list[Text]:
+    """Which keys do not vary by themselves."""
+    groups: dict[str, list[str]] = {}
+    for key, other in phase.tied.items():
+        groups.setdefault(other, []).append(key)
+    return [
+        Text(
+            f"Together with {other} {'changes' if len(keys) == 1 else 'change'} {listed(keys)}: "
+            f"nothing tells what each of them does. What follows of {other} is of all of them.",
+            "note",
+        )
+        for other, keys in groups.items()
+    ]
 
 
 def pictures(phase: PhaseView) -> list[Block]:

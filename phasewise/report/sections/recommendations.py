@@ -59,6 +59,8 @@ def recommendations(study: StudyView) -> Table | None:
 
 
 def _evidence(phase: PhaseView, winner: CandidateView, before: CandidateView | None) -> str:
+    if len(phase.candidates) == 1:
+        return "nothing else was tried"
     if before is winner:
         return "nothing tried is better"
     if before is None:

@@ -19,10 +19,10 @@ from phasewise.report.view import PhaseView
 def significance_section(phase: PhaseView, frame: pd.DataFrame) -> Section | None:
     """``None`` where no test applies: one key and one seed."""
     blocks: list[Block] = []
-    if len(phase.keys) > 1:
+    if len(phase.own_keys) > 1:
         blocks += anova_blocks(phase, frame)
     blocks += pairwise_blocks(phase, frame)
-    if len(phase.plan.seeds) > 1 and phase.winner is not None:
+    if min(len(phase.plan.seeds), len(phase.candidates)) > 1 and phase.winner is not None:
         blocks += seed_blocks(phase, phase.winner.index)
     return Section("Tests", blocks, anchor=f"tests_{phase.slug}") if blocks else None
 
@@ -42,7 +42,7 @@ def _anova(
     phase: PhaseView, frame: pd.DataFrame, measure: str, title: str, name: str = ""
 ) -> Block | None:
     """``None`` where a measure besides the objective cannot be analysed."""
-    found = anova(frame, phase.keys, measure)
+    found = anova(frame, phase.own_keys, measure)
     if found.table is None:
         return None if name else _not_made("Analysis of variance", found)
     columns = [
@@ -83,8 +83,9 @@ def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
     table = Table(f"pairwise_{phase.slug}", "", columns)
     notes: dict[str, list[str]] = {}
     left = []
-    for key in phase.keys:
-        found = pairwise(frame, key, [k for k in phase.keys if k != key], is_sample=is_sample)
+    for key in phase.own_keys:
+        others = [k for k in phase.own_keys if k != key]
+        found = pairwise(frame, key, others, is_sample=is_sample)
         if found.table is None:
             left.append(f"{key} ({found.note})")
             continue

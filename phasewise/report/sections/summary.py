@@ -9,6 +9,7 @@ from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import final_blocks
 from phasewise.report.sections.findings import top_findings
 from phasewise.report.sections.recommendations import recommendations
+from phasewise.report.text import listed
 from phasewise.report.view import STOPPED, CandidateView, StudyView, trial_status
 from phasewise.text import duration
 
@@ -28,7 +29,7 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
         ("status", plan.status),
         ("objective", f"{plan.objective['metric']}, {goal} is best"),
         ("runs completed", f"{states.count('completed')} of {len(states)}{stopped}"),
-        ("seeds", ", ".join(map(str, plan.seeds)) or "-"),
+        ("seeds", _seeds(study)),
         ("budget", plan.budget),
         ("adopts", {"best": "any gain"}.get(plan.adopt, f"{plan.adopt} gains")),
         ("time of all runs", duration(sum(seconds))),
@@ -36,6 +37,15 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
         ("final network", _size(study.final)),
         ("device", ", ".join(devices) or "-"),
     ]
+
+
+def _seeds(study: StudyView) -> str:
+    """Those of the study, and the phases that had others."""
+    found: dict[str, list[str]] = {", ".join(map(str, study.plan.seeds)) or "-": []}
+    for phase in study.phases:
+        found.setdefault(", ".join(map(str, phase.plan.seeds)), []).append(phase.plan.name)
+    first, *others = found
+    return "; ".join([first, *(f"{seeds} in {listed(found[seeds])}" for seeds in others)])
 
 
 def _numbers(study: StudyView, key: str) -> list[float]:

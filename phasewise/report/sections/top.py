@@ -7,7 +7,7 @@ from functools import partial
 from statistics import fmean
 
 from phasewise.analysis.statistics.frame import is_number
-from phasewise.report.content import Block, Figure
+from phasewise.report.content import Block, Figure, Text
 from phasewise.report.figures.ends import Ends, best_against_last
 from phasewise.report.figures.style import PLAIN, Colours
 from phasewise.report.text import plain
@@ -18,7 +18,10 @@ MOST = 5
 
 
 def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
-    """The best `MOST`, at their best and at their last epoch; none where no last one is known."""
+    """The best `MOST`, at their best and at their last epoch.
+
+    None where no last epoch is known; a sentence instead where it is the best one of each.
+    """
     ones = phase.comparable[:MOST]
     rows = [ends(phase, one) for one in ones]
     if len(rows) < 2 or all(math.isnan(row.last) for row in rows):
@@ -28,6 +31,9 @@ def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
     what = f"the best {len(rows)} of {len(phase.ranked)} configurations"
     if len(rows) == len(phase.ranked):
         what = "all configurations"
+    if all(row.change == 0 for row in rows):
+        text = f"No figure of the best epoch against the last one: of {what}, the last is the best."
+        return [Text(text, "note")]
     spread = (
         "; error bars: standard deviation over seeds (of fractions as far as 0..1)"
         if len(phase.plan.seeds) > 1
@@ -57,5 +63,7 @@ def ends(phase: PhaseView, one: CandidateView) -> Ends:
     if len(pairs) < len(one.values):  # a mean of other runs would be no change
         return Ends(name, best, math.nan, std, math.nan)
     last = fmean(last for _, last in pairs)
+    if math.isclose(last, best):  # means of the same numbers, by two ways
+        return Ends(name, best, best, std, 0.0)
     change = 100 * (last - best) / abs(best) if best else math.nan
     return Ends(name, best, last, std, change)

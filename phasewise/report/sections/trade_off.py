@@ -168,7 +168,7 @@ def _table(study: StudyView, front: list[Scored], metric: str, second: str, coun
     shown = "the keys that phases swept" if len(front) == 1 else "the keys that differ among them"
     caption = (
         f"The Pareto front of {metric} and {second}: {len(front)} of {count} configurations, with "
-        f"{shown}; marked: the final one."
+        f"{shown}; "
     )
     table = Table("trade_off", caption, columns)
     final = study.final
@@ -178,4 +178,6 @@ def _table(study: StudyView, front: list[Scored], metric: str, second: str, coun
         mark: Mark = "best" if chosen else ""
         name = one.one.phase.plan.name or "sweep"
         table.add(number, name, *(own[key] for key in keys), one.x, one.y, one.seeds, mark=mark)
+    marked = "best" in table.marks
+    table.caption += "marked: the final one." if marked else "the final one is not among them."
     return table

@@ -56,7 +56,7 @@ class _Marks:
         self.second = next(
             (
                 key
-                for key in phase.keys
+                for key in phase.own_keys
                 if key != self.lead and 1 < scored[key].nunique() <= len(MARKERS)
             ),
             None,
@@ -150,7 +150,7 @@ def _efficiency(phase: PhaseView, scored: pd.DataFrame, colours: Colours) -> lis
         return []
     shares = (scored["value"] / scored["epochs_to_best"]).groupby(scored["candidate"]).mean()
     shares = shares.dropna().sort_values(ascending=False)[:MOST_RANKED]
-    if shares.empty:
+    if len(shares) < 2:
         return []
     chosen = [phase.candidates[int(index)] for index in shares.index]
     hues = [_colour(one, colours) for one in chosen]

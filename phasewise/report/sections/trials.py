@@ -77,7 +77,7 @@ def headline(phase: PhaseView) -> list[str]:
 
 
 def _difference_columns(phase: PhaseView, names: list[str]) -> list[Column]:
-    if phase.incumbent is None:
+    if not _compares(phase):
         return []
     found = [Column("difference", "signed"), Column("in %", "percent")]
     for name in names[1:2]:
@@ -88,13 +88,20 @@ def _difference_columns(phase: PhaseView, names: list[str]) -> list[Column]:
 def _caption(phase: PhaseView, several: bool) -> str:
     seeds = ", mean (± std) over seeds" if several else ""
     against = "differences are to the incumbent" if phase.incumbent else "there is no incumbent"
+    against = f", best first; {against}" if _compares(phase) or not phase.incumbent else ""
     reason = incomparable_losses(phase)
     losses = f" Losses do not compare between the rows: {reason}." if reason else ""
+    what = "All configurations" if len(phase.candidates) > 1 else "The configuration"
     return (
-        f"All configurations of {phase.title}: metrics and losses at the best epoch by "
-        f"{phase.metric}{seeds}, best first; {against}; drop: how much worse {phase.metric} is at "
-        f"the last epoch than at the best one.{losses}"
+        f"{what} of {phase.title}: metrics and losses at the best epoch by {phase.metric}{seeds}"
+        f"{against}; drop: how much worse {phase.metric} is at the last epoch than at the best one."
+        f"{losses}"
     )
+
+
+def _compares(phase: PhaseView) -> bool:
+    """Whether there is something beside the incumbent."""
+    return phase.incumbent is not None and len(phase.candidates) > 1
 
 
 def _row(
@@ -110,7 +117,7 @@ def _row(
         cells.append(pair if several and name in names else pair[0])
     if several:
         cells.append(f"{len(one.values)} of {len(one.result.trials)}")
-    if phase.incumbent is not None:
+    if phase.incumbent is not None and _compares(phase):
         cells += [one.scores["difference"], one.scores["percent"]]
         for name in names[1:2]:
             cells += _difference(phase, one, phase.incumbent, name)

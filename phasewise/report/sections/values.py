@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from phasewise.analysis.statistics.effects import marginal_means
+from phasewise.analysis.statistics.effects import fair_rows, marginal_means
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.analysis.statistics.intervals import t_interval
 from phasewise.report.comparable import steadiness
@@ -34,14 +34,14 @@ def measures(phase: PhaseView) -> dict[str, tuple[str, heatmap.End]]:
 def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> Section | None:
     """Means, spread and heat maps; ``None`` where nothing was varied or finished."""
     scored = frame.dropna(subset=["value"])
-    keys = [key for key in phase.keys if scored[key].nunique() > 1]
+    keys = [key for key in phase.own_keys if scored[key].nunique() > 1]
     if not keys:
         return None
     # of one key and one seed, the phase's table says it all
     alone = len(keys) == 1 and scored[keys[0]].is_unique
     blocks: list[Block] = [] if alone else [means_table(phase, frame)]
-    drawn = {key: _values(scored, key, colours) for key in keys}
-    drawn = {key: found for key, found in drawn.items() if len(found) <= MOST_VALUES}
+    drawn = {key: _values(fair_rows(scored, phase.result, key), key, colours) for key in keys}
+    drawn = {key: found for key, found in drawn.items() if 0 < len(found) <= MOST_VALUES}
     if drawn:
         repeated = any(len(value.scores) > 1 for found in drawn.values() for value in found)
         caption = (
@@ -69,34 +69,53 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
 
 def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Mean, deviation, best and count of each value of each key."""
+    alone = phase.result.centre is not None
+    robust = not alone and _has_spread(phase)
     columns = [
         Column("key"),
         Column("value"),
         Column("mean", "number"),
         Column("std", "number"),
         Column("95 % CI", "interval"),
-        Column("std over settings", "number"),
+        *([Column("std over settings", "number")] if robust else []),
         Column("best", "number"),
         Column("trials", "count"),
     ]
     caption = (
-        f"{phase.title}: {phase.metric} by value, over all trials that have it; 95 % CI: Student's "
-        "interval of the mean; std over settings: of the means over seeds, which tells how robust "
-        "a value is against those of the other keys."
+        f"{phase.title}: {phase.metric} by value, over all trials that have it"
+        + (" and share the values of the other keys, which were varied one at a time" * alone)
+        + "; 95 % CI: Student's interval of the mean"
+    )
+    caption += (
+        "; std over settings: of the means over seeds, which tells how robust a value is against "
+        "those of the other keys."
+        if robust
+        else "."
     )
     table = Table(f"values_{phase.slug}", caption, columns)
-    for key in phase.keys:
-        means = marginal_means(frame, key, phase.mode)
+    for key in phase.own_keys:
+        rows = fair_rows(frame, phase.result, key)
+        means = marginal_means(rows, key, phase.mode)
         known = means["mean"].dropna()
+        if known.empty:
+            continue
         top = known.idxmax() if phase.mode == "max" else known.idxmin()
         for value, row in means.iterrows():
-            own = frame[frame[key] == value].dropna(subset=["value"])
+            own = rows[rows[key] == value].dropna(subset=["value"])
             over = float(own.groupby("candidate")["value"].mean().std())
             certain = t_interval([*own["value"]]) if len(own) > 1 else None
             mark: Mark = "best" if value == top and len(known) > 1 else ""
-            numbers = [float(row["mean"]), float(row["std"]), certain, over, float(row["best"])]
+            numbers = [float(row["mean"]), float(row["std"]), certain, *([over] if robust else [])]
+            numbers.append(float(row["best"]))
             table.add(key, value, *numbers, int(row["count"]), mark=mark)
     return table
+
+
+def _has_spread(phase: PhaseView) -> bool:
+    """Whether means over seeds can vary over settings in another way than single runs do."""
+    several = {len(one.values) for one in phase.candidates} - {0, 1}
+    groups = [ones for key in phase.own_keys for ones in phase.by_value(key).values()]
+    return bool(several) and max(map(len, groups), default=0) > 1
 
 
 def _values(scored: pd.DataFrame, key: str, colours: Colours) -> list[values.Value]:
@@ -109,13 +128,15 @@ def _values(scored: pd.DataFrame, key: str, colours: Colours) -> list[values.Val
 
 def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     """The objective, stability and epochs to best over the two numeric keys that matter most."""
-    known = {key: in_order(list(scored[key])) for key in phase.keys}
+    known = {key: in_order(list(scored[key])) for key in phase.own_keys}
     numeric = [key for key, v in known.items() if len(v) > 1 and all(map(is_number, v))]
-    if len(numeric) < 2:
+    if len(numeric) < 2 or phase.result.centre is not None:  # nothing but a cross
         return []
     most = sorted(numeric, key=lambda key: -_span(scored, key))[:2]
     x, y = sorted(most, key=lambda key: -len(known[key]))  # a page is wide
-    others = [key for key in phase.keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS]
+    others = [
+        key for key in phase.own_keys if key not in (x, y) and 1 < len(known[key]) <= MOST_LEVELS
+    ]
     level = max(others, key=lambda key: _span(scored, key), default=None)
     best: heatmap.End = "highest" if phase.mode == "max" else "lowest"
     titles = {"value": (phase.metric, best), **measures(phase)}
@@ -126,7 +147,7 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
         for name, (title, end) in titles.items()
         if name == "value" or scored[name].nunique() > 1
     ]
-    averaged = [key for key in phase.keys if key not in (x, y, level) and len(known[key]) > 1]
+    averaged = [key for key in phase.own_keys if key not in (x, y, level) and len(known[key]) > 1]
     caption = f"{phase.title}: {x} against {y}" + (f", by {level}" if level else "")
     caption += f"; means over {' and '.join(averaged)}" if averaged else ""
     one = f" of each {level}, thicker the best of all" if level else ""
