@@ -31,7 +31,7 @@ from phasewise.errors import BadSample, Problem, UserError
 __all__ = ["ANNOTATIONS", "IMAGES", "LABELS", "MASKS", "check_mask_values", "read_voc"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VocSample:
     """One image and what is known about it.
 

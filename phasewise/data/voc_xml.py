@@ -32,7 +32,7 @@ NONE: Sequence[str] = ()
 Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VocObject:
     """One object: its class and ``x1, y1, x2, y2`` in pixels, continuous edges, 0-based."""
 
