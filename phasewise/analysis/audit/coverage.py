@@ -85,7 +85,7 @@ def failed(case: Case) -> Iterator[Finding]:
             "failed",
             "warning",
             f"{len(broken)} of {_planned(case)} trials have no result: {counts}",
-            tuple(f"{one.name}: {one.record.outcome}, {_reason(one)}" for one in broken),
+            tuple(f"{one.name}: {one.record.status}, {_reason(one)}" for one in broken),
             "run.log in their directories has the traceback; study.retry_failed=true runs them "
             "again",
         )
