@@ -88,6 +88,7 @@ class DataConfig(Node):
     augment: list[Any]
     on_bad: Literal["error", "skip"]
     refit: Flag
+    check: Flag
     cache_dir: Text
     ram_limit_mb: Whole
 

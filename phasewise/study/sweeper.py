@@ -92,6 +92,9 @@ def sweep(
         SweepFailed: after everything ran, if a trial did not complete.
     """
     tell_children()
+    if OmegaConf.select(config, "data.check"):
+        reason = "shows how one data set is read, and trains nothing: leave -m and study out"
+        raise UserError(problems=[Problem("data.check=true", reason)])
     executor = TrialExecutor(launcher, max_batch_size)
     study, scaled = parse_study(config)
     directory = Path(str(config.hydra.sweep.dir))

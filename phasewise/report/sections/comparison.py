@@ -8,9 +8,10 @@ from statistics import fmean
 
 import pandas as pd
 
-from phasewise.analysis.statistics.effects import marginal_means, phase_effects
+from phasewise.analysis.statistics.effects import fair_rows, marginal_means, phase_effects
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.analysis.statistics.intervals import t_interval
+from phasewise.records.baselines import rivals
 from phasewise.records.record import RunRecord
 from phasewise.report.content import (
     Block,
@@ -144,7 +145,7 @@ def _scores(study: StudyView) -> dict[str, list[float]]:
                 found[f"{name}: {target}"] = values
     for split in ("val", "test"):
         target = objective_on(study, split)
-        known = [v[target] for v in baselines(records, split).values() if target in v]
+        known = [v[target] for v in rivals(baselines(records, split)).values() if target in v]
         if known:
             best = max if study.plan.objective["mode"] == "max" else min
             found[f"best trivial predictor: {target}"] = [best(known)]
@@ -212,7 +213,9 @@ def shared_values(studies: Pair, names: Sequence[str]) -> list[Section]:
 
 def _means(study: StudyView, key: str) -> pd.Series:
     phase = next(phase for phase in study.phases if key in phase.keys)
-    return marginal_means(study.frame_of(phase), key, phase.mode)["mean"]
+    return marginal_means(fair_rows(study.frame_of(phase), phase.result, key), key, phase.mode)[
+        "mean"
+    ]
 
 
 def best_curves(studies: Pair, names: Sequence[str]) -> list[Section]:
