@@ -11,8 +11,9 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from multitask.data import MultitaskData, row_arrays, row_fields
+from multitask.data import MultitaskData
 from multitask.metrics import VOID
+from multitask.rows import row_arrays, row_fields
 from phasewise.data.annotated import EVERYTHING, AnnotatedImage, Annotations
 from phasewise.data.coco import outline_mask, read_coco
 from phasewise.data.datamodule import DataSettings

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import Image
 
 from phasewise.data.listing import by
+from phasewise.data.opening import orientation_of
 from phasewise.errors import BadSample
 
 Box = tuple[float, float, float, float]
@@ -130,6 +131,6 @@ def _same_aspect(stated: Size, size: Size) -> bool:
 def _orientation(path: Path) -> int:
     try:
         with Image.open(path, formats=("JPEG", "PNG", "WEBP")) as image:
-            return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
-    except Exception:  # damaged EXIF beside sound pixels: viewers show the image as it lies
+            return orientation_of(image)
+    except Exception:  # what is wrong with the file is told elsewhere
         return 1

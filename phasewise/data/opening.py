@@ -96,7 +96,8 @@ def orientation_of(image: Image.Image) -> int:
     try:
         # Not image.getexif(): that of PNG decodes the pixels to look for a chunk behind them.
         exif = Image.Image.getexif(image)
-        return int(exif.get(ExifTags.Base.Orientation, 1))
+        found = int(exif.get(ExifTags.Base.Orientation, 1))
+        return found if 1 <= found <= 8 else 1  # 0 and 65537 are seen: upright, for all viewers
     except Exception:  # damaged EXIF beside sound pixels: viewers show the image as it lies
         return 1
 

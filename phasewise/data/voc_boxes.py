@@ -38,6 +38,9 @@ FROM_ZERO = Counting(0, 0)
 FROM_ZERO_INCLUSIVE = Counting(0, 1)
 """The first pixel is 0, and a box ends with its last pixel."""
 
+SOME = 0.05
+"""The least share of fractions among numbers that are written with a decimal point."""
+
 ROUNDED = 0.5
 """Whole numbers that differ by more than this are different pixels."""
 
@@ -132,13 +135,15 @@ def decide_boxes(
 
 
 def _decide_counting(found: Sequence[Annotated], reading: BoxReading, coordinates: str) -> None:
-    """Zeros, which VOC does not have, or fractions in most numbers tell a tool that counts from 0.
+    """Zeros, which VOC does not have, or fractions tell a tool that counts from 0.
 
-    A few zeros among boxes that begin at 1 are slips; and VOC 2012 has some fractions.
+    A few zeros among boxes that begin at 1 are slips. VOC 2012 has some fractions among whole
+    numbers, and whole numbers that went through a table are written ``12.0``: only a tool whose
+    numbers mostly have a decimal point, some of them not zero behind it, thinks of edges.
     """
     if coordinates == "one_based":
         return
-    edges, sizes = [], []
+    edges, sizes, decimals = [], [], 0
     for it in found:
         if it.written.objects:
             frame = reading.frames.get(it.written.name)
@@ -146,6 +151,7 @@ def _decide_counting(found: Sequence[Annotated], reading: BoxReading, coordinate
             mine = [each.edges for each in it.written.objects if each.edges is not None]
             edges += mine
             sizes += [size] * len(mine)
+            decimals += sum(each.decimals for each in it.written.objects)
     if not edges:
         return
     numbers, ends = np.array(edges, float), np.array(sizes, float)
@@ -153,13 +159,14 @@ def _decide_counting(found: Sequence[Annotated], reading: BoxReading, coordinate
     zeros = int(((first > -TOLERANCE - ROUNDED) & (first < ROUNDED)).sum())
     ones = int(((first >= ROUNDED) & (first < 1 + ROUNDED)).sum())
     fractions = float((numbers % 1 != 0).mean())
-    if coordinates == "auto" and fractions <= 0.5 and zeros <= ones:
+    continuous = fractions >= SOME and decimals > numbers.size / 2
+    if coordinates == "auto" and not continuous and zeros <= ones:
         return
     at_last_pixel = int((np.abs(last - (ends - 1)) < ROUNDED).sum())
     inclusive = fractions == 0 and at_last_pixel > 0 and not (last > ends - ROUNDED).any()
     reading.counting = FROM_ZERO_INCLUSIVE if inclusive else FROM_ZERO
     if coordinates == "auto":
-        if fractions > 0.5:
+        if continuous:
             why = f"{fractions:.0%} of the numbers are fractions"
         else:
             why = f"{zeros} edges are at 0, {ones} at 1"

@@ -49,12 +49,14 @@ class Written(NamedTuple):
         edges: xmin, ymin, xmax, ymax; None where one of them is no number.
         difficult: whether it counts in no score.
         reasons: why edges are None.
+        decimals: how many of the edges are written with a decimal point.
     """
 
     class_name: str
     edges: Box | None
     difficult: bool
     reasons: Sequence[str]
+    decimals: int = 0
 
 
 class WrittenAnnotation(NamedTuple):
@@ -131,10 +133,10 @@ def read_annotation(path: Path, name: str | None = None) -> WrittenAnnotation:
     root = _xml_root(path, name)
     objects = []
     for element in root.findall("object"):
-        edges, reasons = _read_edges(element.find("bndbox"))
+        edges, reasons, decimals = _read_edges(element.find("bndbox"))
         difficult = (element.findtext("difficult") or "").strip().lower() in ("1", "true")
         class_name = (element.findtext("name") or "").strip()
-        objects.append(Written(class_name, edges, difficult, reasons))
+        objects.append(Written(class_name, edges, difficult, reasons, decimals))
     return WrittenAnnotation(name, objects, _declared_size(root.find("size")))
 
 
@@ -186,22 +188,23 @@ def _xml_root(path: Path, name: str) -> Element:
     return root
 
 
-def _read_edges(element: Element | None) -> tuple[Box | None, Sequence[str]]:
-    """The numbers of a box, or None and the reasons."""
+def _read_edges(element: Element | None) -> tuple[Box | None, Sequence[str], int]:
+    """The numbers of a box, or None and the reasons; and how many have a decimal point."""
     if element is None:
-        return None, ["no bndbox"]
-    edges, reasons = [], []
+        return None, ["no bndbox"], 0
+    edges, reasons, decimals = [], [], 0
     for tag in EDGES:
         text = element.findtext(tag)
         try:
             edges.append(float(text or ""))
+            decimals += "." in (text or "")
             if not math.isfinite(edges[-1]):
                 reasons.append(f"{tag} is not finite")
         except ValueError:
             reasons.append(f"no {tag}" if not text else f"{tag}={_short(text)} is not a number")
     if reasons:
-        return None, reasons
-    return (edges[0], edges[1], edges[2], edges[3]), NONE
+        return None, reasons, 0
+    return (edges[0], edges[1], edges[2], edges[3]), NONE, decimals
 
 
 def _place(

@@ -17,6 +17,7 @@ from phasewise.data.images import (
     MAX_PIXELS,
     PADDING_COLOUR,
     Resize,
+    image_header,
     image_size,
     mask_size,
     read_image,
@@ -99,6 +100,16 @@ def test_transparency_is_composited_over_white(tmp_path: Path) -> None:
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.save(tmp_path / "p.png", transparency=1)
     np.testing.assert_array_equal(read_image(tmp_path / "p.png")[0], [[10, 20, 30], [255] * 3])
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_does_not_exist_is_upright(tmp_path: Path, orientation: int) -> None:
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (40, 24)).save(path, exif=exif)
+    assert image_size(path) == (40, 24) == read_image(path).shape[1::-1]
+    assert image_header(path).orientation == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -98,6 +98,18 @@ def test_each_way_to_count_is_recognised(
     assert boxes(listing)["3"] == BOXES[3]
 
 
+@pytest.mark.parametrize("share", [0.38, 0.0])
+def test_labelmes_numbers_are_all_written_with_a_point(
+    tmp_path: Path, put: Put, share: float
+) -> None:
+    shift = 0 if share else 1  # a table's 12.0 is a whole number, counted from 1 as VOC's
+    for i, (x1, y1, x2, y2) in enumerate(BOXES[2:]):
+        put(f"{i}", drawn((x1, y1, x2, y2)), f"{x1 + shift}.0", y1 + shift + share, f"{x2}.0", y2)
+    listing = read(tmp_path)
+    check_pixels(listing)
+    assert bool(notes(listing)) == bool(share)
+
+
 def test_fractions_in_most_numbers_are_those_of_a_tool_that_counts_from_zero(
     tmp_path: Path, put: Put
 ) -> None:
