@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
@@ -26,6 +26,12 @@ from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
 from segmentation.looking import understood
 from segmentation.metrics import VOID
 from segmentation.schema import SegmentationConfig
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from phasewise.data.batch import Rows
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -97,6 +103,16 @@ class SegmentationData(StoreDataModule):
         if "instances" in store:
             shares |= {"objects": objects, "objects per image": objects / len(store)}
         return shares
+
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """Foreground and what is unlabelled as colour, objects by their number."""
+        from segmentation.figures import show_truth, truth_legend
+
+        for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
+            objects = len(rows["instances"][i].unique()) - 1 if "instances" in rows else 0
+            text = f"{name}   {objects} objects" if objects > 0 else name
+            show_truth(ax, rows["image"][i].permute(1, 2, 0).numpy(), rows["mask"][i].numpy(), text)
+        return [*truth_legend()]
 
     def meaningless(self, facts: Facts) -> dict[str, str]:
         """All that compare with foreground, where there is none, or nothing else."""

@@ -28,7 +28,7 @@ from phasewise.report.content import (
     Text,
 )
 from phasewise.report.files import Image
-from phasewise.report.layout import CHARACTER, PADDING, Part, cells_of, parts_on_paper
+from phasewise.report.layout import BREAK, CHARACTER, PADDING, Part, cells_of, parts_on_paper
 
 MM, POINT, PIXEL = 36000, 12700, 9525
 """In Word's unit of length; a pixel is one of 96 in an inch."""
@@ -48,6 +48,11 @@ DEEPEST = 6
 
 MARKED = {"best": "DAFBE1", "worst": "FFF1E5", "bad": "FFEBE9"}
 HEAD = "F0F2F4"
+
+LONG_WORD = 16
+"""Characters of one that may have to be broken."""
+
+ZERO_WIDTH_SPACE = "\u200b"
 
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What no XML file can hold."""
@@ -219,7 +224,7 @@ class _Filler:
             cell.width = width
             paragraph = cell.paragraphs[0]
             paragraph.style = style
-            run = paragraph.add_run(clean(content))
+            run = paragraph.add_run(clean(breakable(content)))
             run.font.size = self.size
             run.bold = bold or None
             if colour is not None:
@@ -284,6 +289,17 @@ def _ink(style: Any, colour: str) -> None:
 
     style.font.size = 9 * POINT
     style.font.color.rgb = RGBColor.from_string(colour)
+
+
+def breakable(content: str) -> str:
+    """Text whose long words may go on in another line where `layout.BREAK` says: Word breaks them
+    anywhere else."""
+    return " ".join(
+        ZERO_WIDTH_SPACE.join(part for part in BREAK.split(word) if part)
+        if len(word) > LONG_WORD
+        else word
+        for word in content.split(" ")
+    )
 
 
 def clean(content: str) -> str:

@@ -37,7 +37,7 @@ WIDEST = (28, 16)
 LONGEST = 30
 """Characters beyond which a word is cut."""
 
-_BREAK = re.compile(r"\s+|(?<=[/,=])")
+BREAK = re.compile(r"\s+|(?<=[/,=])")
 """Where a cell may go on in another line."""
 
 Rows = Sequence[Sequence[str]]
@@ -98,7 +98,8 @@ def column_parts(
 ) -> Iterator[list[int]]:
     """Which columns stand beside each other on a page, where not all of them can.
 
-    Each part begins with the columns that name a row, unless they take too much of a page.
+    Each part begins with the columns that name a row, as many as do not take too much of a page:
+    rows have the same order in all parts.
 
     Args:
         columns: of a table.
@@ -106,6 +107,8 @@ def column_parts(
         line: characters that fit beside each other.
     """
     named = _named(columns)
+    while named > 1 and sum(widths[:named]) > line * NAMES:
+        named -= 1
     first = [*range(named)]
     start = sum(widths[:named])
     if start > line * NAMES:
@@ -131,7 +134,7 @@ def wrapped_widths(columns: Sequence[Column], rows: Rows, widest: int) -> list[i
     for i, column in enumerate(columns):
         cells = [row[i] for row in rows]
         words = {column.title} if column.is_numeric else {column.title, *cells}
-        word = max((len(part) for text in words for part in _BREAK.split(text)), default=1)
+        word = max((len(part) for text in words for part in BREAK.split(text)), default=1)
         line = max(map(len, cells), default=1)
         found.append(1 + max(min(LONGEST, word), line if column.is_numeric else min(widest, line)))
     return found

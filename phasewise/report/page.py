@@ -35,8 +35,8 @@ MANY_WORDS = 16
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
 
-_BREAK = re.compile(r"(?<=[/,=])")
 _DOT = re.compile(r"(?<=[a-z]\.)(?=[a-z_])")
+_BREAK = re.compile(rf"(?<=[/,=])|{_DOT.pattern}")
 
 PRINTED = 510.0
 """Points between the margins of a printed page, see `templates/report.css.j2`."""

@@ -124,6 +124,18 @@ class PhaseResult:
         """The keys whose effects can be told apart; see `tied` for the others."""
         return [key for key in self.keys if key not in self.tied]
 
+    @cached_property
+    def centre(self) -> CandidateResult | None:
+        """What every other one differs from in a single key, where several were varied one at a
+        time: means over all that share a value would mix in what the other keys do."""
+        rows = [[self.setting(one, key) for key in self.own_keys] for one in self.candidates]
+        if len(self.own_keys) < 2:
+            return None
+        for one, own in zip(self.candidates, rows, strict=True):
+            if all(sum(a != b for a, b in zip(own, row, strict=True)) < 2 for row in rows):
+                return one
+        return None
+
     def setting(self, candidate: CandidateResult, key: str) -> Setting:
         """The value that a key has in one of the candidates.
 

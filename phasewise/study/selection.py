@@ -89,7 +89,8 @@ def select(
     before = means[incumbent]
     if sign * means[best] <= sign * before:
         return Decision(incumbent, "kept", f"the incumbent's {before:.4g} is best{short}")
-    gain = f"{means[best]:.4g} against {before:.4g} of the incumbent{short}"
+    ours, theirs = told_apart(means[best], before)
+    gain = f"{ours} against {theirs} of the incumbent{short}"
     if not significant:
         return Decision(best, "adopted", gain)
     challengers = sum(1 for row in eligible if row != incumbent)
@@ -154,3 +155,15 @@ def value_at(histories: Sequence[Sequence[Row]], rung: int, objective: dict[str,
         values = [row.get(objective["metric"], math.nan) for row in rows]
         best.append(max((sign * v for v in values if math.isfinite(v)), default=math.nan))
     return sign * fmean(best)
+
+
+def told_apart(one: float, other: float) -> tuple[str, str]:
+    """Two numbers with four digits, or as many as show that they differ.
+
+    >>> told_apart(0.5, 0.25), told_apart(0.42441, 0.42439), told_apart(0.1, 0.1)
+    (('0.5', '0.25'), ('0.42441', '0.42439'), ('0.1', '0.1'))
+    """
+    for digits in range(4, 18):
+        if (texts := (f"{one:.{digits}g}", f"{other:.{digits}g}"))[0] != texts[1]:
+            return texts
+    return f"{one:.4g}", f"{other:.4g}"

@@ -39,9 +39,10 @@ def dead_knob(case: Case) -> Iterator[Finding]:
                 "dead_knob",
                 "error" if everything else "warning",
                 f"{of_phase(phase)}{key} = {', '.join(map(str, values))} give identical metrics to "
-                "the last digit: the setting does not reach the computation",
+                "the last digit: the setting had no effect",
                 lines,
-                f"check that {key} is wired, and that other settings do not switch it off",
+                f"check that {key} is wired, that other settings do not switch it off, and that a "
+                "limit is reached at all",
                 phase.plan.name,
             )
 

@@ -46,6 +46,16 @@ def marginal_means(
     return table.loc[in_order(list(table.index))]
 
 
+def fair_rows(frame: pd.DataFrame, phase: PhaseResult, key: str) -> pd.DataFrame:
+    """The trials of a phase that values of a key are compared by: where keys were varied one at a
+    time (`PhaseResult.centre`), those that have the centre's values of all others; else all."""
+    if phase.centre is not None:
+        for other in phase.own_keys:
+            if other != key:
+                frame = frame[frame[other].isin([phase.setting(phase.centre, other)])]
+    return frame
+
+
 def anova(frame: pd.DataFrame, keys: Sequence[str], measure: str = "value") -> Analysis:
     """Analysis of variance of a grid with type II sums of squares (statsmodels).
 
@@ -146,7 +156,7 @@ def phase_effects(study: StudyResult) -> pd.DataFrame:
         own = frame[frame["phase"] == number]
         top = _best_configuration(phase)
         for key in phase.own_keys:
-            means = marginal_means(own, key, mode)["mean"].dropna()
+            means = marginal_means(fair_rows(own, phase, key), key, mode)["mean"].dropna()
             if len(means) > 1:
                 tied = ", ".join(k for k, other in phase.tied.items() if other == key)
                 row = {"phase": phase.plan.name, "key": key, "tied": tied, "values": len(means)}

@@ -82,7 +82,7 @@ def _best(question: Question) -> tuple[Verdict, str]:
     if not inside:
         missing = [value for value in question.named if value not in question.values]
         what = "was never tried" if missing else "diverged"
-        raise CannotTell(f"{listed(missing or question.named)} {what}")
+        raise CannotTell(f"{key}={listed(missing or question.named)} {what}")
     if not outside:
         raise CannotTell("no other value has a result")
     top, rival = question.top(inside), question.top(outside)

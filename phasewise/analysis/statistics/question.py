@@ -97,9 +97,8 @@ class Question:
         self.others = [key for key in self.keys if key != self.key]
         compared = [self.key, *effect, *over]
         phases = compared_in(study, compared, stated.get("phase"))
-        self.frame = satisfying(
-            frame[frame["phase"].isin(phases)], stated.get("where") or {}, compared
-        )
+        self.where: Mapping[str, Any] = stated.get("where") or {}
+        self.frame = satisfying(frame[frame["phase"].isin(phases)], self.where, compared)
         self.loose = self._comparable(study, phases, compared)
         self._leave_out_uncrossed([study.phases[number] for number in phases])
         self.seeds = int(self.frame["seed"].nunique())
@@ -142,6 +141,9 @@ class Question:
         """Set ``values``: those that the phases declare, and others (the incumbent's) only if they
         ran with all the settings and seeds that the declared ones have in common."""
         declared = [typed(v) for phase in own for v in phase.plan.declared.get(self.key, [])]
+        if self.key in self.where:  # a condition on it leaves the others out
+            asked = [typed(v) for v in several(self.where[self.key])]
+            declared = [value for value in declared if value in asked]
         self.values = in_order([*declared, *self.frame[self.key]])
         if not declared:
             return

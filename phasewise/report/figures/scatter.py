@@ -69,6 +69,8 @@ def scatter(
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")  # the default is a formula
         ax.xaxis.set_minor_formatter(NullFormatter())
+    else:  # numbers of many digits have no room for more beside the legend
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
     best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")
     entries = [*legend, *([best] if star is not None else [])]
     if entries:
@@ -120,6 +122,7 @@ def draw_intervals(
         ax.annotate(text, (middle, place), (0, 7), textcoords="offset points", ha="center")
     ax.set_yticks(range(len(names)), distinct(names, 30))
     ax.set_ylim(len(names) - 0.4, -0.7)
+    ax.margins(x=0.08)  # for half of a number
     ax.set_xlabel(title)
     ax.grid(visible=False, axis="y")
     return figure

@@ -92,6 +92,8 @@ def few(lines: Sequence[str]) -> list[str]:
     >>> few(["a", "b"]), few(["a"] * 200)[-1]
     (['a', 'b'], 'and 195 more; the record.json files of the runs and tables/runs.csv have all')
     """
+    if len(lines) == MOST_LINES + 1:  # the line about the rest would take its place
+        return [*lines]
     rest = len(lines) - MOST_LINES
     where = "the record.json files of the runs and tables/runs.csv have all"
     return [*lines[:MOST_LINES], *([f"and {rest} more; {where}"] if rest > 0 else [])]

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import pandas as pd
 
-from phasewise.analysis.statistics.effects import marginal_means, phase_effects
+from phasewise.analysis.statistics.effects import fair_rows, marginal_means, phase_effects
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.analysis.statistics.intervals import t_interval
 from phasewise.records.baselines import rivals
@@ -213,7 +213,9 @@ def shared_values(studies: Pair, names: Sequence[str]) -> list[Section]:
 
 def _means(study: StudyView, key: str) -> pd.Series:
     phase = next(phase for phase in study.phases if key in phase.keys)
-    return marginal_means(study.frame_of(phase), key, phase.mode)["mean"]
+    return marginal_means(fair_rows(study.frame_of(phase), phase.result, key), key, phase.mode)[
+        "mean"
+    ]
 
 
 def best_curves(studies: Pair, names: Sequence[str]) -> list[Section]:

@@ -21,7 +21,7 @@ MOST_NAMED = 14
 
 NAME = 18
 """Characters of a name at the end of a line; of one in the legend."""
-ENTRY = 40
+ENTRY = 60
 
 SPLITS = ("train", "val")
 

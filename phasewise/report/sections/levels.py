@@ -51,7 +51,7 @@ def level_key(phase: PhaseView, scored: pd.DataFrame) -> str | None:
     """The key that the others are looked at by: with names rather than numbers as its values, and
     of these the one whose means differ most."""
     counts = {key: scored[key].nunique() for key in phase.own_keys}
-    if sum(count > 1 for count in counts.values()) < 2:
+    if sum(count > 1 for count in counts.values()) < 2 or phase.result.centre is not None:
         return None
     fitting = [key for key, count in counts.items() if 1 < count <= MOST_LEVELS]
     # drawn configurations may share no value of the other keys, so that nothing can be compared

@@ -60,7 +60,8 @@ def published_section(study: StudyView) -> Section | None:
     section = Section("Beside what was published")
     text = study.plan.published_conditions
     section.blocks.append(Text(f"Published: {text or 'the study does not say how'}"))
-    section.blocks += [Text("Here:"), Bullets([*_conditions(study)]), _agreement(study)]
+    section.blocks += [Text("Here:"), Bullets([*_conditions(study)])]
+    section.blocks += [table for table in [_agreement(study)] if table.rows]
     if missing := [*_not_here(study)]:
         section.blocks += [Text("Published, and not among the configurations here:")]
         section.blocks.append(Bullets(missing))

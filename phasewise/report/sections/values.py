@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from phasewise.analysis.statistics.effects import marginal_means
+from phasewise.analysis.statistics.effects import fair_rows, marginal_means
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.analysis.statistics.intervals import t_interval
 from phasewise.report.comparable import steadiness
@@ -40,8 +40,8 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
     # of one key and one seed, the phase's table says it all
     alone = len(keys) == 1 and scored[keys[0]].is_unique
     blocks: list[Block] = [] if alone else [means_table(phase, frame)]
-    drawn = {key: _values(scored, key, colours) for key in keys}
-    drawn = {key: found for key, found in drawn.items() if len(found) <= MOST_VALUES}
+    drawn = {key: _values(fair_rows(scored, phase.result, key), key, colours) for key in keys}
+    drawn = {key: found for key, found in drawn.items() if 0 < len(found) <= MOST_VALUES}
     if drawn:
         repeated = any(len(value.scores) > 1 for found in drawn.values() for value in found)
         caption = (
@@ -69,12 +69,8 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
 
 def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Mean, deviation, best and count of each value of each key."""
-    # of one run per configuration this deviation is that of the runs; of one configuration, none
-    several = {len(one.values) for one in phase.candidates} - {0, 1}
-    most = max(
-        (len(ones) for key in phase.own_keys for ones in phase.by_value(key).values()), default=0
-    )
-    robust = bool(several) and most > 1
+    alone = phase.result.centre is not None
+    robust = not alone and _has_spread(phase)
     columns = [
         Column("key"),
         Column("value"),
@@ -86,8 +82,9 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
         Column("trials", "count"),
     ]
     caption = (
-        f"{phase.title}: {phase.metric} by value, over all trials that have it; 95 % CI: Student's "
-        "interval of the mean"
+        f"{phase.title}: {phase.metric} by value, over all trials that have it"
+        + (" and share the values of the other keys, which were varied one at a time" * alone)
+        + "; 95 % CI: Student's interval of the mean"
     )
     caption += (
         "; std over settings: of the means over seeds, which tells how robust a value is against "
@@ -97,11 +94,14 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     )
     table = Table(f"values_{phase.slug}", caption, columns)
     for key in phase.own_keys:
-        means = marginal_means(frame, key, phase.mode)
+        rows = fair_rows(frame, phase.result, key)
+        means = marginal_means(rows, key, phase.mode)
         known = means["mean"].dropna()
+        if known.empty:
+            continue
         top = known.idxmax() if phase.mode == "max" else known.idxmin()
         for value, row in means.iterrows():
-            own = frame[frame[key] == value].dropna(subset=["value"])
+            own = rows[rows[key] == value].dropna(subset=["value"])
             over = float(own.groupby("candidate")["value"].mean().std())
             certain = t_interval([*own["value"]]) if len(own) > 1 else None
             mark: Mark = "best" if value == top and len(known) > 1 else ""
@@ -109,6 +109,13 @@ def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
             numbers.append(float(row["best"]))
             table.add(key, value, *numbers, int(row["count"]), mark=mark)
     return table
+
+
+def _has_spread(phase: PhaseView) -> bool:
+    """Whether means over seeds can vary over settings in another way than single runs do."""
+    several = {len(one.values) for one in phase.candidates} - {0, 1}
+    groups = [ones for key in phase.own_keys for ones in phase.by_value(key).values()]
+    return bool(several) and max(map(len, groups), default=0) > 1
 
 
 def _values(scored: pd.DataFrame, key: str, colours: Colours) -> list[values.Value]:
@@ -123,7 +130,7 @@ def heat_maps(phase: PhaseView, scored: pd.DataFrame) -> list[Block]:
     """The objective, stability and epochs to best over the two numeric keys that matter most."""
     known = {key: in_order(list(scored[key])) for key in phase.own_keys}
     numeric = [key for key, v in known.items() if len(v) > 1 and all(map(is_number, v))]
-    if len(numeric) < 2:
+    if len(numeric) < 2 or phase.result.centre is not None:  # nothing but a cross
         return []
     most = sorted(numeric, key=lambda key: -_span(scored, key))[:2]
     x, y = sorted(most, key=lambda key: -len(known[key]))  # a page is wide

@@ -47,6 +47,8 @@ def ask(directory: Path, stated: Settings, score: Any = crossed, **more: Any) ->
         ({"key": LR, "best": [5e-4], "where": {BATCH: 64}}, "cannot be told", "batch_size=64"),
         ({"key": LR, "best": [5e-4], "where": {"x": 64}}, "cannot be told", "no phase varies x"),
         ({"key": LR, "best": [5e-4], "where": {LR: 5e-4}}, "cannot be told", "is compared"),
+        # values that a condition leaves out are not missed
+        ({"key": LR, "best": [1e-3], "where": {LR: [1e-4, 1e-3]}}, "yes", "against 0.0001"),
         (
             {"key": BATCH, "highest": [32], "where": {NET: "unet"}},
             "yes",

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 from typing_extensions import TypeIs
 
+from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.records.history import Row
 from phasewise.records.notes import Diagram, Notes
 from phasewise.records.record import RunRecord
-from phasewise.report.content import Figure, Table, Text
+from phasewise.report.content import Column, Figure, Table, Text
+from phasewise.report.document import breakable
 from phasewise.report.figures.front import trade_off
 from phasewise.report.figures.heatmap import Measure, heatmaps
 from phasewise.report.figures.scatter import Point, scatter
 from phasewise.report.figures.style import Colours
+from phasewise.report.layout import parts_on_paper
+from phasewise.report.sections.audit import few
 from phasewise.report.sections.final import final_blocks
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.overall import behaviour_section, importance_section
@@ -25,7 +29,7 @@ from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.summary import facts
 from phasewise.report.sections.top import top_figure
 from phasewise.report.sections.trade_off import trade_off_blocks
-from phasewise.report.sections.values import means_table
+from phasewise.report.sections.values import heat_maps, means_table
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, noise, read_grid
@@ -203,3 +207,80 @@ def test_a_final_configuration_beside_the_front_is_not_said_to_be_marked(tmp_pat
     _, table = trade_off_blocks(study, Colours(study.swept))
     assert isinstance(table, Table) and "best" not in table.marks
     assert table.caption.endswith("the final one is not among them.")
+
+
+AROUND = {
+    "optimizer.lr": {1e-4: -0.1, 1e-2: -0.2},
+    "model.norm": {"b": 0.05},
+    "data.batch_size": {16: -0.3, 32: 0.01},
+}
+"""What each value does to the score of the centre."""
+
+
+def one_at_a_time(directory: Path, seeds: list[int]) -> StudyView:
+    """Each value in place of the centre's."""
+    centre = {"optimizer.lr": 1e-3, "model.norm": "a", "data.batch_size": 8}
+
+    def score(settings: Settings, seed: int) -> float:
+        shifts = [AROUND[key].get(value, 0.0) for key, value in settings.items() if key in AROUND]
+        return 0.5 + sum(shifts) + 0.001 * noise(settings, seed)
+
+    words = "optimizer.lr=1e-3,1e-4,1e-2 model.norm=a,b data.batch_size=8,16,32"
+    Synthetic({"": words}, score, defaults=dict(centre), seeds=seeds).write(directory)
+    study = read_study(directory)
+    (phase,) = study.phases
+    phase.candidates[:] = [
+        one
+        for one in phase.candidates
+        if sum(phase.setting(one, key) != value for key, value in centre.items()) < 2
+    ]
+    phase.plan.candidates[:] = [one.plan for one in phase.candidates]
+    phase.plan.incumbent = phase.plan.winner = None
+    return StudyView(study)
+
+
+def test_of_keys_varied_one_at_a_time_each_is_told_at_the_centre_of_the_others(
+    tmp_path: Path,
+) -> None:
+    study = one_at_a_time(tmp_path, [0, 1])
+    (phase,) = study.phases
+    assert len(phase.candidates) == 6 and phase.result.centre is not None
+    table = means_table(phase, study.frame)
+    found = {(row[0], row[1]): row for row in table.rows}
+    assert {row[-1] for row in table.rows} == {2}  # trials: the seeds of one configuration
+    for key, shifts in AROUND.items():
+        for value, shift in shifts.items():
+            assert found[key, value][2] == pytest.approx(0.5 + shift, abs=0.002)
+    assert found["data.batch_size", 8][2] == pytest.approx(0.5, abs=0.002)
+    assert "one at a time" in table.caption
+    effects = phase_effects(study.result).set_index("key")
+    assert effects.loc["data.batch_size", "range"] == pytest.approx(0.31, abs=0.004)
+    assert effects.loc["data.batch_size", "best"] == 32
+    assert levels_section(phase, study.frame, Colours(study.swept)) is None
+    assert heat_maps(phase, study.frame) == []
+
+
+def test_a_grid_has_no_centre(tmp_path: Path) -> None:
+    study = read_grid(tmp_path)
+    assert study.phases[0].centre is None
+
+
+def test_one_line_too_many_is_shown_in_place_of_its_number() -> None:
+    assert few(["a"] * 6) == ["a"] * 6
+    assert few(["a"] * 7)[-1].startswith("and 2 more")
+
+
+def test_columns_that_name_rows_share_a_page_with_numbers() -> None:
+    columns = [*(Column(f"group.long_key_{n}") for n in range(6)), *[Column("x", "number")] * 12]
+    rows = [["a" * 14] * 6 + ["0.1234 ± 0.1234"] * 12] * 2
+    parts = parts_on_paper(columns, rows, 500)
+    assert len(parts) > 1 and min(part.size for part in parts) >= 7
+    shown = {i for part in parts for i in part.columns}
+    assert shown == {*range(18)}  # nothing is lost
+    assert all(0 in part.columns for part in parts)
+
+
+def test_a_document_breaks_long_words_where_a_page_does() -> None:
+    assert breakable("model.architecture=attention_unet a/b") == (
+        "model.architecture=\u200battention_unet a/b"
+    )
