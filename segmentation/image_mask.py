@@ -176,7 +176,7 @@ class _Reader:
         layout = layout_of(path, name)
         self.layouts[path] = layout
         # black and white are found when all are known
-        if reason := refusal(layout, replace(self.reading, black=0, white=1)):
+        if reason := refusal(layout, replace(self.reading, black=0, white=1), keys=True):
             raise BadSample(name, reason)
         return layout.size
 
