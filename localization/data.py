@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -31,6 +31,12 @@ from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS
 from phasewise.data.store import Arrays, code_key
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from phasewise.data.batch import Rows
 
 BORDER = 1.0
 """Pixels of the square image within which a box touches its border."""
@@ -69,6 +75,16 @@ class LocalizationData(StoreDataModule):
         counts = torch.bincount(store["labels"][:, 0], minlength=len(names)).tolist()
         found["images of the class"] = dict(zip(names[1:], counts[1:], strict=True))
         return found
+
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """The box of each image, its class in the title."""
+        from localization.figures import show_truth
+
+        for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
+            text = f"{name}   {self.splits.class_names[int(rows['labels'][i, 0])]}"
+            image = rows["image"][i].permute(1, 2, 0).numpy()
+            show_truth(ax, image, rows["boxes"][i, 0].numpy(), text)
+        return []
 
     def _store(
         self,

@@ -88,6 +88,12 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
     return figure
 
 
+def show_truth(ax: Axes, image: np.ndarray, box: Array, title: str) -> None:
+    """An image (S, S, 3) with its box (4,), x1, y1, x2, y2 in pixels."""
+    show(ax, image, title)
+    _frame(ax, box, TRUE_STYLE)
+
+
 def _shortened(name: str, most: int = 24) -> str:
     """The end of a name, where files differ."""
     return name if len(name) <= most else f"...{name[3 - most :]}"

@@ -23,10 +23,11 @@ from phasewise.data.annotated import (
     last_parts,
     sound,
     split_files,
+    uncollected,
 )
 from phasewise.data.coco import read_coco as read_coco_annotations
-from phasewise.data.frame import Frame, find_frame
-from phasewise.data.groups import AUTO
+from phasewise.data.frame import Frame, as_it_is, find_frame
+from phasewise.data.groups import AUTO, NEAR, NONE
 from phasewise.data.images import IMAGE_SUFFIXES, image_size
 from phasewise.data.listing import check_folder, files_in
 from phasewise.data.splits import SPLITS, split_rule
@@ -164,6 +165,7 @@ TABLES_ELSEWHERE = ("*/_annotations.csv", "_annotations.csv")
 """Where Roboflow puts its tables."""
 
 
+@uncollected()
 def read_csv(
     root: Path | str, *, file: str, pick: str = "largest", split_seed: int, group_by: str = AUTO
 ) -> Listing:
@@ -195,7 +197,7 @@ def read_csv(
     files = _tables(found, file)
     columns: dict[str, dict[str, str]] = {}
     for path, split in files.items():
-        _read_table(found, path, split, columns)
+        _read_table(found, path, split, columns if group_by not in (AUTO, NEAR, NONE) else None)
     names = list(map(str, files))
     found.finish(names[0] if len(names) == 1 else file)
     return _listing(found, pick, split_seed, group_by, columns)
@@ -217,7 +219,7 @@ def _tables(found: Annotations, file: str) -> dict[str, str]:
 
 
 def _read_table(
-    found: Annotations, file: str, split: str, columns: dict[str, dict[str, str]]
+    found: Annotations, file: str, split: str, columns: dict[str, dict[str, str]] | None
 ) -> None:
     """Enter the images of a table, and what stands in its other columns into ``columns``."""
     table = read_table(found.root, file, found.problems)
@@ -243,8 +245,9 @@ def _read_table(
             if name != listed:
                 del found.lists[home][listed]
                 found.lists[home][name] = None
-            for column in mine[0]:
-                columns.setdefault(column, {})[name] = mine[0][column]
+            if columns is not None:
+                for column, cell in mine[0].items():
+                    columns.setdefault(column, {})[name] = cell
             size = image_size(path, listed)
             frame = _frame(table, mine[0], size, path, listed)
             stated = (1, 1) if fractions else frame.stated
@@ -273,7 +276,7 @@ def _frame(
     table: Table, row: Mapping[str, str], size: tuple[int, int], path: Path, name: str
 ) -> Frame:
     if not table.dialect.stated:
-        return Frame(size, size)
+        return as_it_is(size)
     width, height = (row[key] for key in table.dialect.stated)
     return find_frame((width, height), size, path, name, table.file)
 

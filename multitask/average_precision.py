@@ -19,9 +19,9 @@ from torchvision.ops import box_area, box_iou
 
 from phasewise.analysis.items import Floats
 
-IOUS = torch.linspace(0.5, 0.95, 10).double().numpy()
-RECALLS = torch.linspace(0, 1, 101).double().numpy()
-"""In single precision first, as torchmetrics has them: an IoU of exactly 0.6 is below 0.6."""
+IOUS = np.linspace(0.5, 0.95, 10)
+RECALLS = np.linspace(0, 1, 101)
+"""COCO's thresholds of IoU and of recall."""
 
 
 class Matched(NamedTuple):

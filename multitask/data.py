@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from multitask.schema import HEAD_METRICS
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
-from phasewise.data.images import Resize, read_image
+from phasewise.data.images import UINT8, Resize, read_image
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import find_layouts
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
@@ -28,13 +28,19 @@ from phasewise.data.store import Arrays, code_key
 from phasewise.data.voc import IMAGES, VocListing, VocSample, read_voc
 from phasewise.errors import UserError
 
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from phasewise.data.batch import Rows
+
 READ_AT_ONCE = 64
 """Masks of a split that may lie on disk."""
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
 
-def _fields(size: int, most: int) -> Fields:
+def row_fields(size: int, most: int) -> Fields:
     """The fields of a store, for images of ``size`` pixels with at most ``most`` objects."""
     return {
         "image": ((3, size, size), "uint8"),
@@ -75,6 +81,20 @@ class MultitaskData(StoreDataModule):
         counts = torch.bincount(labels, minlength=len(names)).tolist()
         found["objects of the class"] = dict(zip(names[1:], counts[1:], strict=True))
         return found
+
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """Masks as colour, boxes as frames."""
+        from multitask.figures import class_legend, show_truth
+
+        classes, seen = self.splits.class_names, set[int]()
+        for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
+            real = rows["labels"][i] > 0
+            mask = rows["mask"][i].numpy() if bool(rows["has_mask"][i]) else None
+            boxes, labels = rows["boxes"][i][real], rows["labels"][i][real]
+            image = rows["image"][i].permute(1, 2, 0).numpy()
+            show_truth(ax, image, mask, boxes, labels, classes, name)
+            seen |= {*labels.tolist(), *(() if mask is None else np.unique(mask).tolist())}
+        return [*class_legend(seen, classes)]
 
     def meaningless(self, facts: Facts) -> dict[str, str]:
         """Those of masks or boxes that are not there, or show one class only."""
@@ -126,7 +146,7 @@ class ShapesData(MultitaskData):
                 split,
                 range(count),
                 partial(synthetic.draw_image, split, size=self.image_size, seed=self.draw_seed),
-                _fields(self.image_size, synthetic.MAX_OBJECTS),
+                row_fields(self.image_size, synthetic.MAX_OBJECTS),
                 content=[[split, self.draw_seed, i] for i in range(count)],
                 meaning=source,
                 key={"shapes": source},
@@ -141,6 +161,7 @@ class VocData(MultitaskData):
     Args:
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where there are no lists.
+        group_by: what one split must hold whole, see `phasewise.data.groups.find_groups`.
         coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
         size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
         mask_values: what masks hold: ``auto``, ``indices`` (255 is void), ``binary`` (all but 0 is
@@ -156,6 +177,7 @@ class VocData(MultitaskData):
         *,
         root: str,
         split_seed: int = 0,
+        group_by: str = "auto",
         coordinates: str = "auto",
         size_tag: str = "auto",
         mask_values: str = "auto",
@@ -164,6 +186,7 @@ class VocData(MultitaskData):
     ) -> None:
         super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
         self.split_seed = split_seed
+        self.group_by = group_by
         self.coordinates = coordinates
         self.size_tag = size_tag
         self.mask_values = mask_values
@@ -180,6 +203,7 @@ class VocData(MultitaskData):
         return read_voc(
             root,
             split_seed=self.split_seed,
+            group_by=self.group_by,
             coordinates=self.coordinates,
             size_tag=self.size_tag,
             mask_values=self.mask_values,
@@ -226,7 +250,7 @@ class VocData(MultitaskData):
         masks = listing.masks.key  # None as published: hashes are then those of older versions
         names_and_masks = {"classes": listing.class_names, "masks": masks}
         names = [sample.name for sample in samples]
-        fields = _fields(self.image_size, most)
+        fields = row_fields(self.image_size, most)
         self.store_split(
             splits,
             split,
@@ -247,31 +271,57 @@ class VocData(MultitaskData):
         return [[self.contents.key(path) for path in paths], objects, sample.objects is not None]
 
     def _load(self, sample: VocSample, root: Path, listing: VocListing, most: int) -> Arrays:
-        class_names = listing.class_names
         image = read_image(sample.image, sample.image.relative_to(root).as_posix())
-        size = self.image_size
-        mask = np.full((size, size), VOID, np.uint8)
+        mask = None
         if sample.mask is not None:
             name = sample.mask.relative_to(root).as_posix()
-            mask = self._resize.mask(listing.masks.read(sample.mask, name, len(class_names)))
-        boxes = np.zeros((most, 4), np.float32)
-        classes = np.full(most, -1, np.int64)
-        difficult = np.zeros(most, bool)
-        objects = sample.objects or ()
-        if objects:
-            found = np.array([thing.box for thing in objects], np.float32)
-            boxes[: len(objects)] = self._resize.boxes(found, sample.size)
-            classes[: len(objects)] = [class_names.index(thing.class_name) for thing in objects]
-            difficult[: len(objects)] = [thing.difficult for thing in objects]
-        return {
-            "image": np.ascontiguousarray(self._resize.image(image).transpose(2, 0, 1)),
-            "mask": mask,
-            "boxes": boxes,
-            "labels": classes,
-            "difficult": difficult,
-            "has_mask": np.array(sample.mask is not None),
-            "has_boxes": np.array(sample.objects is not None),
-        }
+            mask = listing.masks.read(sample.mask, name, len(listing.class_names))
+        found = (
+            None
+            if sample.objects is None
+            else [(it.class_name, it.box, it.difficult) for it in sample.objects]
+        )
+        return row_arrays(self._resize, image, mask, found, listing.class_names, most)
+
+
+def row_arrays(
+    resize: Resize,
+    image: UINT8,
+    mask: UINT8 | None,
+    objects: Sequence[tuple[str, Sequence[float], bool]] | None,
+    class_names: Sequence[str],
+    most: int,
+) -> Arrays:
+    """A row of a store, see `row_fields`.
+
+    Args:
+        resize: the map to the square.
+        image: (H, W, 3), upright.
+        mask: class indices (H, W); None where they are not known.
+        objects: class, box in pixels of the image, and whether it is difficult; None where boxes
+            are not known.
+        class_names: by index.
+        most: places for objects.
+    """
+    size = resize.image_size
+    boxes = np.zeros((most, 4), np.float32)
+    labels = np.full(most, -1, np.int64)
+    difficult = np.zeros(most, bool)
+    if objects:
+        found = np.array([box for _, box, _ in objects], np.float32)
+        boxes[: len(objects)] = resize.boxes(found, (image.shape[1], image.shape[0]))
+        labels[: len(objects)] = [class_names.index(name) for name, _, _ in objects]
+        difficult[: len(objects)] = [hard for _, _, hard in objects]
+    void = np.full((size, size), VOID, np.uint8)
+    return {
+        "image": np.ascontiguousarray(resize.image(image).transpose(2, 0, 1)),
+        "mask": void if mask is None else resize.mask(mask),
+        "boxes": boxes,
+        "labels": labels,
+        "difficult": difficult,
+        "has_mask": np.array(mask is not None),
+        "has_boxes": np.array(objects is not None),
+    }
 
 
 class ReaderData(VocData):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,9 +153,8 @@ def examples_figure(title: str, examples: Sequence[Example], class_names: Sequen
     for (plain, truth, predicted), example in zip(axes, examples, strict=True):
         show(plain, example.image, f"{example.name}   score {example.score:.2f}")
         text = "truth" if example.truth is not None else "truth (no mask)"
-        show(truth, _painted(example.image, example.truth), text)
-        for box, label in zip(example.true_boxes, example.true_labels, strict=True):
-            _frame(truth, box, int(label), class_names[int(label)], dashed=False)
+        boxes = example.true_boxes, example.true_labels
+        show_truth(truth, example.image, example.truth, *boxes, class_names, text)
         show(predicted, _painted(example.image, example.mask), "prediction")
         for box, label, score in zip(example.boxes, example.labels, example.scores, strict=True):
             text = f"{class_names[int(label)]} {float(score):.2f}"
@@ -163,10 +162,30 @@ def examples_figure(title: str, examples: Sequence[Example], class_names: Sequen
         for array in (example.truth, example.mask):
             seen |= set() if array is None else set(np.unique(array).tolist())
         seen |= set(example.true_labels.int().tolist()) | set(example.labels.int().tolist())
-    handles = [Patch(color=class_colour(c), label=class_names[c]) for c in sorted(seen - {0, VOID})]
-    if handles:
+    if handles := class_legend(seen, class_names):
         figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=9)
     return figure
+
+
+def class_legend(seen: Iterable[int], class_names: Sequence[str]) -> list[Patch]:
+    """The colours of classes that were drawn."""
+    labels = sorted({*seen} - {0, VOID})
+    return [Patch(color=class_colour(label), label=class_names[label]) for label in labels]
+
+
+def show_truth(
+    ax: Axes,
+    image: np.ndarray,
+    mask: np.ndarray | None,
+    boxes: Tensor,
+    labels: Tensor,
+    class_names: Sequence[str],
+    title: str,
+) -> None:
+    """An image (S, S, 3) under its mask (S, S), with its boxes (n, 4) of classes (n,)."""
+    show(ax, _painted(image, mask), title)
+    for box, label in zip(boxes, labels, strict=True):
+        _frame(ax, box, int(label), class_names[int(label)], dashed=False)
 
 
 def class_colour(label: int) -> tuple[float, float, float]:

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassConfusionMatrix
 from torchmetrics.detection import MeanAveragePrecision
 
+from multitask.average_precision import IOUS, RECALLS
 from phasewise.data.batch import Batch
 from phasewise.training.module import Scores, defined
 
@@ -51,6 +52,9 @@ class SegmentationScores(MulticlassConfusionMatrix):
 class BoxScores(MeanAveragePrecision):
     """COCO's mAP in which ranks may hold different numbers of images, or none.
 
+    Thresholds of IoU and of recall are those of COCO's own evaluation, in double precision:
+    torchmetrics' are single, which differs by up to .002.
+
     torchmetrics gathers its lists tensor by tensor, which aborts where the lists differ in length.
     Without an annotated image on any rank, ``map`` and ``map_50`` are NaN and no class is listed;
     COCO's evaluator would fail.
@@ -58,7 +62,12 @@ class BoxScores(MeanAveragePrecision):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(
-            box_format="xyxy", class_metrics=True, backend="faster_coco_eval", **kwargs
+            box_format="xyxy",
+            class_metrics=True,
+            backend="faster_coco_eval",
+            iou_thresholds=IOUS.tolist(),
+            rec_thresholds=RECALLS.tolist(),
+            **kwargs,
         )
         self.warn_on_many_detections = False
 

@@ -16,6 +16,7 @@ from phasewise.config.fields import (
     Count,
     Flag,
     Folder,
+    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -59,6 +60,7 @@ class VocData(DataConfig):
     target: Literal["multitask.data.VocData"] = Field(alias="_target_")
     root: Folder
     split_seed: Seed
+    group_by: GroupBy
     coordinates: Literal["auto", "one_based", "zero_based"]
     size_tag: Literal["auto", "ignore"]
     mask_values: Literal["auto", "indices", "binary", "none"]
@@ -74,6 +76,27 @@ class Voc2012Data(DataConfig):
     split_seed: Seed
 
 
+class CocoMultitaskData(DataConfig):
+    """``conf/data/coco_multitask.yaml``"""
+
+    target: Literal["multitask.annotated.CocoData"] = Field(alias="_target_")
+    root: Folder
+    annotations: Text
+    crowds: Literal["auto", "objects", "ignore"]
+    split_seed: Seed
+    group_by: GroupBy
+
+
+class YoloMultitaskData(DataConfig):
+    """``conf/data/yolo_multitask.yaml``"""
+
+    target: Literal["multitask.annotated.YoloData"] = Field(alias="_target_")
+    root: Folder
+    file: Text
+    split_seed: Seed
+    group_by: GroupBy
+
+
 class ReaderData(DataConfig):
     """A file of a user's own with ``_target_: multitask.data.ReaderData``."""
 
@@ -82,7 +105,10 @@ class ReaderData(DataConfig):
     reader: Annotated[dict[str, Any], own_part(positional=1, of_data=True)]
 
 
-Data = Annotated[ShapesData | VocData | Voc2012Data | ReaderData, ByTarget()]
+Data = Annotated[
+    ShapesData | VocData | Voc2012Data | CocoMultitaskData | YoloMultitaskData | ReaderData,
+    ByTarget(),
+]
 
 
 HeadWidth = Annotated[

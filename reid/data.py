@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
@@ -32,6 +32,12 @@ from reid.splits import (
     split_identities,
     valid_queries,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from phasewise.data.batch import Rows
 
 UNKNOWN_CAMERA = -1
 """What stands in a store where a camera is not known; it is nobody's own camera."""
@@ -119,6 +125,16 @@ class ReidData(StoreDataModule):
         """How many identities and cameras there are, and what asks for what."""
         store = self.splits.stores[split]
         return {**identity_facts(store["label"], store["camera"], store["is_query"])}
+
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """The identity and the camera of each image in its title."""
+        texts = []
+        for i, name in enumerate(names):
+            camera, label = int(rows["camera"][i]), int(rows["label"][i])
+            seen_by = "" if camera == UNKNOWN_CAMERA else f", camera {camera}"
+            asks = ", query" if bool(rows["is_query"][i]) else ""
+            texts.append(f"{name}\nidentity {label}{seen_by}{asks}")
+        return super().draw_truth(axes, rows, texts)
 
     def rule(self) -> str:
         """How identities came into train and test, in words."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
 from phasewise.data import painting
 from phasewise.data.brightness import BITS
 from phasewise.data.datamodule import DataSettings, StoreDataModule
-from phasewise.data.facts import original_sizes
+from phasewise.data.facts import known_facts, original_sizes
 from phasewise.data.images import Resize
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
@@ -26,6 +26,12 @@ from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
 from segmentation.looking import understood
 from segmentation.metrics import VOID
 from segmentation.schema import SegmentationConfig
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+    from phasewise.data.batch import Rows
 
 Fields = dict[str, tuple[tuple[int, ...], str]]
 
@@ -79,11 +85,12 @@ class SegmentationData(StoreDataModule):
         """Shares of pixels, foreground of the labelled ones; and of splits that are looked at the
         objects as they are counted, see ``min_area`` and ``min_distance``."""
         store = self.splits.stores[split]
-        foreground = void = objects = 0
+        foreground = void = objects = empty = 0
         for rows in torch.arange(len(store)).split(READ_AT_ONCE):
             found = store.gather(rows, [name for name in (*store.keys(),) if name != "image"])
             foreground += int((found["mask"] == 1).sum())
             void += int((found["mask"] == VOID).sum())
+            empty += int((found["mask"] != 1).flatten(1).all(1).sum())
             if "instances" in found:
                 objects += sum(int((one.unique() > 0).sum()) for one in found["instances"])
         pixels = len(store) * self.image_size**2
@@ -91,16 +98,35 @@ class SegmentationData(StoreDataModule):
             "foreground share": foreground / (pixels - void) if pixels > void else math.nan,
             "void share": void / pixels,
         }
+        if empty:
+            shares["images without foreground"] = empty
         if "instances" in store:
             shares |= {"objects": objects, "objects per image": objects / len(store)}
         return shares
 
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """Foreground and what is unlabelled as colour, objects by their number."""
+        from segmentation.figures import show_truth, truth_legend
+
+        for i, (ax, name) in enumerate(zip(axes, names, strict=True)):
+            objects = len(rows["instances"][i].unique()) - 1 if "instances" in rows else 0
+            text = f"{name}   {objects} objects" if objects > 0 else name
+            show_truth(ax, rows["image"][i].permute(1, 2, 0).numpy(), rows["mask"][i].numpy(), text)
+        return [*truth_legend()]
+
     def meaningless(self, facts: Facts) -> dict[str, str]:
-        """All that compare with foreground, where there is none."""
-        if facts.get("foreground share"):
-            return {}
+        """All that compare with foreground, where there is none, or nothing else."""
+        share = facts.get("foreground share")
         other = "data.split_seed=N draws another split, lists choose one"
-        why = f"no pixel of a validation mask is foreground ({other})"
+        if not share:
+            why = f"no pixel of a validation mask is foreground ({other})"
+        elif share == 1:
+            which = "data.foreground=VALUE says which mask values are"
+            why = f"every labelled pixel of the validation masks is foreground ({which})"
+        elif not known_facts(self, "train").get("foreground share"):
+            why = f"no pixel of a training mask is foreground ({other})"
+        else:
+            return {}
         apart = ("val/loss", "val/count_error")
         return {name: why for name in SegmentationConfig.METRICS if name not in apart}
 
@@ -290,8 +316,10 @@ class ImageMaskData(SegmentationData):
 
     def _content(self, sample: Sample) -> list[Any]:
         """Its files and how they are read; the same for all tiles of an image."""
-        paths = (sample.image, sample.mask, sample.instances)
-        return [[path and self.contents.key(path) for path in paths], _in_key(sample.reading)]
+        return [
+            [path and self.contents.key(path) for path in sample.paths],
+            _in_key(sample.reading),
+        ]
 
 
 def _in_key(reading: Reading) -> Any:
@@ -330,7 +358,7 @@ class ReaderData(ImageMaskData):
         """What the reader lists."""
         found: Listing = read_with(self.reader, root, Listing)
         for samples in found.samples.values():
-            files = (file for it in samples for file in (it.image, it.mask, it.instances))
+            files = (file for it in samples for file in it.paths)
             check_inside(root, files)
         listed = found.samples
         if self.asked != AS_IS:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
@@ -73,12 +74,9 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
     figure = Figure(figsize=(11.5, 3.0 * rows + 0.8), dpi=120, layout="constrained")
     figure.suptitle(title)
     for row, example in zip(panels(figure, rows, 4), examples, strict=True):
-        truth = example.truth == 1
         pictures = {
             f"{example.name}   Jaccard {example.score:.2f}": example.image,
-            "truth": painted(
-                example.image, {HIT: truth, UNLABELLED: example.truth == VOID}, OPACITY
-            ),
+            "truth": _truth(example.image, example.truth),
             "prediction": painted(example.image, {HIT: example.prediction}, OPACITY),
             "errors": painted(example.image, error_map(example), OPACITY),
         }
@@ -87,6 +85,20 @@ def examples_figure(title: str, examples: Sequence[Example]) -> Figure:
     handles = [Patch(color=colour, label=text) for colour, text in LEGEND.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
     return figure
+
+
+def _truth(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return painted(image, {HIT: mask == 1, UNLABELLED: mask == VOID}, OPACITY)
+
+
+def show_truth(ax: Axes, image: np.ndarray, mask: np.ndarray, title: str) -> None:
+    """An image (S, S, 3) under its mask (S, S): 1 = foreground, 255 = void."""
+    show(ax, _truth(image, mask), title)
+
+
+def truth_legend() -> list[Patch]:
+    """The colours of `show_truth`."""
+    return [Patch(color=HIT, label="foreground"), Patch(color=UNLABELLED, label=LEGEND[UNLABELLED])]
 
 
 def error_map(example: Example) -> dict[str, np.ndarray]:

@@ -6,27 +6,25 @@ means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from phasewise.data.brightness import range_of
-from phasewise.data.images import IMAGE_SUFFIXES
 from phasewise.data.listing import (
     by,
     check_filled,
     check_folder,
-    files_by_name,
     find_layouts,
-    folder_names,
     no_layout,
 )
 from phasewise.data.reading import AS_IS, Layout, Reading, layout_of, refusal
 from phasewise.data.splits import SPLITS, inside, read_lists, resolve_splits
 from phasewise.errors import BadSample, Problem, UserError
-from segmentation.looking import MASKS, understood
+from segmentation.looking import understood
 from segmentation.masks import mask_layout
+from segmentation.pairing import ENDINGS, IMAGES, INSTANCES, MASK_SUFFIXES, MASKS, Files, find_files
 from segmentation.samples import Sample, load, read_binary_mask, tile
 
 __all__ = [
@@ -39,11 +37,7 @@ __all__ = [
     "tile",
 ]
 
-IMAGES, INSTANCES = "images", "instances"
 LIST_FOLDERS = ("", "ImageSets/")
-MASK_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
-ENDINGS = ("_mask", "-mask", "_masks", "_label", "_labels", "_seg", "_instances", "_instance")
-"""What the names of all masks may have behind the names of their images."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +82,7 @@ def read_image_mask(
         UserError: no such layout, unreadable lists, or no sample in train or in val.
     """
     root = Path(root)
-    _check_layout(root)
-    reader = _Reader(root, reading)
+    reader = _Reader(root, _files(root), reading)
     lists = reader.lists
     # Without lists a mask alone is a problem; with them only the listed names matter.
     splits, overlaps = resolve_splits(lists.names, reader.names(), split_seed)
@@ -120,35 +113,17 @@ class _Reader:
     """Files by sample name, and what was found wrong so far."""
 
     root: Path
+    files: Files
     reading: Reading
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     layouts: dict[Path, Layout] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.images = self._files(IMAGES, IMAGE_SUFFIXES)
-        if not self.images:
-            raise UserError(
-                f"{self.root / IMAGES} holds no image ({', '.join(IMAGE_SUFFIXES)}). "
-                f"Folders there: {folder_names(self.root / IMAGES)}"
-            )
-        self.masks = self._without_ending(MASKS, self._files(MASKS, MASK_SUFFIXES))
-        self.instances = self._without_ending(INSTANCES, self._files(INSTANCES, MASK_SUFFIXES))
+        files = self.files
+        self.images, self.masks, self.instances = files.images, files.masks, files.instances
+        self.warnings += files.notes
         self.lists = read_lists(self.root, LIST_FOLDERS, self.resolve)
-
-    def _files(self, folder: str, suffixes: Sequence[str]) -> dict[str, list[Path]]:
-        return files_by_name(self.root, folder, suffixes, self.warnings)
-
-    def _without_ending(self, folder: str, found: dict[str, list[Path]]) -> dict[str, list[Path]]:
-        """The files by the name of their image, where all have the same ending behind it."""
-        if any(name in self.images for name in found):
-            return found
-        for ending in ENDINGS:
-            if found and all(name.endswith(ending) and name != ending for name in found):
-                reason = f"all names end in {ending}; paired with the images without it"
-                self.warnings.append(Problem(folder, reason))
-                return {name.removesuffix(ending): paths for name, paths in found.items()}
-        return found
 
     def names(self) -> list[str]:
         """All names of images and of masks."""
@@ -159,10 +134,10 @@ class _Reader:
         if entry in self.images:
             return entry
         path = PurePosixPath(entry.replace("\\", "/"))
-        if path.parent.as_posix() in (IMAGES, MASKS):
-            entry = path.name
-        if entry not in self.images and Path(entry).suffix.lower() in MASK_SUFFIXES:
-            entry = Path(entry).stem
+        if len(path.parts) > 1 and path.parts[0] in (IMAGES, MASKS):
+            entry = PurePosixPath(*path.parts[1:]).as_posix()
+        if entry not in self.images and PurePosixPath(entry).suffix.lower() in MASK_SUFFIXES:
+            entry = str(PurePosixPath(entry).parent / PurePosixPath(entry).stem)
         return entry
 
     def sample(self, name: str) -> Sample | None:
@@ -177,13 +152,16 @@ class _Reader:
             reason = f"has no mask of this name{self._similar(name)}"
             self.problems.append(Problem(self._name(image), reason))
             return None
-        mask = self._checked(MASKS, self.masks[name], size)
+        files: tuple[Path, ...] = ()
+        if self.files.apart:
+            files = tuple(self._checked(MASKS, [path], size) for path in self.masks[name])
+        mask = files[0] if files else self._checked(MASKS, self.masks[name], size)
         instances = None
         if name in self.instances:
             instances = self._checked(INSTANCES, self.instances[name], size)
         if size is None or len(self.problems) > before:
             return None
-        return Sample(name, image, mask, instances, size)
+        return Sample(name, image, mask, instances, size, files=files)
 
     def _image_size(self, path: Path, name: str) -> tuple[int, int]:
         layout = layout_of(path, name)
@@ -196,7 +174,7 @@ class _Reader:
     def _single(self, folder: str, paths: list[Path]) -> Path:
         if len(paths) > 1:
             names = " and ".join(path.name for path in paths)
-            self.problems.append(Problem(f"{folder}/{paths[0].name}", f"{names}: keep one of them"))
+            self.problems.append(Problem(self._name(paths[0]), f"{names}: keep one of them"))
         return paths[0]
 
     def _checked(self, folder: str, paths: list[Path], size: tuple[int, int] | None) -> Path:
@@ -239,14 +217,17 @@ class _Reader:
         return path.relative_to(self.root).as_posix()
 
 
-def _check_layout(root: Path) -> None:
-    """Raise a ``UserError`` that says what is there instead of the layout."""
+def _files(root: Path) -> Files:
+    """What is there; or a ``UserError`` that says what is there instead."""
     looked_for = f"the folders {IMAGES} and {MASKS}, with files of the same names"
     check_folder(root, looked_for)
+    found = find_files(root)
+    if found is not None:
+        return found
     missing = [folder for folder in (IMAGES, MASKS) if not (root / folder).is_dir()]
-    if missing:
-        found = find_layouts(root, IMAGES, MASKS)
-        raise no_layout(root, " and no ".join(missing), looked_for, found)
+    others = "a folder for each image with these two; both kinds in one folder, masks NAME_mask"
+    layouts = find_layouts(root, IMAGES, MASKS)
+    raise no_layout(root, " and no ".join(missing), looked_for, layouts, f"Read as well: {others}")
 
 
 # --- remarks on the data set --------------------------------------------------------------------

@@ -8,11 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from phasewise.errors import BadSample, Problem, UserError
-from segmentation.masks import read_mask_values
 from segmentation.meaning import Decision, Look, Meaning, decide, look
-from segmentation.samples import Sample
-
-MASKS = "masks"
+from segmentation.pairing import MASKS
+from segmentation.samples import Sample, values_of
 
 LOOKED_AT = 48
 """So many masks are decoded to know what their values mean; all, where these are unusual."""
@@ -78,7 +76,7 @@ def _kept(looks: Iterable[Look | None]) -> list[Look]:
 
 def _look(sample: Sample) -> Look | None:
     try:
-        return look(read_mask_values(sample.mask, sample.name, sample.reading.page))
+        return look(values_of(sample, lambda path: path.name))
     except BadSample:
         return None  # loading will tell
 

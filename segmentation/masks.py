@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +36,14 @@ class MaskValues:
         deep: whether the file has more than 8 bits.
         colour: whether they are colours.
         lossy: whether compression may have altered them.
-        pages: of a mask with an object a page, how many; else 1.
+        apart: ``page`` or ``file`` where each of these holds an object, else empty.
     """
 
     values: NDArray[np.int32]
     deep: bool = False
     colour: bool = False
     lossy: bool = False
-    pages: int = 1
+    apart: str = ""
 
     def counts(self) -> dict[int, int]:
         """Pixels of each value, ascending."""
@@ -60,18 +61,18 @@ def mask_layout(path: Path, name: str) -> Layout:
     Raises:
         BadSample: it is no image, or cannot be a mask.
     """
-    layout = layout_of(path, name)
-    if layout.raw:
-        if layout.channels > 1 and not layout.rgb:
-            raise BadSample(name, f"a mask of {layout.channels} channels; one is needed")
-        return layout
-    with opened(path, name) as image:
+
+    def check(image: Image.Image) -> None:
         if image.mode not in MODES:
             needed = "grey, a palette, one bit or RGB is needed"
             raise BadSample(name, f"a mask of mode {image.mode}; {needed}")
         if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
             # Pillow inverts these. Some programs mean the values as stored, others as shown.
             raise BadSample(name, "a TIFF mask whose 0 is white (MinIsWhite) is ambiguous; use PNG")
+
+    layout = layout_of(path, name, check)
+    if layout.raw and layout.channels > 1 and not layout.rgb:
+        raise BadSample(name, f"a mask of {layout.channels} channels; one is needed")
     return layout
 
 
@@ -162,13 +163,33 @@ def _of_stack(stack: Stack, layout: Layout, page: int | str | None) -> MaskValue
         if page >= layout.pages:
             raise BadSample(stack.name, f"data.page={page}, of {layout.pages} pages from 0 on")
         return one(page)
-    pages = [one(index).values for index in range(layout.pages)]
+    pages = [one(index) for index in range(layout.pages)]
     if page is not None:
-        return MaskValues(np.maximum.reduce(pages), deep=deep)
-    values = np.zeros_like(pages[0])
-    for number, found in enumerate(pages, 1):
-        if len(np.unique(found[found > 0])) > 1:
-            reason = f"page {number - 1} of {layout.pages} holds several values, so it is no object"
-            raise BadSample(stack.name, f"{reason}; data.page says which page is the mask")
-        values[found > 0] = number
-    return MaskValues(values, deep=True, pages=layout.pages)
+        return MaskValues(np.maximum.reduce([it.values for it in pages]), deep=deep)
+    names = [f"page {index} of {layout.pages}" for index in range(layout.pages)]
+    try:
+        return objects_of(pages, names, "page")
+    except BadSample as bad:
+        reason = f"{bad.problem}; data.page says which page is the mask"
+        raise BadSample(stack.name, reason) from None
+
+
+def objects_of(parts: Sequence[MaskValues], names: Sequence[str], apart: str) -> MaskValues:
+    """One mask of several that hold an object each; later ones lie above earlier ones.
+
+    Args:
+        parts: of one size; each holds black and one value, or black and white that were blurred.
+        names: of them, for messages.
+        apart: ``page`` or ``file``.
+
+    Raises:
+        BadSample: one holds several objects, or has another size.
+    """
+    values = np.zeros_like(parts[0].values)
+    for number, (part, name) in enumerate(zip(parts, names, strict=True), 1):
+        if part.values.shape != values.shape:
+            raise BadSample(name, "another size than the first")
+        if sum(value > 0 for value in part.counts()) > 1:
+            raise BadSample(name, "holds several values, so it is no object")
+        values[part.values > 0] = number
+    return MaskValues(values, deep=True, apart=apart)

@@ -77,7 +77,7 @@ class Look(NamedTuple):
     deep: bool
     colour: bool
     lossy: bool
-    pages: int
+    apart: str
 
 
 class Decision(NamedTuple):
@@ -94,7 +94,7 @@ def look(mask: MaskValues) -> Look:
     pieces = 0.0
     if 2 <= len(found) <= FEW and not mask.colour:
         pieces = median(_pieces(mask.values == value) for value in found)
-    return Look(found, ground, pieces, mask.deep, mask.colour, mask.lossy, mask.pages)
+    return Look(found, ground, pieces, mask.deep, mask.colour, mask.lossy, mask.apart)
 
 
 def _pieces(region: NDArray[np.bool_]) -> int:
@@ -125,8 +125,8 @@ def decide(looks: Sequence[Look], kind: str, foreground: Any = None) -> Decision
         return _as_said(filled, foreground)
     if kind == "instances" or not filled:
         return Decision(Meaning("instances" if kind == "instances" else _kind(kind)))
-    if any(one.pages > 1 for one in filled):
-        return _of_pages(filled)
+    if any(one.apart for one in filled):
+        return _of_parts(filled)
     if any(one.colour for one in filled):
         return _of_colours(filled, kind)
     return _humps(filled) or _of_values(looks, filled, kind)
@@ -141,8 +141,10 @@ def _of_values(looks: Sequence[Look], filled: Sequence[Look], kind: str) -> Deci
     return _of_numbers(looks, filled)
 
 
-def _of_pages(filled: Sequence[Look]) -> Decision:
-    if not all(one.pages > 1 for one in filled):
+def _of_parts(filled: Sequence[Look]) -> Decision:
+    if filled[0].apart == "file":
+        return Decision(Meaning("instances"))  # their names told so
+    if not all(one.apart for one in filled):
         raise UserError(f"some masks have an object a page, others one page; {_WAYS}")
     reason = "have several pages, each of which is an object; data.page=max takes them as one mask"
     return Decision(Meaning("instances"), f"{len(filled)} {reason}")

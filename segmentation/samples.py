@@ -19,7 +19,7 @@ from phasewise.data.images import PADDING_COLOUR, UINT8, VOID, Resize, read_imag
 from phasewise.data.reading import AS_IS, Reading
 from phasewise.errors import BadSample, UserError
 from phasewise.records.content import mark
-from segmentation.masks import read_mask_values
+from segmentation.masks import MaskValues, objects_of, read_mask_values
 from segmentation.meaning import AUTO, MAX_OBJECTS, Instances, Meaning, binary_mask
 
 CACHE_BYTES = 256 * 2**20
@@ -39,6 +39,7 @@ class Sample:
             the whole image.
         seen: columns from the left and rows from the top of the tile that earlier ones cover; they
             are void, so that each pixel counts once.
+        files: the mask and others of the image, where each holds one object.
         reading: see `phasewise.data.images.read_image`.
         meaning: of the values of the mask.
     """
@@ -50,8 +51,31 @@ class Sample:
     size: tuple[int, int]
     tile: tuple[int, int, int, int] | None = None
     seen: tuple[int, int] = (0, 0)
+    files: tuple[Path, ...] = ()
     reading: Reading = AS_IS
     meaning: Meaning = AUTO
+
+    @property
+    def paths(self) -> tuple[Path | None, ...]:
+        """All its files."""
+        return (self.image, self.mask, self.instances, *self.files[1:])
+
+
+def values_of(sample: Sample, name: Callable[[Path], str]) -> MaskValues:
+    """The values of a sample's mask, decoded; of files with an object each, its number.
+
+    Args:
+        sample: it.
+        name: how messages call a file.
+
+    Raises:
+        BadSample: a file cannot be used.
+    """
+    page = sample.reading.page
+    if not sample.files:
+        return read_mask_values(sample.mask, name(sample.mask), page)
+    parts = [read_mask_values(path, name(path), page) for path in sample.files]
+    return objects_of(parts, [name(path) for path in sample.files], "file")
 
 
 def read_binary_mask(
@@ -173,7 +197,7 @@ def load(
         decoded = decode()
     else:
         last = sample.tile[2] >= sample.size[0] and sample.tile[3] >= sample.size[1]
-        files = [_state(path) for path in (sample.image, sample.mask, sample.instances)]
+        files = [_state(path) for path in sample.paths]
         decoded = _cut(
             _KEPT.get(repr((files, sample.reading, sample.meaning, objects)), decode, last), sample
         )
@@ -215,7 +239,7 @@ def _decode(sample: Sample, root: Path, objects: bool) -> _Decoded:
 
     image = read_image(sample.image, name(sample.image), sample.reading)
     page = sample.reading.page
-    mask, instances = read_binary_mask(sample.mask, name(sample.mask), sample.meaning, page)
+    mask, instances = binary_mask(values_of(sample, name), sample.meaning, name(sample.mask))
     if objects and sample.instances is not None:
         _, instances = read_binary_mask(
             sample.instances, name(sample.instances), Meaning("instances"), page

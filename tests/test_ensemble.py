@@ -213,3 +213,18 @@ def test_one_network_under_two_names_is_refused(
     assert "one network would count twice" in errors
     assert errors.count("\n") == 1
     assert not (run / "evaluation").exists()
+
+
+def test_a_network_of_other_classes_is_named(
+    tiny_run: TinyRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = tiny_run("multitask"), twin(tiny_run("multitask"), tmp_path / "other")
+    file = other / "checkpoints" / "best.ckpt"
+    content = torch.load(file, weights_only=True)
+    names = content["phasewise"]["info"]["class_names"]
+    names[1], names[2] = names[2], names[1]
+    torch.save(content, file)
+    code, _, errors = called(main, [f"checkpoint=[{run},{other}]", "ensemble=true"], capsys)
+    assert code == 2
+    assert errors.startswith(f"evaluate.py: {file}: the data have the classes background, circle")
+    assert errors.count("\n") == 1

@@ -39,7 +39,7 @@ def available_arguments(config: Mapping[str, Any], info: Mapping[str, Any]) -> d
     return {**found, **info}
 
 
-OF_THE_RUN = ("_target_", "cache_dir", "batch_size")
+OF_THE_RUN = ("_target_", "cache_dir", "batch_size", "check")
 """Keys of ``data`` that concern the run too."""
 
 

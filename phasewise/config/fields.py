@@ -31,7 +31,7 @@ from phasewise.config.backbone_names import is_backbone, smp_names
 from phasewise.config.help import choice_and_task, did_you_mean
 from phasewise.errors import Problem
 from phasewise.project import CONF, JOURNAL
-from phasewise.records.checkpoints import FOLDER, checkpoint_file, why_removed
+from phasewise.records.checkpoints import FOLDER, checkpoint_file, cut_off, why_removed
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -98,15 +98,22 @@ def folder(value: str) -> str:
 
 def checkpoint(value: str | None) -> str | None:
     """A checkpoint, or the directory of a run that has left one."""
-    if value is not None and not checkpoint_file(value).is_file():
-        place = Path(value).expanduser()
-        run = place.parent.parent if place.parent.name == FOLDER else place
-        if (gone := why_removed(run)) is not None:
-            raise wrong(f"its weights were {gone}")
-        if (place / JOURNAL).is_file():
-            raise wrong(f"the directory of a study or sweep: name a run in it, {place}/PHASE/RUN")
-        raise wrong("neither a checkpoint nor the directory of a run with checkpoints/best.ckpt")
+    if value is not None and (reason := _no_checkpoint(Path(value).expanduser())) is not None:
+        raise wrong(reason)
     return value
+
+
+def _no_checkpoint(place: Path) -> str | None:
+    """Why nothing can be read there."""
+    file = checkpoint_file(place)
+    if file.is_file():
+        return cut_off(file)
+    run = place.parent.parent if place.parent.name == FOLDER else place
+    if (gone := why_removed(run)) is not None:
+        return f"its weights were {gone}"
+    if (place / JOURNAL).is_file():
+        return f"the directory of a study or sweep: name a run in it, {place}/PHASE/RUN"
+    return "neither a checkpoint nor the directory of a run with checkpoints/best.ckpt"
 
 
 def pattern(value: str) -> str:

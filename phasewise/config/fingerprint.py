@@ -27,6 +27,7 @@ NOT_COMPUTATION = (
     "test",
     "data.root",
     "data.cache_dir",
+    "data.check",
     "data.ram_limit_mb",
     "data.download",
     "task.schema",

@@ -35,6 +35,7 @@ NOT_CONTENT = (
     "batch_size",
     "augment",
     "on_bad",
+    "check",
     "cache_dir",
     "ram_limit_mb",
     "download",

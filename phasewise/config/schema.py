@@ -72,6 +72,7 @@ from phasewise.config.trainer_schema import Trainer
 from phasewise.config.weight_files import weights_file
 from phasewise.errors import Problem, UserError
 from phasewise.project import project_class
+from phasewise.records.checkpoints import cut_off
 from phasewise.text import format_value
 
 NOT_OF_A_RUN = ("hydra", "study", "budget", "init_study")
@@ -87,6 +88,7 @@ class DataConfig(Node):
     augment: list[Any]
     on_bad: Literal["error", "skip"]
     refit: Flag
+    check: Flag
     cache_dir: Text
     ram_limit_mb: Whole
 
@@ -278,12 +280,15 @@ class RunConfig(Node):
             yield from self._plateau_conflicts(scheduler)
 
     def _weights_conflicts(self, model: Mapping[str, Any]) -> Iterator[Problem]:
-        """A folder of weights that has none for the backbone."""
+        """A folder of weights that has none for the backbone; a file that is not whole."""
         names = self.weight_names(model)
         try:
-            weights_file(model.get("pretrained"), names) if names else None
+            file = weights_file(model.get("pretrained"), names) if names else None
         except UserError as error:
             yield from error.problems
+            return
+        if file is not None and (reason := cut_off(file)) is not None:
+            yield Problem(f"model.pretrained={file}", reason)
 
     def _plateau_conflicts(self, scheduler: Plateau) -> Iterator[Problem]:
         metric = scheduler.monitor or self.objective.metric

@@ -24,6 +24,7 @@ from phasewise.data.annotated import (
     number,
     sound,
     split_files,
+    uncollected,
 )
 from phasewise.data.frame import Mask
 from phasewise.data.images import image_size
@@ -44,6 +45,7 @@ CROWDS = ("auto", "objects", "ignore")
 Entry = Mapping[str, Any]
 
 
+@uncollected()
 def read_coco(root: Path | str, *, annotations: str, crowds: str = "auto") -> Annotations:
     """List and check the images that one or several COCO files describe; headers are read.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypedDict
 
 import lightning as L
 import torch
@@ -36,6 +36,10 @@ from phasewise.errors import Problem
 from phasewise.records.content import Contents, digest
 from phasewise.records.trace import Trace, traced
 
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
 SEEN = "the validation samples are seen in training; validation figures are optimistic"
 
 DEVICE_SHARE = 0.4
@@ -50,6 +54,7 @@ class DataSettings(TypedDict, total=False):
     batch_size: int
     augment: Sequence[str | Mapping[str, Any]]
     on_bad: str
+    check: bool
     cache_dir: str
     ram_limit_mb: float
     seed: int
@@ -69,6 +74,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         batch_size: images per step and device.
         augment: transforms of training images, see `phasewise.config.augment`.
         on_bad: ``error`` or ``skip``.
+        check: whether ``train.py`` only looks at them, see `phasewise.training.data_check`.
         cache_dir: where decoded images are kept.
         ram_limit_mb: larger splits stay on disk.
         seed: of order and augmentation.
@@ -95,6 +101,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         batch_size: int = 16,
         augment: Sequence[str | Mapping[str, Any]] = (),
         on_bad: str = "error",
+        check: bool = False,
         cache_dir: str = "outputs/cache",
         ram_limit_mb: float = 4096,
         seed: int = 0,
@@ -109,6 +116,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
         self.resize = resize
         self.batch_size = batch_size
         self.on_bad = on_bad
+        self.check = check
         self.cache_dir = Path(cache_dir).expanduser()
         self.ram_limit_mb = ram_limit_mb
         self.seed = seed
@@ -270,6 +278,23 @@ class StoreDataModule(L.LightningDataModule, ABC):
     def facts(self, split: str) -> Facts:
         """Numbers about a split that was read, for reports; a task tells its own."""
         return {}
+
+    def draw_truth(self, axes: Iterable[Axes], rows: Rows, names: Sequence[str]) -> list[Artist]:
+        """Draw images and what is known of them; a task draws its own.
+
+        Args:
+            axes: one for each image, see `phasewise.figures.panels`.
+            rows: of `gather`, on the CPU.
+            names: of the images.
+
+        Returns:
+            What a legend shows.
+        """
+        from phasewise.figures import show
+
+        for ax, image, name in zip(axes, rows["image"], names, strict=False):
+            show(ax, image.permute(1, 2, 0).numpy(), name)
+        return []
 
     def meaningless(self, facts: Facts) -> dict[str, str]:
         """Metrics that cannot mean anything on validation data of these `facts`, with why; a task

@@ -22,7 +22,7 @@ FOLDER = "facts"
 SLOW = 1.0
 """Seconds beyond which the facts of a split are kept for the next run."""
 
-VERSION = 1
+VERSION = 2
 """Raised when facts are computed otherwise, so that older ones are not read."""
 
 
@@ -121,5 +121,5 @@ def original_sizes(samples: Sequence[Any]) -> Facts:
     """
     if not samples:
         return {}
-    width, height = (median(sample.size[axis] for sample in samples) for axis in (0, 1))
+    width, height = (round(median(sample.size[axis] for sample in samples)) for axis in (0, 1))
     return {"width of the files (median)": width, "height of the files (median)": height}

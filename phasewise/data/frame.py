@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from PIL import ExifTags, Image
 from phasewise.data.listing import by
 from phasewise.errors import BadSample
 
-Box = tuple[float, ...]
+Box = tuple[float, float, float, float]
 Size = tuple[int, int]
 Mask = npt.NDArray[np.bool_]
 
 ROUNDING = 1.0
 """Sides that a program has scaled are whole pixels: the aspect agrees up to so many of them."""
+
+
+FROM_RIGHT, FROM_BELOW = (2, 3, 7, 8), (3, 4, 6, 7)
+"""EXIF orientations that mirror the columns or the rows of the stored image; from 5 on, columns
+become rows after that."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Frame:
     Attributes:
         stated: width and height of the image that was annotated.
         size: width and height of the upright image.
-        turn: EXIF orientation by which the stated image becomes upright, 5 to 8; 1 = it is.
+        turn: EXIF orientation by which the stated image becomes upright, 1 to 8; 1 = it is.
     """
 
     stated: Size
@@ -38,19 +44,19 @@ class Frame:
     @property
     def is_scaled(self) -> bool:
         """Whether the sizes differ."""
-        turned = self.stated[::-1] if self.turn > 1 else self.stated
+        turned = self.stated[::-1] if self.turn >= 5 else self.stated
         return turned != self.size
 
     def box(self, box: Box) -> Box:
         """x1, y1, x2, y2 in stated pixels to the same in pixels of the upright image."""
         x1, y1, x2, y2 = box
         width, height = self.stated
-        if self.turn > 1:
-            # where the stored left and top edges come to lie: EXIF 2.32, table 8
-            if self.turn in (7, 8):
-                x1, x2 = width - x2, width - x1
-            if self.turn in (6, 7):
-                y1, y2 = height - y2, height - y1
+        # where the stored left and top edges come to lie: EXIF 2.32, table 8
+        if self.turn in FROM_RIGHT:
+            x1, x2 = width - x2, width - x1
+        if self.turn in FROM_BELOW:
+            y1, y2 = height - y2, height - y1
+        if self.turn >= 5:
             x1, y1, x2, y2, width, height = y1, x1, y2, x2, height, width
         across, down = self.size[0] / width, self.size[1] / height
         return x1 * across, y1 * down, x2 * across, y2 * down
@@ -58,11 +64,11 @@ class Frame:
     def mask(self, mask: Mask) -> Mask:
         """(height, width) in stated pixels to the same in pixels of the upright image: of each
         pixel the one under its centre."""
-        if self.turn in (7, 8):
+        if self.turn in FROM_RIGHT:
             mask = mask[:, ::-1]
-        if self.turn in (6, 7):
+        if self.turn in FROM_BELOW:
             mask = mask[::-1]
-        if self.turn > 1:
+        if self.turn >= 5:
             mask = mask.T
         width, height = self.size
         if mask.shape == (height, width):
@@ -70,6 +76,12 @@ class Frame:
         rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
         columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
         return mask[rows[:, None], columns]
+
+
+@cache
+def as_it_is(size: Size) -> Frame:
+    """Of annotations in pixels of the upright image."""
+    return Frame(size, size)
 
 
 def find_frame(stated: tuple[Any, Any], size: Size, image: Path, name: str, source: str) -> Frame:
@@ -89,10 +101,10 @@ def find_frame(stated: tuple[Any, Any], size: Size, image: Path, name: str, sour
         BadSample: the stated size has another aspect.
     """
     if stated == size:
-        return Frame(size, size)
+        return as_it_is(size)
     width, height = (_pixels(side) for side in stated)
     if not width or not height or (width, height) == size:
-        return Frame(size, size)
+        return as_it_is(size)
     if _same_aspect((width, height), size):
         return Frame((width, height), size)
     hint = ""

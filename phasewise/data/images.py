@@ -15,7 +15,7 @@ from phasewise.data.opening import (
     IMAGE_SUFFIXES,
     MAX_PIXELS,
     opened,
-    orientation,
+    orientation_of,
     upright,
     upright_size,
 )
@@ -29,6 +29,7 @@ from phasewise.data.reading import (
     refusal,
     to_rgb,
 )
+from phasewise.data.tiff import is_tiff
 from phasewise.errors import BadSample, UserError
 
 __all__ = [
@@ -37,7 +38,9 @@ __all__ = [
     "PADDING_COLOUR",
     "UINT8",
     "VOID",
+    "Header",
     "Resize",
+    "image_header",
     "image_size",
     "mask_size",
     "read_image",
@@ -76,7 +79,7 @@ class Header(NamedTuple):
         size: width and height of the upright image in pixels.
         orientation: EXIF's, 1 to 8; from 5 on, width and height are stored the other way round.
         mode: Pillow's name of what a pixel is.
-        format: of the file, one of `FORMATS`.
+        format: of the file, one of `phasewise.data.opening.FORMATS`.
     """
 
     size: tuple[int, int]
@@ -87,8 +90,17 @@ class Header(NamedTuple):
 
 def image_header(path: Path, name: str | None = None) -> Header:
     """As ``image_size``, and how the image lies in its file."""
-    with opened(path, name) as image:
-        return Header(upright_size(image), orientation(image), image.mode, str(image.format))
+    mode = ""
+    try:
+        with opened(path, name) as image:
+            mode = image.mode
+            if image.format != "TIFF":
+                size = upright_size(image)
+                return Header(size, orientation_of(image), mode, str(image.format))
+    except BadSample:
+        if not is_tiff(path):
+            raise
+    return Header(image_size(path, name), 1, mode, "TIFF")  # Pillow turns TIFFs when it opens them
 
 
 def mask_size(path: Path, name: str | None = None) -> tuple[int, int]:

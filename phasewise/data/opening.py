@@ -89,7 +89,7 @@ def undecodable(name: str, error: Exception) -> BadSample:
     return BadSample(name, f"cannot be decoded: {reason.splitlines()[0][:120]}")
 
 
-def orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF orientation 1..8 as the header gives it."""
     if image.format == "TIFF":
         return 1  # Pillow applies it to the size on opening and to the pixels on loading
@@ -104,11 +104,11 @@ def orientation(image: Image.Image) -> int:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of the image the right way up, from its header."""
     width, height = image.size
-    return (height, width) if orientation(image) >= 5 else (width, height)
+    return (height, width) if orientation_of(image) >= 5 else (width, height)
 
 
 def upright(image: Image.Image) -> Image.Image:
     """The image the right way up, decoded."""
-    turn = _UPRIGHT.get(orientation(image))
+    orientation = orientation_of(image)
     image.load()
-    return image if turn is None else image.transpose(turn)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image

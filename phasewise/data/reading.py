@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +93,15 @@ class Layout:
         return usual and reading.channels is None and not deep and not exotic
 
 
-def layout_of(path: Path, name: str | None = None) -> Layout:
+def layout_of(
+    path: Path, name: str | None = None, check: Callable[[Image.Image], None] | None = None
+) -> Layout:
     """What a file holds, from its header alone.
+
+    Args:
+        path: the file.
+        name: how messages call it.
+        check: called with what Pillow opened, where it shows what the file holds; raises.
 
     Raises:
         BadSample: see `phasewise.data.images.image_size`.
@@ -103,10 +110,12 @@ def layout_of(path: Path, name: str | None = None) -> Layout:
     try:
         with opened(path, name) as image:
             shown = shown_layout(image)
+            if shown is not None and check is not None:
+                check(image)
             if shown is not None and not _several(image):
                 return shown
     except BadSample:
-        if not is_tiff(path):
+        if shown is not None or not is_tiff(path):
             raise
     with opened_tiff(path, name) as stack:
         if shown is not None and stack.pages == 1:

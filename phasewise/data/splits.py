@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,9 @@ from phasewise.errors import BadSample, Problem, UserError
 SPLITS = ("train", "val", "test")
 LISTS = (*SPLITS, "trainval")
 """The lists that are looked for; ``resolve_splits`` turns them into ``SPLITS``."""
+
+_ODD = re.compile(r"[\\:\0]|\.\.")
+"""What a name has that may lead elsewhere, or be none."""
 
 DRAWN = "drawn, each split on its own"
 """How samples of embedded data come into their splits."""
@@ -122,6 +126,8 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         BadSample: ``relative`` is empty or absolute (on any system) or has a ``..`` in it.
     """
+    if relative and relative[0] != "/" and not _ODD.search(relative):
+        return root / relative  # nearly all are plain, and `Path` takes its time
     windows = PureWindowsPath(relative)  # splits at both kinds of slash
     if not relative or "\0" in relative:
         raise BadSample(repr(relative), "not a file name")
@@ -176,6 +182,8 @@ def hashed_split(
 
 def _members(names: set[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
     """Names by group; one that is alone is a group of its own name."""
+    if not groups:
+        return {name: [name] for name in names}
     counts = Counter(groups[name] for name in names if name in groups)
     found: dict[str, list[str]] = {}
     for name in names:
@@ -257,7 +265,8 @@ def resolve_splits(
 
 def _kept_together(names: Sequence[str], groups: Groups) -> list[Problem]:
     """What is said of groups in a split by hashed name."""
-    members = [it for it in _members(set(names), groups.of).values() if len(it) > 1]
+    grouped = _members(set(names), groups.of).values() if groups.of else ()
+    members = [it for it in grouped if len(it) > 1]
     if not members:
         empty = f"no two of {len(names)} images are of one group ({groups.why})"
         return [Problem(f"{KEY}={groups.by}", empty)] if groups.by not in ("auto", NONE) else []

@@ -154,6 +154,9 @@ class _Reader:
     coloured: set[Path] = field(default_factory=set)
     needed: str = "neither a mask nor an annotation"
 
+    def __post_init__(self) -> None:
+        self._skipped = len((self.root / "_").as_posix()) - 1
+
     def samples(
         self, names: Sequence[str], coordinates: str, size_tag: str
     ) -> dict[str, VocSample]:
@@ -227,7 +230,8 @@ class _Reader:
 
     def name(self, path: Path) -> str:
         """How messages call a file."""
-        return path.relative_to(self.root).as_posix()
+        # not relative_to(), which takes as long as to open the file
+        return path.as_posix()[self._skipped :]
 
 
 def _classes(

@@ -14,11 +14,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from phasewise.data.frame import Frame
 from phasewise.data.listing import by
 from phasewise.data.voc_xml import (
     TOLERANCE,
     VOC_COUNTING,
-    Box,
     Counting,
     VocObject,
     WrittenAnnotation,
@@ -59,18 +59,6 @@ class Annotated(NamedTuple):
     orientation: int
 
 
-class Frame(NamedTuple):
-    """The image that boxes are written for.
-
-    Attributes:
-        size: its width and height in pixels.
-        orientation: by which it becomes upright; 1 where it is.
-    """
-
-    size: Size
-    orientation: int
-
-
 @dataclass
 class BoxReading:
     """How the boxes of a set are read.
@@ -101,16 +89,13 @@ class BoxReading:
         frame = self.frames.get(name)
         objects = objects_of(
             annotated.written,
-            size=annotated.size if frame is None else frame.size,
+            size=annotated.size if frame is None else frame.stated,
             class_names=class_names,
             counting=self.counting,
         )
         if frame is None:
             return objects
-        return tuple(
-            VocObject(it.class_name, _to_image(it.box, frame, annotated.size), it.difficult)
-            for it in objects
-        )
+        return tuple(VocObject(it.class_name, frame.box(it.box), it.difficult) for it in objects)
 
     def problems(self, folder: str) -> list[Problem]:
         """The notes, for a record."""
@@ -157,7 +142,7 @@ def _decide_counting(found: Sequence[Annotated], reading: BoxReading, coordinate
     for it in found:
         if it.written.objects:
             frame = reading.frames.get(it.written.name)
-            size = it.size if frame is None else frame.size
+            size = it.size if frame is None else frame.stated
             mine = [each.edges for each in it.written.objects if each.edges is not None]
             edges += mine
             sizes += [size] * len(mine)
@@ -270,7 +255,7 @@ def _turn(kinds: _Kinds, reading: BoxReading) -> None:
     for it in stored:
         declared = it.written.declared_size
         size = declared if declared and min(declared) > 0 else _stored_size(it)
-        reading.frames[it.written.name] = Frame(size, it.orientation)
+        reading.frames[it.written.name] = Frame(size, it.size, it.orientation)
     if stored:
         reading.notes.append(
             f"boxes of {len(stored)} images are for the image as stored, which EXIF turns (size "
@@ -288,7 +273,7 @@ def _scale(kinds: _Kinds, reading: BoxReading) -> None:
         return
     for it in resized:
         assert it.written.declared_size is not None
-        reading.frames.setdefault(it.written.name, Frame(it.written.declared_size, 1))
+        reading.frames.setdefault(it.written.name, Frame(it.written.declared_size, it.size))
     what = "another size of the same shape: boxes are scaled to the image"
     _note(reading, resized, f"{what}; data.size_tag=ignore says otherwise")
 
@@ -332,43 +317,3 @@ def _fits(it: Annotated, size: Size) -> bool:
 def _only_fits(it: Annotated, size: Size | None, other: Size | None) -> bool:
     """Whether boxes lie inside an image of the one size and not of the other."""
     return size is not None and other is not None and _fits(it, size) and not _fits(it, other)
-
-
-# --- From there to the upright image --------------------------------------------------------------
-
-
-def _to_image(box: Box, frame: Frame, size: Size) -> Box:
-    """A box of a frame in pixels of the upright image of ``size`` (width, height)."""
-    turned = turn_box(box, frame.size, frame.orientation)
-    width, height = frame.size[::-1] if frame.orientation >= 5 else frame.size
-    x, y = size[0] / width, size[1] / height
-    return (turned[0] * x, turned[1] * y, turned[2] * x, turned[3] * y)
-
-
-def turn_box(box: Box, size: Size, orientation: int) -> Box:
-    """Where a box is when the image has been turned upright.
-
-    Args:
-        box: x1, y1, x2, y2 in pixels of the stored image, continuous edges.
-        size: width and height of the stored image.
-        orientation: EXIF's, 1 to 8 (CIPA DC-008, 4.6.4).
-    """
-    x1, y1, x2, y2 = box
-    width, height = size
-    mirrored_x, mirrored_y = (width - x2, width - x1), (height - y2, height - y1)
-    sides = {"x": (x1, x2), "y": (y1, y2), "-x": mirrored_x, "-y": mirrored_y}
-    (left, right), (top, bottom) = (sides[side] for side in _TURNS[orientation])
-    return (left, top, right, bottom)
-
-
-_TURNS = {
-    1: ("x", "y"),
-    2: ("-x", "y"),
-    3: ("-x", "-y"),
-    4: ("x", "-y"),
-    5: ("y", "x"),
-    6: ("-y", "x"),
-    7: ("-y", "-x"),
-    8: ("y", "-x"),
-}
-"""What the upright image has from left to right and from top to bottom; ``-`` is mirrored."""

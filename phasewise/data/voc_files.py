@@ -21,7 +21,7 @@ LIST_FOLDERS = ("ImageSets/Main", "ImageSets/Segmentation", "ImageSets")
 
 IMAGE_FOLDERS = ("images", "jpegimages", "image", "imgs", "img")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "annots", "xmls", "xml", "labels", "label")
-MASK_FOLDERS = ("segmentationclass", "segmentationclasspng", "masks", "mask")
+MASK_FOLDERS = (MASKS.lower(), f"{MASKS}png".lower(), "masks", "mask")
 """Names of folders in lower case, the first that is there."""
 
 SPLIT_FOLDERS = {

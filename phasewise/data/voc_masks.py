@@ -235,7 +235,7 @@ def _values(
 ) -> tuple[list[str], Mapping[int, int]]:
     """The classes, and what mask values become."""
     one_class = [BACKGROUND, FOREGROUND] if len(known) < 2 else known
-    way = "data.mask_values=none leaves masks out (with model.segmentation_head=none)"
+    way = "data.mask_values=none leaves masks out, for a network that finds boxes only"
     if masks.kind == "binary":
         if len(one_class) > 2:
             raise masks.refuse(

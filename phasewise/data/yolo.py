@@ -20,6 +20,7 @@ from phasewise.data.annotated import (
     annotated,
     number,
     sound,
+    uncollected,
 )
 from phasewise.data.images import IMAGE_SUFFIXES, image_size
 from phasewise.data.listing import check_folder, folder_names
@@ -44,6 +45,7 @@ LAYOUT = (
 )
 
 
+@uncollected()
 def read_yolo(root: Path | str, *, file: str = "data.yaml") -> Annotations:
     """List and check images with YOLO's text files; of images the headers are read.
 

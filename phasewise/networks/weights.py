@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from phasewise.config.weight_files import find_weights, weights_file
-from phasewise.errors import UserError
+from phasewise.errors import UserError, unwritable
+from phasewise.storage import remove_drafts, write_whole
+
+ADVICE = "model.pretrained=FOLDER names another folder"
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +46,16 @@ class Download(str):
     brought: dict[str, tuple[Path, bool]]
 
     def __new__(cls, folder: str) -> Download:
-        """Make the folder if there is none."""
-        Path(folder).expanduser().mkdir(parents=True, exist_ok=True)
+        """Make the folder if there is none.
+
+        Raises:
+            UserError: it cannot be made.
+        """
+        place = Path(folder).expanduser()
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(place, error, ADVICE) from error
         made = super().__new__(cls, folder)
         made.brought = {}
         return made
@@ -57,7 +68,8 @@ class Download(str):
             download: makes the tensors by name.
 
         Raises:
-            UserError: they cannot be downloaded.
+            UserError: they cannot be downloaded, or the folder cannot be written.
+            StorageError: its disk is full or fails.
         """
         try:
             self.brought[names[-1]] = (find_weights(self, names), False)
@@ -65,7 +77,8 @@ class Download(str):
         except UserError:
             tensors = {key: value.detach().cpu() for key, value in download().items()}
         file = Path(self).expanduser() / f"{names[-1]}.pth"
-        draft = file.with_suffix(f".{os.getpid()}.part")
-        torch.save(tensors, draft)
-        draft.replace(file)  # as a whole: a copy that broke off is no weights file
+        remove_drafts(file)  # of a call that was killed: nobody else fills the folder now
+        content = io.BytesIO()
+        torch.save(tensors, content)
+        write_whole(file, content.getbuffer(), ADVICE)
         self.brought[names[-1]] = (file, True)

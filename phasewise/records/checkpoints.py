@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
+from typing import BinaryIO
 
-from phasewise.storage import write_whole
+from phasewise.storage import amount, write_whole
 
 FOLDER, BEST, LAST = "checkpoints", "best", "last"
 """Below a run's directory: ``checkpoints/best.ckpt`` and ``checkpoints/last.ckpt``."""
@@ -20,6 +23,43 @@ def checkpoint_file(path: str | Path) -> Path:
     """The checkpoint that ``path`` names: itself, or the best one of a run's directory."""
     path = Path(path).expanduser()
     return path / FOLDER / f"{BEST}.ckpt" if path.is_dir() else path
+
+
+def cut_off(path: Path) -> str | None:
+    """Why a file of weights is not a whole one, by its form alone: a copy or a download broke off.
+
+    ``torch.save`` writes ZIP files, whose index comes last; safetensors begin with theirs. What is
+    neither (torch's older files) is not judged, and the numbers in it never are.
+
+    Returns:
+        The reason; None where nothing is missing, or the file cannot be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            return "the file is empty"
+        with path.open("rb") as file:
+            start = file.read(8)
+            whole = True
+            if start[:2] == b"PK":
+                whole = zipfile.is_zipfile(path)
+            elif path.suffix == ".safetensors":
+                whole = _ends_as_it_says(file, int.from_bytes(start, "little"), size)
+    except OSError:
+        return None
+    return None if whole else f"only its first {amount(size)} are there: a copy of it broke off"
+
+
+def _ends_as_it_says(file: BinaryIO, length: int, size: int) -> bool:
+    """Of a safetensors file, whose index has ``length`` bytes and says where each tensor ends."""
+    if 8 + length > size:
+        return False
+    try:
+        index = json.loads(file.read(length))
+        ends = [it["data_offsets"][1] for name, it in index.items() if name != "__metadata__"]
+        return 8 + length + max(ends, default=0) <= size
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        return True  # another form: who reads it will say so
 
 
 def has_weights(run: Path) -> bool:

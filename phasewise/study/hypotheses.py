@@ -192,6 +192,7 @@ def refuse_untried(
     journal: Journal,
     config: DictConfig,
     metrics: Mapping[str, str],
+    old: Journal | None = None,
 ) -> None:
     """Values that no phase tries, measures that no run has, and directories that are not there.
 
@@ -203,11 +204,13 @@ def refuse_untried(
         journal: the plan.
         config: what the study starts from.
         metrics: those of the task.
+        old: the journal of an earlier call: what was there then may be gone, and is no mistake.
 
     Raises:
         UserError: all that is wrong.
     """
     found: list[Problem] = []
+    before = [it.get("against") for it in old.hypotheses if isinstance(it, dict)] if old else []
     for number, one in enumerate(hypotheses):
         place = f"study.hypotheses.{number}"
         measures = {OBJECTIVE: "", **MEASURES, "train/loss": "", **metrics}
@@ -217,7 +220,8 @@ def refuse_untried(
             found.append(
                 Problem(f"{place}.measure={one.measure}", not_one_of(one.measure, measures))
             )
-        if isinstance(one.against, str) and not Path(one.against).is_dir():
+        gone = isinstance(one.against, str) and not Path(one.against).is_dir()
+        if gone and one.against not in before:
             found.append(Problem(f"{place}.against={one.against}", "no such directory"))
         if _has_other_phases(config):
             continue

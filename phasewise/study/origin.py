@@ -39,6 +39,9 @@ KEY = "init_study"
 GROUPS = ("data", "optimizer", "scheduler", "callbacks")
 """Config groups whose choice is part of a configuration."""
 
+UNDER_WAY = ("running", "interrupted")
+"""What the journal of a study says that has not come to an end."""
+
 NOT_TAKEN = ("seed", "task", "objective", KEY)
 """Keys and sections of the other study's configuration that are no part of what won."""
 
@@ -89,8 +92,8 @@ def find_origin(
         raise settings_error([Problem(KEY, "must be the directory of a study, or null")])
     directory = Path(place).expanduser()
     known = old.origin if old is not None else None
-    if known is not None and known.directory == place and not directory.exists():
-        return known
+    if known is not None and known.directory == place and why_not_there(directory):
+        return known  # this study has begun from it
     winner = find_winner(directory)
     if winner.journal.task != config.task.name:
         reason = f"a study of task={winner.journal.task}, and this is one of {config.task.name}"
@@ -121,7 +124,7 @@ def find_winner(directory: Path) -> Winner:
     if own is None and (directory.absolute().parent / JOURNAL).exists():
         raise UserError(f"{name}: holds trials of one phase; its study is {KEY}={directory.parent}")
     journal = own or read_study(directory).plan
-    if journal.status in ("running", "interrupted"):
+    if journal.status in UNDER_WAY:
         raise UserError(f"{name}: that study has not ended yet (status {journal.status})")
     phase = [phase for phase in journal.phases if phase.kind != "test"][-1]
     if phase.winner is None:
@@ -260,9 +263,18 @@ def origin_notes(origin: Origin | None) -> list[str]:
     lines = [f"starts from {origin_name(origin)}: {taken}"]
     if origin.kept:
         lines.append(f"set by this study itself: {', '.join(origin.kept)}")
-    if not Path(origin.directory).expanduser().exists():
-        lines.append(f"{origin.directory} is gone; its winner is known from an earlier call")
+    if what := why_not_there(Path(origin.directory).expanduser()):
+        lines.append(f"{origin.directory} {what}; its winner is known from an earlier call")
     return lines
+
+
+def why_not_there(directory: Path) -> str:
+    """Why another study cannot be asked for its winner now; empty if it can, or never could."""
+    if not directory.exists():
+        return "is gone"
+    journal = read_journal(directory)
+    under_way = journal is not None and journal.status in UNDER_WAY
+    return "has not ended" if under_way else ""
 
 
 def origin_name(origin: Origin) -> str:

@@ -19,6 +19,7 @@ PLACES = {
     "init_study": "concerns the whole study: type it, or write it at the top of the file",
     "hydra": "concerns the whole study: type it, or write it under hydra: in the file",
     "test": "concerns the whole study, which looks at the test data once, at its end: type it",
+    "data.check": "shows how data are read, and trains nothing: type it without a study",
     "trainer.pause_after": "is what a phase's halving: {epochs: N} does",
 }
 """Keys that say nothing of a phase, and where each belongs."""

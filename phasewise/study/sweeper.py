@@ -92,6 +92,9 @@ def sweep(
         SweepFailed: after everything ran, if a trial did not complete.
     """
     tell_children()
+    if OmegaConf.select(config, "data.check"):
+        reason = "shows how one data set is read, and trains nothing: leave -m and study out"
+        raise UserError(problems=[Problem("data.check=true", reason)])
     executor = TrialExecutor(launcher, max_batch_size)
     study, scaled = parse_study(config)
     directory = Path(str(config.hydra.sweep.dir))
@@ -206,7 +209,7 @@ def _checked_plan(
     _refuse_problems(stages, compatibility)
     check_keys(study.memory_grows_with, config)
     if study.hypotheses:
-        refuse_untried(study.hypotheses, journal, config, metrics_of(config))
+        refuse_untried(study.hypotheses, journal, config, metrics_of(config), old)
     if study.published:
         known = is_phasewise(config)
         names, fractions = (

@@ -25,6 +25,7 @@ from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
 from phasewise.storage import FREE_MB, check_room, storage_error
+from phasewise.training.data_check import show_data
 from phasewise.training.failures import status_of
 from phasewise.training.isolated import run_isolated
 from phasewise.training.memory import (
@@ -48,7 +49,7 @@ def run(cfg: DictConfig) -> float | None:
     """Train what Hydra composed, in the directory that Hydra made.
 
     Trials on several devices, and all those of a study with ``study.isolate=true``, have a process
-    of their own.
+    of their own. Under ``data.check=true`` nothing is trained, see `show_data`.
 
     Returns:
         The objective at its best epoch; None where it is undefined.
@@ -57,6 +58,9 @@ def run(cfg: DictConfig) -> float | None:
     directory = Path(settings.runtime.output_dir)
     overrides = own_overrides(settings.overrides.task)
     trial = settings.mode == RunMode.MULTIRUN
+    if OmegaConf.select(cfg, "data.check"):
+        show_data(cfg, directory)
+        return None
     if trial and (cfg.trainer.devices > 1 or OmegaConf.select(cfg, "study.isolate")):
         return run_isolated(cfg, directory, overrides)
     return train(cfg, directory, overrides=overrides, trial=trial)

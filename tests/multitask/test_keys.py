@@ -102,14 +102,19 @@ ELSEWHERE = {
     "data.cache_dir": "test_data",
     "data.ram_limit_mb": "test_data",
     "data.on_bad": "test_data",
+    "data.check": "test_data_check",
     "data.resize": "test_data",
     "data.test_images": "test_run",
     "data.root": "test_data",
     "data.split_seed": "test_data",
+    "data.group_by": "test_voc_files",
     "data.coordinates": "test_voc_boxes",
     "data.size_tag": "test_voc_boxes",
     "data.mask_values": "test_voc_masks",
     "data.colors": "test_voc_masks",
+    "data.annotations": "test_annotated",
+    "data.crowds": "test_annotated",
+    "data.file": "test_yolo",
     "data.download": "test_data",
     "model.pretrained": "test_networks",
     "objective.mode": "test_run",
@@ -155,7 +160,9 @@ def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
 
 def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
     keys = set()
-    for group in ("data=shapes", "data=voc data.root=.", "data=voc2012 data.download=true"):
+    ours = ("shapes", "voc2012 data.download=true")
+    asked = (f"{name} data.root=." for name in ("voc", "coco_multitask", "yolo_multitask"))
+    for group in (f"data={name}" for name in (*ours, *asked)):
         keys |= all_keys(make_config(*group.split()))
     for optimizer in ("adam", "amsgrad", "adamw", "sgd", "rmsprop"):
         keys |= all_keys(make_config(f"optimizer={optimizer}"))

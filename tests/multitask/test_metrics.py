@@ -249,3 +249,16 @@ def test_many_boxes_are_no_reason_to_warn(recwarn: pytest.WarningsRecorder) -> N
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_box_scores_without_any_image() -> None:
     assert math.isnan(BoxScores().compute()["map"])
+
+
+def test_recall_levels_are_cocos_own_in_double_precision() -> None:
+    # in single precision the level of .6 is .6000000238, which a recall of 6/10 does not reach
+    scores = BoxScores()
+    boxes = torch.tensor([[0.0, 20.0 * i, 10.0, 20.0 * i + 10] for i in range(10)])
+    found = torch.stack([torch.tensor([100.0, 0, 110, 10]), *boxes[:6]])
+    order = torch.linspace(0.1, 0.9, 7)
+    guess = {"boxes": found, "scores": order, "labels": torch.ones(7, dtype=torch.long)}
+    truth = {"boxes": boxes, "labels": torch.ones(10, dtype=torch.long)}
+    scores.update([guess], [truth])
+    # six of ten are found without a mistake: 61 of the 101 levels are reached
+    assert float(scores.compute()["map"]) == pytest.approx(61 / 101, abs=1e-7)

@@ -20,10 +20,10 @@ def halves(root: Path, table: str, seed: int = 0) -> Listing:
     """Images of a table, with the box that stands beside each: name, x1, y1, x2, y2."""
     collector = Collector(root)
     with open(table, newline="") as file:
-        for name, *corners in csv.reader(file):
+        for name, x1, y1, x2, y2 in csv.reader(file):
             with collector.noting():
                 image = collector.find(name)
-                box = tuple(float(corner) for corner in corners)
+                box = (float(x1), float(y1), float(x2), float(y2))
                 collector.add(name, image, image_size(image, name), [("thing", box)])
     return collector.listing(collector.split({"all": list(collector.samples)}, seed))
 

@@ -13,8 +13,16 @@ from torch import Tensor
 
 from phasewise.data.listed import Splits
 from phasewise.data.store import Store
+from phasewise.records.baselines import rivals
 from segmentation import baselines as module
-from segmentation.baselines import all_background, all_foreground, baselines, otsu, otsu_mask
+from segmentation.baselines import (
+    all_background,
+    all_foreground,
+    baselines,
+    otsu,
+    otsu_mask,
+    perfect_mask,
+)
 from segmentation.metrics import VOID, SegmentationScores
 
 SIZE = 24
@@ -111,6 +119,21 @@ def test_otsu_against_numpy(dark: bool) -> None:
     assert 0.7 < scores["object_f1"] < 0.9
 
 
+def test_a_perfect_mask_merges_what_only_the_files_keep_apart() -> None:
+    labels = np.zeros((1, SIZE, SIZE), np.int16)
+    labels[0, 4:16, 4:16] = 1
+    labels[0, 9:12, 9:12] = 2  # within the first one
+    fields = {
+        "image": torch.zeros((1, 3, SIZE, SIZE), dtype=torch.uint8),
+        "mask": torch.from_numpy((labels > 0).astype(np.uint8)),
+        "instances": torch.from_numpy(labels),
+    }
+    data: Any = _Data(train=Store(fields), val=Store(fields))
+    # one found, two true, and one of them is matched (135 of 144 pixels)
+    expected = {"object_f1": 2 / 3, "count_error": 1, "objects": 1}
+    assert perfect_mask(data, "val", _make) == pytest.approx(expected)
+
+
 def test_the_polarity_is_learned_from_the_training_split() -> None:
     train = _store(0, 4, dark=True, instances=False)
     data: Any = _Data(train=train, val=_store(1, 7))
@@ -150,10 +173,11 @@ def test_the_border_of_a_letterboxed_image_has_no_say() -> None:
 def test_all_of_them_by_name() -> None:
     data: Any = _Data(train=_store(0, 4, instances=False), val=_store(1, 7))
     found = baselines(data, "val", _make)
-    assert list(found) == ["all_foreground", "all_background", "otsu"]
+    assert list(found) == ["all_foreground", "all_background", "otsu", "perfect_mask"]
     assert found["otsu"] == otsu(data, "val", _make)
     assert found["otsu"]["jaccard"] > found["all_foreground"]["jaccard"]
-    assert {scores["threshold"] for scores in found.values()} == {0.5}
+    assert {scores["threshold"] for scores in rivals(found).values()} == {0.5}
+    assert found["perfect_mask"].keys() == {"objects", "count_error", "object_f1"}
     assert "objects" in found["otsu"]
 
 
@@ -161,6 +185,7 @@ def test_without_objects() -> None:
     data: Any = _Data(train=_store(0, 4), val=_store(1, 4, instances=False))
     found = baselines(data, "val", lambda: _make(objects=False))
     assert all("objects" not in scores for scores in found.values())
+    assert "perfect_mask" not in found
     with pytest.raises(ValueError, match="true ones"):
         baselines(data, "val", _make)
 
@@ -169,7 +194,7 @@ def test_without_truth_the_scores_are_undefined() -> None:
     data: Any = _Data(train=_store(0, 4), val=_store(1, 4))
     data.splits.stores["val"]["mask"][:] = VOID
     for scores in baselines(data, "val", _make).values():
-        assert scores.pop("threshold") == 0.5
+        assert scores.pop("threshold", 0.5) == 0.5
         assert all(math.isnan(value) for value in scores.values())
 
 
@@ -191,7 +216,7 @@ def test_real_beads(shared_data: Path) -> None:
     stores = {split: _beads(root, split, 128) for split in ("train", "test")}
     data: Any = _Data(**stores)
     found = baselines(data, "test", _make)
-    jaccard = {name: scores["jaccard"] for name, scores in found.items()}
+    jaccard = {name: scores["jaccard"] for name, scores in rivals(found).items()}
     assert 0 == jaccard["all_background"] < jaccard["all_foreground"] < jaccard["otsu"] < 0.5
     perfect = SegmentationScores(0.5, True, min_area=4, min_distance=2)
     test = stores["test"]

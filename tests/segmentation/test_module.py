@@ -50,7 +50,7 @@ def test_trivial_predictors_stand_beside_the_result_on_both_splits(done: Path) -
         assert everything[f"{split}/jaccard"] == pytest.approx(share)
         assert everything[f"{split}/soft_jaccard"] == pytest.approx(share, abs=1e-3)
         assert record.baselines["all_background"][f"{split}/recall"] == 0
-    assert set(record.baselines) == {"all_foreground", "all_background", "otsu"}
+    assert set(record.baselines) == {"all_foreground", "all_background", "otsu", "perfect_mask"}
 
 
 def test_the_figures_are_there(done: Path) -> None:

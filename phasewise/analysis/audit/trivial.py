@@ -14,6 +14,7 @@ from phasewise.analysis.audit.case import (
     metric_value,
     of_phase,
 )
+from phasewise.records.baselines import rivals
 from phasewise.records.notes import Limit
 from phasewise.study.results import PhaseResult
 
@@ -99,7 +100,7 @@ def _baseline(one: TrialRun, metric: str, value: float) -> str | None:
     sign = 1.0 if one.record.objective["mode"] == "max" else -1.0
     known = {
         name: trivial
-        for name, scores in one.record.baselines.items()
+        for name, scores in rivals(one.record.baselines).items()
         if math.isfinite(trivial := metric_value(scores, metric))
     }
     if not known or not math.isfinite(value):
@@ -121,7 +122,7 @@ def _rival(one: TrialRun) -> str | None:
         return None
     if (beaten := _baseline(one, metric, value)) is not None:
         return beaten
-    known = any(metric in scores for scores in one.record.baselines.values())
+    known = any(metric in scores for scores in rivals(one.record.baselines).values())
     for name, truth in best.items():
         if TRUTH in name and truth and not known and abs(value - truth) <= SAME * abs(truth):
             return f"{one.name}: {metric} {value:.4g} equals {name} {truth:.4g}"

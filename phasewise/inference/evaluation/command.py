@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from phasewise.data.datamodule import StoreDataModule
     from phasewise.inference.evaluation.measure import Measured
     from phasewise.inference.restore import Restored, RunOf
-    from phasewise.training.module import Scores
+    from phasewise.training.module import Scores, TaskModule
 
 FOLDER = "evaluation"
 SAME = 1e-6
@@ -85,8 +85,8 @@ def _evaluate(
     data = open_data(config, trained.checkpoint, trained.trust)
     _set_up(data, settings.split)
     modules = [it.rebuilt(own).to(device) for it, own in zip(members, configs, strict=True)]
-    for one in modules:
-        one.accept(data)
+    for one, member in zip(modules, members, strict=True):
+        _accept(one, data, member)
     module = joined(modules)
     if settings.mask_size is not None:
         module.compare_masks_at(settings.mask_size, config["data"]["image_size"])
@@ -117,6 +117,14 @@ def _evaluate(
     for line in _footing(settings, found, record, folder):
         say(line)
     return _Evaluated(found.metrics, samples, module.headline, data.identity().hash)
+
+
+def _accept(module: TaskModule, data: StoreDataModule, member: Restored) -> None:
+    """Get a network ready for data; of several, the one is named that has other classes."""
+    try:
+        module.accept(data)
+    except UserError as error:
+        raise UserError(f"{member.checkpoint}: {error}") from error
 
 
 def _over_runs(settings: EvaluationSettings, runs: Sequence[_Evaluated]) -> str:

@@ -78,8 +78,11 @@ def _identity(data: Data) -> str:
 def data_section(study: StudyView) -> Section | None:
     """What was trained on; ``None`` where no run says anything of it."""
     sets = data_sets(study)
-    if not sets:
-        return None
+    return section_of(sets) if sets else None
+
+
+def section_of(sets: Sequence[DataSet]) -> Section:
+    """One data set, or several beside each other."""
     section = Section("Data")
     if len(sets) == 1:
         section.blocks.append(Bullets(list(described(sets[0]))))

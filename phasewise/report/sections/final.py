@@ -18,6 +18,7 @@ from phasewise.analysis.bootstrap import intervals, over_runs
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
 from phasewise.cli.shell import relative_path, script, shell_command
+from phasewise.records.baselines import rivals
 from phasewise.records.record import RunRecord
 from phasewise.report.comparable import differing_losses
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
@@ -182,7 +183,7 @@ def final_blocks(study: StudyView) -> list[Block]:
     if reason and any("loss" in key for key in shown):
         blocks.append(Text(f"The losses of the configurations do not compare: {reason}.", "note"))
     if target in shown:
-        blocks.append(_drawing(target, known, trivial))
+        blocks.append(_drawing(target, known, rivals(trivial)))
     all_of = [score for values in known.values() for score in values.values()]
     blocks += [Text(ENSEMBLE_NOTE)] if figures else []
     if not any(score.interval for score in all_of):

@@ -12,6 +12,7 @@ from phasewise.analysis.audit import Finding
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.intervals import compare_with
 from phasewise.analysis.statistics.power import ALPHA
+from phasewise.records.baselines import rivals
 from phasewise.report.outcomes import failed_runs
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import (
@@ -64,7 +65,7 @@ def _final(study: StudyView) -> Iterator[str]:
     records = [record for one in compared(study).values() for record in one.records]
     trivial = {
         name: values[target]
-        for name, values in baselines(records, split).items()
+        for name, values in rivals(baselines(records, split)).items()
         if target in values
     }
     if trivial:

@@ -281,6 +281,17 @@ def test_weights_that_a_study_removed_are_told_from_a_wrong_path(
     assert first == f"init_from={tmp_path}/{named}: {wanted}"
 
 
+@pytest.mark.parametrize("key", ["init_from", "model.pretrained"])
+def test_weights_of_which_a_copy_broke_off_are_told_before_anything_runs(
+    base: DictConfig, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "w.pth").write_bytes(b"PK\3\4" + bytes(1000))
+    (first, *_) = refused(changed(base, f"{key}={tmp_path}/w.pth")).splitlines()
+    assert (
+        first == f"{key}={tmp_path}/w.pth: only its first 1.0 kB are there: a copy of it broke off"
+    )
+
+
 def test_a_study_is_no_run_to_start_from(base: DictConfig, tmp_path: Path) -> None:
     (tmp_path / "study.json").touch()
     first, _ = refused(changed(base, f"init_from={tmp_path}")).splitlines()

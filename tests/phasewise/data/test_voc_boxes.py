@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from localization.readers import read_voc_boxes
+from phasewise.data.frame import Frame
 from phasewise.data.images import read_image
 from phasewise.data.voc import read_voc
-from phasewise.data.voc_boxes import turn_box
 from phasewise.errors import UserError
 from tests.phasewise.data.folders import an_object, annotation, problems_of, write
 
@@ -152,7 +152,7 @@ def test_boxes_are_turned_as_pillow_turns_images(orientation: int) -> None:
     upright = np.asarray(ImageOps.exif_transpose(stored))[..., 0]
     rows, columns = np.nonzero(upright)
     seen = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    assert turn_box(box, (WIDTH, HEIGHT), orientation) == seen
+    assert Frame((WIDTH, HEIGHT), upright.shape[::-1], orientation).box(box) == seen
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
@@ -177,7 +177,7 @@ def test_boxes_for_the_upright_image_stay(tmp_path: Path, put: Put) -> None:
     turned = {6: (WIDTH, HEIGHT), 3: (HEIGHT, WIDTH)}
     for exif, stored in turned.items():
         upright = stored[::-1] if exif == 6 else stored
-        box = turn_box((2, 4, 20, 11), stored, exif)
+        box = Frame(stored, upright, exif).box((2, 4, 20, 11))
         x1, y1, x2, y2 = (int(edge) for edge in box)
         put(
             f"{exif}",

@@ -159,3 +159,15 @@ def test_a_folder_near_by_is_named(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "set" / "annotations")
     with pytest.raises(UserError, match="Move or link the images to JPEGImages"):
         read(tmp_path)
+
+
+def test_copies_of_one_photograph_stay_together(tmp_path: Path) -> None:
+    for i in range(6):
+        for copy in "abc":
+            name = f"{i}_jpg.rf.{copy * 32}"
+            put(tmp_path, f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml")
+    together = names_of(read(tmp_path))
+    parted = names_of(read_voc(tmp_path, split_seed=0, group_by="none"))
+    homes = [{name[0] for name in names} for names in together.values()]
+    assert sum(map(len, homes)) == 6
+    assert sum(len({name[0] for name in names}) for names in parted.values()) > 6

@@ -89,3 +89,21 @@ def test_a_download_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no internet"):
         Download(str(tmp_path)).bring(["resnet18"], fails)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("folder", ["file/w", "made"])
+def test_a_folder_that_cannot_be_written_is_told_in_a_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "made" / "resnet18.pth").mkdir(parents=True)  # where the file would go
+    with pytest.raises(UserError, match=r"cannot be written: .*\nmodel.pretrained=FOLDER names"):
+        Download(str(tmp_path / folder)).bring(["resnet18"], dict)
+    assert [path.name for path in (tmp_path / "made").iterdir()] == ["resnet18.pth"]
+
+
+def test_a_call_that_was_killed_leaves_nothing_that_is_taken_for_weights(tmp_path: Path) -> None:
+    (tmp_path / ".resnet18.pth.123").write_bytes(b"PK a part of it")
+    folder = Download(str(tmp_path))
+    folder.bring(["resnet18"], lambda: {"a": torch.ones(2)})
+    assert folder.brought == {"resnet18": (tmp_path / "resnet18.pth", True)}
+    assert [path.name for path in tmp_path.iterdir()] == ["resnet18.pth"]
+    assert torch.load(tmp_path / "resnet18.pth", weights_only=True)["a"].tolist() == [1, 1]

@@ -161,3 +161,15 @@ def test_values_that_a_budget_or_somebody_left_out_are_no_mistake(more: dict[str
     assert OmegaConf.is_dict(full)
     with pytest.raises(UserError, match=r"optimizer\.lr is not one of"):
         refuse_untried([one], journal(), full, {})
+
+
+def test_what_an_earlier_call_was_held_against_may_be_gone(tmp_path: Path) -> None:
+    """The study goes on; its report says that it cannot be told."""
+    stated = {"claim": "x", "against": f"{tmp_path}/gone", "at_most": 5}
+    one, metrics = Hypothesis.model_validate(stated), {"val/mIoU": "max"}
+    old = journal()
+    old.hypotheses = [one.model_dump(exclude_none=True)]
+    refuse_untried([one], journal(), CONFIG, metrics, old)
+    for other in (None, journal()):
+        with pytest.raises(UserError, match="no such directory"):
+            refuse_untried([one], journal(), CONFIG, metrics, other)

@@ -167,6 +167,15 @@ def test_what_cannot_be_started_from(app: Path) -> None:
     done = study(app, "study=next")
     assert done.returncode == 2
     assert "init_study=out: that study has not ended yet (status interrupted)" in done.stderr
+    # one that has begun from it goes on
+    book.status = "completed"
+    book.write()
+    assert study(app, "study=next").returncode == 0
+    book.status = "running"
+    book.write()
+    done = study(app, "study=next")
+    assert done.returncode == 0, done.stderr
+    assert "out has not ended; its winner is known from an earlier call" in done.stdout
     book.status, book.phases[1].winner, book.phases[1].reason = "failed", None, "no result"
     book.write()
     done = study(app, "study=next")
