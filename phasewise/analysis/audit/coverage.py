@@ -58,6 +58,8 @@ def hardly_ran(case: Case) -> Iterator[Finding]:
         if phase.centre is not None:  # one key at a time: each value is to run once
             continue
         for key, declared in phase.plan.declared.items():
+            if key in phase.tied:  # it goes with another one
+                continue
             counts = dict.fromkeys(map(typed, declared), 0)  # not what only the incumbent has
             for one in phase.candidates:
                 if (value := phase.setting(one, key)) in counts:
