@@ -26,7 +26,7 @@ from phasewise.data.annotated import (
     uncollected,
 )
 from phasewise.data.coco import read_coco as read_coco_annotations
-from phasewise.data.frame import Frame, as_it_is, find_frame
+from phasewise.data.frame import Frame
 from phasewise.data.groups import AUTO, NEAR, NONE
 from phasewise.data.images import IMAGE_SUFFIXES, image_size
 from phasewise.data.listing import check_folder, files_in
@@ -248,10 +248,12 @@ def _read_table(
             if columns is not None:
                 for column, cell in mine[0].items():
                     columns.setdefault(column, {})[name] = cell
-            size = image_size(path, listed)
-            frame = _frame(table, mine[0], size, path, listed)
-            stated = (1, 1) if fractions else frame.stated
-            objects = [_row_object(table, row, stated, listed) for row in mine]
+            width, height = table.dialect.stated or ("", "")
+            stated = mine[0].get(width), mine[0].get(height)
+            frame = found.frame(stated, path, listed, table.file)
+            size = frame.size
+            drawn_in = (1, 1) if fractions else frame.stated
+            objects = [_row_object(table, row, drawn_in, listed) for row in mine]
             boxes = [it for it in objects if it is not None]
             frame = Frame((1, 1), size) if fractions else frame
             found.images[name] = annotated(name, path, size, boxes, frame)
@@ -270,15 +272,6 @@ def _are_fractions(table: Table) -> bool:
                 return False
             seen |= max(box) > 0
     return seen
-
-
-def _frame(
-    table: Table, row: Mapping[str, str], size: tuple[int, int], path: Path, name: str
-) -> Frame:
-    if not table.dialect.stated:
-        return as_it_is(size)
-    width, height = (row[key] for key in table.dialect.stated)
-    return find_frame((width, height), size, path, name, table.file)
 
 
 def _row_object(

@@ -215,6 +215,7 @@ class ImageMaskData(SegmentationData):
         tile_size: side of the squares that images are cut into, in their pixels; None = whole.
         tile_overlap: share by which training tiles overlap.
         split_seed: of the split by hashed name, where there are no lists.
+        group_by: what that split must hold whole, see `phasewise.data.groups.find_groups`.
     """
 
     WHAT = "a folder of images and masks"
@@ -231,6 +232,7 @@ class ImageMaskData(SegmentationData):
         tile_size: int | None = None,
         tile_overlap: float = 0.0,
         split_seed: int = 0,
+        group_by: str = "auto",
         **settings: Unpack[SegmentationSettings],
     ) -> None:
         known: SegmentationSettings = {"image_size": 256, "augment": AUGMENT}
@@ -245,6 +247,7 @@ class ImageMaskData(SegmentationData):
         self.tile_size = tile_size
         self.tile_overlap = tile_overlap
         self.split_seed = split_seed
+        self.group_by = group_by
         self._resize = Resize(self.image_size, self.resize)
 
     def listing(self, root: Path) -> Listing:
@@ -255,6 +258,7 @@ class ImageMaskData(SegmentationData):
             kind=self.mask_values,
             foreground=self.foreground,
             reading=self.asked,
+            group_by=self.group_by,
         )
 
     def rule(self, listing: Listing) -> str:

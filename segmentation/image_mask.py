@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from phasewise.data.brightness import range_of
+from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.listing import (
     by,
     check_filled,
@@ -64,6 +65,7 @@ def read_image_mask(
     kind: str = "auto",
     foreground: Any = None,
     reading: Reading = AS_IS,
+    group_by: str = AUTO,
 ) -> Listing:
     """List and check a data set of images and masks. Nothing stops at the first bad file.
 
@@ -77,6 +79,7 @@ def read_image_mask(
         kind, foreground: see `segmentation.meaning.decide`.
         reading: what of several pages and channels is read, and black and white if they are not to
             be found.
+        group_by: see `phasewise.data.groups.find_groups`.
 
     Raises:
         UserError: no such layout, unreadable lists, or no sample in train or in val.
@@ -85,7 +88,9 @@ def read_image_mask(
     reader = _Reader(root, _files(root), reading)
     lists = reader.lists
     # Without lists a mask alone is a problem; with them only the listed names matter.
-    splits, overlaps = resolve_splits(lists.names, reader.names(), split_seed)
+    everything = reader.names()
+    groups = find_groups(group_by, [*lists.listed_in, *everything], images=reader.image)
+    splits, overlaps = resolve_splits(lists.names, everything, split_seed, groups)
     reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}
@@ -129,6 +134,10 @@ class _Reader:
         """All names of images and of masks."""
         return list(dict.fromkeys([*self.images, *self.masks]))
 
+    def image(self, name: str) -> Path | None:
+        """The file of a sample's image, if it has one."""
+        return self.images[name][0] if name in self.images else None
+
     def resolve(self, entry: str) -> str:
         """The sample that a line of a list names, with or without folder and extension."""
         if entry in self.images:
@@ -167,7 +176,7 @@ class _Reader:
         layout = layout_of(path, name)
         self.layouts[path] = layout
         # black and white are found when all are known
-        if reason := refusal(layout, replace(self.reading, black=0, white=1)):
+        if reason := refusal(layout, replace(self.reading, black=0, white=1), keys=True):
             raise BadSample(name, reason)
         return layout.size
 

@@ -108,13 +108,19 @@ def _remarks(looks: Sequence[Look], decision: Decision) -> list[Problem]:
 
 
 def _foreground(one: Look, meaning: Meaning) -> list[int]:
+    """The values that are."""
     if meaning.kind == "values":
-        return [value for value in one.counts if value in meaning.values]
+        return [value for value, count in _all(one).items() if count and value in meaning.values]
     if meaning.kind == "threshold":
         return [value for value in one.counts if value >= meaning.cut]
     return [value for value in one.counts if meaning.kind != "void" or value == 1]
 
 
 def _has_ground(one: Look, meaning: Meaning) -> bool:
-    others = len(one.counts) > len(_foreground(one, meaning)) and meaning.kind != "void"
-    return bool(one.ground) or others
+    void = {255} if meaning.kind == "void" else set()
+    present = {value for value, count in _all(one).items() if count}
+    return bool(present - void - set(_foreground(one, meaning)))
+
+
+def _all(one: Look) -> dict[int, int]:
+    return {0: one.ground, **one.counts}

@@ -168,7 +168,7 @@ def _as_said(filled: Sequence[Look], foreground: Any) -> Decision:
         return Decision(Meaning("threshold", cut=(max(top, 1) + 1) // 2))
     listed = foreground if isinstance(foreground, list | tuple) else [foreground]
     values = tuple(it if isinstance(it, int) else it[0] << 16 | it[1] << 8 | it[2] for it in listed)
-    if missing := [value for value in values if value not in totals]:
+    if missing := [value for value in values if value and value not in totals]:
         colour = any(one.colour for one in filled)
         names = ", ".join(_name(value, colour) for value in missing)
         there = _names(totals, colour)

@@ -16,6 +16,7 @@ from phasewise.config.fields import (
     CountOrNull,
     Flag,
     Folder,
+    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -167,6 +168,7 @@ class ImageMaskData(MaskData):
 
     target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
     split_seed: Seed
+    group_by: GroupBy
 
 
 class ReaderData(MaskData):

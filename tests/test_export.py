@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -16,9 +17,10 @@ import onnxruntime
 import pytest
 import torch
 from omegaconf import DictConfig
-from PIL import Image
+from PIL import ExifTags, Image
 from torch import Tensor, nn
 
+from phasewise.data.images import Resize, read_image
 from phasewise.errors import RunFailedError, UserError
 from phasewise.inference.exporting.check import batches, compare_outputs, drawn_images
 from phasewise.inference.exporting.command import main
@@ -29,6 +31,7 @@ from phasewise.study.winner import winning_run
 from reid.attention import NonLocal
 from reid.backbones import build_backbone
 from tests.conftest import ROOT, TINY_RUNS, called
+from tests.documented import example
 from tests.predictors import untrained
 
 pytestmark = pytest.mark.slow
@@ -121,6 +124,35 @@ def test_a_user_of_the_file_needs_nothing_else(tiny_run: Run, tmp_path: Path, ca
     entry = json.loads((tmp_path / "out" / "predictions.json").read_text())["images"][0]
     expected = [entry["box"][key] for key in ("x1", "y1", "x2", "y2")]
     assert (boxes[0] * [300, 200, 300, 200]).tolist() == pytest.approx(expected, abs=0.01)
+
+
+def test_the_code_of_the_page_sees_what_predict_sees(
+    tiny_run: Run,
+    tmp_path: Path,
+    call: Call,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a large photograph that lies on its side in its file."""
+    run = tiny_run("localization")
+    assert call(f"checkpoint={run}", "format=onnx", f"output={tmp_path / 'best.onnx'}")[0] == 0
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3)).astype(np.uint8)
+    photo = Image.fromarray(noise).resize((400, 300), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    photo.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, Any] = {}
+    exec(example("docs/after-training.md", "python"), found)
+    seen = Resize(32).image(read_image(tmp_path / "photo.jpg")) / 255
+    shift, scale = (np.array(found["wanted"][key]) for key in ("mean", "std"))
+    assert found["pixels"] * scale + shift == pytest.approx(seen, abs=1e-6)
+    words = [f"checkpoint={run}", "source=photo.jpg", "output=found"]
+    assert called(predict, words, capsys)[0] == 0
+    with (tmp_path / "found" / "boxes.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    edges = np.array([float(row[key]) for key in ("x1", "y1", "x2", "y2")])
+    assert found["outputs"][0][0] * [300, 400, 300, 400] == pytest.approx(edges, abs=0.01)
 
 
 def test_beyond_the_tolerance_nothing_is_written(tiny_run: Run, tmp_path: Path, call: Call) -> None:

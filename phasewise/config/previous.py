@@ -24,6 +24,8 @@ from phasewise.records.history import read_history
 from phasewise.records.record import RunRecord, read_record
 from phasewise.text import format_value
 
+LENGTH = "trainer.max_epochs"
+
 SHOWN = 4
 """So many keys that differ are named."""
 
@@ -55,10 +57,11 @@ def previous_run(directory: str | Path, cfg: Mapping[Any, Any]) -> RunRecord | N
     if has_no_epochs(record):
         return None
     away = shlex.join(["mv", str(directory), f"{directory}.before"])
-    raise UserError(
-        f"{directory}: {what}\n"
-        f"hydra.run.dir=DIR chooses another place; or begin anew here after `{away}`"
-    )
+    ways = [f"hydra.run.dir=DIR chooses another place; or begin anew here after `{away}`"]
+    if record.status == "completed" and [*(_differing(record, cfg) or ())] == [LENGTH]:
+        word = shlex.quote(f"init_from={directory}")
+        ways.append(f"to train on from its weights: {word} hydra.run.dir=DIR")
+    raise UserError("\n".join([f"{directory}: {what}", *ways]))
 
 
 def has_no_epochs(record: RunRecord) -> bool:
@@ -95,20 +98,28 @@ def data_difference(
 
 def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     """Which keys of a run's saved config and of another config differ, with both values."""
+    found = _differing(record, cfg)
+    if found is None:
+        return " ".join(record.overrides) or "the defaults"
+    if not found:
+        named = file_hashes(named_files(computed(cfg), cfg))
+        return f"what {' or '.join(named)} holds has changed since"
+    lines = [f"{key}={there} there, {here} now" for key, (there, here) in found.items()]
+    rest = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    return "; ".join([*lines[:SHOWN], *rest])
+
+
+def _differing(record: RunRecord, cfg: Mapping[Any, Any]) -> dict[str, tuple[str, str]] | None:
+    """Both values by key; ``None`` where there is no saved config, or one that was edited."""
     try:
         saved = OmegaConf.load(record.directory / ".hydra" / "config.yaml")
         there = flatten(computed(saved))  # type: ignore[arg-type]
-    except (OSError, ValueError, OmegaConfBaseException):  # none, or one that was edited
-        return " ".join(record.overrides) or "the defaults"
+    except (OSError, ValueError, OmegaConfBaseException):
+        return None
     here = flatten(computed(cfg))
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
-    if not keys:
-        named = file_hashes(named_files(computed(cfg), cfg))
-        return f"what {' or '.join(named)} holds has changed since"
-    rest = f"; and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return "; ".join(_both(key, there, here) for key in keys[:SHOWN]) + rest
+    return {key: (_shown(there, key), _shown(here, key)) for key in keys}
 
 
-def _both(key: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    values = (format_value(side[key]) if key in side else "not set" for side in (there, here))
-    return f"{key}={next(values)} there, {next(values)} now"
+def _shown(side: Mapping[str, Any], key: str) -> str:
+    return format_value(side[key]) if key in side else "not set"

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from phasewise.data.frame import Box, Frame, as_it_is, find_frame
-from phasewise.data.images import IMAGE_SUFFIXES
+from phasewise.data.images import IMAGE_SUFFIXES, image_header
 from phasewise.data.listing import is_text
 from phasewise.data.splits import inside
 from phasewise.errors import BadSample, Problem, UserError
@@ -135,12 +135,16 @@ class Annotations(Finder):
         lists: names by list, called as in `phasewise.data.splits` or `EVERYTHING`; those of images
             that cannot be used, too.
         class_names: in the order of the annotations' own numbers.
+        moved: what was found by the last part of its name, by the whole one.
+        unclear: images that EXIF turns, where nothing tells whether they were turned already when
+            they were annotated.
     """
 
     images: dict[str, AnnotatedImage] = field(default_factory=dict)
     lists: dict[str, dict[str, None]] = field(default_factory=dict)
     class_names: list[str] = field(default_factory=list)
     moved: dict[str, str] = field(default_factory=dict)
+    unclear: list[str] = field(default_factory=list)
 
     def find_listed(
         self, listed: str, folders: Iterable[str], last_parts: Mapping[str, int]
@@ -170,6 +174,19 @@ class Annotations(Finder):
                 return found
             raise
 
+    def frame(self, stated: tuple[Any, Any], image: Path, name: str, source: str) -> Frame:
+        """`phasewise.data.frame.find_frame`, from the image's header.
+
+        Raises:
+            BadSample: see there; or the image cannot be used.
+        """
+        header = image_header(image, name)
+        frame = find_frame(stated, header.size, image, name, source)
+        on_its_side = header.orientation >= 5 and header.size[0] != header.size[1]
+        if header.orientation > 1 and not (on_its_side and stated[0] and stated[1]):
+            self.unclear.append(name)
+        return frame
+
     def finish(self, source: str) -> None:
         """Note what is only known of all images together.
 
@@ -185,6 +202,8 @@ class Annotations(Finder):
         guessed = "named elsewhere, found by the last part of the name"
         self.count(turned, total, stored, source)
         self.count(scaled, total, other, source)
+        upright = "EXIF turns them, and no size tells for which side up boxes are: taken as upright"
+        self.count(self.unclear, total, upright, source)
         self.count(list(self.moved), total, guessed, source)
         self.note_unlisted(source)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,8 +79,8 @@ def _range_once(
     sampled = paths[::step]
     seen = _Seen()
     with ThreadPoolExecutor() as pool:
-        for array in pool.map(lambda path: _values(path, reading), sampled):
-            seen.add(array)
+        for part in pool.map(lambda path: _part(path, reading), sampled):
+            seen.add(part)
         if not seen.number:
             return None
         lowest, highest = seen.quantiles(OUTSIDE)
@@ -107,6 +107,16 @@ def _chosen(lowest: float, highest: float, top: float, floats: bool) -> tuple[fl
     return None if few else (0.0, white)
 
 
+class _Part(NamedTuple):
+    """The pixels of an image: counts by value, or some of their values."""
+
+    values: Raw
+    counted: bool
+    floats: bool
+    largest: float
+    least: float
+
+
 @dataclass
 class _Seen:
     """How the values of a set are spread."""
@@ -117,17 +127,17 @@ class _Seen:
     least: float = np.inf
     floats: bool = False
 
-    def add(self, array: Raw | None) -> None:
-        """The pixels of an image."""
-        if array is None or not array.size:
+    def add(self, part: _Part | None) -> None:
+        """An image."""
+        if part is None:
             return
-        self.floats = self.floats or array.dtype.kind == "f"
-        self.largest = max(self.largest, float(array.max()))
-        self.least = min(self.least, float(array.min()))
-        if array.dtype.kind == "u" and array.dtype.itemsize == 2:
-            self.counts += np.bincount(array, minlength=65536)
+        self.floats = self.floats or part.floats
+        self.largest = max(self.largest, part.largest)
+        self.least = min(self.least, part.least)
+        if part.counted:
+            self.counts += part.values
         else:
-            self.others.append(array[:: ceil(array.size / MOST_VALUES)].astype(np.float64))
+            self.others.append(part.values)
 
     @property
     def number(self) -> int:
@@ -155,6 +165,18 @@ def _values(path: Path, reading: Reading) -> Raw | None:
         return None  # decoding will tell
     flat = array.ravel()
     return flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
+
+
+def _part(path: Path, reading: Reading) -> _Part | None:
+    """Little enough that those of all images fit into memory."""
+    array = _values(path, reading)
+    if array is None or not array.size:
+        return None
+    floats, ends = array.dtype.kind == "f", (float(array.max()), float(array.min()))
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:
+        return _Part(np.bincount(array, minlength=65536), True, floats, *ends)
+    some = array[:: ceil(array.size / MOST_VALUES)].astype(np.float64)
+    return _Part(some, False, floats, *ends)
 
 
 def _largest(path: Path, reading: Reading) -> float:

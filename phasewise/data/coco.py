@@ -19,7 +19,6 @@ from phasewise.data.annotated import (
     Box,
     Outline,
     annotated,
-    find_frame,
     last_parts,
     number,
     sound,
@@ -27,7 +26,6 @@ from phasewise.data.annotated import (
     uncollected,
 )
 from phasewise.data.frame import Mask
-from phasewise.data.images import image_size
 from phasewise.data.listing import check_folder
 from phasewise.errors import BadSample, Problem, UserError
 
@@ -225,11 +223,9 @@ class _File:
         image = self.found.find_listed(listed, self.folders, self.last_parts)
         name = self.found.name(image)
         self.found.lists.setdefault(self.split, {})[name] = None
-        size = image_size(image, name)
-        stated = (entry.get("width", size[0]), entry.get("height", size[1]))
-        frame = find_frame(stated, size, image, name, self.file)
+        frame = self.found.frame((entry.get("width"), entry.get("height")), image, name, self.file)
         objects = [it for each in mine if (it := self._object(each, frame.stated, name))]
-        self.found.images[name] = annotated(name, image, size, objects, frame)
+        self.found.images[name] = annotated(name, image, frame.size, objects, frame)
 
     def _object(self, entry: Entry, size: tuple[int, int], name: str) -> AnnotatedObject | None:
         """An object; of a crowd that does not count, None if anything is wrong with it."""

@@ -160,17 +160,24 @@ def _kind(dtype: np.dtype[Any]) -> str:
     return {1: "8", 2: "16", 4: "32"}.get(dtype.itemsize, "64")
 
 
-def refusal(layout: Layout, reading: Reading) -> str:
-    """Why a file is not read so, in words; empty if it is."""
+def refusal(layout: Layout, reading: Reading, *, keys: bool = False) -> str:
+    """Why a file is not read so, in words; empty if it is.
+
+    Args:
+        layout: of the file.
+        reading: what of it is read.
+        keys: whether there are ``data.page`` and ``data.channels`` to say it.
+    """
+    alone = "save what is meant as a file of its own"
     if layout.pages > 1 and reading.page is None:
-        last = layout.pages - 1
-        return f"{layout.pages} pages; data.page=0 ... {last}, max or mean says what to read"
+        way = f"data.page=0 ... {layout.pages - 1}, max or mean says what to read"
+        return f"{layout.pages} pages; {way if keys else alone}"
     if isinstance(reading.page, int) and reading.page >= layout.pages:
         return f"data.page={reading.page}, of {layout.pages} page(s), counted from 0"
     channels = reading.channels
     if channels is None and layout.channels > (4 if layout.rgb else 1):
         way = f"data.channels=[0] ... [{layout.channels - 1}], up to three of them, max or mean"
-        return f"{layout.channels} channels; {way} says which to read"
+        return f"{layout.channels} channels; {f'{way} says which to read' if keys else alone}"
     if isinstance(channels, tuple) and max(channels) >= layout.channels:
         return f"data.channels={list(channels)}, of {layout.channels} channel(s), counted from 0"
     if layout.kind in ("64", "float") and reading.white is None:

@@ -173,6 +173,21 @@ def test_no_lists_means_a_hashed_split(tmp_path: Path) -> None:
     assert names_of(made.read()) == names_of(listing)
 
 
+def test_copies_of_one_photograph_are_in_one_split(tmp_path: Path) -> None:
+    made = Folder(tmp_path)
+    for index in range(60):
+        made.add(f"p{index // 3:02d}_png.rf.{index:032x}")
+
+    def homes(**settings: Any) -> list[set[str]]:
+        return [{name[:3] for name in part} for part in names_of(made.read(**settings)).values()]
+
+    assert sum(map(len, homes())) == 20
+    assert sum(map(len, homes(group_by="none"))) > 20
+    assert sum(map(len, homes(group_by="^p.."))) == 20
+    told = warnings_of(made.read())
+    assert any(note.startswith("data.group_by=auto: 60 of 60 images are in 20") for note in told)
+
+
 def test_every_bad_sample_is_reported_and_the_rest_read(folder: Folder) -> None:
     names = ["a"]
 

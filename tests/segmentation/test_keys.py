@@ -88,6 +88,7 @@ ELSEWHERE = {
     "data.intensity": "test_image_mask",
     "data.tile_size": "test_image_mask",
     "data.tile_overlap": "test_image_mask",
+    "data.group_by": "test_image_mask",
     "model.pretrained": "test_networks",
     "data.test_images": "test_module",
 }

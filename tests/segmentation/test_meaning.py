@@ -159,6 +159,14 @@ def test_trimaps_have_no_ground(masks: Masks) -> None:
     _equal(masks.foreground(foreground=1)[0])
 
 
+def test_black_can_be_the_foreground(masks: Masks) -> None:
+    for number in range(NUMBER):
+        masks.write(number, (~disc(number) * 255).astype(np.uint8))
+    found, _, told = masks.foreground(foreground=0)
+    _equal(found)
+    assert told == []
+
+
 def test_stray_values_belong_to_what_is_nearest(masks: Masks) -> None:
     for number in range(NUMBER):
         values = (disc(number) * 255).astype(np.uint8)

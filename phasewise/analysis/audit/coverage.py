@@ -58,6 +58,8 @@ def hardly_ran(case: Case) -> Iterator[Finding]:
         if phase.centre is not None:  # one key at a time: each value is to run once
             continue
         for key, declared in phase.plan.declared.items():
+            if key in phase.tied:  # it goes with another one
+                continue
             counts = dict.fromkeys(map(typed, declared), 0)  # not what only the incumbent has
             for one in phase.candidates:
                 if (value := phase.setting(one, key)) in counts:
@@ -87,7 +89,7 @@ def failed(case: Case) -> Iterator[Finding]:
             "failed",
             "warning",
             f"{len(broken)} of {_planned(case)} trials have no result: {counts}",
-            tuple(f"{one.name}: {one.record.outcome}, {_reason(one)}" for one in broken),
+            tuple(f"{one.name}: {one.record.status}, {_reason(one)}" for one in broken),
             "run.log in their directories has the traceback; study.retry_failed=true runs them "
             "again",
         )

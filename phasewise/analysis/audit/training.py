@@ -41,7 +41,7 @@ def dead_knob(case: Case) -> Iterator[Finding]:
                 f"{of_phase(phase)}{key} = {', '.join(map(str, values))} give identical metrics to "
                 "the last digit: the setting had no effect",
                 lines,
-                f"check that {key} is wired, that other settings do not switch it off, and that a "
+                "check that the key is wired, that other settings do not switch it off, and that a "
                 "limit is reached at all",
                 phase.plan.name,
             )

@@ -22,6 +22,9 @@ def overlaid(diagrams: Sequence[Diagram], colours: Sequence[str]) -> Figure:
         if any(name in one.log for one in diagrams):
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter("{x:g}")  # the default is a formula
+            low, high = ax.get_ylim()
+            few = high < low * 10  # then at most one tick is a power of ten
+            ax.yaxis.set_minor_formatter("{x:g}" if few else "")
     handles = [handle(c, one.label, most=60) for one, c in zip(diagrams, colours, strict=False)]
     legend_below(figure, handles)
     return figure

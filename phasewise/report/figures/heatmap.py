@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullFormatter
 
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.limits import robust_limits
@@ -85,7 +84,7 @@ def heatmaps(
         bar = figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02, **extend)
         if isinstance(scale, LogNorm):
             bar.ax.yaxis.set_major_formatter("{x:g}")  # the default is a formula
-            bar.ax.yaxis.set_minor_formatter(NullFormatter())
+            bar.ax.yaxis.set_minor_formatter("")
     return figure
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.limits import DECADES, possible_range
@@ -68,7 +68,7 @@ def scatter(
     elif min(across) > 0 and max(across) >= min(across) * 10**DECADES:
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter("{x:g}")  # the default is a formula
-        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.xaxis.set_minor_formatter("")
     else:  # numbers of many digits have no room for more beside the legend
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
     best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")

@@ -69,45 +69,42 @@ def values_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) -> S
 
 def means_table(phase: PhaseView, frame: pd.DataFrame) -> Table:
     """Mean, deviation, best and count of each value of each key."""
+    fair = {key: fair_rows(frame, phase.result, key) for key in phase.own_keys}
+    means = {key: marginal_means(rows, key, phase.mode) for key, rows in fair.items()}
     alone = phase.result.centre is not None
     robust = not alone and _has_spread(phase)
+    repeated = any(table["count"].max() > 1 for table in means.values())
     columns = [
         Column("key"),
         Column("value"),
         Column("mean", "number"),
-        Column("std", "number"),
-        Column("95 % CI", "interval"),
+        *([Column("std", "number"), Column("95 % CI", "interval")] if repeated else []),
         *([Column("std over settings", "number")] if robust else []),
-        Column("best", "number"),
+        *([Column("best", "number")] if repeated else []),
         Column("trials", "count"),
     ]
-    caption = (
-        f"{phase.title}: {phase.metric} by value, over all trials that have it"
-        + (" and share the values of the other keys, which were varied one at a time" * alone)
-        + "; 95 % CI: Student's interval of the mean"
-    )
-    caption += (
-        "; std over settings: of the means over seeds, which tells how robust a value is against "
-        "those of the other keys."
-        if robust
-        else "."
-    )
-    table = Table(f"values_{phase.slug}", caption, columns)
-    for key in phase.own_keys:
-        rows = fair_rows(frame, phase.result, key)
-        means = marginal_means(rows, key, phase.mode)
-        known = means["mean"].dropna()
+    said = [f"{phase.title}: {phase.metric} by value, over all trials that have it"]
+    said[0] += " and share the values of the other keys, which were varied one at a time" * alone
+    said += ["95 % CI: Student's interval of the mean"] * repeated
+    said += [
+        "std over settings: of the means over seeds, which tells how robust a value is against "
+        "those of the other keys"
+    ] * robust
+    table = Table(f"values_{phase.slug}", f"{'; '.join(said)}.", columns)
+    for key, found in means.items():
+        known = found["mean"].dropna()
         if known.empty:
             continue
         top = known.idxmax() if phase.mode == "max" else known.idxmin()
-        for value, row in means.iterrows():
-            own = rows[rows[key] == value].dropna(subset=["value"])
-            over = float(own.groupby("candidate")["value"].mean().std())
+        for value, row in found.iterrows():
+            own = fair[key][fair[key][key] == value].dropna(subset=["value"])
             certain = t_interval([*own["value"]]) if len(own) > 1 else None
+            cells: list[object] = [key, value, float(row["mean"])]
+            cells += [float(row["std"]), certain] if repeated else []
+            cells += [float(own.groupby("candidate")["value"].mean().std())] if robust else []
+            cells += [float(row["best"])] if repeated else []
             mark: Mark = "best" if value == top and len(known) > 1 else ""
-            numbers = [float(row["mean"]), float(row["std"]), certain, *([over] if robust else [])]
-            numbers.append(float(row["best"]))
-            table.add(key, value, *numbers, int(row["count"]), mark=mark)
+            table.add(*cells, int(row["count"]), mark=mark)
     return table
 
 

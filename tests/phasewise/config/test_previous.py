@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from phasewise.config.previous import has_no_epochs
+from phasewise.config.fingerprint import fingerprint
+from phasewise.config.previous import has_no_epochs, previous_run
+from phasewise.errors import UserError
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
@@ -36,3 +40,26 @@ def test_what_a_run_that_ended_has_left(tmp_path: Path, status: Status) -> None:
     assert has_no_epochs(record) == (status != "completed")
     record.finish(status, cost={"epochs": 1})
     assert not has_no_epochs(record)
+
+
+@pytest.mark.parametrize(
+    ("now", "longer"),
+    [
+        ({"trainer": {"max_epochs": 3}, "lr": 1}, True),
+        ({"trainer": {"max_epochs": 3}, "lr": 2}, False),
+        ({"trainer": {"max_epochs": 2}, "lr": 2}, False),
+    ],
+)
+def test_who_only_wants_more_epochs_is_told_how(
+    tmp_path: Path, now: dict[str, Any], longer: bool
+) -> None:
+    before = OmegaConf.create({"trainer": {"max_epochs": 2}, "lr": 1})
+    (tmp_path / ".hydra").mkdir()
+    OmegaConf.save(before, tmp_path / ".hydra" / "config.yaml")
+    record = start(tmp_path)
+    record.fingerprint = fingerprint(before)
+    record.finish("completed", cost={"epochs": 2})
+    with pytest.raises(UserError) as error:
+        previous_run(tmp_path, OmegaConf.create(now))
+    way = f"to train on from its weights: init_from={tmp_path} hydra.run.dir=DIR"
+    assert (way in str(error.value)) == longer

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faster_coco_eval.core import mask as reference
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from phasewise.data.annotated import Annotations
 from phasewise.data.coco import outline_mask, read_coco
@@ -185,3 +185,22 @@ def test_an_export_is_found_without_its_path(tmp_path: Path) -> None:
     found = read(tmp_path, "train/_annotations.coco.json")
     assert [*found.lists] == ["all"]
     assert "there is also valid/_annotations.coco.json, not read" in warnings_of(found)[0]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size", "told"),
+    [(6, (30, 40), False), (6, (30, 30), True), (3, (40, 30), True), (1, (30, 30), False)],
+)
+def test_turns_that_no_size_tells_are_noted(
+    tmp_path: Path, orientation: int, size: tuple[int, int], told: bool
+) -> None:
+    upright = size[::-1] if orientation >= 5 else size
+    box = {"image_id": 1, "bbox": [2, 2, 9, 9]}
+    write(tmp_path, [box], width=upright[0], height=upright[1])
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new("RGB", size).save(tmp_path / "1.jpg", exif=exif)
+    found = read(tmp_path)
+    assert found.images["1.jpg"].objects[0].box == (2, 2, 11, 11)
+    reason = "EXIF turns them, and no size tells for which side up boxes are: taken as upright"
+    assert warnings_of(found) == [f"a.json: 1 of 1 images: {reason} (1.jpg)"] * told

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 from typing_extensions import TypeIs
 
+from phasewise.analysis.audit import audit
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.records.history import Row
 from phasewise.records.notes import Diagram, Notes
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Column, Figure, Table, Text
 from phasewise.report.document import breakable
+from phasewise.report.figures.diagrams import overlaid
 from phasewise.report.figures.front import trade_off
 from phasewise.report.figures.heatmap import Measure, heatmaps
 from phasewise.report.figures.scatter import Point, scatter
-from phasewise.report.figures.style import Colours
+from phasewise.report.figures.style import PALETTE, Colours
 from phasewise.report.layout import parts_on_paper
 from phasewise.report.sections.audit import few
 from phasewise.report.sections.final import final_blocks
@@ -32,6 +34,7 @@ from phasewise.report.sections.trade_off import trade_off_blocks
 from phasewise.report.sections.values import heat_maps, means_table
 from phasewise.report.view import StudyView
 from phasewise.study.read import read_study
+from phasewise.study.results import CandidateResult
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, noise, read_grid
 
 
@@ -260,6 +263,13 @@ def test_of_keys_varied_one_at_a_time_each_is_told_at_the_centre_of_the_others(
     assert heat_maps(phase, study.frame) == []
 
 
+def test_one_trial_of_each_value_has_no_spread(tmp_path: Path) -> None:
+    study = one_at_a_time(tmp_path, [0])
+    table = means_table(study.phases[0], study.frame)
+    assert [one.title for one in table.columns] == ["key", "value", "mean", "trials"]
+    assert "Student" not in table.caption
+
+
 def test_a_grid_has_no_centre(tmp_path: Path) -> None:
     study = read_grid(tmp_path)
     assert study.phases[0].centre is None
@@ -284,3 +294,36 @@ def test_a_document_breaks_long_words_where_a_page_does() -> None:
     assert breakable("model.architecture=attention_unet a/b") == (
         "model.architecture=\u200battention_unet a/b"
     )
+
+
+def test_a_narrow_logarithmic_panel_has_numbers_and_no_formulas() -> None:
+    diagram = Diagram("d", "a", "C.", {"x": [0.0, 1.0], "y": [0.4, 6.0]}, log=("y",))
+    figure = overlaid([diagram], PALETTE)
+    figure.draw_without_rendering()
+    ticks = [*figure.axes[0].yaxis.get_major_ticks(), *figure.axes[0].yaxis.get_minor_ticks()]
+    texts = [tick.label1.get_text() for tick in ticks]
+    assert any(texts) and not [one for one in texts if "$" in one]
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_one_trial_of_a_value_is_no_finding_where_that_is_the_design(
+    tmp_path: Path, tied: bool
+) -> None:
+    """A batch of 16 at one learning rate: in place of 8 there, or beside it."""
+    words = "optimizer.lr=1e-5,1e-4,1e-3,1e-2,1e-1 data.batch_size=8,16"
+    study = Synthetic({"": words}, lambda settings, seed: 0.5 + 0.01 * noise(settings, seed))
+    study.seeds, study.defaults = [0], {}
+    study.write(tmp_path)
+    found = read_study(tmp_path)
+    (phase,) = found.phases
+
+    def is_tried(one: CandidateResult) -> bool:
+        is_large = phase.setting(one, "data.batch_size") == 16
+        is_last = phase.setting(one, "optimizer.lr") == 1e-1
+        return is_large == is_last or (not tied and not is_large)
+
+    phase.candidates[:] = filter(is_tried, phase.candidates)
+    phase.plan.candidates[:] = [one.plan for one in phase.candidates]
+    phase.plan.incumbent = phase.plan.winner = None
+    assert bool(phase.tied) == tied and (phase.centre is None) == tied
+    assert "hardly_ran" not in {one.rule for one in audit(found)}
