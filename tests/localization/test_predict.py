@@ -10,6 +10,7 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
+from phasewise.data.reading import AS_IS
 from phasewise.errors import UserError
 from phasewise.inference.prediction.predictor import Reader
 from phasewise.inference.prediction.sources import list_images
@@ -109,7 +110,7 @@ def test_an_image_on_its_side_is_predicted_upright(make_config: Make, tmp_path: 
     size = (120, 333)
     turned(drawn(size, some_box(size)), tmp_path / "photo.JPG")
     (item,) = list_images(str(tmp_path), "source")
-    image = Reader(16).read(item)
+    image = Reader(AS_IS).read(item)
     assert image.shape == (333, 120, 3)
     (box,) = predictor(member(make_config)).predict([image])
     assert np.abs(box - some_box(size)).max() <= 333 / SIDE * 1.01

@@ -15,6 +15,7 @@ from torch.nn.functional import cosine_similarity
 
 from phasewise.augment.color import normalize
 from phasewise.data.images import Resize, read_image
+from phasewise.data.reading import AS_IS
 from phasewise.errors import UserError
 from phasewise.inference.prediction.output import PredictionOutput
 from phasewise.inference.prediction.predictor import Reader
@@ -59,7 +60,7 @@ def run(found: Restored, folders: tuple[Path, Path], tmp_path: Path, words: str 
     queries, gallery = folders
     kind = predictor(found, words=f"gallery={gallery} batch_size=16 {words}")
     items = list_images(str(queries), "source")
-    entries, rows = kind.run(items, Reader(16), PredictionOutput(tmp_path / "out", []))
+    entries, rows = kind.run(items, Reader(AS_IS), PredictionOutput(tmp_path / "out", []))
     assert [(row[0], row[2], row[3]) for row in rows["ranking"]] == [
         (entry["file"], match["file"], match["distance"])
         for entry in entries
