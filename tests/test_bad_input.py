@@ -381,6 +381,7 @@ def test_divergence_is_told_and_is_no_success(
     assert last == f"see {Path('run', 'run.log')}"
 
 
+@pytest.mark.slow
 def test_ctrl_c_tells_how_to_continue(stopped: Callable[..., Result], tmp_path: Path) -> None:
     words = ("trainer.max_epochs=2000", "data.augment=[flip, scale]")
     result = stopped(*words, after="epoch 2/", number=signal.SIGINT)

@@ -364,6 +364,7 @@ def rank(index: int) -> dict[str, list[Tensor]]:
     return found
 
 
+@pytest.mark.slow
 def test_ranks_agree_and_pcgrad_projects_their_mean() -> None:
     found, other = together(rank)
     for key in ("pcgrad", "gradnorm", "gradnorm weights"):

@@ -75,6 +75,7 @@ def test_figures_and_the_projection_are_there(done: Path) -> None:
     assert list(done.rglob("sprite.png"))
 
 
+@pytest.mark.slow
 def test_the_share_of_anchors_with_a_positive_depends_on_the_sampler(
     make_config: Make, done: Path, tmp_path: Path
 ) -> None:

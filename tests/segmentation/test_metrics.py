@@ -473,6 +473,7 @@ def _rank(index: int) -> dict[str, list]:
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_ranks_together_are_one_process() -> None:
     results = together(_rank)

@@ -124,6 +124,7 @@ def test_what_has_no_gradient_has_no_bar() -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_run_measures_its_best_weights_on_validation_masks(
     make_config: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

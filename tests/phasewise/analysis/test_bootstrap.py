@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from phasewise.analysis.bootstrap import CHUNK, Interval, intervals, over_runs, resample
@@ -51,6 +52,7 @@ def test_undefined_resamples_do_not_count() -> None:
     assert intervals(resample(never, resamples=50, seed=0), 0.95) == {}
 
 
+@pytest.mark.slow
 def test_over_runs_and_items() -> None:
     """The variances of runs and of items add up where both are resampled."""
     generator = np.random.default_rng(0)

@@ -307,6 +307,7 @@ def test_phases_of_one_key_have_no_levels(tmp_path: Path) -> None:
     assert "Best by" not in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_all_of_it_stands_in_the_report(tmp_path: Path) -> None:
     grid(tmp_path)
     write_report(tmp_path)

@@ -149,6 +149,7 @@ def test_watching_writes_again_when_something_has_changed(study: Path, tmp_path:
     assert written == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_watch_ends_with_ctrl_c_also_in_the_background(
     study: Path, tmp_path: Path, number: signal.Signals, code: int

@@ -17,6 +17,8 @@ from phasewise.study.journal import Origin, read_journal
 from phasewise.study.read import read_study
 from tests.phasewise.study.whole import call, make_app, study, write_study
 
+pytestmark = pytest.mark.slow
+
 PHASES: dict[str, Any] = {
     "rate": "optimizer.lr=1e-1,1e-2,1e-3",
     "activation": "model.activation=relu,gelu,elu",

@@ -20,6 +20,7 @@ def app(tmp_path: Path) -> Path:
     return make_app(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_serves_all_backbones_that_it_has(app: Path) -> None:
     words = ("-m", "model.pretrained=w", "hydra.sweep.dir=out", "trainer.max_epochs=1")
     done = call(app, *words, "model.backbone=test_resnet,resnet18")
@@ -41,6 +42,7 @@ def test_a_folder_serves_all_backbones_that_it_has(app: Path) -> None:
     assert "what model.pretrained=w/resnet18-0123abcd.pth holds has changed since" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_is_there_is_not_fetched_and_nothing_is_trained(app: Path) -> None:
     words = ("-m", "optimizer.lr=0.01,0.02", "model.backbone=test_resnet", "hydra.sweep.dir=out")
     done = call(app, *words, "model.pretrained=w", "study.fetch=true")

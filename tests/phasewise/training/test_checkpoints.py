@@ -81,6 +81,7 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path, content: bytes | None) ->
         read_checkpoint(path)
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_ones_best_weights(make_config: Make, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     train(make_config(*TINY, "trainer.max_epochs=2"), first)

@@ -207,6 +207,7 @@ def test_a_run_whose_files_are_damaged_begins_anew_and_says_so(
     assert_same_run(whole, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_failed_run_with_a_damaged_checkpoint_is_repaired(
     config: Make,
     whole: Path,
@@ -246,6 +247,7 @@ def test_a_checkpoint_that_a_failing_disk_does_not_give_is_no_damaged_one(
     assert record_of(tmp_path).status == "paused"
 
 
+@pytest.mark.slow
 def test_best_weights_of_another_epoch_are_none(
     config: Make, tmp_path: Path, scripted: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -104,6 +104,7 @@ def test_identities_of_validation_train_as_without_validation(
     assert (one.last, one.test) == (other.last, other.test)
 
 
+@pytest.mark.slow
 def test_a_refit_trains_from_the_disk_as_from_memory(make_config: Make, tmp_path: Path) -> None:
     words = (*TINY, *REFIT, "trainer.max_epochs=2", "data.augment=[flip]")
     train(make_config(*words), tmp_path / "memory")

@@ -259,6 +259,7 @@ def test_an_objective_that_is_undefined_throughout_is_told(
 # The same again
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_augmentation_counts(
     config: Make, tmp_path: Path
 ) -> None:
