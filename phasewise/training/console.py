@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
 
 from phasewise.config.arguments import left_out
 from phasewise.data.listed import DataSummary
+from phasewise.errors import Problem
+from phasewise.report.text import listed
 from phasewise.training.foreign import UNKNOWN
 from phasewise.training.module import TaskModule
 
 MOST_NOTES = 5
 """Of the data, that are shown."""
+
+NAMED = 3
+"""Files that a note names."""
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +43,24 @@ def log_data(
     log.info("data     %s", ", ".join(f"{n} {split}" for split, n in found.counts.items()))
     if found.rejected:
         log.info("         %d samples left out, listed in record.json", len(found.rejected))
-    for warning in found.warnings[:MOST_NOTES]:
-        log.info("         note: %s", warning)
-    if len(found.warnings) > MOST_NOTES:
-        log.info("         and %d more notes in record.json", len(found.warnings) - MOST_NOTES)
+    notes = _grouped(found.warnings)
+    for note in notes[:MOST_NOTES]:
+        log.info("         note: %s", note)
+    if len(notes) > MOST_NOTES:
+        log.info("         and %d more notes in record.json", len(notes) - MOST_NOTES)
+
+
+def _grouped(warnings: Sequence[Problem]) -> list[str]:
+    """What is odd in the same way is one note."""
+    files: dict[str, list[str]] = {}
+    for warning in warnings:
+        files.setdefault(warning.reason, []).append(warning.file)
+    return [
+        str(Problem(names[0], reason))
+        if len(names) == 1
+        else f"{len(names)} times: {reason} ({listed(names, NAMED)})"
+        for reason, names in files.items()
+    ]
 
 
 def log_network(module: L.LightningModule, config: Mapping[str, Any]) -> int | None:
