@@ -17,7 +17,7 @@ test-slow: $(READY) ## the other tests: whole studies, launchers, devices, expor
 	$(PYTEST) -m slow $(ARGS)
 
 quick: $(READY)     ## first the rooms that need no torch, without it; then the rest
-	$(PYTEST) -m "not slow" --torch=refused $(ARGS)
+	$(PYTEST) -m "not slow" --torch=refused $(ARGS) $(COVERAGE)
 	$(PYTEST) -m "not slow" --torch=rest $(ARGS)
 
 lint: $(READY)

@@ -1,6 +1,4 @@
-"""Rooms that know no task are tested without any, and so is an application of somebody who has no
-torch: its sweeps, their audit, their report.
-"""
+"""An application of somebody who has no torch: its sweeps, their audit, their report."""
 
 from __future__ import annotations
 
@@ -18,7 +16,6 @@ from tests.conftest import REFUSED, ROOT, TORCH
 
 pytestmark = pytest.mark.slow
 
-TASKS = ("multitask", "segmentation", "localization", "reid")
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -38,15 +35,6 @@ def call() -> Call:
         )
 
     return run
-
-
-def test_records_and_analysis_need_no_task(call: Call) -> None:
-    """``make test`` runs the rooms without torch; composed configs have a task's schema."""
-    places = [f"tests/phasewise/{name}" for name in ("records", "analysis")]
-    words = ("--torch=refused", "-m", "not slow", "-p", "no:xdist", "-p", "no:cov")
-    done = call((*TORCH, *TASKS), "-m", "pytest", *places, *words, cwd=ROOT)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
-    assert " passed" in done.stdout
 
 
 APP = """
