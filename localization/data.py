@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -28,6 +27,7 @@ from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Facts, Splits
+from phasewise.data.listing import beside
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.splits import BY_READER, DRAWN, SPLITS
 from phasewise.data.store import Arrays, code_key
@@ -320,7 +320,7 @@ class CsvData(FilesData):
 
     def beside_root(self) -> list[Path]:
         """The table."""
-        return _beside(self.root, self.file)
+        return beside(self.root, self.file)
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_csv`."""
@@ -365,7 +365,7 @@ class CocoData(FilesData):
 
     def beside_root(self) -> list[Path]:
         """The annotations."""
-        return _beside(self.root, self.annotations)
+        return beside(self.root, self.annotations)
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_coco`."""
@@ -408,7 +408,7 @@ class YoloData(FilesData):
 
     def beside_root(self) -> list[Path]:
         """The YAML."""
-        return _beside(self.root, self.file)
+        return beside(self.root, self.file)
 
     def listing(self, root: Path) -> Listing:
         """See `localization.readers.read_yolo`."""
@@ -419,14 +419,6 @@ class YoloData(FilesData):
             split_seed=self.split_seed,
             group_by=self.group_by,
         )
-
-
-def _beside(root: Path | None, pattern: str) -> list[Path]:
-    """What may lie elsewhere than below the root; of a pattern, the folder that it begins with."""
-    if root is None:
-        return []
-    plain = takewhile(lambda part: not set("*?[") & set(part), Path(pattern).parts)
-    return [root.joinpath(*plain)]
 
 
 class PetsData(FilesData):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +20,7 @@ from phasewise.data.facts import original_sizes
 from phasewise.data.groups import find_groups
 from phasewise.data.images import UINT8, Resize, read_image
 from phasewise.data.listed import Facts, Splits
-from phasewise.data.listing import check_filled
+from phasewise.data.listing import beside, check_filled
 from phasewise.data.splits import SPLITS, resolve_splits, split_rule
 from phasewise.data.store import Arrays
 from phasewise.data.voc_xml import BACKGROUND
@@ -150,7 +149,7 @@ class CocoData(AnnotatedData):
 
     def beside_root(self) -> list[Path]:
         """The annotations."""
-        return _beside(self.root, self.annotations)
+        return beside(self.root, self.annotations)
 
     def found(self, root: Path) -> Annotations:
         """See `phasewise.data.coco.read_coco`."""
@@ -182,7 +181,7 @@ class YoloData(AnnotatedData):
 
     def beside_root(self) -> list[Path]:
         """The YAML."""
-        return _beside(self.root, self.file)
+        return beside(self.root, self.file)
 
     def found(self, root: Path) -> Annotations:
         """See `phasewise.data.yolo.read_yolo`."""
@@ -239,11 +238,3 @@ def _notes(found: Annotations) -> list[Problem]:
         reason = f"{bare} of {len(objects)} objects have no outline: their boxes are void"
         notes.append(Problem("masks", reason))
     return notes
-
-
-def _beside(root: Path | None, file: str) -> list[Path]:
-    """A file or folder; of a pattern, the folder that it begins with."""
-    if root is None:
-        return []
-    plain = takewhile(lambda part: not set("*?[") & set(part), Path(file).parts)
-    return [root.joinpath(*plain)]

@@ -45,18 +45,21 @@ def about(data: StoreDataModule) -> dict[str, Any]:
     }
 
 
-def check_objective(data: StoreDataModule, objective: str, metrics: Iterable[str]) -> None:
+def check_objective(
+    data: StoreDataModule, facts: Facts, objective: str, metrics: Iterable[str]
+) -> None:
     """See whether what a run is judged by can mean anything on its validation data.
 
     Args:
         data: set up.
+        facts: of the validation split, as `about` has them.
         objective: name of the metric.
         metrics: those that it could be.
 
     Raises:
         UserError: it cannot; names those that can.
     """
-    wrong = data.meaningless(known_facts(data, "val"))
+    wrong = data.meaningless(facts)
     if objective in wrong:
         left = ", ".join(metric for metric in metrics if metric not in wrong)
         reason = f"means nothing on these data, for {wrong[objective]}; one of {left} does"

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from phasewise.data.images import under_centres
 from phasewise.data.listing import by
 from phasewise.data.opening import orientation_of
 from phasewise.errors import BadSample
@@ -74,8 +75,7 @@ class Frame:
         width, height = self.size
         if mask.shape == (height, width):
             return mask
-        rows = ((np.arange(height) + 0.5) * mask.shape[0] / height).astype(np.intp)
-        columns = ((np.arange(width) + 0.5) * mask.shape[1] / width).astype(np.intp)
+        rows, columns = under_centres(height, mask.shape[0]), under_centres(width, mask.shape[1])
         return mask[rows[:, None], columns]
 
 

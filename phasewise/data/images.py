@@ -211,8 +211,8 @@ class Resize:
         """(H, W) -> (S, S): the source pixel under each target pixel's centre, never a mixture of
         pixels; 255 (or ``padding``) in the padding."""
         width, height, left, top = self._placed(array.shape[1], array.shape[0])
-        columns = _under_centres(width, array.shape[1])
-        rows = _under_centres(height, array.shape[0])
+        columns = under_centres(width, array.shape[1])
+        rows = under_centres(height, array.shape[0])
         square = np.full((self.image_size, self.image_size), padding, array.dtype)
         square[top : top + height, left : left + width] = array[rows[:, None], columns]
         return square
@@ -253,6 +253,6 @@ class Resize:
         return new_width, new_height, (side - new_width) // 2, (side - new_height) // 2
 
 
-def _under_centres(target: int, source: int) -> npt.NDArray[np.int64]:
+def under_centres(target: int, source: int) -> npt.NDArray[np.int64]:
     """floor((i + 1/2) * source / target) for each target index i, in whole numbers."""
     return (2 * np.arange(target, dtype=np.int64) + 1) * source // (2 * target)

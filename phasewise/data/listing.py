@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from phasewise.data.opening import special_kind
@@ -125,6 +126,15 @@ def files_by_name(
             file = ascii(f"{folder}/{path.name}")
             warnings.append(Problem(file, "ignored: its name is not UTF-8"))
     return found
+
+
+def beside(root: Path | None, pattern: str) -> list[Path]:
+    """Where a file, a folder or a pattern relative to the root lies, which may be elsewhere than
+    below it; of a pattern, the folder that it begins with."""
+    if root is None:
+        return []
+    plain = takewhile(lambda part: not set("*?[") & set(part), Path(pattern).parts)
+    return [root.joinpath(*plain)]
 
 
 def by(size: tuple[int, int]) -> str:

@@ -54,7 +54,7 @@ def show_data(cfg: DictConfig, directory: Path) -> None:
         reason = "shows data sets of this project only; how others read is theirs to show"
         raise UserError(problems=[Problem("data.check=true", reason)])
     data.setup()
-    found = data.summary()
+    found, known = data.summary(), about(data)
     log_data(found, data, section)
     facts = [
         ("task", str(cfg.task.name)),
@@ -66,11 +66,11 @@ def show_data(cfg: DictConfig, directory: Path) -> None:
         Figure(f"samples_{split}", f"{TITLES[split]}: {caption}", partial(_draw, data, split))
         for split in data.splits.stores
     ]
-    parts = [section_of([DataSet(found.as_dict() | about(data))]), Section("Samples", [*samples])]
+    parts = [section_of([DataSet(found.as_dict() | known)]), Section("Samples", [*samples])]
     page = publish(Report(f"Data: {name_of(data)}", facts, parts), directory)
     log.info("report   %s", shlex.quote(str(page)))
     refuse_unusable(found.rejected, found.counts, data.root, section["on_bad"])
-    check_objective(data, cfg.objective.metric, metrics_of(cfg))
+    check_objective(data, known["facts"]["val"], cfg.objective.metric, metrics_of(cfg))
 
 
 def _draw(data: StoreDataModule, split: str) -> Drawing:

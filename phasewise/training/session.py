@@ -261,7 +261,8 @@ class Session:
         self.record.write()
         log_data(found, data, self.config["data"])
         if isinstance(data, StoreDataModule):
-            check_objective(data, self.config["objective"]["metric"], metrics_of(self.cfg))
+            facts = self.record.data["facts"]["val"]
+            check_objective(data, facts, self.config["objective"]["metric"], metrics_of(self.cfg))
 
     def _set_up(self, data: L.LightningDataModule, before: str | None) -> None:
         """Read the data; go on with those that the run began with only, which may have changed this
