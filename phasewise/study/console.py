@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -16,6 +16,7 @@ from phasewise.study.results import UNSET, as_setting
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.selection import used_different_samples
 from phasewise.study.table import best_row, format_table, sweep_table, write_csv
+from phasewise.study.tree import tree_of_plan
 
 TABLE = "sweep.csv"
 RUN_LOG = "run.log"
@@ -71,8 +72,22 @@ def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path
         say(f"{phase.epochs_saved} epochs saved by halving")
     if not phase.name:
         return
+    for line in branch_lines(phase, names, values):
+        say(line)
     winner = "" if phase.winner is None else f"{names[phase.winner]} "
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
+
+
+def branch_lines(
+    phase: Phase, names: Sequence[str], values: Sequence[dict[int, float]]
+) -> Iterator[str]:
+    """The best of each branch of a phase, if it has any."""
+    if phase.branches:
+        yield f"\nthe best of each {phase.per}:"
+    for branch in phase.branches:
+        row = branch.winner
+        found = "no result" if row is None else f"{_mean(values[row])}  {names[row]}"
+        yield f"  {branch.level}: {found}"
 
 
 def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
@@ -83,12 +98,23 @@ def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
     words = candidate.overrides
     if not phase.name:
         words = [word for word in words if word.partition("=")[0] in phase.declared] or words
+    if level := level_word(phase, candidate):
+        return " ".join([level, *words])
     if words:
         return " ".join(words)
     saved = [SavedConfig(study / trial.directory) for trial in candidate.trials[:1]]
     known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
     own = [f"{key}={as_setting(value)}" for key, value in known.items() if value is not UNSET]
     return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
+
+
+def level_word(phase: Phase, candidate: Candidate) -> str | None:
+    """``KEY=LEVEL`` of a candidate in a branch whose words do not say it."""
+    if any(word.partition("=")[0].lstrip("+~") == phase.per for word in candidate.overrides):
+        return None
+    rows = [row for row, one in enumerate(phase.candidates) if one is candidate]
+    levels = [it.level for it in phase.branches if any(row in it.candidates for row in rows)]
+    return f"{phase.per}={levels[0]}" if levels else None
 
 
 def log_of(record: RunRecord) -> str:
@@ -111,21 +137,45 @@ def plan_text(journal: Journal, done: int) -> str:
         return f"{count} trials in {journal.directory}{_finished(done)}"
     scale = "" if journal.budget == "full" else f", budget {journal.budget}"
     lines = [f"study {journal.name}{scale}: {goal}, in {journal.directory}"]
-    width = max(len(phase.name) for phase in phases)
-    for number, phase in enumerate(phases, 1):
-        what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
-        what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
-        if phase.kind == "rerun":
-            words = " ".join(phase.candidates[-1].overrides)
-            what = f"the best so far{f' with {words}' if words else ''}"
-        seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
-        drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
-        again = phase.kind == "rerun"
-        own = sum(again or bool(candidate.overrides) for candidate in phase.candidates)
-        start = " + incumbent" if own < len(phase.candidates) else ""
-        lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
+    lines += _phase_lines(phases)
+    leaves = tree_of_plan(phases).leaves
+    if len(leaves) > 1:
+        lines.append(f"in the end the best of {' and '.join(leaves)} by {goal} is tested")
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
     return "\n".join(lines)
+
+
+def _phase_lines(phases: Sequence[Phase]) -> Iterator[str]:
+    """A line per phase; where they are no chain, what builds on a phase is indented below it."""
+    tree = tree_of_plan(phases)
+    numbers = {phase.name: number for number, phase in enumerate(phases, 1)}
+    depths = dict.fromkeys(tree.names, 0) if tree.is_chain else tree.depths()
+    names = {name: f"{'  ' * depth}{numbers[name]} {name}" for name, depth in depths.items()}
+    width = max(map(len, names.values()))
+    for name, shown in names.items():
+        parents = tree.parents[name]
+        after = f"  (after {' and '.join(parents)})" if len(parents) > 1 else ""
+        yield f"  {shown:<{width}}  {_what(phases[numbers[name] - 1])}{after}"
+
+
+def _what(phase: Phase) -> str:
+    """What a planned phase tries, and how often."""
+    what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
+    what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
+    seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
+    drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
+    if phase.kind == "rerun":
+        words = " ".join(phase.candidates[-1].overrides)
+        each = f" of each {phase.per}" if phase.per else ""
+        what = f"the best so far{each}{f' with {words}' if words else ''}"
+        return f"{len(phase.candidates):>3}{seeds}  {what}"
+    if phase.branches:
+        levels = ", ".join(branch.level for branch in phase.branches)
+        total = f"{len(phase.candidates):>3}{drawn}{seeds}"
+        return f"{total}  {what}, from the best of each {phase.per} ({levels})"
+    own = sum(bool(candidate.overrides) for candidate in phase.candidates)
+    start = " + incumbent" if own < len(phase.candidates) else ""
+    return f"{own:>3}{drawn}{start}{seeds}  {what}"
 
 
 def print_final(

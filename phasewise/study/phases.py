@@ -1,4 +1,4 @@
-"""Runs the phases of a study one after the other; each starts from the winners before it."""
+"""Runs the phases of a study; each starts from the winner of one before it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
-from phasewise.errors import UserError
+from phasewise.errors import UserError, say
 from phasewise.records.record import RunRecord, read_record
+from phasewise.study.branches import decide_branches
 from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.ensemble import score_seeds
-from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.leaves import best_leaf
 from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.memory_limits import MemoryLimits
@@ -29,6 +31,8 @@ from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
+from phasewise.study.side_by_side import batches, share_trials
+from phasewise.study.starts import StageBuilder, values_of
 from phasewise.study.table import REFUSED, placeholder_record
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
@@ -86,6 +90,7 @@ class Runner:
         self.stages: list[Stage] = []
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
+        self.builder = StageBuilder(planner, study.phases, journal.base)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
         self._spared = decided_on(old)
@@ -97,37 +102,50 @@ class Runner:
         Args:
             first: the first phase as planned.
         """
-        base = self.journal.base
-        for number, (name, spec) in enumerate(self.study.phases.items()):
-            if number == 0:
-                stage = first
-            elif spec.rerun is not None:
-                stage = self._rerun(name, spec, base)
-            else:
-                stage = self.planner.stage(name, spec, base)
-            self._run_stage(stage, number)
-            winner = stage.phase.winner
-            if winner is not None:
-                # a rerun's candidates are put as what differs from the study's start
-                before = self.journal.base if stage.phase.kind == "rerun" else base
-                base = self.planner.choices.join(before, stage.phase.candidates[winner].overrides)
-            elif name:
-                self.ended = explain_undecided(stage.phase, self._needed(stage))
-                return
-        if self.test and self._can_test():
-            stage = self._test_stage(base)
-            self._run_stage(stage, len(self.study.phases))
+        for names in self.builder.tree.steps(side_by_side=not self.executor.in_process):
+            stages = []
+            for name in names:
+                stage = first if name == first.phase.name else self._decided(name)
+                self._begin(stage)
+                stages.append(stage)
+            self._run(stages)
+            for stage in stages:
+                if stage.phase.winner is None and stage.phase.name:
+                    self.ended = explain_undecided(stage.phase, self._needed(stage))
+                    return
+        last, base = self._conclude()
+        if self.test and self._can_test(last):
+            stage = self._test_stage(base, last)
+            self._begin(stage)
+            self._run([stage])
             self._score_seeds(stage)
-            self._print_final(stage)
+            self._print_final(stage, last)
         else:
-            self._keep_winner(stage)
+            self._keep_winner(last)
             if self.test:
-                self._print_final(self._test_stage(base), tested=False)
+                self._print_final(self._test_stage(base, last), last, tested=False)
         if self.keeps == "none":
             remove_all(self.stages)
         elif self.keeps is not None and self._spared:  # an earlier call's decisions are no more
             remove_needless(self.stages, self.keeps)
         self._memberships.settle()
+
+    def _decided(self, name: str) -> Stage:
+        """A phase that starts from what those before it have decided."""
+        known = {stage.phase.name: stage for stage in self.stages}
+        return self.builder.decided(name, known, self.executor.outcome)
+
+    def _conclude(self) -> tuple[Stage, list[str]]:
+        """The phase whose winner is the final configuration, and the words of that."""
+        known = {stage.phase.name: stage for stage in self.stages}
+        leaves = [known[name] for name in self.builder.tree.leaves]
+        last, reason = best_leaf(leaves, self.journal.objective, self.executor.outcome)
+        if reason:
+            self.journal.last, self.journal.last_reason = last.phase.name, reason
+            self.journal.write()
+            say(f"\nthe study ends with the winner of {last.phase.name}: {reason}")
+        row = last.phase.winner  # of a sweep there may be none
+        return last, [] if row is None else self.planner.winner_words(last, row)
 
     def jobs(self) -> Iterator[tuple[Stage, TrialJob]]:
         """All trials so far, each directory once."""
@@ -159,31 +177,52 @@ class Runner:
         some = any(math.isfinite(objective_value(one)) for found in outcomes for one in found)
         return outcomes[row] if some and row is not None else [one for it in outcomes for one in it]
 
-    def _run_stage(self, stage: Stage, number: int) -> None:
-        phase = stage.phase
+    def _number(self, stage: Stage) -> int:
+        """The place of a phase in the study's file, from 0; the test comes after all of them."""
+        return [*self.builder.tree.names, TEST].index(stage.phase.name)
+
+    def _begin(self, stage: Stage) -> None:
+        """Bring what is there of a phase to where it belongs."""
+        phase, number = stage.phase, self._number(stage)
         self.stages.append(stage)
-        self.journal.phases[number:] = [phase, *self.journal.phases[number + 1 :]]
+        self.journal.phases[number : number + 1] = [phase]
         if number or self.study.set_aside:
             self.index.set_aside(stage, self.planner.composer)
         for note in stage.notes if number else ():  # the plan has told those of the first phase
             log.info("\n%s: %s", phase.name, note)
         self.index.reuse(stage)
-        self._note_membership(stage, number)
-        phase.status = "running"
+
+    def _run(self, stages: Sequence[Stage]) -> None:
+        """Run phases that do not build on each other, and decide them."""
+        share_trials(stages)
+        self._note_membership(stages)
+        for stage in stages:
+            stage.phase.status = "running"
         self.journal.write()
         more = self._around()
-        if phase.kind == TEST:
-            more.append("test=true")
-            jobs = [job for row in stage.jobs for job in row]
+        for group in batches(stages):
+            try:
+                self._train(group, more)
+                values = [self._decide(it) if it.phase.kind != TEST else [] for it in group]
+            finally:  # what there is, and with a star what was decided, if it came to that
+                for stage in group:
+                    print_trials(stage.phase, self.records(stage), self.journal.directory)
+            for stage, found in zip(group, values, strict=True):
+                self._finish(stage, found)
+
+    def _train(self, group: Sequence[Stage], more: list[str]) -> None:
+        stage, jobs = group[0], [job for it in group for row in it.jobs for job in row]
+        if stage.phase.kind == TEST:
+            more = [*more, "test=true"]
             forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
-        try:
-            if stage.spec.halving is not None:
-                halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
-            else:
-                self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-            values = self._decide(stage) if phase.kind != TEST else []
-        finally:  # what there is, and with a star what was decided, if it came to that
-            print_trials(phase, self.records(stage), self.journal.directory)
+        if stage.spec.halving is not None:
+            halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
+        else:
+            self._launch(stage, jobs, more, name=" and ".join(it.phase.name for it in group))
+
+    def _finish(self, stage: Stage, values: Sequence[dict[int, float]]) -> None:
+        """Tell and write down what was decided, and remove what nobody needs any more."""
+        phase = stage.phase
         if phase.kind != TEST:
             print_decision(phase, values, self.journal.directory)
         phase.status = "completed"
@@ -210,21 +249,30 @@ class Runner:
         return record is not None and record.is_of(job.fingerprint) and record.test is None
 
     def _launch(
-        self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str], pause: int | None = None
+        self,
+        stage: Stage,
+        jobs: Sequence[TrialJob],
+        more: Sequence[str],
+        pause: int | None = None,
+        name: str | None = None,
     ) -> None:
-        """Run those trials that are not done, each directory once, up to epoch ``pause``."""
+        """Run those trials that are not done, each directory once, up to epoch ``pause``.
+
+        Args:
+            stage: of these trials; of several, one.
+            jobs: of which some may be done.
+            more: overrides of this launch.
+            pause: of the rungs of halving.
+            name: of the phases, where there are several.
+        """
         unique = list({job.subdir: job for job in jobs}.values())
         waiting = [job for job in unique if not self._is_done(job, stage, pause)]
-        later = sum(
-            len(candidate.trials)
-            for phase in self.journal.phases[len(self.stages) :]
-            for candidate in phase.candidates
-        )
+        name = stage.phase.name if name is None else name
         progress = Progress(
-            stage.phase.name,
+            name,
             len(unique),
             len(unique) - len(waiting),
-            later,
+            sum(self._later()),
             stage.phase.objective["mode"],
             ended=self._note_end,
         )
@@ -234,7 +282,7 @@ class Runner:
                 progress.note(job.name, record)
                 self._limits.note(record)
         if done := len(unique) - len(waiting):
-            where = f"{stage.phase.name}: " if stage.phase.name else ""
+            where = f"{name}: " if name else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
         words = [] if pause is None else [f"trainer.pause_after={pause}"]
         compares = stage.phase.kind != TEST and stage.phase.winner is None
@@ -247,8 +295,13 @@ class Runner:
         self._limits.note(record)
         if self.room is not None and record is not None:
             self.room.add(record)
-            later = self.journal.phases[len(self.stages) :]
-            self.room.tell([left, *(sum(len(it.trials) for it in p.candidates) for p in later)])
+            self.room.tell([left, *self._later()])
+
+    def _later(self) -> list[int]:
+        """How many trials each of the phases has that have not begun, as far as they are known."""
+        begun = {stage.phase.name for stage in self.stages}
+        later = [phase for phase in self.journal.phases if phase.name not in begun]
+        return [sum(len(one.trials) for one in phase.candidates) for phase in later]
 
     def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.
@@ -275,48 +328,38 @@ class Runner:
         # the phase's status is the earlier call's: its data may have no test split
         return stage.phase.kind != TEST or record.test is not None
 
-    def _note_membership(self, stage: Stage, number: int) -> None:
-        """Note what each trial is in this phase, for its record."""
-        for row, jobs in enumerate(stage.jobs):
-            place = Membership(number + 1, stage.phase.name, role_of(stage.phase, row))
-            for job in jobs:
-                self._memberships.add(job.directory, place)
-        for jobs in stage.jobs:
+    def _note_membership(self, stages: Sequence[Stage]) -> None:
+        """Note what each trial is in these phases, for its record."""
+        for stage in stages:
+            for row, jobs in enumerate(stage.jobs):
+                role = role_of(stage.phase, row)
+                place = Membership(self._number(stage) + 1, stage.phase.name, role)
+                for job in jobs:
+                    self._memberships.add(job.directory, place)
+        for jobs in (jobs for stage in stages for jobs in stage.jobs):
             jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
     def _decide(self, stage: Stage) -> list[dict[int, float]]:
         """Choose the winner; returns the objective of each candidate by seed."""
         phase = stage.phase
-        values = [
-            {
-                seed: objective_value(self.executor.outcome(job))
-                for seed, job in zip(phase.seeds, jobs, strict=False)
-            }
-            for jobs in stage.jobs
-        ]
+        values = values_of(stage, self.executor.outcome)
         if used_different_samples(
             self.executor.outcome(job) for jobs in stage.jobs for job in jobs
         ):
             decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
         else:
-            decision = select(
-                values,
-                phase.incumbent,
+            choose = partial(
+                select,
                 mode=phase.objective["mode"],
                 seeds=phase.seeds,
                 significant=self.study.adopt == "significant",
                 alpha=self.study.alpha,
             )
+            decision = choose(values, phase.incumbent)
+            decide_branches(phase, values, choose)
         phase.winner, phase.verdict = decision.winner, decision.verdict
         phase.reason, phase.p_value = decision.reason, decision.p_value
         return values
-
-    def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
-        assert spec.rerun is not None
-        objective = self.planner.objective_of(spec)
-        outcome = self.executor.outcome
-        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
-        return self.planner.rerun(name, spec, self.journal.base, best)
 
     def _spare_start(self, stage: Stage) -> None:
         """The starting configuration is tested, whichever phase has trained it with a seed."""
@@ -333,9 +376,8 @@ class Runner:
         if jobs := forget(stage.jobs[row or 0]) if wanted else []:
             self._launch(stage, jobs, self._around())
 
-    def _can_test(self) -> bool:
+    def _can_test(self, stage: Stage) -> bool:
         """Whether there is a test split; without one nothing is trained for it."""
-        stage = self.stages[-1]
         records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
         if self.study.refit or not any(it is not None and it.lacks_test_split for it in records):
             return True
@@ -354,15 +396,12 @@ class Runner:
             start = [record for each in tested[1:] for record in each]
             score_seeds(place, tested[0], start, here=self.executor.in_process)
 
-    def _test_seeds(self) -> list[int]:
-        """Those that the study names, and those with which the last phase has trained."""
-        own = self.planner.seeds or []
-        last = self.stages[-1].phase.seeds if self.stages else [self.planner.default_seed]
-        return list(dict.fromkeys([*own, *last]))
+    def _test_stage(self, base: Sequence[str], last: Stage) -> Stage:
+        """The final configuration and, if it is another one, the starting one.
 
-    def _test_stage(self, base: Sequence[str]) -> Stage:
-        """The final configuration and, if it is another one, the starting one."""
-        seeds = self._test_seeds()
+        Over the seeds that the study names, and those with which the last phase has trained.
+        """
+        seeds = list(dict.fromkeys([*(self.planner.seeds or []), *last.phase.seeds]))
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
@@ -374,11 +413,12 @@ class Runner:
         self.planner.add_once(stage, refit)
         return stage
 
-    def _print_final(self, stage: Stage, *, tested: bool = True) -> None:
+    def _print_final(self, stage: Stage, last: Stage, *, tested: bool = True) -> None:
         """The last words: scores on test data, if they were looked at, and how to train it again.
 
         Args:
             stage: of the test, whose candidates have trials of their own only if it was run.
+            last: of the phase that the final configuration comes from.
             tested: whether it was.
         """
         words, there = stage.jobs[0][0].words, [stage.jobs[0][0], stage.jobs[-1][0]]
@@ -386,7 +426,7 @@ class Runner:
         if tested:
             records = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
         else:
-            last, first = self.stages[-1], self.stages[0]
+            first = self.stages[0]
             rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
             there = [one.jobs[row or 0][0] for one, row in rows]
         start = self.journal.base

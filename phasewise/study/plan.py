@@ -67,6 +67,7 @@ class Stage:
         epochs: of each trial, where the phase halves.
         notes: what was done to the words, told before anything runs.
         once: candidates by the fingerprints of their trials.
+        start: overrides that all its candidates begin with, without the phase's objective.
     """
 
     phase: Phase
@@ -77,6 +78,7 @@ class Stage:
     epochs: int | None = None
     notes: list[str] = field(default_factory=list)
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
+    start: list[str] = field(default_factory=list)
 
 
 class Planner:
@@ -136,6 +138,28 @@ class Planner:
             spec: its settings.
             base: overrides that all its trials share.
         """
+        stage, grid = self.empty(name, spec, base)
+        phase = stage.phase
+        lead = list(grid.declared)
+        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
+        if same:
+            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
+            phase.declared = without(phase.declared, same, kept)
+        own = self.fingerprint_of(phase, [])
+        prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
+        if own is not None and own in prints:
+            phase.incumbent = prints.index(own)
+        elif name:
+            phase.incumbent = len(phase.candidates)
+            self.add(stage, [])
+        self.check_compared_samples(stage)
+        if spec.halving is not None:
+            self._find_epochs(stage)
+        self._note_dropped(stage)
+        return stage
+
+    def empty(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> tuple[Stage, Grid]:
+        """A phase without candidates, and the configurations that it names; as `stage`."""
         grid = self.grid_of(spec, named=bool(name))
         seeds = spec.seeds or grid.seeds or self.seeds
         phase = Phase(
@@ -147,29 +171,14 @@ class Planner:
             base=merge(base, self.objective_words(spec)),
             declared=grid.declared,
             sampled_from=grid.sampled_from,
+            source=spec.source,
         )
-        stage = Stage(phase, spec)
+        stage = Stage(phase, spec, start=list(base))
         if grid.repeated:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
-        lead = list(grid.declared)
-        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
-        if same:
-            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
-            phase.declared = without(phase.declared, same, kept)
-        own = self._fingerprint_of_base(phase)
-        prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
-        if own is not None and own in prints:
-            phase.incumbent = prints.index(own)
-        elif name:
-            phase.incumbent = len(phase.candidates)
-            self.add(stage, [])
-        self._check_compared_samples(stage)
-        if spec.halving is not None:
-            self._find_epochs(stage)
-        self._note_dropped(stage)
-        return stage
+        return stage, grid
 
-    def _check_compared_samples(self, stage: Stage) -> None:
+    def check_compared_samples(self, stage: Stage) -> None:
         """Candidates that are judged by different samples, with any seed, cannot be compared."""
         phase = stage.phase
         for jobs, split in product(zip(*filter(None, stage.jobs), strict=True), COMPARED_SPLITS):
@@ -217,8 +226,9 @@ class Planner:
             spec.seeds or self.seeds or [self.default_seed],
             base=list(start),
             incumbent=0,
+            source=spec.source,
         )
-        stage = Stage(phase, spec)
+        stage = Stage(phase, spec, start=list(start))
         more = merge(spec.rerun.overrides, self.objective_words(spec))
         for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
             for words in configurations:
@@ -296,6 +306,10 @@ class Planner:
         extra = [f"{SEED}={seed}"] if phase.seeded else []
         return tuple(merge(self.choices.join(phase.base, overrides), extra))
 
+    def winner_words(self, stage: Stage, row: int) -> list[str]:
+        """What a phase starts from that starts from a candidate of this one."""
+        return self.choices.join(stage.start, stage.phase.candidates[row].overrides)
+
     def objective_of(self, spec: PhaseConfig) -> dict[str, str]:
         """What a phase is judged by."""
         from phasewise.config.schema import metrics_of
@@ -311,8 +325,10 @@ class Planner:
             return []
         return [f"objective.{key}={value}" for key, value in self.objective_of(spec).items()]
 
-    def _fingerprint_of_base(self, phase: Phase) -> str | None:
-        return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
+    def fingerprint_of(self, phase: Phase, overrides: Sequence[str]) -> str | None:
+        """What a candidate computes with the first seed; ``None`` where it cannot run."""
+        words = self.words(phase, overrides, phase.seeds[0])
+        return self.composer.try_fingerprint(words, "base", {})
 
 
 def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:

@@ -1,0 +1,49 @@
+"""Phases that do not build on each other run in one batch, where a launcher runs several trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from phasewise.records.record import read_record
+from phasewise.study.plan import Stage, TrialJob
+
+
+def share_trials(stages: Sequence[Stage]) -> None:
+    """Have a trial that several of these phases need run once, in the folder of the first.
+
+    It follows from the plan alone, so that a study that was stopped shares the same again. What a
+    phase has already computed for itself stays.
+    """
+    owners: dict[str, TrialJob] = {}
+    for stage in stages:
+        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
+            for column, job in enumerate(jobs):
+                owner = owners.setdefault(job.fingerprint, job)
+                if owner.subdir == job.subdir or _is_there(job):
+                    continue
+                jobs[column] = replace(job, directory=owner.directory, subdir=owner.subdir)
+                candidate.trials[column].directory = owner.subdir
+
+
+def _is_there(job: TrialJob) -> bool:
+    record = read_record(job.directory)
+    return record is not None and record.status == "completed" and record.is_of(job.fingerprint)
+
+
+def batches(stages: Sequence[Stage]) -> list[list[Stage]]:
+    """The phases whose trials can be launched together: those of one objective that do not halve,
+    which needs launches of its own."""
+    found: list[list[Stage]] = []
+    for stage in stages:
+        together = [
+            group
+            for group in found
+            if group[0].phase.objective == stage.phase.objective
+            and group[0].spec.halving is None is stage.spec.halving
+        ]
+        if together:
+            together[0].append(stage)
+        else:
+            found.append([stage])
+    return found
