@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from phasewise.study.journal import Phase
+from phasewise.study.read import read_study
 from tests.phasewise.study.whole import calls, journal, make_app, study, winners, write_study
 
 GRID = "model.activation=relu,gelu optimizer.lr=1e-1,1e-3"
@@ -222,6 +223,42 @@ def test_branches_after_a_rerun_per_level(app: Path) -> None:
     for branch in rate.branches:
         assert "trainer.max_epochs=5" in words_of(rate, branch.incumbent)
     assert {it.level for it in rate.branches} == {"relu", "gelu", "native"}
+
+
+@pytest.mark.slow
+def test_without_a_journal_the_records_tell_the_branches(app: Path) -> None:
+    phases = {
+        "act": "model.activation=relu,gelu",
+        "rate": {"overrides": "optimizer.lr=1e-2,1e-1"} | PER,
+        "fresh": {"from": "start", "overrides": "optimizer.lr=1e-2"},
+    }
+    write_study(app, phases, seeds=[0, 1])
+    assert study(app).returncode == 0
+    known = journal(app)
+    (app / "out" / "study.json").unlink()
+    found = read_study(app / "out").plan
+    assert (found.last, found.last_reason) == (known.last, known.last_reason)
+    assert [phase.source for phase in found.phases] == [None, None, "start", None]
+    for one, other in zip(found.phases, known.phases, strict=True):
+        assert {it.level for it in one.branches} == {it.level for it in other.branches}
+        for branch in one.branches:
+            (same,) = (it for it in other.branches if it.level == branch.level)
+            assert words_of(one, branch.winner) == words_of(other, same.winner)
+            assert words_of(one, branch.incumbent) == words_of(other, same.incumbent)
+
+
+@pytest.mark.slow
+def test_another_study_starts_from_the_best_of_the_last_phases(app: Path) -> None:
+    phases = {
+        "rate": "optimizer.lr=1e-2",
+        "act": {"from": "start", "overrides": "model.activation=relu"},
+    }
+    write_study(app, phases)
+    assert study(app, "test=false").returncode == 0
+    assert journal(app).last == "rate"
+    write_study(app, {"norm": "model.norm=batch,group"})
+    done = study(app, "init_study=out", "hydra.sweep.dir=next", "study.dry_run=true")
+    assert "starts from the winner of out (phase rate): optimizer.lr=0.01" in done.stdout
 
 
 @pytest.mark.parametrize(
