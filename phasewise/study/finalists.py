@@ -10,9 +10,10 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from phasewise.records.record import RunRecord
-from phasewise.study.plan import Planner, Stage, TrialJob
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.results import objective_value
 from phasewise.study.schema import Rerun
+from phasewise.study.trial_job import TrialJob
 
 
 def find_finalists(

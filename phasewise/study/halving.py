@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 
 from phasewise.records.history import read_history
-from phasewise.study.plan import Stage, TrialJob
+from phasewise.study.plan import Stage
 from phasewise.study.selection import survivors, value_at
+from phasewise.study.trial_job import TrialJob
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from phasewise.records.record import RunRecord
-from phasewise.study.plan import Stage, TrialJob
+from phasewise.study.plan import Stage
 from phasewise.study.results import objective_value
 from phasewise.study.selection import Values, told_apart
+from phasewise.study.trial_job import TrialJob
 
 
 def value_by(record: RunRecord, objective: Mapping[str, str]) -> float:

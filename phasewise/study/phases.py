@@ -22,8 +22,8 @@ from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.memory_limits import MemoryLimits
 from phasewise.study.naming import parse_override, trial_name
-from phasewise.study.overrides import SEED, merge
-from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
+from phasewise.study.overrides import merge
+from phasewise.study.plan import REFIT, Planner, Stage
 from phasewise.study.progress import Progress
 from phasewise.study.reports import Reporter
 from phasewise.study.results import objective_value
@@ -34,6 +34,7 @@ from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_
 from phasewise.study.side_by_side import batches, share_trials
 from phasewise.study.starts import StageBuilder, values_of
 from phasewise.study.table import REFUSED, placeholder_record
+from phasewise.study.trial_job import TrialJob
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
@@ -114,6 +115,9 @@ class Runner:
                     self.ended = explain_undecided(stage.phase, self._needed(stage))
                     return
         last, base = self._conclude()
+        application = self.planner.composer.application
+        if not application.writes_records and self.study.phases.keys() - {""}:
+            self.test = True  # nothing is run for it: jobs have test metrics, or have none
         if self.test and self._can_test(last):
             stage = self._test_stage(base, last)
             self._begin(stage)
@@ -161,7 +165,7 @@ class Runner:
         found = []
         for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
             for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
-                extra = [f"seed={seed}"] if stage.phase.seeded else []
+                extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
                 found.append(replace(self.executor.outcome(job), overrides=words))
             if candidate.refused is not None:
@@ -365,7 +369,8 @@ class Runner:
         """The starting configuration is tested, whichever phase has trained it with a seed."""
         identity = self.planner.composer.try_fingerprint
         for column, seed in enumerate(stage.phase.seeds if self.test else ()):
-            own = identity(merge(self.journal.base, [f"{SEED}={seed}"]), "start", {})
+            words = merge(self.journal.base, self.planner.seed_words(stage.phase, seed))
+            own = identity(words, "start", {})
             jobs = [jobs[column] for jobs in stage.jobs if jobs]
             self._spared.update(job.directory for job in jobs if job.fingerprint == own)
 
@@ -379,10 +384,14 @@ class Runner:
     def _can_test(self, stage: Stage) -> bool:
         """Whether there is a test split; without one nothing is trained for it."""
         records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
-        if self.study.refit or not any(it is not None and it.lacks_test_split for it in records):
+        if self.planner.composer.application.writes_records:
+            lacks = any(it is not None and it.lacks_test_split for it in records)
+        else:
+            lacks = not all(it is not None and it.test for it in records)
+        if self.study.refit or not lacks:
             return True
         log.info(
-            "\nthe data have no test split: what the winner of the last phase scores on validation "
+            "\nthere is no test split: what the winner of the last phase scores on validation "
             "data stands for it, by which it was selected"
         )
         return False
@@ -430,7 +439,8 @@ class Runner:
             rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
             there = [one.jobs[row or 0][0] for one, row in rows]
         start = self.journal.base
-        words = tuple(w for w in words if w in start or not w.startswith(f"{SEED}="))
+        seeds = (f"{self.planner.composer.application.seed_key}=",)
+        words = tuple(w for w in words if w in start or not w.startswith(seeds))
         final, before = (SavedConfig(job.directory) for job in there)
         overrides = stage.phase.candidates[0].overrides
         keys = {word: parse_override(word).key_or_group for word in overrides}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from phasewise.records.record import read_record
-from phasewise.study.plan import Stage, TrialJob
+from phasewise.study.plan import Stage
+from phasewise.study.trial_job import TrialJob
 
 
 def share_trials(stages: Sequence[Stage]) -> None:

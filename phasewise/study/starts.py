@@ -18,11 +18,12 @@ from phasewise.study.compose import problems_in
 from phasewise.study.finalists import find_finalists, planned_count
 from phasewise.study.journal import Phase
 from phasewise.study.leaves import best_leaf
-from phasewise.study.plan import Planner, Stage, TrialJob
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.results import objective_value
 from phasewise.study.schema import PhaseConfig
 from phasewise.study.selection import Values
 from phasewise.study.tree import tree_of_specs
+from phasewise.study.trial_job import TrialJob
 
 Outcome = Callable[[TrialJob], RunRecord]
 

@@ -74,7 +74,9 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     if not all(completed):
         columns["status"] = pd.Series([record.outcome for record in records], dtype=object)
     columns[metric] = pd.Series([r.objective.get("value") for r in records], dtype=float)
-    columns["epoch"] = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
+    epochs = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
+    if epochs.notna().any():  # other applications may have none
+        columns["epoch"] = epochs
     for key in others:
         columns[key] = pd.Series([record.best.get(key) for record in records], dtype=float)
     parameters = pd.Series([r.cost.get("parameters") for r in records], dtype="Int64")

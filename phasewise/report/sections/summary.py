@@ -19,12 +19,12 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
     plan = study.plan
     states = [trial_status(trial, one) for _, one, trial in study.trials()]
     stopped = f", {states.count(STOPPED)} stopped by halving" if STOPPED in states else ""
-    seconds = _numbers(study, "seconds")
+    seconds, epochs = _numbers(study, "seconds"), _numbers(study, "epochs")
     records = [trial.record for _, _, trial in study.trials() if trial.record is not None]
     named = [record.environment.get("device") for record in records]
     devices = dict.fromkeys(str(device) for device in named if device)
     goal = "highest" if plan.objective["mode"] == "max" else "lowest"
-    return [
+    known = [
         ("task", plan.task),
         ("status", plan.status),
         ("objective", f"{plan.objective['metric']}, {goal} is best"),
@@ -33,10 +33,11 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
         ("budget", plan.budget),
         ("adopts", {"best": "any gain"}.get(plan.adopt, f"{plan.adopt} gains")),
         ("time of all runs", duration(sum(seconds))),
-        ("epochs of all runs", f"{sum(_numbers(study, 'epochs')):,.0f}"),
+        ("epochs of all runs", f"{sum(epochs):,.0f}" if epochs else "-"),
         ("final network", _size(study.final)),
         ("device", ", ".join(devices) or "-"),
     ]
+    return [(name, value) for name, value in known if value != "-"]
 
 
 def _seeds(study: StudyView) -> str:
