@@ -58,6 +58,11 @@ class CandidateView:
         return [trial.record for trial in self.result.trials if trial.record is not None]
 
     @property
+    def is_measured(self) -> bool:
+        """Whether one of its runs has completed."""
+        return any(record.status == "completed" for record in self.records)
+
+    @property
     def seconds(self) -> float:
         """That all its runs took, failed ones too; NaN if unknown."""
         found = [float(r.cost["seconds"]) for r in self.records if is_number(r.cost.get("seconds"))]
@@ -227,11 +232,13 @@ class StudyView:
     @property
     def final(self) -> CandidateView | None:
         """The tested one; before that, the winner of the last decided phase, or what leads."""
-        if self.test is not None and self.test.candidates:
-            return self.test.candidates[0]
+        tested = self.test.candidates[0] if self.test and self.test.candidates else None
+        if tested is not None and tested.is_measured:
+            return tested
         if self.last is not None:
             return self.last.winner
-        return next((phase.ranked[0] for phase in self.phases if phase.ranked), None)
+        leading = next((phase.ranked[0] for phase in self.phases if phase.ranked), None)
+        return leading or tested
 
     @property
     def start(self) -> CandidateView | None:
