@@ -14,7 +14,14 @@ from phasewise.analysis.statistics.frame import in_order, is_number, trial_frame
 from phasewise.analysis.statistics.intervals import candidate_frame
 from phasewise.records.record import RunRecord
 from phasewise.study.published import named_settings
-from phasewise.study.results import CandidateResult, PhaseResult, Setting, StudyResult, TrialResult
+from phasewise.study.results import (
+    ONLY,
+    CandidateResult,
+    PhaseResult,
+    Setting,
+    StudyResult,
+    TrialResult,
+)
 from phasewise.study.selection import value_at
 
 
@@ -35,7 +42,7 @@ class CandidateView:
     def label(self) -> str:
         """What tells it from the others: ``lr=0.001 batch_size=8``."""
         parts = [f"{short_key(key)}={value}" for key, value in self.settings.items()]
-        return " ".join(parts) or "the only configuration"
+        return " ".join(parts) or ONLY
 
     @cached_property
     def values(self) -> dict[int, float]:

@@ -89,6 +89,20 @@ def test_a_winner_that_stays_is_one_row_of_the_audit() -> None:
     assert "(4 times)" in entry.title
 
 
+def test_a_row_of_several_phases_names_its_configuration() -> None:
+    """A phase with nothing else to choose, and a later one in which the same won against another."""
+    texts = {"longer": "the only configuration was chosen", "before": "lr=1 was chosen"}
+    found = [
+        Finding("few_epochs", "note", f"phase {phase}: {text}", ("longer/seed=0",), "more", phase)
+        for phase, text in texts.items()
+    ]
+    for order in (found, found[::-1]):
+        _, entry = audit_section(order).blocks
+        assert isinstance(entry, FindingBlock)
+        (row,) = entry.rows
+        assert row[1] == "lr=1 was chosen" and set(row[0].split(", ")) == {*texts}
+
+
 def test_what_the_audit_found_is_counted_once_on_the_first_page(tmp_path: Path) -> None:
     Synthetic(seeds=[0]).write(tmp_path)
     text = write_report(tmp_path).with_name("report.md").read_text()
