@@ -90,7 +90,7 @@ def test_a_winner_that_stays_is_one_row_of_the_audit() -> None:
 
 
 def test_a_row_of_several_phases_names_its_configuration() -> None:
-    """A phase with nothing else to choose, and a later one in which the same won against another."""
+    """One phase had nothing else to choose, in a later one the same won against another."""
     texts = {"longer": "the only configuration was chosen", "before": "lr=1 was chosen"}
     found = [
         Finding("few_epochs", "note", f"phase {phase}: {text}", ("longer/seed=0",), "more", phase)
