@@ -32,7 +32,7 @@ ROOMS = (
     "inference",
 )
 TORCH_FREE = ROOMS[: ROOMS.index("augment")]
-FRONT = ("phasewise", "phasewise.records")
+FRONT = ("phasewise", "phasewise.lightning", "phasewise.records")
 """They name what later rooms and files define, for types alone: `phasewise.lazy` imports it when it
 is asked for."""
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
+from phasewise.api.tables import SWEEP
+from phasewise.records.checkpoints import checkpoint_file
+from phasewise.records.record import RunRecord
 from phasewise.study.overrides import SEED, merge
 from phasewise.study.results import CandidateResult, PhaseResult, StudyResult
 
@@ -21,6 +24,7 @@ class BestConfiguration:
         directory: of the run of the seed that scored best; None where no run has completed.
         phase: that decided, and the ``metric`` and ``mode`` it went by.
         values: the objective by seed.
+        checkpoint: its weights, where its record or its folder has any.
         test: the mean of each test metric over seeds; empty where the test split was not looked at.
     """
 
@@ -30,6 +34,7 @@ class BestConfiguration:
     phase: str
     metric: str
     mode: str
+    checkpoint: Path | None = None
     values: Mapping[int, float] = field(default_factory=dict)
     test: Mapping[str, float] = field(default_factory=dict)
 
@@ -49,7 +54,7 @@ def _best(
     values = winner.values
     metric, mode = phase.plan.objective["metric"], phase.plan.objective["mode"]
     words = merge(phase.plan.base, winner.plan.overrides)
-    directory = None
+    directory = checkpoint = None
     if values:
         sign = 1 if mode == "max" else -1
         seed = max(values, key=lambda seed: sign * values[seed])
@@ -57,12 +62,27 @@ def _best(
         directory = trial.directory
         if trial.record is not None:
             words = trial.record.overrides
+            checkpoint = _checkpoint(trial.record)
     own = [word for word in words if not word.startswith(f"{SEED}=")]
     mean = fmean(values.values()) if values else float("nan")
     tested = [one.candidates[0] for one in phases if one.plan.kind == "test" and one.candidates]
     return BestConfiguration(
-        own, mean, directory, phase.plan.name, metric, mode, values, _test_means(tested)
+        own,
+        mean,
+        directory,
+        phase.plan.name or SWEEP,
+        metric,
+        mode,
+        checkpoint,
+        values,
+        _test_means(tested),
     )
+
+
+def _checkpoint(record: RunRecord) -> Path | None:
+    named = record.checkpoints.get("best") or record.checkpoints.get("last")
+    file = record.directory / named if named else checkpoint_file(record.directory)
+    return file if file.is_file() else None
 
 
 def _test_means(tested: Sequence[CandidateResult]) -> dict[str, float]:

@@ -70,7 +70,7 @@ def plain_job(config: Mapping[str, Any] | None, seed: int | None) -> Job:
 
     Args:
         config: its settings, possibly nested; what is no number, text, list or mapping counts by
-            its ``repr``. None: not known.
+            the name of its class. None: not known.
         seed: of its random numbers; None takes ``config["seed"]``, if that is a number.
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
@@ -95,6 +95,8 @@ def override_of(key: str, value: Any) -> str:
 def _word(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(_word, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{_word(key)}:{_word(it)}" for key, it in value.items()) + "}"
     if not isinstance(value, str):
         return format_value(value)
     if _PLAIN.fullmatch(value) and value.lower() not in ("true", "false", "null", "nan", "inf"):
@@ -121,7 +123,10 @@ def _plain(value: Any) -> Any:
         return str(value)
     if hasattr(value, "item") and getattr(value, "size", 1) == 1:
         return value.item()
-    return "none" if value == {} else repr(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    named = value if hasattr(value, "__qualname__") else type(value)  # its repr has an address
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _saved_config(directory: Path, folder: Any) -> dict[str, Any]:

@@ -61,6 +61,7 @@ class Recorder:
 
     Attributes:
         record: as it was last written.
+        is_open: whether it has begun and not ended.
         done: whether the directory holds a completed run of the same settings. A loop that asks may
             leave at once, and the record stays; one that logs replaces it.
 
@@ -96,10 +97,11 @@ class Recorder:
         self._asked = directory, objective, mode
         self._config, self._seed, self._task = config, seed, task
         self._stack = ExitStack()
-        self._begun = False
+        self.is_open = self._begun = False
         self._kept = 0.0
         self._cost: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
+        self._files: dict[str, str] = {}
         self._headline: list[str] = []
         self._test: dict[str, float] | None = None
         self.done = False
@@ -163,6 +165,7 @@ class Recorder:
             self._stack.close()
             raise
         reset_process_peak()
+        self.is_open, self._begun = True, False
         self._start = self._last = time.perf_counter()
 
     def log(
@@ -188,6 +191,7 @@ class Recorder:
             DivergedError: ``train/loss`` or ``val/loss`` is not finite; the row is written.
         """
         values = {str(k): _number(k, it) for k, it in {**(metrics or {}), **more}.items()}
+        values |= {name: int(values[name]) for name in COUNTS if name in values}
         if not self._begun:
             self._begin(1 if epoch is None else epoch)
         rows = self.history.rows
@@ -213,11 +217,11 @@ class Recorder:
         self._cost |= numbers
 
     def test(self, metrics: Mapping[str, Any] | None = None, /, **more: Any) -> None:
-        """Metrics of the test split: ``test/acc``; of a completed run (see ``done``) they are
-        added to its record."""
+        """Metrics of the test split: ``test/acc``. Of a run that has ended, or that an earlier
+        process has completed (see ``done``), they are added to the record."""
         found = {str(k): _number(k, it) for k, it in {**(metrics or {}), **more}.items()}
         self._test = {**(self._test or {}), **found}
-        if self.done and not self._begun:
+        if not self.is_open or (self.done and not self._begun):
             self.record.test = {**(self.record.test or {}), **self._test}
             self.record.write()
 
@@ -226,20 +230,29 @@ class Recorder:
         runs on data of different hashes are not taken for the same."""
         self._data |= facts
 
+    def checkpoints(self, **files: str | Path) -> None:
+        """Where weights lie: ``best="checkpoints/best.ckpt"``; relative to the directory, if they
+        lie in it."""
+        place = self.record.directory.absolute()
+        for name, file in files.items():
+            path = (place / file).absolute()
+            inside = path.is_relative_to(place)
+            self._files[name] = path.relative_to(place).as_posix() if inside else str(path)
+
     def headline(self, *names: str) -> None:
         """The metrics that tables show first, without their split: ``acc``."""
         self._headline = list(names)
 
     @property
     def rows(self) -> list[Row]:
-        """The epochs so far."""
-        return self.history.rows
+        """The epochs so far: none before the first is logged, but where the run is ``done``."""
+        return self.history.rows if self._begun or self.done else []
 
     @property
     def best(self) -> Row | None:
         """The row with the best objective; None while none is defined."""
         objective = self.record.objective
-        return self.history.best(objective["metric"], objective["mode"])
+        return self.history.best(objective["metric"], objective["mode"]) if self.rows else None
 
     @property
     def value(self) -> float:
@@ -258,6 +271,7 @@ class Recorder:
             UserError: it has completed, and its objective was never logged.
         """
         missing = None
+        self.is_open = False
         try:
             if self.done and not self._begun:
                 return
@@ -329,8 +343,7 @@ class Recorder:
     def _missing(self) -> str | None:
         """Why a run that has come to its end has no objective."""
         metric = self.record.objective["metric"]
-        rows = self.rows if self._begun else []
-        names = [name for row in rows for name in row if name not in NO_METRICS]
+        names = [name for row in self.rows for name in row if name not in NO_METRICS]
         if metric in names:
             return None
         if not names:
@@ -340,8 +353,8 @@ class Recorder:
         return f"{metric}, the objective, was never logged, but {_listed(names)}{hint}"
 
     def _write(self, status: Status, error: str | None) -> None:
-        rows = self.rows if self._begun else []
-        best = self.best if self._begun else None
+        rows = self.history.rows  # of an unfinished run those before, if no epoch was done here
+        best = self.history.best(*(self.record.objective[key] for key in ("metric", "mode")))
         seconds = self._kept + time.perf_counter() - self._start
         lengths = [row["seconds"] for row in rows if "seconds" in row]
         cost = {
@@ -350,7 +363,7 @@ class Recorder:
             "peak_memory_mb": process_peak_mb(),
             "epochs": len(rows),
         }
-        self.record.headline = self._headline
+        self.record.headline, self.record.checkpoints = self._headline, self._files
         self.record.finish(
             status,
             error=error,
