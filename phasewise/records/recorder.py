@@ -18,8 +18,9 @@ from statistics import median
 from types import TracebackType
 from typing import Any, Literal
 
-from phasewise.errors import DivergedError, StorageError, UserError
+from phasewise.errors import SHOWN, DivergedError, StorageError, UserError
 from phasewise.memory import process_peak_mb, reset_process_peak
+from phasewise.records.current import current_record
 from phasewise.records.ending import status_of
 from phasewise.records.history import COUNTS, History, Row, read_history
 from phasewise.records.job import Job, hydra_job, plain_job
@@ -32,6 +33,9 @@ NO_METRICS = (*COUNTS, "seconds", "lr")
 
 LOSSES = ("train/loss", "val/loss")
 """A run in which one of these is no longer finite has diverged."""
+
+RESULT = "result"
+"""The objective of a study that names none: what the function of its jobs returns."""
 
 NOTHING = {"value": None, "epoch": None}
 """Of the objective, before an epoch has one."""
@@ -48,10 +52,10 @@ class Recorder:
 
     Args:
         directory: of the run. None: that of Hydra's job; without one, it must be given.
-        objective: the metric that the run is judged by, as it is logged: ``val/acc``. None: the one
-            that the study has told.
-        mode: ``max`` or ``min``: which of its values is the best; None: as the study has told,
-            else ``max``.
+        objective: the metric that the run is judged by, as it is logged: ``val/acc``. In a trial of
+            a study the study's goes before it; None is enough there.
+        mode: ``max`` or ``min``: which of its values is the best; None is ``max``. The study's goes
+            before it, too.
         config: settings of the run, possibly nested, where it is no job of Hydra's: they are its
             overrides in reports, and with the seed they are what it computes: a directory with a
             completed run of the same ones says so (see ``done``), one with a run of others is
@@ -61,6 +65,7 @@ class Recorder:
 
     Attributes:
         record: as it was last written.
+        objective: what it is judged by, as it is logged.
         is_open: whether it has begun and not ended.
         done: whether the directory holds a completed run of the same settings. A loop that asks may
             leave at once, and the record stays; one that logs replaces it.
@@ -95,6 +100,7 @@ class Recorder:
         if mode not in (None, "max", "min"):
             raise UserError(f"mode={mode}: must be max or min")
         self._asked = directory, objective, mode
+        self.objective = objective or ""
         self._config, self._seed, self._task = config, seed, task
         self._stack = ExitStack()
         self.is_open = self._begun = False
@@ -129,8 +135,9 @@ class Recorder:
         assert job.directory is not None
         directory, objective, mode = job.directory, *self._asked[1:]
         if told is not None:
-            objective = objective or told.objective["metric"]
-            mode = mode or told.objective["mode"]
+            objective, mode = told.objective["metric"], told.objective["mode"]
+            if objective != RESULT or not self.objective:
+                self.objective = objective
         if objective is None:
             raise UserError("Recorder: objective=METRIC must say by which metric runs are judged")
         if not holds(directory):
@@ -251,14 +258,16 @@ class Recorder:
     @property
     def best(self) -> Row | None:
         """The row with the best objective; None while none is defined."""
-        objective = self.record.objective
-        return self.history.best(objective["metric"], objective["mode"]) if self.rows else None
+        return self._best_of(self.rows)
+
+    def _best_of(self, rows: list[Row]) -> Row | None:
+        return self.history.best(self.objective, self.record.objective["mode"]) if rows else None
 
     @property
     def value(self) -> float:
         """The best objective; NaN while none is defined. What a job of Hydra's may return."""
         row = self.best
-        return math.nan if row is None else row[self.record.objective["metric"]]
+        return math.nan if row is None else row[self.objective]
 
     def finish(self, status: Status = "completed", error: str | None = None) -> None:
         """End the run, as leaving ``with`` does.
@@ -291,12 +300,11 @@ class Recorder:
             self.finish(status, reason)
 
     def _job(self) -> tuple[Job, RunRecord | None]:
-        """What is known, and the record that a sweeper has begun for this job."""
-        directory, job = self._asked[0], hydra_job()
-        here = job is not None and (directory is None or Path(directory) == job.directory)
-        told = read_record(job.directory) if here and job and job.directory else None
-        if job is not None and told is not None and told.status == "running" and told.study:
-            return Job(job.directory, told.task, told.fingerprint, told.overrides, told.seed), told
+        """What is known, and the record that a study has begun for this job."""
+        directory, job, told = self._asked[0], hydra_job(), current_record()
+        if told is not None and directory in (None, told.directory, str(told.directory)):
+            known = told.task, told.fingerprint, told.overrides, told.seed
+            return Job(told.directory, *known), told
         if job is None or self._config is not None:
             place = job.directory if job else None
             job = plain_job(self._config, self._seed)
@@ -342,7 +350,7 @@ class Recorder:
 
     def _missing(self) -> str | None:
         """Why a run that has come to its end has no objective."""
-        metric = self.record.objective["metric"]
+        metric = self.objective
         names = [name for row in self.rows for name in row if name not in NO_METRICS]
         if metric in names:
             return None
@@ -350,11 +358,12 @@ class Recorder:
             return f"{metric}, the objective, was never logged; nothing else was either"
         near = get_close_matches(metric, names, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{metric}, the objective, was never logged, but {_listed(names)}{hint}"
+        shown = ", ".join([*dict.fromkeys(names)][:SHOWN])
+        return f"{metric}, the objective, was never logged, but {shown}{hint}"
 
     def _write(self, status: Status, error: str | None) -> None:
         rows = self.history.rows  # of an unfinished run those before, if no epoch was done here
-        best = self.history.best(*(self.record.objective[key] for key in ("metric", "mode")))
+        best = self._best_of(rows)
         seconds = self._kept + time.perf_counter() - self._start
         lengths = [row["seconds"] for row in rows if "seconds" in row]
         cost = {
@@ -367,7 +376,7 @@ class Recorder:
         self.record.finish(
             status,
             error=error,
-            value=None if best is None else best[self.record.objective["metric"]],
+            value=None if best is None else best[self.objective],
             epoch=None if best is None else int(best["epoch"]),
             best=metrics_of_row(best),
             last=metrics_of_row(rows[-1] if rows else None),
@@ -390,8 +399,3 @@ def _number(name: object, value: Any) -> float:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"{name}={value!r:.60}: a metric must be one number") from None
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    once = list(dict.fromkeys(names))
-    return ", ".join(once[:most]) + (f" and {len(once) - most} more" if len(once) > most else "")

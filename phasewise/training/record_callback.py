@@ -66,8 +66,9 @@ class RecordCallback(_Callback):
     - Under ``fast_dev_run`` nothing is written.
 
     Args:
-        objective: the metric that the run is judged by; None: the one that the study has told.
-        mode: ``max`` or ``min``; None: as the study has told, else ``max``.
+        objective: the metric that the run is judged by. In a trial of a study the study's goes
+            before it; None is enough there.
+        mode: ``max`` or ``min``; None is ``max``. The study's goes before it, too.
         directory: of the run; None: as above.
         config: settings of the run, in place of the saved hyper-parameters.
         task: what reports call the application; None: the name of the script.
@@ -227,7 +228,7 @@ class RecordCallback(_Callback):
 
     def _of_epoch(self, trainer: Any, run: Recorder) -> dict[str, float]:
         old = set() if self._fresh else self._val
-        return _metrics(trainer, run.record.objective["metric"], old)
+        return _metrics(trainer, run.objective, old)
 
     def _complement(self, trainer: Any) -> None:
         """Add what the module has logged after this callback's turn at the end of an epoch."""

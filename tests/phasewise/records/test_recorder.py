@@ -19,9 +19,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from phasewise.errors import DivergedError, UserError
 from phasewise.records import Recorder
+from phasewise.records.current import recording
 from phasewise.records.job import override_of
 from phasewise.records.lock import is_held, locked
-from phasewise.records.record import read_record
+from phasewise.records.record import RunRecord, read_record
 from tests.conftest import ROOT
 
 SCORES = [0.2, 0.7, math.nan, 0.6]
@@ -265,6 +266,34 @@ def test_runs_of_a_plain_loop_are_a_study(tmp_path: Path) -> None:
         {0: pytest.approx(0.2), 1: pytest.approx(0.21)},
     ]
     assert phase.plan.winner == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "own", "value"),
+    [("val/acc", None, 0.7), ("train/loss", "val/acc", 1.0), ("result", "val/acc", 0.7)],
+)
+def test_in_a_trial_the_record_that_the_study_began_is_the_runs(
+    told: str, own: str | None, value: float, tmp_path: Path
+) -> None:
+    part = {"name": "s", "places": [{"phase": "p", "number": 1, "role": "candidate"}]}
+    begun = RunRecord.start(
+        tmp_path,
+        task="app",
+        fingerprint="abc",
+        overrides=["lr=1"],
+        seed=5,
+        metric=told,
+        mode="max",
+        study=part,
+    )
+    run = Recorder(objective=own, mode="min")
+    with locked(tmp_path, wait=False), recording(begun), run:
+        run.log({"val/acc": 0.7, "train/loss": 1.0})
+    found = content(tmp_path)
+    assert found["objective"] == {"metric": told, "mode": "max", "value": value, "epoch": 1}
+    assert (found["task"], found["fingerprint"], found["seed"]) == ("app", "abc", 5)
+    assert (found["overrides"], found["study"], found["status"]) == (["lr=1"], part, "completed")
+    assert run.value == value
 
 
 APPLICATION = """
