@@ -28,6 +28,7 @@ from phasewise.errors import Problem
 from phasewise.study.application import Application
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
+from phasewise.study.search_settings import Search
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
 
@@ -74,6 +75,9 @@ Seeds = Annotated[
 ]
 
 
+Hours = Annotated[float, Field(gt=0), message("must be a number of hours > 0")]
+
+
 class Halving(Written):
     """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
 
@@ -105,6 +109,8 @@ class PhaseConfig(Node):
     metric: Text | None = None
     halving: Halving | None = None
     rerun: Rerun | None = None
+    search: Search | None = None
+    max_hours: Hours | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -118,8 +124,13 @@ class PhaseConfig(Node):
     def fits_together(self) -> PhaseConfig:
         """A rerun chooses its configurations itself."""
         own = bool(self.overrides) or self.combinations is not None
-        if self.rerun is not None and (own or self.sample or self.halving):
-            raise wrong("goes without overrides, combinations, sample and halving", key="rerun")
+        if self.rerun is not None and (own or self.sample or self.halving or self.search):
+            reason = "goes without overrides, combinations, sample, halving and search"
+            raise wrong(reason, key="rerun")
+        if self.search is not None and (self.combinations is not None or self.sample):
+            raise wrong("goes with overrides, without combinations and sample", key="search")
+        if self.search is not None and self.halving is not None:
+            raise wrong("goes without halving", key="search")
         if self.rerun is None and not own:
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
         return self
@@ -165,6 +176,7 @@ class StudyConfig(Node):
     seed_key: Text | None = None
     budget: Text | None = None
     ignore: list[Text] = Field(default_factory=list)
+    max_hours: Hours | None = None
 
     def problems(self) -> list[Problem]:
         """Values that are fine alone but not together."""
