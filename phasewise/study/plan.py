@@ -18,6 +18,7 @@ from phasewise.records.record import DATA_MARK, read_record
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
+from phasewise.study.halving_plan import halved_of, last_rung
 from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
@@ -28,11 +29,16 @@ REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null
 """Training on training and validation data leaves nothing to choose an epoch by."""
 
 
+RUNGS = "rungs"
+"""The folder in a phase's for runs below the last rung of halving."""
+
+
 @dataclass(frozen=True)
 class TrialJob:
     """A trial to be launched; ``name`` is for people, who see what differs.
 
-    ``part`` is the override with its places in the study, see `phasewise.study.membership`.
+    ``part`` is the override with its places in the study, see `phasewise.study.membership`. After
+    ``pause`` epochs it stops for now.
     """
 
     name: str
@@ -41,6 +47,7 @@ class TrialJob:
     subdir: str
     fingerprint: str
     part: str = ""
+    pause: int | None = None
 
     @property
     def study_directory(self) -> str:
@@ -52,7 +59,8 @@ class TrialJob:
         # in full: words for the study around it, which a trial is not given, may be part of it
         place = {"hydra.sweep.dir": self.study_directory, "hydra.sweep.subdir": self.subdir}
         quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
-        more = [*more, self.part] if self.part else more
+        pause = [] if self.pause is None else [f"trainer.pause_after={self.pause}"]
+        more = [*more, *pause, *([self.part] if self.part else [])]
         return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]
 
 
@@ -64,7 +72,8 @@ class Stage:
         jobs: per candidate, one per seed.
         refused: what is wrong with candidates, by index.
         problems: what else is wrong.
-        epochs: of each trial, where the phase halves.
+        rung_jobs: per candidate, where halving runs anew at each rung: for each rung below the last
+            one job per seed.
         notes: what was done to the words, told before anything runs.
         once: candidates by the fingerprints of their trials.
     """
@@ -74,7 +83,7 @@ class Stage:
     jobs: list[list[TrialJob]] = field(default_factory=list)
     refused: dict[int, Problems] = field(default_factory=dict)
     problems: Problems = field(default_factory=dict)
-    epochs: int | None = None
+    rung_jobs: list[list[list[TrialJob]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
 
@@ -144,7 +153,7 @@ class Planner:
             self.objective_of(spec),
             seeds or [self.default_seed],
             seeded=bool(seeds or name),
-            base=merge(base, self.objective_words(spec)),
+            base=merge(base, self.objective_words(spec), last_rung(spec)),
             declared=grid.declared,
             sampled_from=grid.sampled_from,
         )
@@ -164,8 +173,7 @@ class Planner:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
         self._check_compared_samples(stage)
-        if spec.halving is not None:
-            self._find_epochs(stage)
+        self._plan_halving(stage)
         self._note_dropped(stage)
         return stage
 
@@ -228,40 +236,67 @@ class Planner:
         self._note_dropped(stage)
         return stage
 
-    def _find_epochs(self, stage: Stage) -> None:
-        jobs = [jobs[0] for jobs in stage.jobs if jobs]
-        epochs = {self.composer.config_of(job.words).trainer.max_epochs for job in jobs}
-        if len(epochs) > 1:
-            reason = "halving compares after equal shares of trainer.max_epochs, which varies here"
-            stage.problems[Problem(f"study.phases.{stage.phase.name}", reason)] = []
-        stage.epochs = min(epochs, default=None)
+    def _plan_halving(self, stage: Stage) -> None:
+        """The rungs of a phase that halves, and the runs at them where each is one of its own."""
+        phase, settings = stage.phase, stage.spec.halving
+        if settings is None:
+            return
+        configs = [self.composer.config_of(jobs[0].words) for jobs in stage.jobs if jobs]
+        phase.halving, reasons, notes = halved_of(settings, configs, phase.declared)
+        key = f"study.phases.{phase.name}.halving"
+        stage.problems |= {Problem(key, reason): [] for reason in reasons}
+        stage.notes += notes
+        lead = list(phase.declared)
+        for candidate, jobs in zip(phase.candidates, stage.jobs, strict=True):
+            rungs = [
+                self._jobs(phase, candidate.overrides, lead, stage.problems, [word])
+                for word in (settings.words()[:-1] if jobs else [])
+            ]
+            stage.rung_jobs.append(rungs)
+            candidate.rungs = [self._trials(phase, it) for it in rungs]
 
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:
         """Append a candidate with its trials; what is wrong with it goes to ``stage.refused``."""
         phase = stage.phase
         candidate = Candidate(overrides)
-        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
-        jobs: list[TrialJob] = []
         problems: Problems = {}
-        for seed in phase.seeds:
-            extra = [f"{SEED}={seed}"] if phase.seeded else []
-            name = trial_name([*overrides, *extra], set(lead))
-            subdir = f"{phase.name}/{name}" if phase.name else name
-            words = self.words(phase, overrides, seed)
-            known = self.composer.try_fingerprint(words, subdir, problems)
-            if known is not None:
-                label = " ".join([*shown, *extra]) or name
-                jobs.append(TrialJob(label, words, self.directory / subdir, subdir, known))
+        jobs = self._jobs(phase, overrides, lead, problems)
         if problems:
             candidate.refused = "; ".join(map(str, problems))
             jobs = []
             stage.refused[len(phase.candidates)] = problems
-        candidate.trials = [
+        candidate.trials = self._trials(phase, jobs)
+        phase.candidates.append(candidate)
+        stage.jobs.append(jobs)
+
+    def _jobs(
+        self,
+        phase: Phase,
+        overrides: list[str],
+        lead: Sequence[str],
+        problems: Problems,
+        rung: Sequence[str] = (),
+    ) -> list[TrialJob]:
+        """The runs of a configuration, one per seed; those at a rung have a folder of their own."""
+        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
+        folder = "/".join(filter(None, [phase.name, RUNGS if rung else ""]))
+        jobs = []
+        for seed in phase.seeds:
+            extra = [*rung, *([f"{SEED}={seed}"] if phase.seeded else [])]
+            name = trial_name([*overrides, *extra], set(lead))
+            subdir = f"{folder}/{name}" if folder else name
+            words = tuple(merge(self.words(phase, overrides, seed), rung))
+            known = self.composer.try_fingerprint(words, subdir, problems)
+            if known is not None:
+                label = " ".join([*shown, *extra]) or name
+                jobs.append(TrialJob(label, words, self.directory / subdir, subdir, known))
+        return jobs
+
+    def _trials(self, phase: Phase, jobs: Sequence[TrialJob]) -> list[Trial]:
+        return [
             Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
         ]
-        phase.candidates.append(candidate)
-        stage.jobs.append(jobs)
 
     def add_once(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> bool:
         """As `add`, unless another candidate computes the same; returns whether it was added."""

@@ -25,6 +25,7 @@ from phasewise.config.help import not_one_of, problems_of, settings_error
 from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
+from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
 from phasewise.study.written import Written, as_typed, checked_keys
@@ -71,14 +72,6 @@ Seeds = Annotated[
     AfterValidator(distinct),
     message("must be a list of different seeds, e.g. [0,1,2]"),
 ]
-
-
-class Halving(Written):
-    """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
-
-    EXAMPLE = "{epochs: 2, factor: 3}"
-    epochs: Count
-    factor: Annotated[float, Field(gt=1), message("must be a number > 1")] = 3.0
 
 
 class Rerun(Written):
