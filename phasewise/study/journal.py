@@ -17,10 +17,11 @@ from phasewise.project import JOURNAL
 from phasewise.records.schema import validate
 from phasewise.storage import write_whole
 from phasewise.study.halved import Halved
+from phasewise.study.space import Dimension
 
 SCHEMA = 1
 
-Kind = Literal["grid", "combinations", "rerun", "test"]
+Kind = Literal["grid", "combinations", "rerun", "search", "test"]
 Verdict = Literal["adopted", "kept", "within_noise", "undecided"]
 """``adopted``: a challenger won. ``kept``: the incumbent is best, or tied. ``within_noise``: a
 challenger has the better mean, but the study adopts significant gains only. ``undecided``: no
@@ -67,6 +68,56 @@ class Candidate:
 
 
 @dataclass
+class SearchPlan:
+    """Who asks for the candidates of a phase, and from where; see `phasewise.study.searching`.
+
+    Attributes:
+        sampler: its name, see `phasewise.study.search_settings.SAMPLERS`.
+        trials: so many are asked for, beside the incumbent.
+        parallel: of a batch.
+        startup: so many are drawn at random before the sampler goes by results.
+        seed: of the sampler.
+        library: which version of it asks.
+        fixed: overrides that all its trials have.
+        space: where it searches, key by key.
+        repeated: how often it asked for what had been tried already.
+        ended: why it asked for fewer; empty while it has not.
+    """
+
+    sampler: str
+    trials: int
+    parallel: int = 1
+    startup: int = 0
+    seed: int = 0
+    library: str = ""
+    fixed: list[str] = field(default_factory=list)
+    space: list[Dimension] = field(default_factory=list)
+    repeated: int = 0
+    ended: str = ""
+
+
+@dataclass
+class OutOfHours:
+    """That the time of a phase was up: decided once, and kept by later calls.
+
+    Attributes:
+        key: whose limit it was, ``study.max_hours`` or the phase's.
+        limit: of it; another limit is decided anew.
+        hours: how much the trials had taken then.
+        left: directories of trials that did not begin.
+    """
+
+    key: str
+    limit: float
+    hours: float
+    left: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        taken = f"they have taken {self.hours:.3g} hours together ({self.key}={self.limit:g})"
+        return f"no more trials begin, for {taken}; what is known decides"
+
+
+@dataclass
 class Phase:
     """One comparison.
 
@@ -82,6 +133,8 @@ class Phase:
         p_value: of the test behind ``adopt=significant``.
         epochs_saved: by successive halving, over all trials.
         halving: how it halves, and what that cost; ``None`` if it does not, or of older versions.
+        search: who asks for its candidates, where they are not all known beforehand.
+        out_of_hours: that its time was up, if it was.
     """
 
     name: str
@@ -101,6 +154,16 @@ class Phase:
     p_value: float | None = None
     epochs_saved: int = 0
     halving: Halved | None = None
+    search: SearchPlan | None = None
+    out_of_hours: OutOfHours | None = None
+
+    @property
+    def planned_trials(self) -> int:
+        """How many there are, or will be where they are asked for one after the other."""
+        there = sum(len(one.trials) for one in self.candidates)
+        asked = 0 if self.search is None or self.search.ended else self.search.trials
+        ours = len(self.candidates) - 1  # beside the incumbent
+        return there + max(asked - ours, 0) * len(self.seeds) if asked else there
 
 
 @dataclass

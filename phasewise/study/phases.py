@@ -14,6 +14,7 @@ from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.ensemble import score_seeds
 from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
+from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.log_names import write_logs
@@ -28,6 +29,7 @@ from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
+from phasewise.study.searching import Searcher
 from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
 from phasewise.study.table import REFUSED, placeholder_record
 from phasewise.study.undecided import explain_undecided
@@ -88,6 +90,10 @@ class Runner:
         self.reporter = Reporter(journal.directory, study.report)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
+        self._hours = HourLimits(study, old)
+        if self._hours.limited:
+            executor.keep_batches_small()
+        self._before = {phase.name: phase for phase in (old.phases if old else ())}
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -164,21 +170,21 @@ class Runner:
         phase = stage.phase
         self.stages.append(stage)
         self.journal.phases[number:] = [phase, *self.journal.phases[number + 1 :]]
-        if number or self.study.set_aside:
-            self.index.set_aside(stage, self.planner.composer)
         for note in stage.notes if number else ():  # the plan has told those of the first phase
             log.info("\n%s: %s", phase.name, note)
-        self.index.reuse(stage)
-        self._note_membership(stage, number)
+        self._hours.keep(phase)
         phase.status = "running"
-        self.journal.write()
+        if phase.search is None:
+            self._prepare(stage, number)
         more = self._around()
         if phase.kind == TEST:
             more.append("test=true")
             jobs = [job for row in stage.jobs for job in row]
             forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
         try:
-            if phase.halving is not None:
+            if phase.search is not None:
+                self._search(stage, number, more)
+            elif phase.halving is not None:
                 halve(stage, lambda jobs: self._launch(stage, jobs, more))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
@@ -201,6 +207,26 @@ class Runner:
             if record is not None:
                 self.index.add(record)
 
+    def _prepare(self, stage: Stage, number: int) -> None:
+        """Before its trials are launched: what is there is found, and they are written down."""
+        if number or self.study.set_aside or stage.phase.search is not None:
+            self.index.set_aside(stage, self.planner.composer)
+        self.index.reuse(stage)
+        self._note_membership(stage, number)
+        jobs = [job for jobs in stage.jobs for job in jobs]
+        if stage.phase.search is None or not all(self._is_done(job, stage) for job in jobs):
+            self.journal.write()  # what is asked for again stands there already
+
+    def _search(self, stage: Stage, number: int, more: Sequence[str]) -> None:
+        stage.progress = self._progress(stage, stage.phase.planned_trials)
+
+        def launch(part: Stage) -> None:
+            self._prepare(part, number)
+            self._launch(part, [job for jobs in part.jobs for job in jobs], more)
+
+        searcher = Searcher(stage, self.planner, launch, self.executor.outcome, self._hours.are_up)
+        searcher.run(self._before.get(stage.phase.name))
+
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""
         keys = ",".join(f"'{key}'" for key in varied_keys(self.journal))
@@ -215,39 +241,40 @@ class Runner:
         """Run those trials that are not done, each directory once."""
         unique = list({job.subdir: job for job in jobs}.values())
         waiting = [job for job in unique if not self._is_done(job, stage)]
-        later = sum(
-            len(candidate.trials)
-            for phase in self.journal.phases[len(self.stages) :]
-            for candidate in phase.candidates
-        )
-        progress = Progress(
-            stage.phase.name,
-            len(unique),
-            len(unique) - len(waiting),
-            later,
-            stage.phase.objective["mode"],
-            ended=self._note_end,
-        )
+        progress = stage.progress or self._progress(stage, len(unique))
+        progress.done += len(unique) - len(waiting)
         for job in unique:
             record = read_record(job.directory)
             if record is not None and job not in waiting:
                 progress.note(job.name, record)
                 self._limits.note(record)
-        if done := len(unique) - len(waiting):
+                self._hours.note(record, stage.phase.name)
+        if stage.progress is None and (done := len(unique) - len(waiting)):
             where = f"{stage.phase.name}: " if stage.phase.name else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
         compares = stage.phase.kind != TEST and stage.phase.winner is None
-        known = self._limits.infer if compares else lambda job: None  # what won can be trained
+
+        def known(job: TrialJob) -> RunRecord | None:
+            left = self._hours.refuse(self.stages[-1].phase, job)
+            # what won can be trained
+            return left or (self._limits.infer(job) if compares else None)
+
         self.executor.run(waiting, more, progress, known)
         self._check_data(waiting)
+
+    def _progress(self, stage: Stage, total: int) -> Progress:
+        later = sum(phase.planned_trials for phase in self.journal.phases[len(self.stages) :])
+        mode = stage.phase.objective["mode"]
+        return Progress(stage.phase.name, total, 0, later, mode, ended=self._note_end)
 
     def _note_end(self, record: RunRecord | None, left: int) -> None:
         """A trial has ended, and others of its phase are left."""
         self._limits.note(record)
+        self._hours.note(record, self.stages[-1].phase.name)
         if self.room is not None and record is not None:
             self.room.add(record)
             later = self.journal.phases[len(self.stages) :]
-            self.room.tell([left, *(sum(len(it.trials) for it in p.candidates) for p in later)])
+            self.room.tell([left, *(phase.planned_trials for phase in later)])
 
     def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -23,7 +23,9 @@ from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
 from phasewise.study.overrides import SEED, Grid, Overrides, expand, merge, sample_grid, without
+from phasewise.study.progress import Progress
 from phasewise.study.schema import PhaseConfig
+from phasewise.study.search_plan import planned_search, probes, searched_grid
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
 """Training on training and validation data leaves nothing to choose an epoch by."""
@@ -76,6 +78,9 @@ class Stage:
             one job per seed.
         notes: what was done to the words, told before anything runs.
         once: candidates by the fingerprints of their trials.
+        probes: overrides that stand for all that a search may ask for, while nothing is asked;
+            then ``refused`` is about them.
+        progress: of a stage that is launched batch after batch.
     """
 
     phase: Phase
@@ -86,6 +91,8 @@ class Stage:
     rung_jobs: list[list[list[TrialJob]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
+    probes: list[list[str]] = field(default_factory=list)
+    progress: Progress | None = None
 
 
 class Planner:
@@ -128,6 +135,8 @@ class Planner:
         problems = override_problems(spec) if named else []
         if problems:
             raise settings_error(problems)
+        if spec.search is not None:
+            return searched_grid(spec, self.composer.loader)
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
@@ -173,9 +182,28 @@ class Planner:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
         self._check_compared_samples(stage)
+        if spec.search is not None:
+            self._probe(stage)
         self._plan_halving(stage)
         self._note_dropped(stage)
         return stage
+
+    def _probe(self, stage: Stage) -> None:
+        """See whether what a search may ask for can run; the incumbent is there already."""
+        search = planned_search(stage.spec, self.composer.loader)
+        stage.phase.kind, stage.phase.search = "search", search
+        probed = Stage(replace(stage.phase, candidates=[]), stage.spec)
+        for words in [[], *probes(search, lambda it: self._can_run(stage.phase, it))]:
+            self.add(probed, words)
+        self._check_compared_samples(probed)
+        stage.probes = [one.overrides for one in probed.phase.candidates]
+        stage.refused, stage.problems = probed.refused, stage.problems | probed.problems
+
+    def _can_run(self, phase: Phase, overrides: list[str]) -> bool:
+        return (
+            self.composer.try_fingerprint(self.words(phase, overrides, phase.seeds[0]), "", {})
+            is not None
+        )
 
     def _check_compared_samples(self, stage: Stage) -> None:
         """Candidates that are judged by different samples, with any seed, cannot be compared."""
@@ -364,7 +392,7 @@ def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
 
 def planned_candidates(stage: Stage) -> PlannedCandidates:
     """What a phase has to do with the others' choices."""
-    words = [candidate.overrides for candidate in stage.phase.candidates]
+    words = stage.probes or [candidate.overrides for candidate in stage.phase.candidates]
     return PlannedCandidates(stage.phase.name, words, stage.refused)
 
 

@@ -28,6 +28,7 @@ from phasewise.errors import Problem
 from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
+from phasewise.study.search_settings import Search
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
 
@@ -74,6 +75,9 @@ Seeds = Annotated[
 ]
 
 
+Hours = Annotated[float, Field(gt=0), message("must be a number of hours > 0")]
+
+
 class Rerun(Written):
     """The best configurations so far, once more with other settings."""
 
@@ -97,6 +101,8 @@ class PhaseConfig(Node):
     metric: Text | None = None
     halving: Halving | None = None
     rerun: Rerun | None = None
+    search: Search | None = None
+    max_hours: Hours | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -110,8 +116,13 @@ class PhaseConfig(Node):
     def fits_together(self) -> PhaseConfig:
         """A rerun chooses its configurations itself."""
         own = bool(self.overrides) or self.combinations is not None
-        if self.rerun is not None and (own or self.sample or self.halving):
-            raise wrong("goes without overrides, combinations, sample and halving", key="rerun")
+        if self.rerun is not None and (own or self.sample or self.halving or self.search):
+            reason = "goes without overrides, combinations, sample, halving and search"
+            raise wrong(reason, key="rerun")
+        if self.search is not None and (self.combinations is not None or self.sample):
+            raise wrong("goes with overrides, without combinations and sample", key="search")
+        if self.search is not None and self.halving is not None:
+            raise wrong("goes without halving", key="search")
         if self.rerun is None and not own:
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
         return self
@@ -146,6 +157,7 @@ class StudyConfig(Node):
     report: Flag
     log_names: Text | None
     checkpoints: Literal["winners", "best", "all", "none"] | None
+    max_hours: Hours | None = None
     budgets: dict[str, OverrideList]
     hypotheses: list[Hypothesis]
     published: dict[str, dict[str, Annotated[dict[str, Measured], Field(min_length=1), METRICS]]]

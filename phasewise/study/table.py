@@ -29,6 +29,10 @@ REFUSED = "refused"
 """The same for a candidate that cannot run with what the phase started from."""
 
 
+LEFT_OUT = "not begun"
+"""The same for a trial whose time was up before it began, see `phasewise.study.hours`."""
+
+
 def placeholder_record(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
     """What stands in a table for a trial that left no record."""
     return RunRecord(

@@ -112,7 +112,7 @@ def not_from_the_winner(case: Case) -> Iterator[Finding]:
     """A phase, or the final configuration, that does not have what earlier phases chose."""
     chosen: dict[str, tuple[Any, str]] = {}
     for phase in case.study.phases:
-        if phase.plan.kind in ("grid", "combinations") and any(case.of(phase)):
+        if phase.plan.kind in ("grid", "combinations", "search") and any(case.of(phase)):
             lines = [*_departures(phase, chosen)]
             if lines:
                 yield Finding(

@@ -53,7 +53,7 @@ def _fate(case: Case, phase: PhaseResult, key: str, text: str) -> str:
 def hardly_ran(case: Case) -> Iterator[Finding]:
     """A value with a single finished trial while others have many."""
     for phase in case.compared:
-        if phase.plan.kind == "rerun" or not case.is_over(phase):
+        if phase.plan.kind in ("rerun", "search") or not case.is_over(phase):
             continue
         if phase.centre is not None:  # one key at a time: each value is to run once
             continue
