@@ -36,6 +36,7 @@ from phasewise.study.results import settings_of
 from phasewise.study.rungs import Ladder, Race, deal, epoch_rungs
 from phasewise.study.sampling import Sampler
 from phasewise.study.search_settings import STARTUP
+from phasewise.study.searching import MOST_REPEATS
 from phasewise.study.selection import select, value_at
 from phasewise.study.space import Dimension, Space
 
@@ -182,13 +183,17 @@ def asked(table: Table, sampler: str, seed: int, train_seed: int) -> Iterator[in
     )
     plan = SearchPlan(sampler, len(table.cells), startup=STARTUP, seed=seed)
     asking, told = Sampler(plan, space, OBJECTIVE["mode"]), set[int]()
+    repeats = 0
     while len(told) < len(table.cells):
-        number, chosen = asking.ask()
+        # as `phasewise.study.searching` does where a sampler has found its place
+        drawn = asking.at_random() if repeats >= MOST_REPEATS else None
+        number, chosen = asking.ask(drawn)
         cell = tuple(
             known[int(chosen[key])] if key in NUMBERS else str(chosen[key])
             for key, known in zip(KEYS, values, strict=True)
         )
         row = table.cells.index(cell)
+        repeats = repeats + 1 if row in told else 0
         if row not in told:  # what was tried is known, and costs nothing
             yield row
         told.add(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.curves import curves_figure
+from phasewise.report.sections.halving import halving_section
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.steps import steps_figure
@@ -26,7 +27,7 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."
         section.blocks.append(Text(text, "note"))
-    if phase.plan.epochs_saved:
+    if phase.plan.epochs_saved and phase.plan.halving is None:  # an older version's
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."
         section.blocks.append(Text(text, "note"))
     drawn = (curves_figure(phase, colours), steps_figure(phase, colours))
@@ -34,6 +35,7 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
     section.blocks += pictures(phase)
     frame = study.frame_of(phase)
     parts = [
+        halving_section(phase),
         values_section(phase, frame, colours),
         levels_section(phase, frame, colours),
         training_section(phase, frame, colours),
