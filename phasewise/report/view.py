@@ -11,8 +11,10 @@ from statistics import fmean
 import pandas as pd
 
 from phasewise.analysis.statistics.frame import in_order, is_number, trial_frame
+from phasewise.analysis.statistics.halving import stopped_value
 from phasewise.analysis.statistics.intervals import candidate_frame
 from phasewise.records.record import RunRecord
+from phasewise.study.halved import EPOCHS, amount_text
 from phasewise.study.published import named_settings
 from phasewise.study.results import (
     ONLY,
@@ -22,7 +24,6 @@ from phasewise.study.results import (
     StudyResult,
     TrialResult,
 )
-from phasewise.study.selection import value_at
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,11 @@ class CandidateView:
         if plan.refused is not None:
             return "refused"
         if plan.epochs is not None:
-            after = f"stopped after {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}"
-            histories = [trial.history() for trial in self.result.trials]
-            value = value_at(histories, plan.epochs, self.phase.plan.objective)
+            settings = self.phase.plan.halving
+            unit = EPOCHS if settings is None else settings.unit
+            after = "after" if unit == EPOCHS else "at"
+            after = f"stopped {after} {amount_text(unit, plan.epochs)}"
+            value = stopped_value(self.phase.result, self.result)
             return after if math.isnan(value) else f"{after} at {value:.4g}"
         states = [trial_status(trial, self) for trial in self.result.trials]
         different = list(dict.fromkeys(states))
@@ -270,8 +273,8 @@ STOPPED = "stopped"
 
 def trial_status(trial: TrialResult, one: CandidateView) -> str:
     """Of a run of a candidate; one that is said to be running may have been killed."""
-    if trial.record is None:
-        return "no record"
+    if trial.record is None:  # at a rung it had a run of its own
+        return STOPPED if one.result.plan.epochs is not None else "no record"
     if trial.record.status == "paused" and one.result.plan.epochs is not None:
         return STOPPED
     return "unfinished" if trial.record.status == "running" else trial.record.outcome

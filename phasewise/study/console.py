@@ -11,6 +11,7 @@ from statistics import fmean, stdev
 from phasewise.errors import say
 from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
+from phasewise.study.halving_plan import halving_plan_text
 from phasewise.study.journal import Candidate, Journal, Phase, SearchPlan
 from phasewise.study.results import UNSET, as_setting
 from phasewise.study.saved_config import SavedConfig
@@ -72,8 +73,8 @@ def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path
     if phase.out_of_hours is not None:
         count = len(phase.out_of_hours.left)
         say(f"{f'{count} trials were not run: ' if count else ''}{phase.out_of_hours}")
-    if phase.epochs_saved:
-        say(f"{phase.epochs_saved} epochs saved by halving")
+    if phase.halving is not None and (saved := phase.halving.saved_text()):
+        say(saved)
     if not phase.name:
         return
     winner = "" if phase.winner is None else f"{names[phase.winner]} "
@@ -141,6 +142,7 @@ def plan_text(journal: Journal, done: int) -> str:
         own = sum(again or bool(candidate.overrides) for candidate in phase.candidates)
         start = " + incumbent" if own < len(phase.candidates) else ""
         lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
+        lines += [f"    {'':<{width}}  {text}" for text in halving_plan_text(phase)]
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from phasewise.records.record import RunRecord
+from phasewise.study.halving_plan import last_rung
 from phasewise.study.plan import Planner, Stage
 from phasewise.study.results import objective_value
 from phasewise.study.schema import Rerun
@@ -42,7 +43,9 @@ def find_finalists(
         for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
             values = [objective_value(outcome(job)) for job in jobs]
             if values and all(map(math.isfinite, values)):
-                words = planner.choices.join(stage.phase.base, candidate.overrides)
+                # where halving scales the trials, its last value is this phase's own
+                before = [word for word in stage.phase.base if word not in last_rung(stage.spec)]
+                words = planner.choices.join(before, candidate.overrides)
                 ranked.append((sign * fmean(values), words))
 
     def level(words: Sequence[str]) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from phasewise.project import JOURNAL
 from phasewise.records.schema import validate
 from phasewise.storage import write_whole
+from phasewise.study.halved import Halved
 from phasewise.study.space import Dimension
 
 SCHEMA = 1
@@ -51,13 +52,19 @@ class Candidate:
     Attributes:
         overrides: what the phase adds to its ``base``; no seed.
         trials: one per seed; none where ``refused`` says why the settings do not go together.
-        epochs: after how many epochs successive halving stopped it, ``None`` if it did not.
+        epochs: after how many epochs, or at which value of the key of `Halved`, halving stopped it;
+            ``None`` if it did not.
+        bracket: of halving.
+        rungs: its runs at the values of that key below the last, one per seed, whether or not it
+            came so far.
     """
 
     overrides: list[str]
     trials: list[Trial] = field(default_factory=list)
     refused: str | None = None
-    epochs: int | None = None
+    epochs: int | float | None = None
+    bracket: int = 0
+    rungs: list[list[Trial]] = field(default_factory=list)
 
 
 @dataclass
@@ -125,6 +132,7 @@ class Phase:
         reason: the decision in words.
         p_value: of the test behind ``adopt=significant``.
         epochs_saved: by successive halving, over all trials.
+        halving: how it halves, and what that cost; ``None`` if it does not, or of older versions.
         search: who asks for its candidates, where they are not all known beforehand.
         out_of_hours: that its time was up, if it was.
     """
@@ -145,6 +153,7 @@ class Phase:
     reason: str = ""
     p_value: float | None = None
     epochs_saved: int = 0
+    halving: Halved | None = None
     search: SearchPlan | None = None
     out_of_hours: OutOfHours | None = None
 

@@ -13,7 +13,7 @@ from phasewise.records.record import RunRecord, read_record
 from phasewise.study.console import print_decision, print_final, print_trials
 from phasewise.study.ensemble import score_seeds
 from phasewise.study.finalists import find_finalists
-from phasewise.study.halving import halve
+from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
 from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
@@ -143,7 +143,7 @@ class Runner:
         """All trials so far, each directory once."""
         seen = set()
         for stage in self.stages:
-            for job in (job for jobs in stage.jobs for job in jobs):
+            for job in ran_jobs(stage):
                 if job.subdir not in seen:
                     seen.add(job.subdir)
                     yield stage, job
@@ -151,11 +151,12 @@ class Runner:
     def records(self, stage: Stage) -> list[RunRecord]:
         """The records of a stage's trials, each with the overrides that its phase gave it."""
         found = []
-        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-            for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
+        for row, candidate in enumerate(stage.phase.candidates):
+            last = last_records(stage, row, self.executor.outcome)  # none if refused
+            for seed, (job, record) in zip(stage.phase.seeds, last, strict=False):
                 extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(self.executor.outcome(job), overrides=words))
+                found.append(replace(record, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -187,8 +188,8 @@ class Runner:
         try:
             if phase.search is not None:
                 self._search(stage, number, more)
-            elif stage.spec.halving is not None:
-                halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
+            elif phase.halving is not None:
+                halve(stage, lambda jobs: self._launch(stage, jobs, more))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
             values = self._decide(stage) if phase.kind != TEST else []
@@ -202,6 +203,7 @@ class Runner:
         if self.keeps is not None:
             self._spare_start(stage)
             remove_needless(self.stages, self.keeps, self._spared)
+            remove_rung_weights(stage, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
@@ -216,7 +218,7 @@ class Runner:
         self.index.reuse(stage)
         self._note_membership(stage, number)
         jobs = [job for jobs in stage.jobs for job in jobs]
-        if stage.phase.search is None or not all(self._is_done(job, stage, None) for job in jobs):
+        if stage.phase.search is None or not all(self._is_done(job, stage) for job in jobs):
             self.journal.write()  # what is asked for again stands there already
 
     def _search(self, stage: Stage, number: int, more: Sequence[str]) -> None:
@@ -239,12 +241,10 @@ class Runner:
         record = read_record(job.directory)
         return record is not None and record.is_of(job.fingerprint) and record.test is None
 
-    def _launch(
-        self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str], pause: int | None = None
-    ) -> None:
-        """Run those trials that are not done, each directory once, up to epoch ``pause``."""
+    def _launch(self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str]) -> None:
+        """Run those trials that are not done, each directory once."""
         unique = list({job.subdir: job for job in jobs}.values())
-        waiting = [job for job in unique if not self._is_done(job, stage, pause)]
+        waiting = [job for job in unique if not self._is_done(job, stage)]
         progress = stage.progress or self._progress(stage, len(unique))
         progress.done += len(unique) - len(waiting)
         for job in unique:
@@ -256,7 +256,6 @@ class Runner:
         if stage.progress is None and (done := len(unique) - len(waiting)):
             where = f"{stage.phase.name}: " if stage.phase.name else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
-        words = [] if pause is None else [f"trainer.pause_after={pause}"]
         compares = stage.phase.kind != TEST and stage.phase.winner is None
 
         def known(job: TrialJob) -> RunRecord | None:
@@ -264,7 +263,7 @@ class Runner:
             # what won can be trained
             return left or (self._limits.infer(job) if compares else None)
 
-        self.executor.run(waiting, [*more, *words], progress, known)
+        self.executor.run(waiting, more, progress, known)
         self._check_data(waiting)
 
     def _progress(self, stage: Stage, total: int) -> Progress:
@@ -295,12 +294,12 @@ class Runner:
                     f"before {job.subdir}: nothing is decided; the same command says what differs"
                 )
 
-    def _is_done(self, job: TrialJob, stage: Stage, pause: int | None) -> bool:
+    def _is_done(self, job: TrialJob, stage: Stage) -> bool:
         record = read_record(job.directory)
         if record is None or not record.is_of(job.fingerprint) or not record.was_tried:
             return False
         if record.status == "paused":
-            return pause is not None and (record.cost.get("epochs") or 0) >= pause
+            return job.pause is not None and (record.cost.get("epochs") or 0) >= job.pause
         if record.status != "completed":
             return record.is_final and not self.study.retry_failed
         # the phase's status is the earlier call's: its data may have no test split

@@ -26,6 +26,7 @@ from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.study.application import Application
+from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
 from phasewise.study.search_settings import Search
@@ -76,14 +77,6 @@ Seeds = Annotated[
 
 
 Hours = Annotated[float, Field(gt=0), message("must be a number of hours > 0")]
-
-
-class Halving(Written):
-    """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
-
-    EXAMPLE = "{epochs: 2, factor: 3}"
-    epochs: Count
-    factor: Annotated[float, Field(gt=1), message("must be a number > 1")] = 3.0
 
 
 class Rerun(Written):
