@@ -51,12 +51,17 @@ class Candidate:
         overrides: what the phase adds to its ``base``; no seed.
         trials: one per seed; none where ``refused`` says why the settings do not go together.
         epochs: after how many epochs successive halving stopped it, ``None`` if it did not.
+        infeasible: the requirements that it violates, each with its value.
+        fallen: the objectives in which it falls too far below the incumbent, each with both values
+            (``choose: guarded``).
     """
 
     overrides: list[str]
     trials: list[Trial] = field(default_factory=list)
     refused: str | None = None
     epochs: int | None = None
+    infeasible: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -74,6 +79,11 @@ class Phase:
         reason: the decision in words.
         p_value: of the test behind ``adopt=significant``.
         epochs_saved: by successive halving, over all trials.
+        objectives: ``metric`` and ``mode`` of each where there are several, ``objective`` first.
+        choose: how they choose, see `phasewise.study.objectives`: ``weighted`` with a weight per
+            metric, ``guarded`` with a tolerance per metric but the first, or ``pareto``.
+        require: constraints on a candidate's means, see `phasewise.study.constraints`.
+        front: the candidates on the Pareto front of the objectives.
     """
 
     name: str
@@ -92,6 +102,10 @@ class Phase:
     reason: str = ""
     p_value: float | None = None
     epochs_saved: int = 0
+    objectives: list[dict[str, str]] = field(default_factory=list)
+    choose: dict[str, dict[str, float]] = field(default_factory=dict)
+    require: list[str] = field(default_factory=list)
+    front: list[int] = field(default_factory=list)
 
 
 @dataclass
