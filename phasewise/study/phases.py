@@ -11,6 +11,8 @@ from dataclasses import replace
 from phasewise.errors import UserError
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.constraints import NameCheck
+from phasewise.study.decision import decide
 from phasewise.study.ensemble import score_seeds
 from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve
@@ -28,8 +30,7 @@ from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
-from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
-from phasewise.study.table import REFUSED, placeholder_record
+from phasewise.study.table import REFUSED, mark_infeasible, placeholder_record
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
@@ -88,6 +89,7 @@ class Runner:
         self.reporter = Reporter(journal.directory, study.report)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
+        self._names = NameCheck()
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -145,7 +147,8 @@ class Runner:
             for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
                 extra = [f"seed={seed}"] if stage.phase.seeded else []
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(self.executor.outcome(job), overrides=words))
+                record = mark_infeasible(self.executor.outcome(job), candidate)
+                found.append(replace(record, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -181,11 +184,11 @@ class Runner:
                 halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-            values = self._decide(stage) if phase.kind != TEST else []
+            runs = self._decide(stage) if phase.kind != TEST else []
         finally:  # what there is, and with a star what was decided, if it came to that
             print_trials(phase, self.records(stage), self.journal.directory)
         if phase.kind != TEST:
-            print_decision(phase, values, self.journal.directory)
+            print_decision(phase, runs, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
@@ -245,6 +248,7 @@ class Runner:
     def _note_end(self, record: RunRecord | None, left: int) -> None:
         """A trial has ended, and others of its phase are left."""
         self._limits.note(record)
+        self._names.note(record, self.stages[-1].phase)
         if self.room is not None and record is not None:
             self.room.add(record)
             later = self.journal.phases[len(self.stages) :]
@@ -284,38 +288,23 @@ class Runner:
         for jobs in stage.jobs:
             jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
-    def _decide(self, stage: Stage) -> list[dict[int, float]]:
-        """Choose the winner; returns the objective of each candidate by seed."""
-        phase = stage.phase
-        values = [
-            {
-                seed: objective_value(self.executor.outcome(job))
-                for seed, job in zip(phase.seeds, jobs, strict=False)
-            }
+    def _decide(self, stage: Stage) -> list[dict[int, RunRecord]]:
+        """Choose the winner; returns the records of each candidate by seed."""
+        outcome = self.executor.outcome
+        runs = [
+            {seed: outcome(job) for seed, job in zip(stage.phase.seeds, jobs, strict=False)}
             for jobs in stage.jobs
         ]
-        if used_different_samples(
-            self.executor.outcome(job) for jobs in stage.jobs for job in jobs
-        ):
-            decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
-        else:
-            decision = select(
-                values,
-                phase.incumbent,
-                mode=phase.objective["mode"],
-                seeds=phase.seeds,
-                significant=self.study.adopt == "significant",
-                alpha=self.study.alpha,
-            )
-        phase.winner, phase.verdict = decision.winner, decision.verdict
-        phase.reason, phase.p_value = decision.reason, decision.p_value
-        return values
+        significant = self.study.adopt == "significant"
+        decide(stage.phase, runs, significant=significant, alpha=self.study.alpha)
+        return runs
 
     def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None
-        objective = self.planner.objective_of(spec)
+        wanted = Phase(name, "rerun", self.planner.objective_of(spec), [])
+        self.planner.goals.give(wanted, spec.metric, spec.require)
         outcome = self.executor.outcome
-        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
+        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, wanted)
         return self.planner.rerun(name, spec, self.journal.base, best)
 
     def _spare_start(self, stage: Stage) -> None:
@@ -365,6 +354,7 @@ class Runner:
         seeds = self._test_seeds()
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
+        phase.objectives = self.planner.goals.objectives
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
         refit = list(REFIT) if self.study.refit else []
         identity = self.planner.composer.fingerprint

@@ -30,6 +30,7 @@ from phasewise.study.compose import Composer, Problems, context, problems_in, tr
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
 from phasewise.study.finalists import planned_count
+from phasewise.study.goals import known_metrics, resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -102,6 +103,10 @@ def sweep(
     composer = _composer(arguments, config, config_loader, old)
     composer.compares_data, composer.fetches = index.knows_data, study.fetch
     planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
+    metrics, fractions = known_metrics(config)
+    planner.goals = resolve_goals(
+        study, study.requirements(), planner.objective, metrics, fractions
+    )
     if is_study(study):
         planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and config.test is not False
