@@ -33,7 +33,7 @@ REFUSED = ROOT / "tests" / "refused"
 """A folder for ``$PYTHONPATH``."""
 
 TORCH = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
-ROOMS = ("records", "config", "cli", "study", "analysis", "report")
+ROOMS = ("records", "config", "cli", "study", "analysis", "report", "api")
 """Of the engine, those that need no torch."""
 
 NEED_TORCH = (

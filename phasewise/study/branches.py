@@ -17,14 +17,15 @@ from phasewise.errors import Problem
 from phasewise.records.history import read_history
 from phasewise.study.compatibility import OverrideMerger
 from phasewise.study.console import level_word
+from phasewise.study.decision import Runs, decide
 from phasewise.study.journal import Branch, Phase
+from phasewise.study.objectives import scalar_at
 from phasewise.study.plan import Planner, Stage
 from phasewise.study.schema import PhaseConfig
-from phasewise.study.selection import Decision, Values, select, value_at
 from phasewise.text import format_value
 
-Choose = Callable[[Sequence[Values], "int | None"], Decision]
-"""Decides between candidates by their values, given the index of the incumbent among them."""
+Decide = Callable[[Phase, Sequence[Runs]], None]
+"""As `phasewise.study.decision.decide`, with the study's rule."""
 
 _MISSING = object()
 
@@ -65,7 +66,7 @@ def levels_of(stage: Stage, key: str, planner: Planner) -> dict[str, list[int]]:
 
 
 def decided_starts(
-    stage: Stage, key: str, planner: Planner, values: Sequence[Values]
+    stage: Stage, key: str, planner: Planner, runs: Sequence[Runs]
 ) -> tuple[list[BranchStart], str, list[str]]:
     """What the branches of a phase start from.
 
@@ -77,7 +78,7 @@ def decided_starts(
         stage: the phase before, decided.
         key: whose levels they are.
         planner: puts words together.
-        values: the objective of each candidate of ``stage``, by seed.
+        runs: of each candidate of ``stage``, by seed.
 
     Returns:
         These, the level of the winner of ``stage``, and the levels of which nothing has a result.
@@ -88,7 +89,7 @@ def decided_starts(
     for level, rows in levels_of(stage, key, planner).items():
         row = own.get(level)
         if row is None:
-            row = phase.winner if phase.winner in rows else _best(stage, rows, values)
+            row = phase.winner if phase.winner in rows else _best(stage, rows, runs)
         if row is None:
             without.append(level)
         else:
@@ -98,19 +99,19 @@ def decided_starts(
     return starts, first, without
 
 
-def _best(stage: Stage, rows: Sequence[int], values: Sequence[Values]) -> int | None:
+def _best(stage: Stage, rows: Sequence[int], runs: Sequence[Runs]) -> int | None:
     phase = stage.phase
-    mode, seeds = phase.objective["mode"], phase.seeds
-    chosen = select([values[row] for row in rows], None, mode=mode, seeds=seeds).winner
-    if chosen is not None:
-        return rows[chosen]
-    sign = 1.0 if mode == "max" else -1.0
-    reached: list[tuple[int, float, int]] = []
+    part = part_of(phase, rows, None)
+    decide(part, [runs[row] for row in rows])
+    if part.winner is not None:
+        return rows[part.winner]
+    sign = 1.0 if phase.objective["mode"] == "max" else -1.0
+    reached: list[tuple[float, float, int]] = []
     for row in rows:
         epochs = phase.candidates[row].epochs
         if epochs is not None:
             histories = [read_history(job.directory) for job in stage.jobs[row]]
-            value = value_at(histories, epochs, phase.objective)
+            value = scalar_at(phase, histories, int(epochs))
             reached += [(epochs, sign * value, -row)] if math.isfinite(value) else []
     return -max(reached)[2] if reached else None
 
@@ -190,14 +191,22 @@ def note_branches(stage: Stage, key: str, planner: Planner) -> None:
     ]
 
 
-def decide_branches(phase: Phase, values: Sequence[Values], choose: Choose) -> None:
+def decide_branches(phase: Phase, runs: Sequence[Runs], rule: Decide) -> None:
     """Choose the winner of each branch, as if it were a phase of its own."""
     for branch in phase.branches:
-        rows = branch.candidates
-        before = rows.index(branch.incumbent) if branch.incumbent in rows else None
-        decision = choose([values[row] for row in rows], before)
-        branch.winner = None if decision.winner is None else rows[decision.winner]
-        branch.verdict, branch.reason = decision.verdict, decision.reason
+        part = part_of(phase, branch.candidates, branch.incumbent)
+        rule(part, [runs[row] for row in branch.candidates])
+        branch.winner = None if part.winner is None else branch.candidates[part.winner]
+        branch.verdict, branch.reason = part.verdict, part.reason
+
+
+def part_of(phase: Phase, rows: Sequence[int], incumbent: int | None) -> Phase:
+    """Some candidates of a phase as a phase, whose decision changes nothing in the whole one."""
+    return replace(
+        phase,
+        candidates=[replace(phase.candidates[row]) for row in rows],
+        incumbent=rows.index(incumbent) if incumbent in rows else None,
+    )
 
 
 def planned_starts(

@@ -20,11 +20,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from phasewise.config.choices import not_for_task
 from phasewise.config.command_line import one_line
 from phasewise.config.fingerprint import NOT_COMPUTATION, file_hash
 from phasewise.config.help import flatten, no_such_key, not_one_of
 from phasewise.config.identity import DataIdentity, cached_identity, data_identity
 from phasewise.errors import Problem, UserError
+from phasewise.project import CONF
 from phasewise.records.record import identity
 from phasewise.study.application import Application
 from phasewise.study.naming import parse_overrides
@@ -153,6 +155,8 @@ class Composer:
             lines = [str(override.input_line) for override in groups]
             return self.loader.load_sweep_config(self.config, lines)
         except (HydraException, ValueError) as error:
+            if other := not_for_task(error, CONF):
+                raise UserError(problems=[other]) from error
             for override in groups:
                 key, value = override.key_or_group, override.value()
                 options = self.loader.get_group_options(key)

@@ -20,9 +20,14 @@ from phasewise.records.lock import wait_until_free
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import storage_error
 from phasewise.study.job import UnusableResult
-from phasewise.study.launcher_plugins import cancelled_on_interrupt, configure, wait_for_jobs
+from phasewise.study.launcher_plugins import (
+    cancelled_on_interrupt,
+    configure,
+    side_by_side,
+    wait_for_jobs,
+)
 from phasewise.study.progress import Progress
-from phasewise.study.table import UNFINISHED, placeholder_record
+from phasewise.study.table import LEFT_OUT, UNFINISHED, placeholder_record
 from phasewise.study.trial_job import TrialJob
 
 MAX_CRASHES = 2
@@ -79,7 +84,13 @@ class TrialExecutor:
         self.batch_size = configure(launcher, batch_size or self.batch_size)
         self.returns: list[Sequence[JobReturn]] = []
         self._jobs: dict[str, JobReturn] = {}
+        self._left_out: dict[str, RunRecord] = {}
         self._launched = 0
+
+    def keep_batches_small(self) -> None:
+        """Give the launcher no more trials at once than it runs side by side, where it tells, so
+        that something can be decided before each of them begins."""
+        self.batch_size = self.batch_size or side_by_side(self.launcher)
 
     def run(
         self,
@@ -111,6 +122,8 @@ class TrialExecutor:
             for job in queue.pop(0):
                 if (record := known(job)) is None:
                     batch.append(job)
+                elif record.status == LEFT_OUT:
+                    self._left_out[job.subdir] = record
                 else:
                     progress.end(job.name, record, elsewhere=True)
             if not batch:
@@ -174,7 +187,8 @@ class TrialExecutor:
         A trial without a record, or whose record still says ``running``, is ``failed`` if its job
         raised, else ``unfinished``; one that says ``completed`` is ``failed`` if its job raised.
         """
-        record = read_record(job.directory) or placeholder_record(job.directory, job.words)
+        record = read_record(job.directory) or self._left_out.get(job.subdir)
+        record = record or placeholder_record(job.directory, job.words)
         done = self._jobs.get(job.subdir)
         if done is not None and done.status == JobStatus.FAILED:
             error = done._return_value

@@ -7,33 +7,35 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 from phasewise.records.record import RunRecord
+from phasewise.study.journal import Phase
+from phasewise.study.objectives import scalar, scalar_of
 from phasewise.study.plan import Stage
-from phasewise.study.results import objective_value
 from phasewise.study.selection import Values, told_apart
 from phasewise.study.trial_job import TrialJob
 
 
-def value_by(record: RunRecord, objective: Mapping[str, str]) -> float:
+def value_by(record: RunRecord, goal: Phase) -> float:
     """What a completed run scored by the study's objective, at the best epoch of its own; or NaN.
 
-    A phase with a ``metric`` of its own has chosen epochs by that.
+    A phase with a ``metric`` of its own has chosen epochs by that. Of several objectives it is the
+    one number that they make, see `phasewise.study.objectives.scalar`: the first one where they
+    make none.
     """
-    if record.objective.get("metric") == objective["metric"]:
-        return objective_value(record)
-    value = record.best.get(objective["metric"]) if record.status == "completed" else None
-    return math.nan if value is None else float(value)
+    if record.objective.get("metric") == goal.objective["metric"]:
+        return scalar_of(goal, record)
+    return scalar(goal, record.best) if record.status == "completed" else math.nan
 
 
 def best_leaf(
     stages: Sequence[Stage],
-    objective: Mapping[str, str],
+    goal: Phase,
     outcome: Callable[[TrialJob], RunRecord],
 ) -> tuple[Stage, str]:
     """Of decided phases the one whose winner is best by the study's objective, and why.
 
     Args:
         stages: in the order of the file, at least one.
-        objective: ``metric`` and ``mode``.
+        goal: has the study's objectives.
         outcome: of a trial.
 
     Returns:
@@ -43,8 +45,8 @@ def best_leaf(
     for stage in stages:
         jobs = stage.jobs[stage.phase.winner or 0]
         rows = zip(stage.phase.seeds, jobs, strict=False)
-        found[stage.phase.name] = {seed: value_by(outcome(job), objective) for seed, job in rows}
-    name, reason = choose_leaf(found, objective)
+        found[stage.phase.name] = {seed: value_by(outcome(job), goal) for seed, job in rows}
+    name, reason = choose_leaf(found, goal.objective)
     return next(stage for stage in stages if stage.phase.name == name), reason
 
 

@@ -130,7 +130,7 @@ def _seed(override: Override) -> int:
 
 
 def _product(line: Sequence[str], loader: ConfigLoader) -> list[Overrides]:
-    overrides = [_exact(override) for override in parsed(line, loader)]
+    overrides = [exact(override) for override in parsed(line, loader)]
     return [tuple(cell) for cell in BasicSweeper.split_arguments(overrides, None)[0]]
 
 
@@ -159,7 +159,10 @@ def _no_grid(override: Override) -> str | None:
         return "a key stands before the equals sign"
     if isinstance(values, IntervalSweep):
         evenly = f"{key}=range({values.start:g},{values.end:g},STEP)"
-        return f"an interval has no single values; write some, {key}=A,B,C, or a range, {evenly}"
+        return (
+            f"an interval has no single values; write some, {key}=A,B,C, or a range, {evenly}, or "
+            "give the phase a search: {sampler: tpe, trials: 30}"
+        )
     if isinstance(values, RangeSweep) and values.step == 0:
         return "the step of a range must not be 0"
     if override.is_sweep_override() and not list(override.sweep_iterator()):
@@ -167,7 +170,7 @@ def _no_grid(override: Override) -> str | None:
     return None
 
 
-def _exact(override: Override) -> Override:
+def exact(override: Override) -> Override:
     """With a range that counts in decimals, as typed: Hydra's goes from 0.1 to 0.30000000000000004.
 
     Fifteen significant digits are those that a float keeps.

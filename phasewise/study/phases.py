@@ -13,8 +13,11 @@ from phasewise.errors import UserError, say
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.branches import decide_branches
 from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.constraints import NameCheck
+from phasewise.study.decision import decide
 from phasewise.study.ensemble import score_seeds
-from phasewise.study.halving import halve
+from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
+from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.leaves import best_leaf
@@ -30,10 +33,10 @@ from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
-from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
+from phasewise.study.searching import Searcher
 from phasewise.study.side_by_side import batches, share_trials
-from phasewise.study.starts import StageBuilder, values_of
-from phasewise.study.table import REFUSED, placeholder_record
+from phasewise.study.starts import StageBuilder, runs_of
+from phasewise.study.table import REFUSED, mark_infeasible, placeholder_record
 from phasewise.study.trial_job import TrialJob
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
@@ -94,6 +97,11 @@ class Runner:
         self.builder = StageBuilder(planner, study.phases, journal.base)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
+        self._hours = HourLimits(study, old)
+        if self._hours.limited:
+            executor.keep_batches_small()
+        self._before = {phase.name: phase for phase in (old.phases if old else ())}
+        self._names = NameCheck()
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -103,13 +111,12 @@ class Runner:
         Args:
             first: the first phase as planned.
         """
-        for names in self.builder.tree.steps(side_by_side=not self.executor.in_process):
-            stages = []
-            for name in names:
-                stage = first if name == first.phase.name else self._decided(name)
-                self._begin(stage)
-                stages.append(stage)
-            self._run(stages)
+        # limits in hours are those of one phase at a time
+        together = not self.executor.in_process and not self._hours.limited
+        for names in self.builder.tree.steps(side_by_side=together):
+            stages = [first if it == first.phase.name else self._decided(it) for it in names]
+            for group in batches(stages):
+                self._run(group)
             for stage in stages:
                 if stage.phase.winner is None and stage.phase.name:
                     self.ended = explain_undecided(stage.phase, self._needed(stage))
@@ -120,7 +127,6 @@ class Runner:
             self.test = True  # nothing is run for it: jobs have test metrics, or have none
         if self.test and self._can_test(last):
             stage = self._test_stage(base, last)
-            self._begin(stage)
             self._run([stage])
             self._score_seeds(stage)
             self._print_final(stage, last)
@@ -143,7 +149,7 @@ class Runner:
         """The phase whose winner is the final configuration, and the words of that."""
         known = {stage.phase.name: stage for stage in self.stages}
         leaves = [known[name] for name in self.builder.tree.leaves]
-        last, reason = best_leaf(leaves, self.journal.objective, self.executor.outcome)
+        last, reason = best_leaf(leaves, self.builder.goal, self.executor.outcome)
         if reason:
             self.journal.last, self.journal.last_reason = last.phase.name, reason
             self.journal.write()
@@ -155,7 +161,7 @@ class Runner:
         """All trials so far, each directory once."""
         seen = set()
         for stage in self.stages:
-            for job in (job for jobs in stage.jobs for job in jobs):
+            for job in ran_jobs(stage):
                 if job.subdir not in seen:
                     seen.add(job.subdir)
                     yield stage, job
@@ -163,11 +169,13 @@ class Runner:
     def records(self, stage: Stage) -> list[RunRecord]:
         """The records of a stage's trials, each with the overrides that its phase gave it."""
         found = []
-        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-            for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
+        for row, candidate in enumerate(stage.phase.candidates):
+            last = last_records(stage, row, self.executor.outcome)  # none if refused
+            for seed, (job, record) in zip(stage.phase.seeds, last, strict=False):
                 extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(self.executor.outcome(job), overrides=words))
+                marked = mark_infeasible(record, candidate)
+                found.append(replace(marked, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -185,62 +193,82 @@ class Runner:
         """The place of a phase in the study's file, from 0; the test comes after all of them."""
         return [*self.builder.tree.names, TEST].index(stage.phase.name)
 
-    def _begin(self, stage: Stage) -> None:
-        """Bring what is there of a phase to where it belongs."""
-        phase, number = stage.phase, self._number(stage)
-        self.stages.append(stage)
-        self.journal.phases[number : number + 1] = [phase]
-        if number or self.study.set_aside:
-            self.index.set_aside(stage, self.planner.composer)
-        for note in stage.notes if number else ():  # the plan has told those of the first phase
-            log.info("\n%s: %s", phase.name, note)
-        self.index.reuse(stage)
+    def _run(self, group: Sequence[Stage]) -> None:
+        """Run and decide a phase, or several that are launched together."""
+        for stage in group:
+            phase, number = stage.phase, self._number(stage)
+            self.stages.append(stage)
+            self.journal.phases[number : number + 1] = [phase]
+            for note in stage.notes if number else ():  # the plan has told those of the first phase
+                log.info("\n%s: %s", phase.name, note)
+            self._hours.keep(phase)
+            phase.status = "running"
+        if group[0].phase.search is None:
+            self._prepare(group)
+        try:
+            self._train(group)
+            runs = [self._decide(it) if it.phase.kind != TEST else [] for it in group]
+        finally:  # what there is, and with a star what was decided, if it came to that
+            for stage in group:
+                print_trials(stage.phase, self.records(stage), self.journal.directory)
+        for stage, found in zip(group, runs, strict=True):
+            self._finish(stage, found)
 
-    def _run(self, stages: Sequence[Stage]) -> None:
-        """Run phases that do not build on each other, and decide them."""
-        share_trials(stages)
-        self._note_membership(stages)
-        for stage in stages:
-            stage.phase.status = "running"
-        self.journal.write()
-        more = self._around()
-        for group in batches(stages):
-            try:
-                self._train(group, more)
-                values = [self._decide(it) if it.phase.kind != TEST else [] for it in group]
-            finally:  # what there is, and with a star what was decided, if it came to that
-                for stage in group:
-                    print_trials(stage.phase, self.records(stage), self.journal.directory)
-            for stage, found in zip(group, values, strict=True):
-                self._finish(stage, found)
-
-    def _train(self, group: Sequence[Stage], more: list[str]) -> None:
-        stage, jobs = group[0], [job for it in group for row in it.jobs for job in row]
+    def _train(self, group: Sequence[Stage]) -> None:
+        more, stage = self._around(), group[0]
+        jobs = [job for it in group for row in it.jobs for job in row]
         if stage.phase.kind == TEST:
-            more = [*more, "test=true"]
+            more.append("test=true")
             forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
-        if stage.spec.halving is not None:
-            halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
+        if stage.phase.search is not None:
+            self._search(stage, more)
+        elif stage.phase.halving is not None:
+            halve(stage, lambda jobs: self._launch(stage, jobs, more))
         else:
-            self._launch(stage, jobs, more, name=" and ".join(it.phase.name for it in group))
+            name = " and ".join(it.phase.name for it in group)
+            progress = self._progress(stage, len({job.subdir for job in jobs}), name)
+            self._launch(stage, jobs, more, progress)
 
-    def _finish(self, stage: Stage, values: Sequence[dict[int, float]]) -> None:
+    def _finish(self, stage: Stage, runs: Sequence[dict[int, RunRecord]]) -> None:
         """Tell and write down what was decided, and remove what nobody needs any more."""
         phase = stage.phase
         if phase.kind != TEST:
-            print_decision(phase, values, self.journal.directory)
+            print_decision(phase, runs, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
         if self.keeps is not None:
             self._spare_start(stage)
             remove_needless(self.stages, self.keeps, self._spared)
+            remove_rung_weights(stage, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
             if record is not None:
                 self.index.add(record)
+
+    def _prepare(self, group: Sequence[Stage]) -> None:
+        """Before trials are launched: what is there is found, and they are written down."""
+        for stage in group:
+            if self._number(stage) or self.study.set_aside or stage.phase.search is not None:
+                self.index.set_aside(stage, self.planner.composer)
+            self.index.reuse(stage)
+        share_trials(group)
+        self._note_membership(group)
+        jobs = [(job, it) for it in group for jobs in it.jobs for job in jobs]
+        if group[0].phase.search is None or not all(self._is_done(*one) for one in jobs):
+            self.journal.write()  # what is asked for again stands there already
+
+    def _search(self, stage: Stage, more: Sequence[str]) -> None:
+        stage.progress = self._progress(stage, stage.phase.planned_trials)
+
+        def launch(part: Stage) -> None:
+            self._prepare([part])
+            self._launch(part, [job for jobs in part.jobs for job in jobs], more)
+
+        searcher = Searcher(stage, self.planner, launch, self.executor.outcome, self._hours.are_up)
+        searcher.run(self._before.get(stage.phase.name))
 
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""
@@ -257,55 +285,56 @@ class Runner:
         stage: Stage,
         jobs: Sequence[TrialJob],
         more: Sequence[str],
-        pause: int | None = None,
-        name: str | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        """Run those trials that are not done, each directory once, up to epoch ``pause``.
+        """Run those trials that are not done, each directory once.
 
         Args:
-            stage: of these trials; of several, one.
+            stage: of these trials; one of several that are launched together.
             jobs: of which some may be done.
             more: overrides of this launch.
-            pause: of the rungs of halving.
-            name: of the phases, where there are several.
+            progress: if it is not one launch of several.
         """
         unique = list({job.subdir: job for job in jobs}.values())
-        waiting = [job for job in unique if not self._is_done(job, stage, pause)]
-        name = stage.phase.name if name is None else name
-        progress = Progress(
-            name,
-            len(unique),
-            len(unique) - len(waiting),
-            sum(self._later()),
-            stage.phase.objective["mode"],
-            ended=self._note_end,
-        )
+        waiting = [job for job in unique if not self._is_done(job, stage)]
+        progress = progress or stage.progress or self._progress(stage, len(unique))
+        progress.done += len(unique) - len(waiting)
         for job in unique:
             record = read_record(job.directory)
             if record is not None and job not in waiting:
                 progress.note(job.name, record)
                 self._limits.note(record)
-        if done := len(unique) - len(waiting):
-            where = f"{name}: " if name else ""
+                self._hours.note(record, stage.phase.name)
+        if stage.progress is None and (done := len(unique) - len(waiting)):
+            where = f"{progress.phase}: " if progress.phase else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
-        words = [] if pause is None else [f"trainer.pause_after={pause}"]
         compares = stage.phase.kind != TEST and stage.phase.winner is None
-        known = self._limits.infer if compares else lambda job: None  # what won can be trained
-        self.executor.run(waiting, [*more, *words], progress, known)
+
+        def known(job: TrialJob) -> RunRecord | None:
+            left = self._hours.refuse(self.stages[-1].phase, job)
+            # what won can be trained
+            return left or (self._limits.infer(job) if compares else None)
+
+        self.executor.run(waiting, more, progress, known)
         self._check_data(waiting)
 
-    def _note_end(self, record: RunRecord | None, left: int) -> None:
-        """A trial has ended, and others of its phase are left."""
-        self._limits.note(record)
-        if self.room is not None and record is not None:
-            self.room.add(record)
-            self.room.tell([left, *self._later()])
+    def _progress(self, stage: Stage, total: int, name: str | None = None) -> Progress:
+        name, mode = name or stage.phase.name, stage.phase.objective["mode"]
+        return Progress(name, total, 0, sum(self._later()), mode, ended=self._note_end)
 
     def _later(self) -> list[int]:
         """How many trials each of the phases has that have not begun, as far as they are known."""
         begun = {stage.phase.name for stage in self.stages}
-        later = [phase for phase in self.journal.phases if phase.name not in begun]
-        return [sum(len(one.trials) for one in phase.candidates) for phase in later]
+        return [it.planned_trials for it in self.journal.phases if it.name not in begun]
+
+    def _note_end(self, record: RunRecord | None, left: int) -> None:
+        """A trial has ended, and others of its phase are left."""
+        self._limits.note(record)
+        self._hours.note(record, self.stages[-1].phase.name)
+        self._names.note(record, self.stages[-1].phase)
+        if self.room is not None and record is not None:
+            self.room.add(record)
+            self.room.tell([left, *self._later()])
 
     def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.
@@ -321,49 +350,36 @@ class Runner:
                     f"before {job.subdir}: nothing is decided; the same command says what differs"
                 )
 
-    def _is_done(self, job: TrialJob, stage: Stage, pause: int | None) -> bool:
+    def _is_done(self, job: TrialJob, stage: Stage) -> bool:
         record = read_record(job.directory)
         if record is None or not record.is_of(job.fingerprint) or not record.was_tried:
             return False
         if record.status == "paused":
-            return pause is not None and (record.cost.get("epochs") or 0) >= pause
+            return job.pause is not None and (record.cost.get("epochs") or 0) >= job.pause
         if record.status != "completed":
             return record.is_final and not self.study.retry_failed
         # the phase's status is the earlier call's: its data may have no test split
         return stage.phase.kind != TEST or record.test is not None
 
-    def _note_membership(self, stages: Sequence[Stage]) -> None:
+    def _note_membership(self, group: Sequence[Stage]) -> None:
         """Note what each trial is in these phases, for its record."""
-        for stage in stages:
+        for stage in group:
             for row, jobs in enumerate(stage.jobs):
                 role = role_of(stage.phase, row)
                 place = Membership(self._number(stage) + 1, stage.phase.name, role)
                 for job in jobs:
                     self._memberships.add(job.directory, place)
-        for jobs in (jobs for stage in stages for jobs in stage.jobs):
+        for jobs in (jobs for stage in group for jobs in stage.jobs):
             jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
-    def _decide(self, stage: Stage) -> list[dict[int, float]]:
-        """Choose the winner; returns the objective of each candidate by seed."""
-        phase = stage.phase
-        values = values_of(stage, self.executor.outcome)
-        if used_different_samples(
-            self.executor.outcome(job) for jobs in stage.jobs for job in jobs
-        ):
-            decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
-        else:
-            choose = partial(
-                select,
-                mode=phase.objective["mode"],
-                seeds=phase.seeds,
-                significant=self.study.adopt == "significant",
-                alpha=self.study.alpha,
-            )
-            decision = choose(values, phase.incumbent)
-            decide_branches(phase, values, choose)
-        phase.winner, phase.verdict = decision.winner, decision.verdict
-        phase.reason, phase.p_value = decision.reason, decision.p_value
-        return values
+    def _decide(self, stage: Stage) -> list[dict[int, RunRecord]]:
+        """Choose the winner; returns the records of each candidate by seed."""
+        runs = runs_of(stage, self.executor.outcome)
+        significant = self.study.adopt == "significant"
+        rule = partial(decide, significant=significant, alpha=self.study.alpha)
+        rule(stage.phase, runs)
+        decide_branches(stage.phase, runs, rule)
+        return runs
 
     def _spare_start(self, stage: Stage) -> None:
         """The starting configuration is tested, whichever phase has trained it with a seed."""
@@ -413,6 +429,7 @@ class Runner:
         seeds = list(dict.fromkeys([*(self.planner.seeds or []), *last.phase.seeds]))
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
+        phase.objectives = self.planner.goals.objectives
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
         refit = list(REFIT) if self.study.refit else []
         identity = self.planner.composer.fingerprint

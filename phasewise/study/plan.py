@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
@@ -18,15 +18,23 @@ from phasewise.study.application import Application, application_of
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
+from phasewise.study.goals import Goals
+from phasewise.study.halving_plan import halved_of, last_rung
 from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
 from phasewise.study.overrides import SEED, Grid, Overrides, expand, merge, sample_grid, without
+from phasewise.study.progress import Progress
 from phasewise.study.schema import PhaseConfig
+from phasewise.study.search_plan import planned_search, probes, searched_grid
 from phasewise.study.trial_job import TrialJob
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
 """Training on training and validation data leaves nothing to choose an epoch by."""
+
+
+RUNGS = "rungs"
+"""The folder in a phase's for runs below the last rung of halving."""
 
 
 @dataclass
@@ -37,10 +45,14 @@ class Stage:
         jobs: per candidate, one per seed.
         refused: what is wrong with candidates, by index.
         problems: what else is wrong.
-        epochs: of each trial, where the phase halves.
+        rung_jobs: per candidate, where halving runs anew at each rung: for each rung below the last
+            one job per seed.
         notes: what was done to the words, told before anything runs.
         once: candidates by the fingerprints of their trials.
-        start: overrides that all its candidates begin with, without the phase's objective.
+        probes: overrides that stand for all that a search may ask for, while nothing is asked;
+            then ``refused`` is about them.
+        progress: of a stage that is launched batch after batch.
+        start: overrides that all its candidates begin with, without those of the phase's objective.
     """
 
     phase: Phase
@@ -48,9 +60,11 @@ class Stage:
     jobs: list[list[TrialJob]] = field(default_factory=list)
     refused: dict[int, Problems] = field(default_factory=dict)
     problems: Problems = field(default_factory=dict)
-    epochs: int | None = None
+    rung_jobs: list[list[list[TrialJob]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
+    probes: list[list[str]] = field(default_factory=list)
+    progress: Progress | None = None
     start: list[str] = field(default_factory=list)
 
 
@@ -66,6 +80,7 @@ class Planner:
 
     Attributes:
         origin: the study whose winner this one starts from, if there is one.
+        goals: several objectives, and constraints.
     """
 
     def __init__(
@@ -83,6 +98,7 @@ class Planner:
         self.seeds = seeds
         self.default_seed = default_seed
         self.origin: Origin | None = None
+        self.goals = Goals()
 
     def grid_of(self, spec: PhaseConfig, *, named: bool = True) -> Grid:
         """The configurations that a phase names; the words of a plain sweep were judged as typed.
@@ -94,6 +110,8 @@ class Planner:
         problems = override_problems(spec) if named else []
         if problems:
             raise settings_error(problems)
+        if spec.search is not None:
+            return searched_grid(spec, self.composer.loader)
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
@@ -128,8 +146,9 @@ class Planner:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
         self.check_compared_samples(stage)
-        if spec.halving is not None:
-            self._find_epochs(stage)
+        if spec.search is not None:
+            self._probe(stage)
+        self._plan_halving(stage)
         self._note_dropped(stage)
         return stage
 
@@ -143,15 +162,33 @@ class Planner:
             self.objective_of(spec),
             seeds or [self.default_seed],
             seeded=bool(seeds or name) and self.composer.application.seed_key is not None,
-            base=merge(base, self.objective_words(spec)),
+            base=merge(base, self.objective_words(spec), last_rung(spec)),
             declared=grid.declared,
             sampled_from=grid.sampled_from,
             source=spec.source,
         )
+        self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec, start=list(base))
         if grid.repeated:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
         return stage, grid
+
+    def _probe(self, stage: Stage) -> None:
+        """See whether what a search may ask for can run; the incumbent is there already."""
+        search = planned_search(stage.spec, self.composer.loader)
+        stage.phase.kind, stage.phase.search = "search", search
+        probed = Stage(replace(stage.phase, candidates=[]), stage.spec)
+        for words in [[], *probes(search, lambda it: self._can_run(stage.phase, it))]:
+            self.add(probed, words)
+        self.check_compared_samples(probed)
+        stage.probes = [one.overrides for one in probed.phase.candidates]
+        stage.refused, stage.problems = probed.refused, stage.problems | probed.problems
+
+    def _can_run(self, phase: Phase, overrides: list[str]) -> bool:
+        return (
+            self.composer.try_fingerprint(self.words(phase, overrides, phase.seeds[0]), "", {})
+            is not None
+        )
 
     def check_compared_samples(self, stage: Stage) -> None:
         """Candidates that are judged by different samples, with any seed, cannot be compared."""
@@ -203,6 +240,7 @@ class Planner:
             incumbent=0,
             source=spec.source,
         )
+        self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec, start=list(start))
         more = merge(spec.rerun.overrides, self.objective_words(spec))
         for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
@@ -213,41 +251,68 @@ class Planner:
         self._note_dropped(stage)
         return stage
 
-    def _find_epochs(self, stage: Stage) -> None:
-        jobs = [jobs[0] for jobs in stage.jobs if jobs]
-        epochs = {self.composer.config_of(job.words).trainer.max_epochs for job in jobs}
-        if len(epochs) > 1:
-            reason = "halving compares after equal shares of trainer.max_epochs, which varies here"
-            stage.problems[Problem(f"study.phases.{stage.phase.name}", reason)] = []
-        stage.epochs = min(epochs, default=None)
+    def _plan_halving(self, stage: Stage) -> None:
+        """The rungs of a phase that halves, and the runs at them where each is one of its own."""
+        phase, settings = stage.phase, stage.spec.halving
+        if settings is None:
+            return
+        configs = [self.composer.config_of(jobs[0].words) for jobs in stage.jobs if jobs]
+        phase.halving, reasons, notes = halved_of(settings, configs, phase.declared)
+        key = f"study.phases.{phase.name}.halving"
+        stage.problems |= {Problem(key, reason): [] for reason in reasons}
+        stage.notes += notes
+        lead = list(phase.declared)
+        for candidate, jobs in zip(phase.candidates, stage.jobs, strict=True):
+            rungs = [
+                self._jobs(phase, candidate.overrides, lead, stage.problems, [word])
+                for word in (settings.words()[:-1] if jobs else [])
+            ]
+            stage.rung_jobs.append(rungs)
+            candidate.rungs = [self._trials(phase, it) for it in rungs]
 
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:
         """Append a candidate with its trials; what is wrong with it goes to ``stage.refused``."""
         phase = stage.phase
         candidate = Candidate(overrides)
-        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
-        jobs: list[TrialJob] = []
         problems: Problems = {}
+        jobs = self._jobs(phase, overrides, lead, problems)
+        if problems:
+            candidate.refused = "; ".join(map(str, problems))
+            jobs = []
+            stage.refused[len(phase.candidates)] = problems
+        candidate.trials = self._trials(phase, jobs)
+        phase.candidates.append(candidate)
+        stage.jobs.append(jobs)
+
+    def _jobs(
+        self,
+        phase: Phase,
+        overrides: list[str],
+        lead: Sequence[str],
+        problems: Problems,
+        rung: Sequence[str] = (),
+    ) -> list[TrialJob]:
+        """The runs of a configuration, one per seed; those at a rung have a folder of their own."""
+        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
+        folder = "/".join(filter(None, [phase.name, RUNGS if rung else ""]))
+        jobs = []
         for seed in phase.seeds:
-            extra = self.seed_words(phase, seed)
+            extra = [*rung, *self.seed_words(phase, seed)]
             name = trial_name([*overrides, *extra], set(lead))
-            subdir = f"{phase.name}/{name}" if phase.name else name
-            words = self.words(phase, overrides, seed)
+            subdir = f"{folder}/{name}" if folder else name
+            words = tuple(merge(self.words(phase, overrides, seed), rung))
             known = self.composer.try_fingerprint(words, subdir, problems)
             if known is not None:
                 label = " ".join([*shown, *extra]) or name
                 place = self.directory / subdir
                 jobs.append(TrialJob(label, words, place, subdir, known, objective=phase.objective))
-        if problems:
-            candidate.refused = "; ".join(map(str, problems))
-            jobs = []
-            stage.refused[len(phase.candidates)] = problems
-        candidate.trials = [
+        return jobs
+
+    def _trials(self, phase: Phase, jobs: Sequence[TrialJob]) -> list[Trial]:
+        return [
             Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
         ]
-        phase.candidates.append(candidate)
-        stage.jobs.append(jobs)
 
     def add_once(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> bool:
         """As `add`, unless another candidate computes the same; returns whether it was added."""
@@ -324,7 +389,7 @@ def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
 
 def planned_candidates(stage: Stage) -> PlannedCandidates:
     """What a phase has to do with the others' choices."""
-    words = [candidate.overrides for candidate in stage.phase.candidates]
+    words = stage.probes or [candidate.overrides for candidate in stage.phase.candidates]
     return PlannedCandidates(stage.phase.name, words, stage.refused)
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from phasewise.records.record import RunRecord
+from phasewise.study.branches import decide_branches
+from phasewise.study.decision import Runs, decide
 from phasewise.study.journal import Branch, Journal, Phase
 from phasewise.study.leaves import choose_leaf, value_by
 from phasewise.study.saved_config import SavedConfig
-from phasewise.study.selection import Values, select
+from phasewise.study.selection import Values
 from phasewise.study.tree import tree_of_plan
 from phasewise.text import format_value
 
@@ -29,9 +31,9 @@ class _Run(Protocol):
 def add_branches(
     phase: Phase,
     groups: Sequence[Sequence[_Run]],
-    values: Sequence[Values],
+    records: Sequence[Runs],
     spec: Mapping[str, Any],
-    rule: Mapping[str, Any],
+    adopting: Mapping[str, Any],
 ) -> None:
     """What a study's file says of a phase's place among the others, and its branches.
 
@@ -40,9 +42,9 @@ def add_branches(
     Args:
         phase: with its candidates.
         groups: the runs of each candidate.
-        values: the objective of each candidate by seed.
+        records: of each candidate, by seed.
         spec: what the file says of the phase, if that is more than overrides.
-        rule: how the study decides, for `phasewise.study.selection.select`.
+        adopting: how the study decides, for `phasewise.study.decision.decide`.
     """
     again = spec.get("rerun")
     per = again.get("per") if isinstance(again, Mapping) else spec.get("per")
@@ -58,12 +60,8 @@ def add_branches(
         before = [row for row in rows if any(_is_elsewhere(run, phase) for run in groups[row])]
         start = phase.incumbent if phase.incumbent in rows else None
         start = before[0] if start is None and len(before) == 1 else start
-        mode, place = phase.objective["mode"], None if start is None else rows.index(start)
-        own = [values[row] for row in rows]
-        choice = select(own, place, mode=mode, seeds=phase.seeds, **rule)
-        winner = None if choice.winner is None else rows[choice.winner]
-        branch = Branch(level, rows, start, winner, choice.verdict, choice.reason)
-        phase.branches.append(branch)
+        phase.branches.append(Branch(level, rows, start))
+    decide_branches(phase, records, lambda part, runs: decide(part, runs, **adopting))
 
 
 def _level(runs: Sequence[_Run], key: str) -> str:
@@ -76,12 +74,13 @@ def _is_elsewhere(run: _Run, phase: Phase) -> bool:
     return run.directory.parent.name != phase.name
 
 
-def add_last(journal: Journal, groups: Mapping[str, Sequence[Sequence[_Run]]]) -> None:
+def add_last(journal: Journal, groups: Mapping[str, Sequence[Sequence[_Run]]], goal: Phase) -> None:
     """Which of several last phases a study ended with, where all of them are decided.
 
     Args:
         journal: with its phases.
         groups: the runs of each candidate, by phase.
+        goal: has the study's objectives.
     """
     known = {phase.name: phase for phase in journal.phases}
     leaves = [known[name] for name in tree_of_plan(journal.phases).leaves]
@@ -93,7 +92,5 @@ def add_last(journal: Journal, groups: Mapping[str, Sequence[Sequence[_Run]]]) -
             return
         runs = groups[phase.name][phase.winner]
         records = {run.seed: run.record for run in runs if run.record is not None}
-        found[phase.name] = {
-            seed: value_by(record, journal.objective) for seed, record in records.items()
-        }
+        found[phase.name] = {seed: value_by(record, goal) for seed, record in records.items()}
     journal.last, journal.last_reason = choose_leaf(found, journal.objective)

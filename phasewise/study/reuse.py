@@ -81,7 +81,7 @@ class RunIndex:
                     jobs[column] = replace(job, directory=run.directory, subdir=subdir)
                     candidate.trials[column].directory = subdir
                 self._used.add(jobs[column].directory)
-        if sources:
+        if sources and stage.progress is None:  # which says so much of each batch itself
             where = ", ".join(f"{count} in {folder}" for folder, count in sources.items())
             lead = f"{stage.phase.name}: " if stage.phase.name else ""
             total = sum(map(len, stage.jobs))

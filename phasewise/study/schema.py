@@ -26,8 +26,11 @@ from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.study.application import Application
+from phasewise.study.goals import Requirements, StatedGoals, goal_problems
+from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
+from phasewise.study.search_settings import Search
 from phasewise.study.tree import tree_of_specs, wrong_sources
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
@@ -75,12 +78,7 @@ Seeds = Annotated[
 ]
 
 
-class Halving(Written):
-    """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
-
-    EXAMPLE = "{epochs: 2, factor: 3}"
-    epochs: Count
-    factor: Annotated[float, Field(gt=1), message("must be a number > 1")] = 3.0
+Hours = Annotated[float, Field(gt=0), message("must be a number of hours > 0")]
 
 
 class Rerun(Written):
@@ -106,6 +104,9 @@ class PhaseConfig(Node):
     metric: Text | None = None
     halving: Halving | None = None
     rerun: Rerun | None = None
+    search: Search | None = None
+    max_hours: Hours | None = None
+    require: Requirements = Field(default_factory=list)
     source: Annotated[Text | None, Field(alias="from")] = None
     per: Text | None = None
 
@@ -121,14 +122,21 @@ class PhaseConfig(Node):
     def fits_together(self) -> PhaseConfig:
         """A rerun chooses its configurations itself."""
         own = bool(self.overrides) or self.combinations is not None
-        if self.rerun is not None and (own or self.sample or self.halving):
-            raise wrong("goes without overrides, combinations, sample and halving", key="rerun")
+        if self.rerun is not None and (own or self.sample or self.halving or self.search):
+            reason = "goes without overrides, combinations, sample, halving and search"
+            raise wrong(reason, key="rerun")
+        if self.search is not None and (self.combinations is not None or self.sample):
+            raise wrong("goes with overrides, without combinations and sample", key="search")
+        if self.search is not None and self.halving is not None:
+            raise wrong("goes without halving", key="search")
         if self.rerun is None and not own:
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
         if self.per is not None and self.rerun is not None:
             raise wrong(f"of a rerun stands within it: rerun: {{per: {self.per}}}", key="per")
         if self.per is not None and self.halving is not None:
             raise wrong("goes without halving, which would stop whole branches", key="per")
+        if self.per is not None and self.search is not None:
+            raise wrong("goes without search", key="per")
         return self
 
 
@@ -141,7 +149,7 @@ def phase_name(name: str) -> str:
     return name
 
 
-class StudyConfig(Node):
+class StudyConfig(StatedGoals):
     """The section ``study``."""
 
     name: Annotated[
@@ -172,6 +180,7 @@ class StudyConfig(Node):
     seed_key: Text | None = None
     budget: Text | None = None
     ignore: list[Text] = Field(default_factory=list)
+    max_hours: Hours | None = None
 
     def problems(self) -> list[Problem]:
         """Values that are fine alone but not together."""
@@ -206,7 +215,16 @@ class StudyConfig(Node):
         found += wrong_sources(self.phases)
         if not found:
             found += self._without_levels()
+        significant = self.adopt == "significant"
+        found += goal_problems(
+            self, self.requirements(), is_sweep=not self.phases, significant=significant
+        )
         return [*found, *unanswerable(self.hypotheses, words)]
+
+    def requirements(self) -> dict[str, list[str]]:
+        """Of the study and of each phase, by the key where they stand."""
+        own = {f"study.phases.{name}.require": it.require for name, it in self.phases.items()}
+        return {"study.require": self.require, **own}
 
     def _without_levels(self) -> Iterator[Problem]:
         """Reruns of the best per value of a key that no phase that they build on varies."""

@@ -33,18 +33,22 @@ def _is_there(job: TrialJob) -> bool:
 
 
 def batches(stages: Sequence[Stage]) -> list[list[Stage]]:
-    """The phases whose trials can be launched together: those of one objective that do not halve,
-    which needs launches of its own."""
+    """The phases whose trials can be launched together: those that are judged alike, and neither
+    halve nor search, which take launches of their own."""
     found: list[list[Stage]] = []
     for stage in stages:
-        together = [
-            group
-            for group in found
-            if group[0].phase.objective == stage.phase.objective
-            and group[0].spec.halving is None is stage.spec.halving
-        ]
+        together = [group for group in found if _alike(group[0], stage)]
         if together:
             together[0].append(stage)
         else:
             found.append([stage])
     return found
+
+
+def _alike(one: Stage, other: Stage) -> bool:
+    phases = one.phase, other.phase
+    alone = any(phase.halving is not None or phase.search is not None for phase in phases)
+    first, second = (
+        (it.objective, it.objectives, it.choose, it.require) for it in (one.phase, other.phase)
+    )
+    return not alone and first == second

@@ -19,9 +19,7 @@ from phasewise.study.finalists import find_finalists, planned_count
 from phasewise.study.journal import Phase
 from phasewise.study.leaves import best_leaf
 from phasewise.study.plan import Planner, Stage
-from phasewise.study.results import objective_value
 from phasewise.study.schema import PhaseConfig
-from phasewise.study.selection import Values
 from phasewise.study.tree import tree_of_specs
 from phasewise.study.trial_job import TrialJob
 
@@ -38,6 +36,7 @@ class StageBuilder:
 
     Attributes:
         tree: which phase starts from which.
+        goal: has the study's objectives.
     """
 
     def __init__(
@@ -47,6 +46,8 @@ class StageBuilder:
         self.specs = specs
         self.base = list(base)
         self.tree = tree_of_specs(specs)
+        self.goal = Phase("", "grid", planner.objective, [])
+        planner.goals.give(self.goal, None, [])
 
     def planned(self, name: str, stages: Mapping[str, Stage]) -> Stage:
         """A phase as it would start from the starting configuration.
@@ -107,9 +108,10 @@ class StageBuilder:
         sources = [stages[one] for one in self.tree.parents[name]]
         base = self.words_after(sources, outcome)
         if spec.rerun is not None:
-            objective = self.planner.objective_of(spec)
+            wanted = Phase(name, "rerun", self.planner.objective_of(spec), [])
+            self.planner.goals.give(wanted, spec.metric, spec.require)
             before = [stages[one] for one in self.tree.upstream(name)]
-            best = find_finalists(spec.rerun, before, base, self.planner, outcome, objective)
+            best = find_finalists(spec.rerun, before, base, self.planner, outcome, wanted)
             stage = self.planner.rerun(name, spec, self.base, best)
             if spec.rerun.per is not None:
                 note_branches(stage, spec.rerun.per, self.planner)
@@ -117,8 +119,8 @@ class StageBuilder:
         if spec.per is None:
             return self.planner.stage(name, spec, base)
         (source,) = sources
-        values = values_of(source, outcome)
-        starts, first, without = decided_starts(source, spec.per, self.planner, values)
+        runs = runs_of(source, outcome)
+        starts, first, without = decided_starts(source, spec.per, self.planner, runs)
         stage = branched_stage(name, spec, starts, self.planner, first)
         for level in without:
             stage.notes.append(f"no branch for {spec.per}={level}, of which nothing has a result")
@@ -128,17 +130,14 @@ class StageBuilder:
         """What comes of decided phases: the winner of the best of them, or the study's start."""
         if not sources:
             return self.base
-        stage, _ = best_leaf(sources, self.planner.objective, outcome)
+        stage, _ = best_leaf(sources, self.goal, outcome)
         assert stage.phase.winner is not None
         return self.planner.winner_words(stage, stage.phase.winner)
 
 
-def values_of(stage: Stage, outcome: Outcome) -> list[Values]:
-    """The objective of each candidate of a phase, by seed; NaN where there is none."""
+def runs_of(stage: Stage, outcome: Outcome) -> list[dict[int, RunRecord]]:
+    """The records of each candidate of a phase, by seed."""
     return [
-        {
-            seed: objective_value(outcome(job))
-            for seed, job in zip(stage.phase.seeds, jobs, strict=False)
-        }
+        {seed: outcome(job) for seed, job in zip(stage.phase.seeds, jobs, strict=False)}
         for jobs in stage.jobs
     ]

@@ -16,7 +16,7 @@ class TrialJob:
     """A trial to be launched; ``name`` is for people, who see what differs.
 
     ``part`` is the override with its places in the study, see `phasewise.study.membership`;
-    ``objective`` its phase's.
+    ``objective`` its phase's. After ``pause`` epochs it stops for now.
     """
 
     name: str
@@ -25,6 +25,7 @@ class TrialJob:
     subdir: str
     fingerprint: str
     part: str = ""
+    pause: int | None = None
     objective: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
@@ -37,5 +38,6 @@ class TrialJob:
         # in full: words for the study around it, which a trial is not given, may be part of it
         place = {"hydra.sweep.dir": self.study_directory, "hydra.sweep.subdir": self.subdir}
         quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
-        more = [*more, self.part] if self.part else more
+        pause = [] if self.pause is None else [f"trainer.pause_after={self.pause}"]
+        more = [*more, *pause, *([self.part] if self.part else [])]
         return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]

@@ -18,6 +18,8 @@ def varied_keys(journal: Journal, seed_key: str | None = SEED) -> list[str]:
         for key in dict.fromkeys(key for one in settings for key in one):
             if any(key not in one or one[key] != settings[0].get(key) for one in settings):
                 found[key] = None
+        if phase.search is not None:  # whose candidates are not there yet
+            found |= dict.fromkeys(one.name for one in phase.search.space)
         if len(phase.seeds) > 1 and seed_key is not None:
             found[seed_key] = None
     return [*found]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from phasewise.records.record import RunRecord
+from phasewise.study.journal import Phase
 from phasewise.study.leaves import choose_leaf, value_by
 
 MAX = {"metric": "val/mIoU", "mode": "max"}
@@ -49,12 +50,16 @@ def test_the_best_mean_wins(
     assert choose_leaf(values, objective) == (name, reason)
 
 
+def goal(objective: dict[str, str]) -> Phase:
+    return Phase("", "grid", objective, [])
+
+
 def test_a_phase_with_another_metric_is_judged_by_the_studys(tmp_path: Path) -> None:
     record = RunRecord.start(
         tmp_path, task="x", fingerprint="0", overrides=[], seed=0, metric="val/loss", mode="min"
     )
-    assert math.isnan(value_by(record, MAX))
+    assert math.isnan(value_by(record, goal(MAX)))
     record.finish("completed", value=0.3, epoch=1, best={"val/loss": 0.3, "val/mIoU": 0.7})
-    assert value_by(record, MIN) == 0.3
-    assert value_by(record, MAX) == 0.7
-    assert math.isnan(value_by(record, {"metric": "val/dice", "mode": "max"}))
+    assert value_by(record, goal(MIN)) == 0.3
+    assert value_by(record, goal(MAX)) == 0.7
+    assert math.isnan(value_by(record, goal({"metric": "val/dice", "mode": "max"})))
