@@ -66,6 +66,8 @@ class _Forecast:
         """Phases with new trials, and the winner that they are taken to keep."""
         self.used: set[Path] = set()
         self.unknown: set[str] = set()
+        self.coming: set[str] = set()
+        """What earlier phases have run, or will have, when a phase begins."""
         self.taken: set[Path] = set()
         """Directories whose runs earlier phases have moved to themselves."""
 
@@ -97,7 +99,7 @@ class _Forecast:
             for one in old.candidates if old.base == phase.base else []:
                 self.builder.planner.add_once(stage, one.overrides)
         jobs = list({job.fingerprint: job for row in stage.jobs for job in row}.values())
-        there = [job for job in jobs if self._is_done(job)]
+        there = [job for job in jobs if self._is_done(job) or job.fingerprint in self.coming]
         moved: Counter[str] = Counter()
         for job in jobs:
             run = None if job in there else self.index.find(job.fingerprint)
@@ -108,6 +110,7 @@ class _Forecast:
                     self.taken.add(run.directory)
                 self.used.add(run.directory)
             self.used.add(job.directory)
+        self.coming.update(job.fingerprint for job in jobs)
         set_aside = len(self._away(stage))
         new = len(jobs) - len(there)
         # a phase that was under way just goes on
@@ -122,7 +125,7 @@ class _Forecast:
         rest = len(there) - sum(moved.values())
         texts += [f"{rest} there"] if texts and rest else []
         texts += self._winner(stage, old, is_complete=not new)
-        left = self._left(stage) if not self.assumed and decided else 0
+        left = self._left(stage, old) if not self.assumed and old is not None else 0
         texts += [f"{_runs(left)} not compared any more and kept in {phase.name}/"] if left else []
         return ", ".join(texts)
 
@@ -185,12 +188,14 @@ class _Forecast:
         away = foreign_runs(stage, self.builder.planner.composer)
         return {self.index.directory / it for names in away.values() for it in names} - self.taken
 
-    def _left(self, stage: Stage) -> int:
-        """Runs in the folder of a phase that it does not compare any more."""
+    def _left(self, stage: Stage, old: Phase) -> int:
+        """Runs in the folder of a phase that it compared in the call before, and does not now."""
         own = {job.directory for jobs in stage.jobs for job in jobs}
         moved = self._away(stage)
         folder = self.index.directory / stage.phase.name
-        there = (record.directory for record in self.index.records())
+        compared = {it.directory for one in old.candidates for it in one.trials}
+        before = {self.index.directory / it for it in compared}
+        there = before.intersection(record.directory for record in self.index.records())
         return sum(it.parent == folder and it not in own | moved | self.used for it in there)
 
     def _gone(self) -> Iterator[str]:
