@@ -62,12 +62,19 @@ class OverrideMerger:
         """The words that choose from a config group."""
         return tuple(word for word in words if self._is_group(parse_override(word).key_or_group))
 
+    def chosen(self, group: str, words: Iterable[str]) -> str | None:
+        """The choice of a config group; ``None`` of what is none."""
+        if not self._is_group(group):
+            return None
+        own = [parse_override(word) for word in words]
+        found = [str(it.value()) for it in own if it.key_or_group == group]
+        choices = self.composer.config.hydra.runtime.choices
+        return found[-1] if found else choices.get(group)
+
     def problems(self, words: Sequence[str]) -> tuple[Problem, ...]:
         """What keeps a trial of these words from running; nothing if it can."""
-        from phasewise.config.schema import check_config  # pydantic takes a while
-
         try:
-            check_config(self.composer.config_of(words))
+            self.composer.application.check(self.composer.config_of(words))
         except ERRORS as error:
             return problems_in(error)
         return ()

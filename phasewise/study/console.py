@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from phasewise.errors import say
 from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
-from phasewise.study.journal import Candidate, Journal, Phase
+from phasewise.study.halving_plan import halving_plan_text
+from phasewise.study.journal import Candidate, Journal, Phase, SearchPlan
 from phasewise.study.objectives import WEIGHTED, measured, scalar, scalar_of, way_of
 from phasewise.study.results import UNSET, as_setting, objective_value
 from phasewise.study.saved_config import SavedConfig
@@ -100,14 +101,27 @@ def print_decision(phase: Phase, runs: Sequence[Mapping[int, RunRecord]], study:
             say(f"{name} falls too far: {', '.join(candidate.fallen)}")
     if phase.front:
         say(f"on the Pareto front: {'; '.join(names[row] for row in phase.front)}")
-    if phase.epochs_saved:
-        say(f"{phase.epochs_saved} epochs saved by halving")
+    if phase.search is not None:
+        say(search_text(phase, phase.search))
+    if phase.out_of_hours is not None:
+        count = len(phase.out_of_hours.left)
+        say(f"{f'{count} trials were not run: ' if count else ''}{phase.out_of_hours}")
+    if phase.halving is not None and (saved := phase.halving.saved_text()):
+        say(saved)
     if not phase.name:
         if phase.choose and phase.winner is not None:
             say(f"\n{names[phase.winner]}: {phase.reason}")
         return
     winner = "" if phase.winner is None else f"{names[phase.winner]} "
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
+
+
+def search_text(phase: Phase, search: SearchPlan) -> str:
+    """What a search asked for, and why for no more."""
+    count = len(phase.candidates) - 1
+    again = f" ({search.repeated} times for one that was there)" if search.repeated else ""
+    ended = f"; {search.ended}" if search.ended else ""
+    return f"{search.sampler} asked for {count} of {search.trials} trials{again}{ended}"
 
 
 def _means(phase: Phase, runs: Mapping[int, RunRecord]) -> str:
@@ -130,8 +144,9 @@ def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
         words = [word for word in words if word.partition("=")[0] in phase.declared] or words
     if words:
         return " ".join(words)
+    keys = phase.declared if phase.search is None else [one.name for one in phase.search.space]
     saved = [SavedConfig(study / trial.directory) for trial in candidate.trials[:1]]
-    known = {key: one.get(key, UNSET) for one in saved for key in phase.declared}
+    known = {key: one.get(key, UNSET) for one in saved for key in keys}
     own = [f"{key}={as_setting(value)}" for key, value in known.items() if value is not UNSET]
     return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
 
@@ -150,7 +165,7 @@ def plan_text(journal: Journal, done: int) -> str:
         done: how many of the trials are finished.
     """
     phases = [phase for phase in journal.phases if phase.kind != "test"]
-    count = sum(len(c.trials) for phase in phases for c in phase.candidates)
+    count = sum(phase.planned_trials for phase in phases)
     goal = ", ".join(f"{one['metric']} ({one['mode']})" for one in _objectives(journal))
     common = [one for one in phases[0].require if all(one in phase.require for phase in phases)]
     rules = [f"  chosen by {way}" for way in dict.fromkeys(map(way_of, phases)) if way]
@@ -167,6 +182,9 @@ def plan_text(journal: Journal, done: int) -> str:
         if phase.kind == "rerun":
             words = " ".join(phase.candidates[-1].overrides)
             what = f"the best so far{f' with {words}' if words else ''}"
+        if phase.search is not None:
+            lines.append(f"  {number} {phase.name:<{width}}  {_searched(phase, phase.search)}")
+            continue
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
         drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
         again = phase.kind == "rerun"
@@ -175,8 +193,17 @@ def plan_text(journal: Journal, done: int) -> str:
         if more := [one for one in phase.require if one not in common]:
             what += f"  (requires {', '.join(more)})"
         lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
+        lines += [f"    {'':<{width}}  {text}" for text in halving_plan_text(phase)]
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
     return "\n".join(lines)
+
+
+def _searched(phase: Phase, search: SearchPlan) -> str:
+    """A line of the plan: how many trials are asked for, by whom and from where."""
+    seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
+    once = f", at most {search.parallel} at a time" if search.parallel > 1 else ", one at a time"
+    space = " ".join([*search.fixed, *(f"{one.key}={one.typed}" for one in search.space)])
+    return f"{search.trials:>3} + incumbent{seeds}  asked by {search.sampler}{once}: {space}"
 
 
 def print_final(

@@ -11,10 +11,12 @@ from omegaconf import OmegaConf
 
 from phasewise.records.record import RunRecord
 from phasewise.study.constraints import violations
+from phasewise.study.halving_plan import last_rung
 from phasewise.study.journal import Phase
 from phasewise.study.objectives import WEIGHTED, scalar_of
-from phasewise.study.plan import Planner, Stage, TrialJob
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.schema import Rerun
+from phasewise.study.trial_job import TrialJob
 
 
 def find_finalists(
@@ -45,7 +47,9 @@ def find_finalists(
             values = [scalar_of(stage.phase, record) for record in records]
             barred = candidate.fallen or violations(wanted.require, records)
             if values and all(map(math.isfinite, values)) and not barred:
-                words = planner.choices.join(stage.phase.base, candidate.overrides)
+                # where halving scales the trials, its last value is this phase's own
+                before = [word for word in stage.phase.base if word not in last_rung(stage.spec)]
+                words = planner.choices.join(before, candidate.overrides)
                 ranked.append((sign * fmean(values), words))
 
     def level(words: Sequence[str]) -> str | None:

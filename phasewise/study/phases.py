@@ -15,22 +15,25 @@ from phasewise.study.constraints import NameCheck
 from phasewise.study.decision import decide
 from phasewise.study.ensemble import score_seeds
 from phasewise.study.finalists import find_finalists
-from phasewise.study.halving import halve
+from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
+from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.memory_limits import MemoryLimits
 from phasewise.study.naming import parse_override, trial_name
-from phasewise.study.overrides import SEED, merge
-from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
+from phasewise.study.overrides import merge
+from phasewise.study.plan import REFIT, Planner, Stage
 from phasewise.study.progress import Progress
 from phasewise.study.reports import Reporter
 from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
+from phasewise.study.searching import Searcher
 from phasewise.study.table import REFUSED, mark_infeasible, placeholder_record
+from phasewise.study.trial_job import TrialJob
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
@@ -89,6 +92,10 @@ class Runner:
         self.reporter = Reporter(journal.directory, study.report)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
+        self._hours = HourLimits(study, old)
+        if self._hours.limited:
+            executor.keep_batches_small()
+        self._before = {phase.name: phase for phase in (old.phases if old else ())}
         self._names = NameCheck()
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
@@ -116,6 +123,9 @@ class Runner:
             elif name:
                 self.ended = explain_undecided(stage.phase, self._needed(stage))
                 return
+        application = self.planner.composer.application
+        if not application.writes_records and self.study.phases.keys() - {""}:
+            self.test = True  # nothing is run for it: jobs have test metrics, or have none
         if self.test and self._can_test():
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
@@ -135,7 +145,7 @@ class Runner:
         """All trials so far, each directory once."""
         seen = set()
         for stage in self.stages:
-            for job in (job for jobs in stage.jobs for job in jobs):
+            for job in ran_jobs(stage):
                 if job.subdir not in seen:
                     seen.add(job.subdir)
                     yield stage, job
@@ -143,12 +153,13 @@ class Runner:
     def records(self, stage: Stage) -> list[RunRecord]:
         """The records of a stage's trials, each with the overrides that its phase gave it."""
         found = []
-        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-            for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
-                extra = [f"seed={seed}"] if stage.phase.seeded else []
+        for row, candidate in enumerate(stage.phase.candidates):
+            last = last_records(stage, row, self.executor.outcome)  # none if refused
+            for seed, (job, record) in zip(stage.phase.seeds, last, strict=False):
+                extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                record = mark_infeasible(self.executor.outcome(job), candidate)
-                found.append(replace(record, overrides=words))
+                marked = mark_infeasible(record, candidate)
+                found.append(replace(marked, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -166,22 +177,22 @@ class Runner:
         phase = stage.phase
         self.stages.append(stage)
         self.journal.phases[number:] = [phase, *self.journal.phases[number + 1 :]]
-        if number or self.study.set_aside:
-            self.index.set_aside(stage, self.planner.composer)
         for note in stage.notes if number else ():  # the plan has told those of the first phase
             log.info("\n%s: %s", phase.name, note)
-        self.index.reuse(stage)
-        self._note_membership(stage, number)
+        self._hours.keep(phase)
         phase.status = "running"
-        self.journal.write()
+        if phase.search is None:
+            self._prepare(stage, number)
         more = self._around()
         if phase.kind == TEST:
             more.append("test=true")
             jobs = [job for row in stage.jobs for job in row]
             forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
         try:
-            if stage.spec.halving is not None:
-                halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
+            if phase.search is not None:
+                self._search(stage, number, more)
+            elif phase.halving is not None:
+                halve(stage, lambda jobs: self._launch(stage, jobs, more))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
             runs = self._decide(stage) if phase.kind != TEST else []
@@ -195,12 +206,33 @@ class Runner:
         if self.keeps is not None:
             self._spare_start(stage)
             remove_needless(self.stages, self.keeps, self._spared)
+            remove_rung_weights(stage, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
             if record is not None:
                 self.index.add(record)
+
+    def _prepare(self, stage: Stage, number: int) -> None:
+        """Before its trials are launched: what is there is found, and they are written down."""
+        if number or self.study.set_aside or stage.phase.search is not None:
+            self.index.set_aside(stage, self.planner.composer)
+        self.index.reuse(stage)
+        self._note_membership(stage, number)
+        jobs = [job for jobs in stage.jobs for job in jobs]
+        if stage.phase.search is None or not all(self._is_done(job, stage) for job in jobs):
+            self.journal.write()  # what is asked for again stands there already
+
+    def _search(self, stage: Stage, number: int, more: Sequence[str]) -> None:
+        stage.progress = self._progress(stage, stage.phase.planned_trials)
+
+        def launch(part: Stage) -> None:
+            self._prepare(part, number)
+            self._launch(part, [job for jobs in part.jobs for job in jobs], more)
+
+        searcher = Searcher(stage, self.planner, launch, self.executor.outcome, self._hours.are_up)
+        searcher.run(self._before.get(stage.phase.name))
 
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""
@@ -212,47 +244,45 @@ class Runner:
         record = read_record(job.directory)
         return record is not None and record.is_of(job.fingerprint) and record.test is None
 
-    def _launch(
-        self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str], pause: int | None = None
-    ) -> None:
-        """Run those trials that are not done, each directory once, up to epoch ``pause``."""
+    def _launch(self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str]) -> None:
+        """Run those trials that are not done, each directory once."""
         unique = list({job.subdir: job for job in jobs}.values())
-        waiting = [job for job in unique if not self._is_done(job, stage, pause)]
-        later = sum(
-            len(candidate.trials)
-            for phase in self.journal.phases[len(self.stages) :]
-            for candidate in phase.candidates
-        )
-        progress = Progress(
-            stage.phase.name,
-            len(unique),
-            len(unique) - len(waiting),
-            later,
-            stage.phase.objective["mode"],
-            ended=self._note_end,
-        )
+        waiting = [job for job in unique if not self._is_done(job, stage)]
+        progress = stage.progress or self._progress(stage, len(unique))
+        progress.done += len(unique) - len(waiting)
         for job in unique:
             record = read_record(job.directory)
             if record is not None and job not in waiting:
                 progress.note(job.name, record)
                 self._limits.note(record)
-        if done := len(unique) - len(waiting):
+                self._hours.note(record, stage.phase.name)
+        if stage.progress is None and (done := len(unique) - len(waiting)):
             where = f"{stage.phase.name}: " if stage.phase.name else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
-        words = [] if pause is None else [f"trainer.pause_after={pause}"]
         compares = stage.phase.kind != TEST and stage.phase.winner is None
-        known = self._limits.infer if compares else lambda job: None  # what won can be trained
-        self.executor.run(waiting, [*more, *words], progress, known)
+
+        def known(job: TrialJob) -> RunRecord | None:
+            left = self._hours.refuse(self.stages[-1].phase, job)
+            # what won can be trained
+            return left or (self._limits.infer(job) if compares else None)
+
+        self.executor.run(waiting, more, progress, known)
         self._check_data(waiting)
+
+    def _progress(self, stage: Stage, total: int) -> Progress:
+        later = sum(phase.planned_trials for phase in self.journal.phases[len(self.stages) :])
+        mode = stage.phase.objective["mode"]
+        return Progress(stage.phase.name, total, 0, later, mode, ended=self._note_end)
 
     def _note_end(self, record: RunRecord | None, left: int) -> None:
         """A trial has ended, and others of its phase are left."""
         self._limits.note(record)
+        self._hours.note(record, self.stages[-1].phase.name)
         self._names.note(record, self.stages[-1].phase)
         if self.room is not None and record is not None:
             self.room.add(record)
             later = self.journal.phases[len(self.stages) :]
-            self.room.tell([left, *(sum(len(it.trials) for it in p.candidates) for p in later)])
+            self.room.tell([left, *(phase.planned_trials for phase in later)])
 
     def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.
@@ -268,12 +298,12 @@ class Runner:
                     f"before {job.subdir}: nothing is decided; the same command says what differs"
                 )
 
-    def _is_done(self, job: TrialJob, stage: Stage, pause: int | None) -> bool:
+    def _is_done(self, job: TrialJob, stage: Stage) -> bool:
         record = read_record(job.directory)
         if record is None or not record.is_of(job.fingerprint) or not record.was_tried:
             return False
         if record.status == "paused":
-            return pause is not None and (record.cost.get("epochs") or 0) >= pause
+            return job.pause is not None and (record.cost.get("epochs") or 0) >= job.pause
         if record.status != "completed":
             return record.is_final and not self.study.retry_failed
         # the phase's status is the earlier call's: its data may have no test split
@@ -311,7 +341,8 @@ class Runner:
         """The starting configuration is tested, whichever phase has trained it with a seed."""
         identity = self.planner.composer.try_fingerprint
         for column, seed in enumerate(stage.phase.seeds if self.test else ()):
-            own = identity(merge(self.journal.base, [f"{SEED}={seed}"]), "start", {})
+            words = merge(self.journal.base, self.planner.seed_words(stage.phase, seed))
+            own = identity(words, "start", {})
             jobs = [jobs[column] for jobs in stage.jobs if jobs]
             self._spared.update(job.directory for job in jobs if job.fingerprint == own)
 
@@ -326,10 +357,14 @@ class Runner:
         """Whether there is a test split; without one nothing is trained for it."""
         stage = self.stages[-1]
         records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
-        if self.study.refit or not any(it is not None and it.lacks_test_split for it in records):
+        if self.planner.composer.application.writes_records:
+            lacks = any(it is not None and it.lacks_test_split for it in records)
+        else:
+            lacks = not all(it is not None and it.test for it in records)
+        if self.study.refit or not lacks:
             return True
         log.info(
-            "\nthe data have no test split: what the winner of the last phase scores on validation "
+            "\nthere is no test split: what the winner of the last phase scores on validation "
             "data stands for it, by which it was selected"
         )
         return False
@@ -380,7 +415,8 @@ class Runner:
             rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
             there = [one.jobs[row or 0][0] for one, row in rows]
         start = self.journal.base
-        words = tuple(w for w in words if w in start or not w.startswith(f"{SEED}="))
+        seeds = (f"{self.planner.composer.application.seed_key}=",)
+        words = tuple(w for w in words if w in start or not w.startswith(seeds))
         final, before = (SavedConfig(job.directory) for job in there)
         overrides = stage.phase.candidates[0].overrides
         keys = {word: parse_override(word).key_or_group for word in overrides}

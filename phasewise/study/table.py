@@ -41,6 +41,10 @@ def mark_infeasible(record: RunRecord, candidate: Candidate) -> RunRecord:
     return replace(record, status=INFEASIBLE, error="; ".join(candidate.infeasible))
 
 
+LEFT_OUT = "not begun"
+"""The same for a trial whose time was up before it began, see `phasewise.study.hours`."""
+
+
 def placeholder_record(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
     """What stands in a table for a trial that left no record."""
     return RunRecord(
@@ -94,7 +98,9 @@ def sweep_table(
         bad = [record.error if record.status == INFEASIBLE else None for record in records]
         columns["violates"] = pd.Series(bad, dtype=object)
     columns[metric] = pd.Series([r.objective.get("value") for r in records], dtype=float)
-    columns["epoch"] = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
+    epochs = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
+    if epochs.notna().any():  # other applications may have none
+        columns["epoch"] = epochs
     for key in others:
         columns[key] = pd.Series([record.best.get(key) for record in records], dtype=float)
     parameters = pd.Series([r.cost.get("parameters") for r in records], dtype="Int64")

@@ -6,7 +6,9 @@ from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.choosing import choosing_blocks
 from phasewise.report.sections.curves import curves_figure
+from phasewise.report.sections.halving import halving_section
 from phasewise.report.sections.levels import levels_section
+from phasewise.report.sections.search import search_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.steps import steps_figure
 from phasewise.report.sections.training import training_section
@@ -27,16 +29,23 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."
         section.blocks.append(Text(text, "note"))
-    if phase.plan.epochs_saved:
+    if phase.plan.epochs_saved and phase.plan.halving is None:  # an older version's
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."
         section.blocks.append(Text(text, "note"))
+    if phase.plan.out_of_hours is not None:
+        left = len(phase.plan.out_of_hours.left)
+        text = f"{left} trials were not run: {phase.plan.out_of_hours}."
+        section.blocks.append(Text(text, "warning"))
     drawn = (curves_figure(phase, colours), steps_figure(phase, colours))
     section.blocks += [figure for figure in drawn if figure is not None]
     section.blocks += pictures(phase)
     frame = study.frame_of(phase)
+    searched = phase.plan.search is not None  # hardly any value twice
     parts = [
-        values_section(phase, frame, colours),
-        levels_section(phase, frame, colours),
+        halving_section(phase),
+        search_section(phase),
+        None if searched else values_section(phase, frame, colours),
+        None if searched else levels_section(phase, frame, colours),
         training_section(phase, frame, colours),
         significance_section(phase, frame),
     ]
