@@ -63,13 +63,10 @@ def _told(phase: PhaseView, search: SearchPlan, scored: int) -> str:
         f"(seed {search.seed}, {search.library})."
     ]
     if missing := len(phase.candidates) - scored:
-        lines.append(
-            f"{missing} have no result; the sampler was told the worst one in their place."
-        )
+        lines.append(f"Without a result: {missing}; the sampler was told the worst one for them.")
     if search.repeated:
-        lines.append(
-            f"{search.repeated} times it asked for one that was there, and was told again."
-        )
+        again = f"{search.repeated} times it asked for what had been tried"
+        lines.append(f"{again}, and was told the result again.")
     if search.ended:
         lines.append(f"It ended there: {search.ended}.")
     return " ".join(lines)
