@@ -16,6 +16,7 @@ from typing import Any, Literal
 from phasewise.project import JOURNAL
 from phasewise.records.schema import validate
 from phasewise.storage import write_whole
+from phasewise.study.halved import Halved
 from phasewise.study.space import Dimension
 
 SCHEMA = 1
@@ -51,13 +52,24 @@ class Candidate:
     Attributes:
         overrides: what the phase adds to its ``base``; no seed.
         trials: one per seed; none where ``refused`` says why the settings do not go together.
-        epochs: after how many epochs successive halving stopped it, ``None`` if it did not.
+        epochs: after how many epochs, or at which value of the key of `Halved`, halving stopped it;
+            ``None`` if it did not.
+        bracket: of halving.
+        rungs: its runs at the values of that key below the last, one per seed, whether or not it
+            came so far.
+        infeasible: the requirements that it violates, each with its value.
+        fallen: the objectives in which it falls too far below the incumbent, each with both values
+            (``choose: guarded``).
     """
 
     overrides: list[str]
     trials: list[Trial] = field(default_factory=list)
     refused: str | None = None
-    epochs: int | None = None
+    epochs: int | float | None = None
+    bracket: int = 0
+    rungs: list[list[Trial]] = field(default_factory=list)
+    infeasible: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -125,8 +137,14 @@ class Phase:
         reason: the decision in words.
         p_value: of the test behind ``adopt=significant``.
         epochs_saved: by successive halving, over all trials.
+        halving: how it halves, and what that cost; ``None`` if it does not, or of older versions.
         search: who asks for its candidates, where they are not all known beforehand.
         out_of_hours: that its time was up, if it was.
+        objectives: ``metric`` and ``mode`` of each where there are several, ``objective`` first.
+        choose: how they choose, see `phasewise.study.objectives`: ``weighted`` with a weight per
+            metric, ``guarded`` with a tolerance per metric but the first, or ``pareto``.
+        require: constraints on a candidate's means, see `phasewise.study.constraints`.
+        front: the candidates on the Pareto front of the objectives.
     """
 
     name: str
@@ -145,8 +163,13 @@ class Phase:
     reason: str = ""
     p_value: float | None = None
     epochs_saved: int = 0
+    halving: Halved | None = None
     search: SearchPlan | None = None
     out_of_hours: OutOfHours | None = None
+    objectives: list[dict[str, str]] = field(default_factory=list)
+    choose: dict[str, dict[str, float]] = field(default_factory=dict)
+    require: list[str] = field(default_factory=list)
+    front: list[int] = field(default_factory=list)
 
     @property
     def planned_trials(self) -> int:

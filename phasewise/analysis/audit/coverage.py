@@ -100,7 +100,7 @@ def unfinished(case: Case) -> Iterator[Finding]:
     names: dict[str, str] = {}
     for phase in case.compared:
         if case.is_over(phase):
-            for candidate in phase.candidates:
+            for candidate in (one for one in phase.candidates if one.plan.epochs is None):
                 for trial in candidate.trials:
                     state = "no record" if trial.record is None else trial.record.status
                     if state in ("no record", "running", "interrupted"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.curves import curves_figure
+from phasewise.report.sections.halving import halving_section
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.search import search_section
 from phasewise.report.sections.significance import significance_section
@@ -27,7 +28,7 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."
         section.blocks.append(Text(text, "note"))
-    if phase.plan.epochs_saved:
+    if phase.plan.epochs_saved and phase.plan.halving is None:  # an older version's
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."
         section.blocks.append(Text(text, "note"))
     if phase.plan.out_of_hours is not None:
@@ -40,6 +41,7 @@ def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Secti
     frame = study.frame_of(phase)
     searched = phase.plan.search is not None  # hardly any value twice
     parts = [
+        halving_section(phase),
         search_section(phase),
         None if searched else values_section(phase, frame, colours),
         None if searched else levels_section(phase, frame, colours),
