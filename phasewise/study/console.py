@@ -182,15 +182,19 @@ def plan_text(journal: Journal, done: int) -> str:
         if phase.kind == "rerun":
             words = " ".join(phase.candidates[-1].overrides)
             what = f"the best so far{f' with {words}' if words else ''}"
+        more = [one for one in phase.require if one not in common]
         if phase.search is not None:
-            lines.append(f"  {number} {phase.name:<{width}}  {_searched(phase, phase.search)}")
+            lines.append(
+                f"  {number} {phase.name:<{width}}  {_searched(phase, phase.search, more)}"
+            )
+            lines += [f"    {'':<{width}}  {text}" for text in halving_plan_text(phase)]
             continue
         seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
         drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
         again = phase.kind == "rerun"
         own = sum(again or bool(candidate.overrides) for candidate in phase.candidates)
         start = " + incumbent" if own < len(phase.candidates) else ""
-        if more := [one for one in phase.require if one not in common]:
+        if more:
             what += f"  (requires {', '.join(more)})"
         lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
         lines += [f"    {'':<{width}}  {text}" for text in halving_plan_text(phase)]
@@ -198,12 +202,13 @@ def plan_text(journal: Journal, done: int) -> str:
     return "\n".join(lines)
 
 
-def _searched(phase: Phase, search: SearchPlan) -> str:
+def _searched(phase: Phase, search: SearchPlan, more: Sequence[str]) -> str:
     """A line of the plan: how many trials are asked for, by whom and from where."""
     seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
     once = f", at most {search.parallel} at a time" if search.parallel > 1 else ", one at a time"
     space = " ".join([*search.fixed, *(f"{one.key}={one.typed}" for one in search.space)])
-    return f"{search.trials:>3} + incumbent{seeds}  asked by {search.sampler}{once}: {space}"
+    needs = f"  (requires {', '.join(more)})" if more else ""
+    return f"{search.trials:>3} + incumbent{seeds}  asked by {search.sampler}{once}: {space}{needs}"
 
 
 def print_final(
