@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from statistics import fmean, stdev
 
 from phasewise.errors import say
 from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
+from phasewise.study.halved import EPOCHS, amount_text
 from phasewise.study.halving_plan import halving_plan_text
 from phasewise.study.journal import Candidate, Journal, Phase, SearchPlan
 from phasewise.study.results import UNSET, as_setting
@@ -63,8 +65,9 @@ def print_decision(phase: Phase, values: Sequence[dict[int, float]], study: Path
     """Who won and why; with several seeds the means before it."""
     names = [candidate_label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1:
-        rows = zip(names, values, strict=True)
-        say("\n".join(["", *(f"{name}: {_mean(found)}" for name, found in rows)]))
+        came = map(_came_to, repeat(phase), phase.candidates, values)
+        rows = zip(names, came, strict=True)
+        say("\n".join(["", *(f"{name}: {text}" for name, text in rows)]))
     for name, candidate in zip(names, phase.candidates, strict=True):
         if candidate.refused:
             say(f"{name} could not run: {candidate.refused}")
@@ -188,6 +191,13 @@ def print_final(
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _came_to(phase: Phase, candidate: Candidate, values: dict[int, float]) -> str:
+    if candidate.epochs is None or phase.halving is None:
+        return _mean(values)
+    unit = phase.halving.unit
+    return f"stopped {'after' if unit == EPOCHS else 'at'} {amount_text(unit, candidate.epochs)}"
 
 
 def _finished(done: int) -> str:
