@@ -279,7 +279,10 @@ class HydraApplication(Application):
         if mode not in ("max", "min"):
             what = "must be max or min: nobody else knows whether more of the objective is better"
             raise settings_error([Problem(f"study.mode={'null' if mode is None else mode}", what)])
-        metric = str(own.get("objective") or RESULT)
+        several = own.get("objectives") or [RESULT]
+        first = several[0] if isinstance(several, list) else RESULT
+        first = first.get("metric", RESULT) if isinstance(first, Mapping) else first
+        metric = str(own.get("objective") or first)
         if metric.startswith(TEST):
             what = "is a test metric: what selects is no test any more; name one of validation data"
             raise settings_error([Problem(f"study.objective={metric}", what)])

@@ -11,6 +11,8 @@ from dataclasses import replace
 from phasewise.errors import UserError
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.constraints import NameCheck
+from phasewise.study.decision import decide
 from phasewise.study.ensemble import score_seeds
 from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
@@ -30,8 +32,7 @@ from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.searching import Searcher
-from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
-from phasewise.study.table import REFUSED, placeholder_record
+from phasewise.study.table import REFUSED, mark_infeasible, placeholder_record
 from phasewise.study.trial_job import TrialJob
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
@@ -95,6 +96,7 @@ class Runner:
         if self._hours.limited:
             executor.keep_batches_small()
         self._before = {phase.name: phase for phase in (old.phases if old else ())}
+        self._names = NameCheck()
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -156,7 +158,8 @@ class Runner:
             for seed, (job, record) in zip(stage.phase.seeds, last, strict=False):
                 extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(record, overrides=words))
+                marked = mark_infeasible(record, candidate)
+                found.append(replace(marked, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -192,11 +195,11 @@ class Runner:
                 halve(stage, lambda jobs: self._launch(stage, jobs, more))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-            values = self._decide(stage) if phase.kind != TEST else []
+            runs = self._decide(stage) if phase.kind != TEST else []
         finally:  # what there is, and with a star what was decided, if it came to that
             print_trials(phase, self.records(stage), self.journal.directory)
         if phase.kind != TEST:
-            print_decision(phase, values, self.journal.directory)
+            print_decision(phase, runs, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
@@ -275,6 +278,7 @@ class Runner:
         """A trial has ended, and others of its phase are left."""
         self._limits.note(record)
         self._hours.note(record, self.stages[-1].phase.name)
+        self._names.note(record, self.stages[-1].phase)
         if self.room is not None and record is not None:
             self.room.add(record)
             later = self.journal.phases[len(self.stages) :]
@@ -314,38 +318,23 @@ class Runner:
         for jobs in stage.jobs:
             jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
-    def _decide(self, stage: Stage) -> list[dict[int, float]]:
-        """Choose the winner; returns the objective of each candidate by seed."""
-        phase = stage.phase
-        values = [
-            {
-                seed: objective_value(self.executor.outcome(job))
-                for seed, job in zip(phase.seeds, jobs, strict=False)
-            }
+    def _decide(self, stage: Stage) -> list[dict[int, RunRecord]]:
+        """Choose the winner; returns the records of each candidate by seed."""
+        outcome = self.executor.outcome
+        runs = [
+            {seed: outcome(job) for seed, job in zip(stage.phase.seeds, jobs, strict=False)}
             for jobs in stage.jobs
         ]
-        if used_different_samples(
-            self.executor.outcome(job) for jobs in stage.jobs for job in jobs
-        ):
-            decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
-        else:
-            decision = select(
-                values,
-                phase.incumbent,
-                mode=phase.objective["mode"],
-                seeds=phase.seeds,
-                significant=self.study.adopt == "significant",
-                alpha=self.study.alpha,
-            )
-        phase.winner, phase.verdict = decision.winner, decision.verdict
-        phase.reason, phase.p_value = decision.reason, decision.p_value
-        return values
+        significant = self.study.adopt == "significant"
+        decide(stage.phase, runs, significant=significant, alpha=self.study.alpha)
+        return runs
 
     def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None
-        objective = self.planner.objective_of(spec)
+        wanted = Phase(name, "rerun", self.planner.objective_of(spec), [])
+        self.planner.goals.give(wanted, spec.metric, spec.require)
         outcome = self.executor.outcome
-        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
+        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, wanted)
         return self.planner.rerun(name, spec, self.journal.base, best)
 
     def _spare_start(self, stage: Stage) -> None:
@@ -400,6 +389,7 @@ class Runner:
         seeds = self._test_seeds()
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
+        phase.objectives = self.planner.goals.objectives
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
         refit = list(REFIT) if self.study.refit else []
         identity = self.planner.composer.fingerprint

@@ -18,6 +18,7 @@ from phasewise.study.application import Application, application_of
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
+from phasewise.study.goals import Goals
 from phasewise.study.halving_plan import halved_of, last_rung
 from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
@@ -77,6 +78,7 @@ class Planner:
 
     Attributes:
         origin: the study whose winner this one starts from, if there is one.
+        goals: several objectives, and constraints.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class Planner:
         self.seeds = seeds
         self.default_seed = default_seed
         self.origin: Origin | None = None
+        self.goals = Goals()
 
     def grid_of(self, spec: PhaseConfig, *, named: bool = True) -> Grid:
         """The configurations that a phase names; the words of a plain sweep were judged as typed.
@@ -138,6 +141,7 @@ class Planner:
             declared=grid.declared,
             sampled_from=grid.sampled_from,
         )
+        self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec)
         if grid.repeated:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
@@ -226,6 +230,7 @@ class Planner:
             base=list(start),
             incumbent=0,
         )
+        self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec)
         more = merge(spec.rerun.overrides, self.objective_words(spec))
         for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):

@@ -26,6 +26,7 @@ from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.study.application import Application
+from phasewise.study.goals import Requirements, StatedGoals, goal_problems
 from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
@@ -104,6 +105,7 @@ class PhaseConfig(Node):
     rerun: Rerun | None = None
     search: Search | None = None
     max_hours: Hours | None = None
+    require: Requirements = Field(default_factory=list)
 
     @model_validator(mode="before")
     @classmethod
@@ -138,7 +140,7 @@ def phase_name(name: str) -> str:
     return name
 
 
-class StudyConfig(Node):
+class StudyConfig(StatedGoals):
     """The section ``study``."""
 
     name: Annotated[
@@ -200,7 +202,16 @@ class StudyConfig(Node):
             before = [line for lines in words.values() for line in lines]
             again = [phase.rerun.overrides, *before] if phase.rerun else []
             words[name] = [phase.overrides, *(phase.combinations or []), *again]
+        significant = self.adopt == "significant"
+        found += goal_problems(
+            self, self.requirements(), is_sweep=not self.phases, significant=significant
+        )
         return [*found, *self._without_levels(), *unanswerable(self.hypotheses, words)]
+
+    def requirements(self) -> dict[str, list[str]]:
+        """Of the study and of each phase, by the key where they stand."""
+        own = {f"study.phases.{name}.require": it.require for name, it in self.phases.items()}
+        return {"study.require": self.require, **own}
 
     def _without_levels(self) -> Iterator[Problem]:
         """Reruns of the best per value of a key that no phase before them varies."""

@@ -30,6 +30,7 @@ from phasewise.study.compose import Composer, Problems, context, problems_in, tr
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
 from phasewise.study.finalists import planned_count
+from phasewise.study.goals import known_metrics, resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -103,6 +104,8 @@ def sweep(
     composer.compares_data, composer.fetches = index.knows_data, study.fetch
     goal = application.objective
     planner = Planner(composer, directory, goal, study.seeds, application.seed)
+    metrics, fractions = known_metrics(config)
+    planner.goals = resolve_goals(study, study.requirements(), goal, metrics, fractions)
     if is_study(study) and application.writes_records:
         planner.origin = find_origin(arguments, scaled, config, composer, old)
     tests = is_study(study) and application.tests
