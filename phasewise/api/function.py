@@ -34,6 +34,7 @@ from phasewise.errors import Problem, UserError
 from phasewise.project import HYDRA_VERSION
 from phasewise.records.job import override_of
 from phasewise.study.application import HydraApplication
+from phasewise.study.commands import FUNCTION
 from phasewise.study.ending import SweepFailed
 from phasewise.study.schema import PhaseConfig
 from phasewise.study.sweeper import sweep
@@ -42,9 +43,8 @@ CONFIG = "config"
 QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 """What logs where is for the script or the notebook to say."""
 
-SOURCE = "_function_"
-"""The key of the config that holds a hash of the function's source: another function is another
-application. The function itself does not see it."""
+NAMELESS = "function"
+"""What a function without a name is called."""
 
 Show = Literal["progress", "all", "nothing"]
 
@@ -96,11 +96,14 @@ def run_study(
     """
     study = _study(phases, seeds, objective, mode, settings)
     config = _config(function, start or {}, study)
-    name = getattr(function, "__name__", "function")
+    name = getattr(function, "__name__", "")
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / f"{CONFIG}.yaml").write_text(config, encoding="utf-8")
         shown: Show = "all" if study.get("dry_run") else show
-        with _hydra(folder, name) as hydra, _shown(shown) as visible:
+        with (
+            _hydra(folder, name if name.isidentifier() else NAMELESS) as hydra,
+            _shown(shown) as visible,
+        ):
             try:
                 _run(hydra, visible(function), Path(directory))
             except SweepFailed as error:
@@ -169,7 +172,8 @@ def _config(function: Callable[..., Any], start: Mapping[str, Any], study: dict[
         raise UserError("start: study and hydra are no keys of a function's configuration")
     seeds = study.get("seeds")
     content = {**({"seed": seeds[0]} if isinstance(seeds, list) and seeds else {}), **start}
-    content |= {SOURCE: _source_hash(function), "study": study | {"ignore": ["code"]}}
+    # another function is another application; it does not see this itself
+    content |= {FUNCTION: _source_hash(function), "study": study | {"ignore": ["code"]}}
     try:
         return OmegaConf.to_yaml(OmegaConf.create(content))
     except (OmegaConfBaseException, ValueError) as error:
@@ -265,7 +269,7 @@ class _OneLine(logging.Formatter):
 
 
 def _without_source(config: DictConfig) -> DictConfig:
-    plain = {key: it for key, it in config.items_ex(resolve=False) if key != SOURCE}
+    plain = {key: it for key, it in config.items_ex(resolve=False) if key != FUNCTION}
     return OmegaConf.create(plain, flags={"struct": True})
 
 
@@ -276,7 +280,7 @@ def _in_python(error: UserError) -> UserError:
         for word, keyword in (
             ("hydra.sweep.dir=DIR", "directory=DIR"),
             ("study.set_aside=true", "set_aside=True"),
-            (f"{SOURCE}=", "the function's source="),
+            (f"{FUNCTION}=", "the function's source="),
         ):
             text = text.replace(word, keyword)
         return text
