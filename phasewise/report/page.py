@@ -85,6 +85,8 @@ def _templates() -> Environment:
         "has_words": _has_words,
         "breaks": _breaks,
         "dots": _dots,
+        "joined": _joined,
+        "names": _names,
     }
     return templates
 
@@ -114,5 +116,15 @@ def _dots(title: str) -> Markup:
 def _breaks(content: str) -> Markup:
     """Text that may go on in another line within a long word: a path, overrides."""
     if len(content) <= MANY_WORDS:
-        return escape(content)
-    return Markup("<wbr>").join(_BREAK.split(content))
+        return escape(_joined(content))
+    return Markup("<wbr>").join(_BREAK.split(_joined(content)))
+
+
+def _names(content: str) -> Markup:
+    """Text that may go on in another line within a name, behind its underscores."""
+    return Markup("<wbr>").join(re.split("(?<=_)", content))
+
+
+def _joined(content: str) -> str:
+    """Text whose numbers stay in one line with their percent sign."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", content)

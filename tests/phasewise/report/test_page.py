@@ -240,3 +240,14 @@ def test_sentences_get_room_and_lists_break_between_their_values(tmp_path: Path)
     assert "[translate,<wbr>flip,<wbr>color_jitter]" in page
     assert '<th class="t words" scope="col">verdict</th>' in page
     assert page.count('class="t words"') == 1
+
+
+def test_what_belongs_together_stays_in_a_line_and_names_break_behind_underscores() -> None:
+    section = Section("One", [Text("less than 2 % of it"), Bullets(["14 % worse"])])
+    section.blocks.append(Command("echo 5 %"))
+    report = Report("x", [("seeds", "0 in each_at_its_best")], [section])
+    text = page.html(report, {})
+    assert "less than 2\N{NO-BREAK SPACE}% of it" in text
+    assert "14\N{NO-BREAK SPACE}% worse" in text
+    assert "echo 5 %" in text  # what is copied stays as it is
+    assert "0 in each_<wbr>at_<wbr>its_<wbr>best" in text
