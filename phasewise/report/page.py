@@ -32,6 +32,9 @@ WIDE = 8
 MANY_WORDS = 16
 """Characters beyond which a text with spaces is a sentence."""
 
+LONG_WORD = 40
+"""Characters beyond which a text without spaces, a directory, needs room too."""
+
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
 
@@ -83,6 +86,7 @@ def _templates() -> Environment:
         "md": text.escape_markdown,
         "parts": _parts,
         "has_words": _has_words,
+        "has_paths": _has_paths,
         "breaks": _breaks,
         "dots": _dots,
         "joined": _joined,
@@ -106,6 +110,14 @@ def _has_words(table: Table, column: int) -> bool:
     if column == 0 or table.columns[column].is_numeric:
         return False
     return any(len(str(row[column])) > MANY_WORDS and " " in str(row[column]) for row in table.rows)
+
+
+def _has_paths(table: Table, column: int) -> bool:
+    """Whether a column holds long words, which would make a row high where they have no room."""
+    if column == 0 or table.columns[column].is_numeric:
+        return False
+    texts = [str(row[column]) for row in table.rows]
+    return any(len(text) > LONG_WORD and " " not in text for text in texts)
 
 
 def _dots(title: str) -> Markup:
