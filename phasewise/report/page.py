@@ -14,6 +14,7 @@ from phasewise.report import text
 from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
 from phasewise.report.layout import (
+    DOT,
     WIDEST,
     Part,
     cells_of,
@@ -38,7 +39,7 @@ LONG_WORD = 40
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
 
-_DOT = re.compile(r"(?<=[a-z]\.)(?=[a-z_])")
+_DOT = re.compile(DOT)
 _BREAK = re.compile(rf"(?<=[/,=])|{_DOT.pattern}")
 
 PRINTED = 510.0
