@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from phasewise.errors import say
 from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
+from phasewise.study.halved import EPOCHS, amount_text
 from phasewise.study.halving_plan import halving_plan_text
 from phasewise.study.journal import Candidate, Journal, Phase, SearchPlan
 from phasewise.study.objectives import WEIGHTED, measured, scalar, scalar_of, way_of
@@ -91,8 +93,9 @@ def print_decision(phase: Phase, runs: Sequence[Mapping[int, RunRecord]], study:
     """Who won and why; with several seeds or objectives the means before it."""
     names = [candidate_label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1 or phase.choose:
-        rows = zip(names, runs, strict=True)
-        say("\n".join(["", *(f"{name}: {_means(phase, found)}" for name, found in rows)]))
+        came = map(_came_to, repeat(phase), phase.candidates, runs)
+        rows = zip(names, came, strict=True)
+        say("\n".join(["", *(f"{name}: {text}" for name, text in rows)]))
     for name, candidate in zip(names, phase.candidates, strict=True):
         if candidate.refused:
             say(f"{name} could not run: {candidate.refused}")
@@ -302,6 +305,13 @@ def _objectives(journal: Journal) -> list[dict[str, str]]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _came_to(phase: Phase, candidate: Candidate, runs: Mapping[int, RunRecord]) -> str:
+    if candidate.epochs is None or phase.halving is None:
+        return _means(phase, runs)
+    unit = phase.halving.unit
+    return f"stopped {'after' if unit == EPOCHS else 'at'} {amount_text(unit, candidate.epochs)}"
 
 
 def _finished(done: int) -> str:

@@ -260,14 +260,21 @@ class Runner:
             self.journal.write()  # what is asked for again stands there already
 
     def _search(self, stage: Stage, more: Sequence[str]) -> None:
-        stage.progress = self._progress(stage, stage.phase.planned_trials)
+        if stage.phase.halving is None:  # else each batch is several
+            stage.progress = self._progress(stage, stage.phase.planned_trials)
 
         def launch(part: Stage) -> None:
             self._prepare([part])
-            self._launch(part, [job for jobs in part.jobs for job in jobs], more)
+            self._launch_all(part, more)
 
         searcher = Searcher(stage, self.planner, launch, self.executor.outcome, self._hours.are_up)
         searcher.run(self._before.get(stage.phase.name))
+
+    def _launch_all(self, stage: Stage, more: Sequence[str]) -> None:
+        if stage.phase.halving is not None:
+            halve(stage, lambda jobs: self._launch(stage, jobs, more))
+        else:
+            self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
 
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""

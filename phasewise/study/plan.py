@@ -257,12 +257,20 @@ class Planner:
         if settings is None:
             return
         configs = [self.composer.config_of(jobs[0].words) for jobs in stage.jobs if jobs]
-        phase.halving, reasons, notes = halved_of(settings, configs, phase.declared)
+        searched = phase.search.space if phase.search is not None else []
+        varied = phase.declared | {one.name: [] for one in searched}
+        phase.halving, reasons, notes = halved_of(settings, configs, varied)
         key = f"study.phases.{phase.name}.halving"
         stage.problems |= {Problem(key, reason): [] for reason in reasons}
         stage.notes += notes
-        lead = list(phase.declared)
-        for candidate, jobs in zip(phase.candidates, stage.jobs, strict=True):
+        self.add_rungs(stage)
+
+    def add_rungs(self, stage: Stage) -> None:
+        """The runs at rungs of candidates that have none yet."""
+        phase, settings = stage.phase, stage.spec.halving
+        assert settings is not None
+        lead, first = list(phase.declared), len(stage.rung_jobs)
+        for candidate, jobs in zip(phase.candidates[first:], stage.jobs[first:], strict=True):
             rungs = [
                 self._jobs(phase, candidate.overrides, lead, stage.problems, [word])
                 for word in (settings.words()[:-1] if jobs else [])

@@ -253,7 +253,7 @@ def _phase(
     done = all(h or all(r.is_final for r in g) for h, g in zip(halved, groups, strict=True))
     phase = Phase(
         name=runs[0].phase,
-        kind="rerun" if spec.get("rerun") else _kind(runs[0].phase, candidates, declared),
+        kind=_kind(runs[0].phase, spec, candidates, declared),
         objective=objective,
         seeds=seeds,
         base=base,
@@ -317,9 +317,18 @@ def _stopped_after(runs: Sequence[Run]) -> int | None:
     return epochs[0] if len(epochs) == len(runs) else None
 
 
-def _kind(phase: str, candidates: Sequence[Candidate], declared: dict[str, list[str]]) -> Kind:
+def _kind(
+    phase: str,
+    spec: Mapping[str, Any],
+    candidates: Sequence[Candidate],
+    declared: dict[str, list[str]],
+) -> Kind:
     if phase == TEST:
         return "test"
+    if spec.get("rerun"):
+        return "rerun"
+    if spec.get("search"):  # the order in which it asked is lost
+        return "search"
     cells = math.prod(len(values) for values in declared.values())
     plain = [one for one in candidates if one.overrides]
     return "grid" if len(plain) == cells else "combinations"

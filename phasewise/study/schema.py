@@ -30,7 +30,7 @@ from phasewise.study.goals import Requirements, StatedGoals, goal_problems
 from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
-from phasewise.study.search_settings import Search
+from phasewise.study.search_settings import FULL_RESULTS, Search
 from phasewise.study.tree import tree_of_specs, wrong_sources
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
@@ -128,7 +128,13 @@ class PhaseConfig(Node):
         if self.search is not None and (self.combinations is not None or self.sample):
             raise wrong("goes with overrides, without combinations and sample", key="search")
         if self.search is not None and self.halving is not None:
-            raise wrong("goes without halving", key="search")
+            if self.search.parallel < 2:
+                raise wrong(
+                    "must be 2 or more, for halving drops trials of a batch", key="search.parallel"
+                )
+            if self.search.sampler in FULL_RESULTS:
+                them = "learns nothing from trials that halving stops; tpe does"
+                raise wrong(them, key="search.sampler")
         if self.rerun is None and not own:
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
         if self.per is not None and self.rerun is not None:

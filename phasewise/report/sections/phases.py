@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
+from phasewise.report.sections.choosing import choosing_blocks
 from phasewise.report.sections.curves import curves_figure
 from phasewise.report.sections.halving import halving_section
 from phasewise.report.sections.levels import levels_section
@@ -24,8 +25,8 @@ PICTURES = 2
 def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
-    section.blocks += [*started_from(study, phase), _verdict(phase), *_tied(phase)]
-    section.blocks.append(trials_table(phase))
+    section.blocks += [*started_from(study, phase), _verdict(phase), *choosing_blocks(phase)]
+    section.blocks += [*_tied(phase), trials_table(phase)]
     if phase.plan.sampled_from is not None:
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."
