@@ -16,7 +16,14 @@ from phasewise.analysis.statistics.intervals import candidate_frame
 from phasewise.records.record import RunRecord
 from phasewise.study.halved import EPOCHS, amount_text
 from phasewise.study.published import named_settings
-from phasewise.study.results import CandidateResult, PhaseResult, Setting, StudyResult, TrialResult
+from phasewise.study.results import (
+    ONLY,
+    CandidateResult,
+    PhaseResult,
+    Setting,
+    StudyResult,
+    TrialResult,
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +43,7 @@ class CandidateView:
     def label(self) -> str:
         """What tells it from the others: ``lr=0.001 batch_size=8``."""
         parts = [f"{short_key(key)}={value}" for key, value in self.settings.items()]
-        return " ".join(parts) or "the only configuration"
+        return " ".join(parts) or ONLY
 
     @cached_property
     def values(self) -> dict[int, float]:
@@ -57,6 +64,11 @@ class CandidateView:
     def records(self) -> list[RunRecord]:
         """Of its runs that have one."""
         return [trial.record for trial in self.result.trials if trial.record is not None]
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether one of its runs has completed."""
+        return any(record.status == "completed" for record in self.records)
 
     @property
     def seconds(self) -> float:
@@ -230,11 +242,13 @@ class StudyView:
     @property
     def final(self) -> CandidateView | None:
         """The tested one; before that, the winner of the last decided phase, or what leads."""
-        if self.test is not None and self.test.candidates:
-            return self.test.candidates[0]
+        tested = self.test.candidates[0] if self.test and self.test.candidates else None
+        if tested is not None and tested.is_measured:
+            return tested
         if self.last is not None:
             return self.last.winner
-        return next((phase.ranked[0] for phase in self.phases if phase.ranked), None)
+        leading = next((phase.ranked[0] for phase in self.phases if phase.ranked), None)
+        return leading or tested
 
     @property
     def start(self) -> CandidateView | None:

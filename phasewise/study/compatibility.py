@@ -73,10 +73,8 @@ class OverrideMerger:
 
     def problems(self, words: Sequence[str]) -> tuple[Problem, ...]:
         """What keeps a trial of these words from running; nothing if it can."""
-        from phasewise.config.schema import check_config  # pydantic takes a while
-
         try:
-            check_config(self.composer.config_of(words))
+            self.composer.application.check(self.composer.config_of(words))
         except ERRORS as error:
             return problems_in(error)
         return ()

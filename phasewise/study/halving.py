@@ -18,10 +18,10 @@ from phasewise.records.history import read_history
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.halved import EPOCHS, Halved
 from phasewise.study.halving_plan import cost, race_of
-from phasewise.study.plan import Stage, TrialJob
-from phasewise.study.results import objective_value
+from phasewise.study.objectives import scalar_at, scalar_of
+from phasewise.study.plan import Stage
 from phasewise.study.rungs import Move
-from phasewise.study.selection import value_at
+from phasewise.study.trial_job import TrialJob
 from phasewise.study.weights import WHERE, Policy
 
 log = logging.getLogger(__name__)
@@ -74,14 +74,15 @@ def jobs_at(stage: Stage, move: Move) -> list[TrialJob]:
 
 def _value(stage: Stage, move: Move) -> float:
     """The objective of a candidate at a rung, the mean over its seeds; NaN where one has none."""
-    settings, objective = stage.phase.halving, stage.phase.objective
+    settings = stage.phase.halving
     assert settings is not None
     jobs = jobs_at(stage, move)
     if settings.unit == EPOCHS:
-        return value_at([_rows_of(job) for job in jobs], int(settings.rungs[move.rung]), objective)
+        rows = [_rows_of(job) for job in jobs]
+        return scalar_at(stage.phase, rows, int(settings.rungs[move.rung]))
     records = [read_record(job.directory) for job in jobs]
     values = [
-        objective_value(record)
+        scalar_of(stage.phase, record)
         if record is not None and record.is_of(job.fingerprint)
         else math.nan
         for record, job in zip(records, jobs, strict=True)

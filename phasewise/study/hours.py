@@ -11,9 +11,9 @@ from pathlib import Path
 
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.journal import Journal, OutOfHours, Phase
-from phasewise.study.plan import TrialJob
 from phasewise.study.schema import StudyConfig
 from phasewise.study.table import LEFT_OUT, placeholder_record
+from phasewise.study.trial_job import TrialJob
 
 KEY = "max_hours"
 

@@ -57,6 +57,9 @@ class Candidate:
         bracket: of halving.
         rungs: its runs at the values of that key below the last, one per seed, whether or not it
             came so far.
+        infeasible: the requirements that it violates, each with its value.
+        fallen: the objectives in which it falls too far below the incumbent, each with both values
+            (``choose: guarded``).
     """
 
     overrides: list[str]
@@ -65,6 +68,8 @@ class Candidate:
     epochs: int | float | None = None
     bracket: int = 0
     rungs: list[list[Trial]] = field(default_factory=list)
+    infeasible: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -135,6 +140,11 @@ class Phase:
         halving: how it halves, and what that cost; ``None`` if it does not, or of older versions.
         search: who asks for its candidates, where they are not all known beforehand.
         out_of_hours: that its time was up, if it was.
+        objectives: ``metric`` and ``mode`` of each where there are several, ``objective`` first.
+        choose: how they choose, see `phasewise.study.objectives`: ``weighted`` with a weight per
+            metric, ``guarded`` with a tolerance per metric but the first, or ``pareto``.
+        require: constraints on a candidate's means, see `phasewise.study.constraints`.
+        front: the candidates on the Pareto front of the objectives.
     """
 
     name: str
@@ -156,6 +166,10 @@ class Phase:
     halving: Halved | None = None
     search: SearchPlan | None = None
     out_of_hours: OutOfHours | None = None
+    objectives: list[dict[str, str]] = field(default_factory=list)
+    choose: dict[str, dict[str, float]] = field(default_factory=dict)
+    require: list[str] = field(default_factory=list)
+    front: list[int] = field(default_factory=list)
 
     @property
     def planned_trials(self) -> int:

@@ -40,13 +40,19 @@ class Grid:
     repeated: int = 0
 
 
-def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) -> Grid:
+def expand(
+    lines: Sequence[Sequence[str]],
+    loader: ConfigLoader,
+    seed: int = 0,
+    seed_key: str | None = SEED,
+) -> Grid:
     """All combinations of the values of each line, each cell once.
 
     Args:
         lines: words, of which several values make several cells.
         loader: Hydra's, which knows what a ``glob()`` of config groups matches.
         seed: of the order in which ``shuffle()`` puts values, the same in every call.
+        seed_key: the key whose values repeat and do not compete.
 
     Raises:
         UserError: if there is none, or a line cannot be read.
@@ -59,7 +65,7 @@ def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) 
     once: dict[str, Overrides] = {}
     for combination in combinations:
         overrides = parse_overrides(combination)
-        plain = [o for o in overrides if o.key_or_group != SEED]
+        plain = [o for o in overrides if o.key_or_group != seed_key]
         if len(plain) < len(overrides):
             seeds |= {_seed(override): None for override in overrides if override not in plain}
         cell = tuple(str(override.input_line) for override in plain)

@@ -11,6 +11,8 @@ from dataclasses import replace
 from phasewise.errors import UserError
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.constraints import NameCheck
+from phasewise.study.decision import decide
 from phasewise.study.ensemble import score_seeds
 from phasewise.study.finalists import find_finalists
 from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
@@ -21,8 +23,8 @@ from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.memory_limits import MemoryLimits
 from phasewise.study.naming import parse_override, trial_name
-from phasewise.study.overrides import SEED, merge
-from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
+from phasewise.study.overrides import merge
+from phasewise.study.plan import REFIT, Planner, Stage
 from phasewise.study.progress import Progress
 from phasewise.study.reports import Reporter
 from phasewise.study.results import objective_value
@@ -30,8 +32,8 @@ from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
 from phasewise.study.searching import Searcher
-from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
-from phasewise.study.table import REFUSED, placeholder_record
+from phasewise.study.table import REFUSED, mark_infeasible, placeholder_record
+from phasewise.study.trial_job import TrialJob
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
@@ -94,6 +96,7 @@ class Runner:
         if self._hours.limited:
             executor.keep_batches_small()
         self._before = {phase.name: phase for phase in (old.phases if old else ())}
+        self._names = NameCheck()
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -120,6 +123,9 @@ class Runner:
             elif name:
                 self.ended = explain_undecided(stage.phase, self._needed(stage))
                 return
+        application = self.planner.composer.application
+        if not application.writes_records and self.study.phases.keys() - {""}:
+            self.test = True  # nothing is run for it: jobs have test metrics, or have none
         if self.test and self._can_test():
             stage = self._test_stage(base)
             self._run_stage(stage, len(self.study.phases))
@@ -150,9 +156,10 @@ class Runner:
         for row, candidate in enumerate(stage.phase.candidates):
             last = last_records(stage, row, self.executor.outcome)  # none if refused
             for seed, (job, record) in zip(stage.phase.seeds, last, strict=False):
-                extra = [f"seed={seed}"] if stage.phase.seeded else []
+                extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(record, overrides=words))
+                marked = mark_infeasible(record, candidate)
+                found.append(replace(marked, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -188,11 +195,11 @@ class Runner:
                 halve(stage, lambda jobs: self._launch(stage, jobs, more))
             else:
                 self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-            values = self._decide(stage) if phase.kind != TEST else []
+            runs = self._decide(stage) if phase.kind != TEST else []
         finally:  # what there is, and with a star what was decided, if it came to that
             print_trials(phase, self.records(stage), self.journal.directory)
         if phase.kind != TEST:
-            print_decision(phase, values, self.journal.directory)
+            print_decision(phase, runs, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
@@ -271,6 +278,7 @@ class Runner:
         """A trial has ended, and others of its phase are left."""
         self._limits.note(record)
         self._hours.note(record, self.stages[-1].phase.name)
+        self._names.note(record, self.stages[-1].phase)
         if self.room is not None and record is not None:
             self.room.add(record)
             later = self.journal.phases[len(self.stages) :]
@@ -310,45 +318,31 @@ class Runner:
         for jobs in stage.jobs:
             jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
-    def _decide(self, stage: Stage) -> list[dict[int, float]]:
-        """Choose the winner; returns the objective of each candidate by seed."""
-        phase = stage.phase
-        values = [
-            {
-                seed: objective_value(self.executor.outcome(job))
-                for seed, job in zip(phase.seeds, jobs, strict=False)
-            }
+    def _decide(self, stage: Stage) -> list[dict[int, RunRecord]]:
+        """Choose the winner; returns the records of each candidate by seed."""
+        outcome = self.executor.outcome
+        runs = [
+            {seed: outcome(job) for seed, job in zip(stage.phase.seeds, jobs, strict=False)}
             for jobs in stage.jobs
         ]
-        if used_different_samples(
-            self.executor.outcome(job) for jobs in stage.jobs for job in jobs
-        ):
-            decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
-        else:
-            decision = select(
-                values,
-                phase.incumbent,
-                mode=phase.objective["mode"],
-                seeds=phase.seeds,
-                significant=self.study.adopt == "significant",
-                alpha=self.study.alpha,
-            )
-        phase.winner, phase.verdict = decision.winner, decision.verdict
-        phase.reason, phase.p_value = decision.reason, decision.p_value
-        return values
+        significant = self.study.adopt == "significant"
+        decide(stage.phase, runs, significant=significant, alpha=self.study.alpha)
+        return runs
 
     def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
         assert spec.rerun is not None
-        objective = self.planner.objective_of(spec)
+        wanted = Phase(name, "rerun", self.planner.objective_of(spec), [])
+        self.planner.goals.give(wanted, spec.metric, spec.require)
         outcome = self.executor.outcome
-        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
+        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, wanted)
         return self.planner.rerun(name, spec, self.journal.base, best)
 
     def _spare_start(self, stage: Stage) -> None:
         """The starting configuration is tested, whichever phase has trained it with a seed."""
         identity = self.planner.composer.try_fingerprint
         for column, seed in enumerate(stage.phase.seeds if self.test else ()):
-            own = identity(merge(self.journal.base, [f"{SEED}={seed}"]), "start", {})
+            words = merge(self.journal.base, self.planner.seed_words(stage.phase, seed))
+            own = identity(words, "start", {})
             jobs = [jobs[column] for jobs in stage.jobs if jobs]
             self._spared.update(job.directory for job in jobs if job.fingerprint == own)
 
@@ -363,10 +357,14 @@ class Runner:
         """Whether there is a test split; without one nothing is trained for it."""
         stage = self.stages[-1]
         records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
-        if self.study.refit or not any(it is not None and it.lacks_test_split for it in records):
+        if self.planner.composer.application.writes_records:
+            lacks = any(it is not None and it.lacks_test_split for it in records)
+        else:
+            lacks = not all(it is not None and it.test for it in records)
+        if self.study.refit or not lacks:
             return True
         log.info(
-            "\nthe data have no test split: what the winner of the last phase scores on validation "
+            "\nthere is no test split: what the winner of the last phase scores on validation "
             "data stands for it, by which it was selected"
         )
         return False
@@ -391,6 +389,7 @@ class Runner:
         seeds = self._test_seeds()
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
+        phase.objectives = self.planner.goals.objectives
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
         refit = list(REFIT) if self.study.refit else []
         identity = self.planner.composer.fingerprint
@@ -416,7 +415,8 @@ class Runner:
             rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
             there = [one.jobs[row or 0][0] for one, row in rows]
         start = self.journal.base
-        words = tuple(w for w in words if w in start or not w.startswith(f"{SEED}="))
+        seeds = (f"{self.planner.composer.application.seed_key}=",)
+        words = tuple(w for w in words if w in start or not w.startswith(seeds))
         final, before = (SavedConfig(job.directory) for job in there)
         overrides = stage.phase.candidates[0].overrides
         keys = {word: parse_override(word).key_or_group for word in overrides}

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from phasewise.config.help import settings_error
 from phasewise.config.identity import COMPARED_SPLITS
-from phasewise.config.previous import data_difference, has_no_epochs, settings_difference
+from phasewise.config.previous import data_difference, has_no_epochs
 from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
+from phasewise.study.application import Application, application_of
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
+from phasewise.study.goals import Goals
 from phasewise.study.halving_plan import halved_of, last_rung
 from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
@@ -26,6 +27,7 @@ from phasewise.study.overrides import SEED, Grid, Overrides, expand, merge, samp
 from phasewise.study.progress import Progress
 from phasewise.study.schema import PhaseConfig
 from phasewise.study.search_plan import planned_search, probes, searched_grid
+from phasewise.study.trial_job import TrialJob
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
 """Training on training and validation data leaves nothing to choose an epoch by."""
@@ -33,37 +35,6 @@ REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null
 
 RUNGS = "rungs"
 """The folder in a phase's for runs below the last rung of halving."""
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """A trial to be launched; ``name`` is for people, who see what differs.
-
-    ``part`` is the override with its places in the study, see `phasewise.study.membership`. After
-    ``pause`` epochs it stops for now.
-    """
-
-    name: str
-    words: Overrides
-    directory: Path
-    subdir: str
-    fingerprint: str
-    part: str = ""
-    pause: int | None = None
-
-    @property
-    def study_directory(self) -> str:
-        """Of the study."""
-        return str(self.directory).removesuffix(f"/{self.subdir}")
-
-    def launched_as(self, more: Sequence[str]) -> list[str]:
-        """Its overrides, and those that put it into its directory and concern this launch only."""
-        # in full: words for the study around it, which a trial is not given, may be part of it
-        place = {"hydra.sweep.dir": self.study_directory, "hydra.sweep.subdir": self.subdir}
-        quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
-        pause = [] if self.pause is None else [f"trainer.pause_after={self.pause}"]
-        more = [*more, *pause, *([self.part] if self.part else [])]
-        return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]
 
 
 @dataclass
@@ -107,6 +78,7 @@ class Planner:
 
     Attributes:
         origin: the study whose winner this one starts from, if there is one.
+        goals: several objectives, and constraints.
     """
 
     def __init__(
@@ -124,6 +96,7 @@ class Planner:
         self.seeds = seeds
         self.default_seed = default_seed
         self.origin: Origin | None = None
+        self.goals = Goals()
 
     def grid_of(self, spec: PhaseConfig, *, named: bool = True) -> Grid:
         """The configurations that a phase names; the words of a plain sweep were judged as typed.
@@ -140,7 +113,9 @@ class Planner:
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
-        grid = expand(lines, self.composer.loader, spec.sample_seed)
+        grid = expand(
+            lines, self.composer.loader, spec.sample_seed, self.composer.application.seed_key
+        )
         problems = nothing_to_compare(grid.declared)
         if problems:
             raise settings_error(problems)
@@ -161,11 +136,12 @@ class Planner:
             "grid" if spec.combinations is None else "combinations",
             self.objective_of(spec),
             seeds or [self.default_seed],
-            seeded=bool(seeds or name),
+            seeded=bool(seeds or name) and self.composer.application.seed_key is not None,
             base=merge(base, self.objective_words(spec), last_rung(spec)),
             declared=grid.declared,
             sampled_from=grid.sampled_from,
         )
+        self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec)
         if grid.repeated:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
@@ -254,6 +230,7 @@ class Planner:
             base=list(start),
             incumbent=0,
         )
+        self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec)
         more = merge(spec.rerun.overrides, self.objective_words(spec))
         for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
@@ -310,14 +287,15 @@ class Planner:
         folder = "/".join(filter(None, [phase.name, RUNGS if rung else ""]))
         jobs = []
         for seed in phase.seeds:
-            extra = [*rung, *([f"{SEED}={seed}"] if phase.seeded else [])]
+            extra = [*rung, *self.seed_words(phase, seed)]
             name = trial_name([*overrides, *extra], set(lead))
             subdir = f"{folder}/{name}" if folder else name
             words = tuple(merge(self.words(phase, overrides, seed), rung))
             known = self.composer.try_fingerprint(words, subdir, problems)
             if known is not None:
                 label = " ".join([*shown, *extra]) or name
-                jobs.append(TrialJob(label, words, self.directory / subdir, subdir, known))
+                place = self.directory / subdir
+                jobs.append(TrialJob(label, words, place, subdir, known, objective=phase.objective))
         return jobs
 
     def _trials(self, phase: Phase, jobs: Sequence[TrialJob]) -> list[Trial]:
@@ -356,23 +334,26 @@ class Planner:
 
     def words(self, phase: Phase, overrides: Sequence[str], seed: int) -> Overrides:
         """All overrides of a trial."""
-        extra = [f"{SEED}={seed}"] if phase.seeded else []
-        return tuple(merge(self.choices.join(phase.base, overrides), extra))
+        own = self.seed_words(phase, seed)
+        return tuple(merge(self.choices.join(phase.base, overrides), own))
+
+    def seed_words(self, phase: Phase, seed: int) -> list[str]:
+        """The override that repeats a phase's trial; none where the application has no seed."""
+        key = self.composer.application.seed_key
+        return [f"{key}={seed}"] if phase.seeded and key is not None else []
 
     def objective_of(self, spec: PhaseConfig) -> dict[str, str]:
         """What a phase is judged by."""
-        from phasewise.config.schema import metrics_of
-
         if spec.metric is None:
             return self.objective
-        modes = metrics_of(self.composer.config)
+        modes = self.composer.application.metrics
         return {"metric": spec.metric, "mode": modes.get(spec.metric, self.objective["mode"])}
 
     def objective_words(self, spec: PhaseConfig) -> list[str]:
         """The overrides that make its trials go by that."""
         if spec.metric is None:
             return []
-        return [f"objective.{key}={value}" for key, value in self.objective_of(spec).items()]
+        return self.composer.application.objective_words(self.objective_of(spec))
 
     def _fingerprint_of_base(self, phase: Phase) -> str | None:
         return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
@@ -383,7 +364,7 @@ def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
     known = {}
     for phase, candidate, trial in old.trials():
         if trial.data in old.data:
-            seed = [f"{SEED}={trial.seed}"] if phase.seeded else []
+            seed = [f"{SEED}={trial.seed}"] if phase.seeded else []  # this project's own
             fingerprint = trial.fingerprint.partition(DATA_MARK)[0]
             words = tuple(merge(phase.base, candidate.overrides, seed))
             known[words] = ConfigIdentity(fingerprint, trial.data)
@@ -408,7 +389,7 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
                 record, composer.config_of(job.words), composer.data_of(job.words)
             )
         else:
-            there = settings_difference(record, composer.config_of(job.words))
+            there = composer.application.difference(record, composer.config_of(job.words))
             what = f"holds a run of other settings ({there})"
         found.setdefault(what, []).append(job.subdir)
     return found
@@ -416,5 +397,6 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
 
 def swept(config: DictConfig, arguments: Sequence[str]) -> list[str]:
     """The words of a command line that make trials, without those for the study around them."""
-    around = ("study.", "budget=", "init_study=", "hydra.")
+    application = application_of(config)
+    around = Application.around if application is None else application.around
     return [word for word in arguments if not word.lstrip("+~").startswith(around)]

@@ -17,17 +17,17 @@ from hydra.errors import HydraException
 from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
 from phasewise.records.record import RECORD, RunRecord, read_record
+from phasewise.study.decision import decide
+from phasewise.study.goals import saved_goals
 from phasewise.study.journal import Candidate, Journal, Kind, Origin, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
 from phasewise.study.results import (
     as_setting,
     has_readable_overrides,
-    objective_value,
     settings_of,
 )
 from phasewise.study.saved_config import HYDRA_FOLDER, MULTIRUN, SavedConfig, look_up, read_yaml
-from phasewise.study.selection import select
 
 SEED = "seed"
 
@@ -231,14 +231,14 @@ def _phase(
     groups, incumbent = _grouped(runs, base, earlier)
     spec = _spec(runs[0])
     wanted = _identity(base)
-    candidates, values = [], []
+    candidates, found = [], []
     for group in groups:
         group.sort(key=lambda run: run.seed)
         words = [word for word in group[0].words or [] if _canonical(word) not in wanted]
         trials = [_trial(run, directory) for run in group]
         epochs = _stopped_after(group) if spec.get("halving") else None
         candidates.append(Candidate(words, trials, epochs=epochs))
-        values.append({r.seed: objective_value(r.record) for r in group if r.record is not None})
+        found.append({r.seed: r.record for r in group if r.record is not None})
     seeds = sorted({run.seed for run in runs})
     declared = _declared(candidates)
     halved = [one.epochs is not None for one in candidates]
@@ -255,10 +255,9 @@ def _phase(
         incumbent=incumbent,
     )
     if phase.kind != "test":
-        rule = _adopting(typed or runs[0].saved.config)
-        choice = select(values, incumbent, mode=objective["mode"], seeds=seeds, **rule)
-        phase.winner, phase.reason = choice.winner, choice.reason
-        phase.verdict, phase.p_value = choice.verdict, choice.p_value
+        config = typed or runs[0].saved.config
+        saved_goals(config, objective).give(phase, spec.get("metric"), spec.get("require") or [])
+        decide(phase, found, **_adopting(config))
     return phase
 
 

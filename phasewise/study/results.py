@@ -22,6 +22,9 @@ from phasewise.text import format_value
 Setting = float | str
 """A value of a swept key: a number, or its text in Hydra's grammar."""
 
+ONLY = "the only configuration"
+"""What a phase calls a candidate without rivals."""
+
 UNSET = "(not set)"
 """The value of a key that no override and no saved config tells."""
 
@@ -167,7 +170,7 @@ class PhaseResult:
     def label(self, candidate: CandidateResult) -> str:
         """What tells it from the other candidates: ``optimizer.lr=0.001``."""
         if len(self.candidates) == 1:
-            return "the only configuration"
+            return ONLY
         return " ".join(f"{key}={self.setting(candidate, key)}" for key in self.keys) or UNSET
 
 

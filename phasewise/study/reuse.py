@@ -11,8 +11,9 @@ from pathlib import Path
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
 from phasewise.study.folders import run_folders
-from phasewise.study.plan import Stage, TrialJob, foreign_runs
+from phasewise.study.plan import Stage, foreign_runs
 from phasewise.study.results import has_readable_overrides
+from phasewise.study.trial_job import TrialJob
 
 SUPERSEDED = "superseded"
 

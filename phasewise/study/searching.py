@@ -17,10 +17,11 @@ from omegaconf import OmegaConf
 
 from phasewise.records.record import RunRecord
 from phasewise.study.journal import Phase
-from phasewise.study.plan import Planner, Stage, TrialJob
-from phasewise.study.results import objective_value
+from phasewise.study.objectives import scalar_of
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.sampling import Sampler, Values
 from phasewise.study.search_plan import space_of
+from phasewise.study.trial_job import TrialJob
 from phasewise.text import format_value
 
 MOST_REPEATS = 50
@@ -173,7 +174,7 @@ class Searcher:
 
     def _value(self, row: int) -> float | None:
         """The mean over the seeds; ``None`` where one has no result."""
-        found = [objective_value(self.outcome(job)) for job in self.stage.jobs[row]]
+        found = [scalar_of(self.phase, self.outcome(job)) for job in self.stage.jobs[row]]
         return fmean(found) if found and all(map(math.isfinite, found)) else None
 
     def _part(self, rows: list[int]) -> Stage:

@@ -10,13 +10,19 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Sweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Sweep,
+)
 
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
@@ -31,6 +37,7 @@ DIGITS = 4
 where that gives more. Directories, fingerprints and duplicates go by them."""
 
 LOG = "log"
+NEAR = 0.05
 
 Value = float | int | str
 
@@ -111,6 +118,14 @@ class Dimension:
         if self.kind == "choice":
             return self.words
         return [self.word(self.low), self.word(self.high)]
+
+    def end_near(self, value: float) -> str:
+        """Which end a number is within a twentieth of, on its scale: ``smallest``, ``largest`` or
+        none, which is empty."""
+        ends = [self.low, self.high, value]
+        low, high, own = map(math.log, ends) if self.log else ends
+        share = (own - low) / (high - low)
+        return "smallest" if share <= NEAR else "largest" if share >= 1 - NEAR else ""
 
     def holds(self, word: str) -> Value | None:
         """The value that a word of this key has, where it lies in here."""
@@ -212,6 +227,8 @@ def _dimension(override: Override) -> Dimension | None:
         return _interval(key, typed, sweep)
     if isinstance(sweep, RangeSweep) and sweep.step == 0:
         raise ValueError("the step of a range must not be 0")
+    if isinstance(sweep, ChoiceSweep | RangeSweep):  # the order is the sampler's affair
+        override = replace(override, _value=replace(sweep, shuffle=False))
     words = [cell[0] for cell in BasicSweeper.split_arguments([exact(override)], None)[0]]
     words = list(dict.fromkeys(words))
     if not words:

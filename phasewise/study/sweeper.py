@@ -20,16 +20,17 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
-from phasewise.config.schema import fractions_of, metrics_of
 from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.storage import remove_drafts, write_whole
+from phasewise.study.application import Application, name_directory
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
 from phasewise.study.finalists import planned_count
+from phasewise.study.goals import known_metrics, resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, Phase, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -58,15 +59,11 @@ DEFAULT_SUBDIR = "${hydra.job.num}"
 log = logging.getLogger(__name__)
 
 
-def is_phasewise(config: DictConfig) -> bool:
-    """Whether the application is one of this project's, whose config names a schema."""
-    return OmegaConf.select(config, "task.schema") is not None
-
-
 def sweep(
     arguments: Sequence[str],
     *,
     config: DictConfig,
+    application: Application,
     config_loader: ConfigLoader,
     launcher: Launcher,
     max_batch_size: int | None = None,
@@ -79,6 +76,7 @@ def sweep(
     Args:
         arguments: the overrides as typed, sweeps included.
         config: what Hydra composed for the sweep as a whole.
+        application: whose config it is.
         config_loader: Hydra's, which composes the trials.
         launcher: any of Hydra's.
         max_batch_size: most trials that the launcher gets at once; ``None`` for one by one in this
@@ -92,23 +90,30 @@ def sweep(
         SweepFailed: after everything ran, if a trial did not complete.
     """
     tell_children()
-    if OmegaConf.select(config, "data.check"):
+    if application.writes_records and OmegaConf.select(config, "data.check"):
         reason = "shows how one data set is read, and trains nothing: leave -m and study out"
         raise UserError(problems=[Problem("data.check=true", reason)])
-    executor = TrialExecutor(launcher, max_batch_size)
-    study, scaled = parse_study(config)
+    executor = TrialExecutor(launcher, max_batch_size, application.launched)
+    study, scaled = parse_study(config, application)
+    if not application.writes_records and is_study(study):
+        study.name = study.name or application.name
+        name_directory(config, study.name)
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
-    composer = _composer(arguments, config, config_loader, old)
+    composer = _composer(arguments, config, config_loader, application, old)
     composer.compares_data, composer.fetches = index.knows_data, study.fetch
-    planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
-    if is_study(study):
+    goal = application.objective
+    planner = Planner(composer, directory, goal, study.seeds, application.seed)
+    metrics, fractions = known_metrics(config)
+    planner.goals = resolve_goals(study, study.requirements(), goal, metrics, fractions)
+    if is_study(study) and application.writes_records:
         planner.origin = find_origin(arguments, scaled, config, composer, old)
-    tests = is_study(study) and config.test is not False
+    tests = is_study(study) and application.tests
     check = partial(_checked_plan, arguments, config, study, scaled, planner, old)
     journal, stages, notes = _data_last(composer, check)
-    sweeps = not is_study(study)
-    keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
+    keeps = None
+    if application.writes_records:
+        keeps = policy_of(study.checkpoints, is_sweep=not is_study(study))
     print_plan(journal, stages, index, notes, keeps)
     if study.fetch:
         fetch(stages, composer)
@@ -123,12 +128,16 @@ def sweep(
 
 
 def _composer(
-    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, old: Journal | None
+    arguments: Sequence[str],
+    config: DictConfig,
+    loader: ConfigLoader,
+    application: Application,
+    old: Journal | None,
 ) -> Composer:
     """A composer that knows what an earlier call has found, if that still holds."""
     if old is None or old.context != context(config, arguments, old.files):
-        return Composer(config, loader)
-    composer = Composer(config, loader, remembered(old), old.data)
+        return Composer(config, loader, application)
+    composer = Composer(config, loader, application, remembered(old), old.data)
     composer.files.update(old.files)
     return composer
 
@@ -147,7 +156,7 @@ def _plan(
     """
     words = swept(config, arguments)
     _check_command(words, arguments, config, study)
-    chosen = [word for word in words if word.startswith("study=")]
+    chosen = [word for word in words if word.lstrip("+").startswith("study=")]
     others = [word for word in words if word not in chosen]
     given = planner.origin.words if planner.origin else []
     base = merge(chosen, given, scaled, others) if is_study(study) else []
@@ -158,13 +167,13 @@ def _plan(
     journal = Journal(
         planner.directory,
         study.name or "sweep",
-        str(config.task.name),
+        planner.composer.application.name,
         list(arguments),
         planner.objective,
         planner.seeds or stages[0].phase.seeds,
         base=list(base),
         phases=[stage.phase for stage in stages],
-        budget=str(config.budget),
+        budget=planner.composer.application.budget,
         adopt=study.adopt,
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
@@ -209,14 +218,11 @@ def _checked_plan(
     _refuse_problems(stages, compatibility)
     check_keys(study.memory_grows_with, config)
     if study.hypotheses:
-        refuse_untried(study.hypotheses, journal, config, metrics_of(config), old)
+        refuse_untried(study.hypotheses, journal, config, composer.application.metrics, old)
     if study.published:
-        known = is_phasewise(config)
-        names, fractions = (
-            [metric.partition("/")[2] for metric in of(config)] if known else []
-            for of in (metrics_of, fractions_of)
-        )
-        changed = rewritten_phases(config, study)
+        names = [metric.partition("/")[2] for metric in composer.application.metrics]
+        changed = rewritten_phases(config, study, composer.application.budget)
+        fractions = composer.application.fractions
         check_published(study.published, journal.phases, names, changed, fractions)
     if not study.set_aside:
         check_origin(journal, old)
@@ -300,7 +306,8 @@ def _check_command(
 ) -> None:
     """What can be typed and composed, but means nothing that anybody could want."""
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    if isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
+    own = is_study(study) or OmegaConf.select(config, "task.schema") is not None
+    if own and isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
         raise UserError(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
@@ -324,10 +331,6 @@ def _check_command(
             problems.append(Problem(word, reason))
     if problems:
         raise settings_error(problems)
-
-
-def _objective(config: DictConfig) -> dict[str, str]:
-    return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
 
 
 def prepare(config: DictConfig) -> Path:

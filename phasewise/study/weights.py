@@ -24,7 +24,8 @@ from phasewise.records.checkpoints import (
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import amount, free_bytes
 from phasewise.study.journal import Journal, Phase
-from phasewise.study.plan import Stage, TrialJob
+from phasewise.study.plan import Stage
+from phasewise.study.trial_job import TrialJob
 
 Policy = Literal["winners", "best", "all", "none"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from phasewise.analysis.audit.case import Case, Finding, compares, objective_mean, of_phase, sign_of
@@ -94,18 +94,32 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
             chosen = phase.setting(candidate, key)
             if len(known) < LEAST_VALUES or len(finished) < 2 or not is_number(chosen):
                 continue
-            side = {finished[0]: "smallest", finished[-1]: "largest"}.get(float(chosen))
-            if side is None or chosen == 0:  # nothing lies below none at all
+            side, where = _end(phase, key, float(chosen), finished)
+            if not side or chosen == 0:  # nothing lies below none at all
                 continue
             yield Finding(
                 "on_the_edge",
                 "warning",
-                f"{of_phase(phase)}the best {key}, {chosen}, is the {side} that finished: a better "
-                "one may lie beyond",
+                f"{of_phase(phase)}the best {key}, {chosen}, {where}: a better one may lie beyond",
                 (f"{key}: {', '.join(f'{value:g}' for value in finished)}",),
                 f"add {'smaller' if side == 'smallest' else 'larger'} values of {key}",
                 phase.plan.name,
             )
+
+
+def _end(phase: PhaseResult, key: str, chosen: float, finished: Sequence[float]) -> tuple[str, str]:
+    """Which end of what was tried a number is at, if it is, and how that is said.
+
+    A search hardly asks for the end itself; what comes near it counts.
+    """
+    space = phase.plan.search.space if phase.plan.search is not None else []
+    for one in space:
+        if one.name == key and one.kind != "choice":
+            side = one.end_near(chosen)
+            ends = f"{one.low:g} to {one.high:g}"
+            return side, f"is among the {side} of those that were searched, {ends}"
+    side = {finished[0]: "smallest", finished[-1]: "largest"}.get(chosen, "")
+    return side, f"is the {side} that finished"
 
 
 def not_from_the_winner(case: Case) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.sections.trials import headline
 from phasewise.report.view import CandidateView, StudyView
+from phasewise.study.job import FUNCTION
 
 SPLIT_TITLES = {
     "test": "test data, looked at once",
@@ -186,9 +187,12 @@ def final_blocks(study: StudyView) -> list[Block]:
         blocks.append(_drawing(target, known, rivals(trivial)))
     all_of = [score for values in known.values() for score in values.values()]
     blocks += [Text(ENSEMBLE_NOTE)] if figures else []
-    if not any(score.interval for score in all_of):
+    trials = [trial for one in candidates.values() for trial in one.result.trials]
+    # what evaluate.py can restore; not the networks of other applications
+    own = not any(trial.record and FUNCTION in trial.record.environment for trial in trials)
+    if own and not any(score.interval for score in all_of):
         blocks += [Text(NO_INTERVALS, "note"), _evaluating([study.result.directory], split)]
-    elif any(score.std for score in all_of) and not any(score.joint for score in all_of):
+    elif own and any(score.std for score in all_of) and not any(score.joint for score in all_of):
         blocks.append(Text(SEEDS_ONLY, "note"))
         blocks += [_evaluating(_runs(one), split) for one in candidates.values()]
     return blocks

@@ -55,6 +55,7 @@ def recommendations(study: StudyView) -> Table | None:
             _mean(winner, _gap),
             mark=mark,
         )
+    table.drop_empty("best epoch", "of", "val - train loss")
     return table if table.rows else None
 
 
