@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from phasewise.lazy import lazily
 
 if TYPE_CHECKING:
+    from phasewise.api.function import run_study
     from phasewise.api.loaded import load
 
-__all__ = ["load"]
+__all__ = ["load", "run_study"]
 
-__getattr__ = lazily(__name__, **{"api.loaded": ["load"]})
+__getattr__ = lazily(__name__, **{"api.loaded": ["load"], "api.function": ["run_study"]})

@@ -13,7 +13,10 @@ from typing import Any
 
 import yaml
 
+from phasewise.errors import UserError
 from phasewise.records.content import digest
+from phasewise.records.current import current_record
+from phasewise.records.record import RunRecord
 from phasewise.text import format_value
 
 AROUND = "study."
@@ -41,6 +44,34 @@ class Job:
     fingerprint: str = ""
     overrides: list[str] = field(default_factory=list)
     seed: int | None = None
+
+
+def find_job(
+    directory: str | Path | None, config: Mapping[str, Any] | None, seed: int | None
+) -> tuple[Job, RunRecord | None]:
+    """What is known of the run that begins, with the record that a study has begun for it.
+
+    Args:
+        directory: as it was asked for; None leaves it to Hydra's job.
+        config, seed: see `plain_job`; a study's trial is what the study says.
+
+    Raises:
+        UserError: nobody says where the run lies.
+    """
+    job, told = hydra_job(), current_record()
+    if told is not None and directory in (None, told.directory, str(told.directory)):
+        return Job(told.directory, told.task, told.fingerprint, told.overrides, told.seed), told
+    if job is None or config is not None:
+        place = job.directory if job else None
+        job = plain_job(config, seed)
+        job.directory = place
+    if directory is not None:
+        job.directory = Path(directory)
+    if job.directory is None:
+        raise UserError("Recorder: the first argument must be the directory of the run")
+    if seed is not None:
+        job.seed = seed
+    return job, None
 
 
 def hydra_job() -> Job | None:

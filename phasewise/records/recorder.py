@@ -20,10 +20,9 @@ from typing import Any, Literal
 
 from phasewise.errors import SHOWN, DivergedError, StorageError, UserError
 from phasewise.memory import process_peak_mb, reset_process_peak
-from phasewise.records.current import current_record
 from phasewise.records.ending import status_of
 from phasewise.records.history import COUNTS, History, Row, read_history
-from phasewise.records.job import Job, hydra_job, plain_job
+from phasewise.records.job import Job, find_job
 from phasewise.records.lock import holds, locked
 from phasewise.records.record import RunRecord, environment, read_record
 from phasewise.records.schema import Status
@@ -107,6 +106,7 @@ class Recorder:
         self._kept = 0.0
         self._cost: dict[str, Any] = {}
         self._data: dict[str, Any] = {}
+        self._baselines: dict[str, dict[str, float]] = {}
         self._files: dict[str, str] = {}
         self._headline: list[str] = []
         self._test: dict[str, float] | None = None
@@ -131,7 +131,7 @@ class Recorder:
 
     def start(self) -> None:
         """Begin, as ``with`` does; `finish` or `fail` must follow."""
-        job, told = self._job()
+        job, told = find_job(self._asked[0], self._config, self._seed)
         assert job.directory is not None
         directory, objective, mode = job.directory, *self._asked[1:]
         if told is not None:
@@ -237,6 +237,11 @@ class Recorder:
         runs on data of different hashes are not taken for the same."""
         self._data |= facts
 
+    def baseline(self, name: str, metrics: Mapping[str, Any]) -> None:
+        """What a trivial predictor (``majority``) scores on the same data: a run that is no better
+        has learned nothing, as the audit says then."""
+        self._baselines[name] = {str(k): _number(k, it) for k, it in metrics.items()}
+
     def checkpoints(self, **files: str | Path) -> None:
         """Where weights lie: ``best="checkpoints/best.ckpt"``; relative to the directory, if they
         lie in it."""
@@ -298,24 +303,6 @@ class Recorder:
         # a full disk: the record stays as it was, and that is enough to go on from
         with suppress(StorageError):
             self.finish(status, reason)
-
-    def _job(self) -> tuple[Job, RunRecord | None]:
-        """What is known, and the record that a study has begun for this job."""
-        directory, job, told = self._asked[0], hydra_job(), current_record()
-        if told is not None and directory in (None, told.directory, str(told.directory)):
-            known = told.task, told.fingerprint, told.overrides, told.seed
-            return Job(told.directory, *known), told
-        if job is None or self._config is not None:
-            place = job.directory if job else None
-            job = plain_job(self._config, self._seed)
-            job.directory = place
-        if directory is not None:
-            job.directory = Path(directory)
-        if job.directory is None:
-            raise UserError("Recorder: the first argument must be the directory of the run")
-        if self._seed is not None:
-            job.seed = self._seed
-        return job, None
 
     def _is_done(self, before: RunRecord | None, job: Job) -> bool:
         """Whether ``before`` is this run, completed.
@@ -381,7 +368,7 @@ class Recorder:
             best=metrics_of_row(best),
             last=metrics_of_row(rows[-1] if rows else None),
             test=self._test,
-            baselines=self.record.baselines,
+            baselines=self._baselines,
             cost=cost | self._cost,
             data=self.record.data | self._data,
         )

@@ -259,7 +259,9 @@ class StudyView:
     @property
     def last(self) -> PhaseView | None:
         """The last phase that was decided."""
-        return next((phase for phase in reversed(self.phases) if phase.winner), None)
+        of = {phase.plan.name: phase for phase in self.phases}
+        ordered = (of[plan.name] for plan in self.plan.latest_first())
+        return next((phase for phase in ordered if phase.winner), None)
 
     @property
     def final(self) -> CandidateView | None:

@@ -79,7 +79,7 @@ class TrialExecutor:
             raise UserError(f"hydra.sweeper.max_batch_size={batch_size} must be null or at least 1")
         self.launcher = launcher
         self.launched = launched
-        self.in_process = isinstance(launcher, BasicLauncher)
+        self.in_process = _is_basic(launcher)
         self.batch_size = 1 if self.in_process else None
         self.batch_size = configure(launcher, batch_size or self.batch_size)
         self.returns: list[Sequence[JobReturn]] = []
@@ -199,6 +199,13 @@ class TrialExecutor:
         elif record.status in ("running", UNFINISHED):
             return replace(record, status=UNFINISHED, error="left no final record")
         return record
+
+
+def _is_basic(launcher: Launcher) -> bool:
+    """Whether trials run in this process: by name, for Hydra loads its plugins' files anew, and
+    whoever imported one before that has another class of it."""
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(launcher).__mro__}
+    return f"{BasicLauncher.__module__}.{BasicLauncher.__name__}" in names
 
 
 def has_ended(record: RunRecord) -> bool:

@@ -13,6 +13,7 @@ from phasewise.analysis.statistics.intervals import compare_with
 from phasewise.analysis.statistics.power import ALPHA
 from phasewise.study.objectives import PARETO, ranking_values
 from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting, typed
+from phasewise.study.tree import tree_of_plan
 
 LEAST_VALUES = 3
 """Of two values one is always on the edge."""
@@ -133,9 +134,16 @@ def _end(phase: PhaseResult, key: str, chosen: float, finished: Sequence[float])
 
 
 def not_from_the_winner(case: Case) -> Iterator[Finding]:
-    """A phase, or the final configuration, that does not have what earlier phases chose."""
-    chosen: dict[str, tuple[Any, str]] = {}
+    """A phase, or the final configuration, without what those have chosen that it builds on."""
+    tree = tree_of_plan(case.plan.phases)
+    last = case.plan.last or (tree.names[-1] if tree.names else "")
+    choices: dict[str, dict[str, tuple[Any, str]]] = {}
     for phase in case.study.phases:
+        name = phase.plan.name
+        known = name if name in tree.parents else last
+        before = tree.upstream(known) if tree.names else []
+        before += [known] if name not in tree.parents else []
+        chosen = {key: it for name in before for key, it in choices.get(name, {}).items()}
         if phase.plan.kind in ("grid", "combinations", "search") and any(case.of(phase)):
             lines = [*_departures(phase, chosen)]
             if lines:
@@ -151,7 +159,8 @@ def not_from_the_winner(case: Case) -> Iterator[Finding]:
         index = case.winner(phase) if compares(phase) else None
         if index is not None:
             winner = phase.candidates[index]
-            chosen |= {k: (phase.setting(winner, k), phase.plan.name) for k in phase.keys}
+            own = {k: (phase.setting(winner, k), phase.plan.name) for k in phase.keys}
+            choices[phase.plan.name] = own
         if phase.plan.kind == "test" and any(case.of(phase)):
             yield from _final(case, phase, chosen)
 

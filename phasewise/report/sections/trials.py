@@ -183,6 +183,7 @@ def _verdict(phase: PhaseView, one: CandidateView) -> str:
         said += ["best"] if one is phase.comparable[0] else []
         said += ["worst"] if one is phase.comparable[-1] else []
     said += ["incumbent"] if one is phase.incumbent else []
+    said += [f"best of {it.level}" for it in phase.plan.branches if it.winner == one.index]
     if one is phase.winner and phase.plan.verdict is not None:
         said.append(VERDICTS[phase.plan.verdict])
     said += ["on the Pareto front"] if one.index in phase.plan.front else []

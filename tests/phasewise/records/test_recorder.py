@@ -40,6 +40,10 @@ def train(directory: Path, scores: list[float] = SCORES, **more: Any) -> Recorde
             run.log({"train/loss": 1 / epoch}, epoch=epoch)
             run.log({"val/acc": np.float32(score)}, epoch=epoch)
         run.cost(parameters=12)
+        run.baseline("majority", {"val/acc": 0.1})
+        run.data(counts={"train": 8})
+        run.headline("acc")
+        run.checkpoints(best=directory / "w" / "a.bin", last="/elsewhere/b.bin")
     return run
 
 
@@ -69,6 +73,9 @@ def test_a_loop_leaves_what_a_run_leaves(tmp_path: Path) -> None:
         rows = [*csv.DictReader(file)]
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
     assert [float(row["val/acc"]) for row in rows] == pytest.approx(SCORES, nan_ok=True)
+    assert found["baselines"] == {"majority": {"val/acc": 0.1}}
+    assert (found["data"], found["headline"]) == ({"counts": {"train": 8}}, ["acc"])
+    assert found["checkpoints"] == {"best": "w/a.bin", "last": "/elsewhere/b.bin"}
     cost = found["cost"]
     assert (cost["epochs"], cost["parameters"]) == (4, 12)
     assert cost["seconds_per_epoch"] == median(float(row["seconds"]) for row in rows)
