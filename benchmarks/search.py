@@ -51,6 +51,7 @@ SUBSET = 36
 """So many of the configurations take part in a replay of halving, so that winners differ."""
 
 PARALLEL = 4
+UNTIL = "Until within 1 % of the best"
 
 Settings = dict[str, float | int | bool]
 HALVINGS: dict[str, Settings] = {
@@ -81,22 +82,33 @@ class Table:
     rows: dict[tuple[int, int], list[Row]]
 
     @classmethod
-    def read(cls, path: Path) -> Table:
-        """From a CSV; configurations that lack a seed are left out."""
+    def read(cls, path: Path, seeds: Sequence[int] = ()) -> Table:
+        """From a CSV; what lacks one of the seeds is left out.
+
+        Args:
+            path: of the file.
+            seeds: those that count; without, all that are there.
+        """
         found: dict[tuple[tuple[str, ...], int], list[Row]] = {}
         with path.open(newline="") as file:
             for line in csv.DictReader(file):
                 place = tuple(line[key] for key in KEYS), int(line["seed"])
                 row = {"epoch": int(line["epoch"]), OBJECTIVE["metric"]: float(line["val/jaccard"])}
                 found.setdefault(place, []).append(row)
-        seeds = sorted({seed for _, seed in found})
+        own = list(seeds) or sorted({seed for _, seed in found})
         once = dict.fromkeys(cell for cell, _ in found)
         cells = sorted(
-            (cell for cell in once if all((cell, seed) in found for seed in seeds)),
+            (cell for cell in once if all((cell, seed) in found for seed in own)),
             key=lambda cell: (float(cell[0]), int(cell[1]), *cell[2:]),
         )
-        rows = {(n, seed): found[cell, seed] for n, cell in enumerate(cells) for seed in seeds}
-        return cls(cells, seeds, rows)
+        rows = {(n, seed): found[cell, seed] for n, cell in enumerate(cells) for seed in own}
+        return cls(cells, own, rows)
+
+    @cached_property
+    def is_grid(self) -> bool:
+        """Whether every combination of values is there, so that anything can be asked for."""
+        values = [{cell[key] for cell in self.cells} for key in range(len(KEYS))]
+        return len(self.cells) == math.prod(map(len, values))
 
     @cached_property
     def epochs(self) -> int:
@@ -310,30 +322,34 @@ def winner_of(table: Table, cells: Sequence[int], seeds: Sequence[int]) -> int:
     return cells[chosen]
 
 
-def saving_table(table: Table, replays: int, several: bool) -> list[list[str]]:
-    """Epochs that halving saves, and how often its winner is that of all run to the end."""
+def saving_table(table: Table, replays: int) -> list[list[str]]:
+    """Epochs that halving saves, and how often its winner is that of all run to the end.
+
+    Both go by the means over the seeds of the table.
+    """
     lines = [["", "epochs saved", "the same winner", "within 1 % of it"]]
     for name, settings in HALVINGS.items():
         saved, same, near = [], 0, 0
         for number in range(replays):
             order = at_random(table, random.Random(number))[:SUBSET]
-            seeds = table.seeds if several else [table.seeds[number % len(table.seeds)]]
-            *ended, last = halved(table, order, settings, seeds)
-            ours = winner_of(table, [it.cell for it in ended], seeds)
-            full = winner_of(table, order, seeds)
+            *ended, last = halved(table, order, settings, table.seeds)
+            ours = winner_of(table, [it.cell for it in ended], table.seeds)
+            full = winner_of(table, order, table.seeds)
             saved.append(1 - last.epochs / (len(order) * table.epochs))
             same += ours == full
-            near += table.value(ours, seeds) >= (1 - NEAR) * table.value(full, seeds)
+            near += table.truth[ours] >= (1 - NEAR) * table.truth[full]
         lines.append([name, f"{fmean(saved):.0%}", share(same, replays), share(near, replays)])
     return lines
 
 
 def agreement_table(table: Table) -> list[list[str]]:
     """How the ranks after some epochs agree with those at the end."""
-    lines = [["after", *(f"seed {seed}" for seed in table.seeds), "mean of seeds"]]
+    columns = [[seed] for seed in table.seeds] + ([table.seeds] if len(table.seeds) > 1 else [])
+    heads = [f"seed {seed}" for seed in table.seeds] + ["their mean"]
+    lines = [["after", *heads[: len(columns)]]]
     for epoch in range(1, table.epochs):
         line = [f"{epoch} epoch{'s' * (epoch > 1)}"]
-        for seeds in [*([seed] for seed in table.seeds), table.seeds]:
+        for seeds in columns:
             cells = range(len(table.cells))
             pairs = [(table.value(c, seeds, epoch), table.value(c, seeds)) for c in cells]
             found = spearman(pairs)
@@ -363,20 +379,24 @@ def main() -> None:
     args = parser.parse_args()
     if args.collect:
         collect(args.collect)
-    table = Table.read(FILE)
-    near = sum(map(table.is_near, range(len(table.cells))))
-    cells, seeds = len(table.cells), len(table.seeds)
-    print(f"{cells} configurations x {seeds} seeds x {table.epochs} epochs")
-    print(f"best {max(table.truth):.4f}; {near} are within 1 % of it")
-    tables = {
-        "Until within 1 % of the best": search_table(table, args.replays),
-        f"Halving of {SUBSET} configurations, one seed": saving_table(table, args.replays, False),
-        f"The same, {seeds} seeds": saving_table(table, args.replays, True),
-        "Rank correlation with the end": agreement_table(table),
-    }
-    for title, lines in tables.items():
-        show(title, lines)
-    results.write(args.json, configurations=cells, seeds=seeds, near=near, tables=tables)
+    whole_grid, repeated = Table.read(FILE, [0]), Table.read(FILE)
+    shown = {"one seed": whole_grid} | ({"all seeds": repeated} if len(repeated.seeds) > 1 else {})
+    written = {}
+    for name, table in shown.items():
+        near = sum(map(table.is_near, range(len(table.cells))))
+        print(
+            f"\n{name}: {len(table.cells)} configurations x {len(table.seeds)} seeds x "
+            f"{table.epochs} epochs; best {max(table.truth):.4f}, {near} are within 1 % of it"
+        )
+        tables = {
+            **({UNTIL: search_table(table, args.replays)} if table.is_grid else {}),
+            f"Halving of {SUBSET} configurations": saving_table(table, args.replays),
+            "Rank correlation with the end": agreement_table(table),
+        }
+        for title, lines in tables.items():
+            show(title, lines)
+        written[name] = {"configurations": len(table.cells), "near": near} | tables
+    results.write(args.json, replays=args.replays, **written)
 
 
 if __name__ == "__main__":

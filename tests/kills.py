@@ -1,8 +1,8 @@
 """A real study, killed at random moments again and again, against one that was left alone.
 
 ``python -m tests.kills [--kills 20] [--workers 1] [--seed 0] [--search]``: some ten minutes; with
-``--search``, of phases whose trials are asked of a sampler. Files are replaced slowly, so that many
-kills fall into the middle of a write; temporary files lie on another file system.
+``--search``, of a phase whose trials are asked of a sampler. Files are replaced slowly, so that
+many kills fall into the middle of a write; temporary files lie on another file system.
 
 - the tables of both, and every run's metrics, are the same to the last bit, but for seconds;
 - what had completed before a kill is not touched after it;

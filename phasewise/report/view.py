@@ -15,6 +15,7 @@ from phasewise.analysis.statistics.halving import stopped_value
 from phasewise.analysis.statistics.intervals import candidate_frame
 from phasewise.records.record import RunRecord
 from phasewise.study.halved import EPOCHS, amount_text
+from phasewise.study.objectives import WEIGHTED, ranking_values
 from phasewise.study.published import named_settings
 from phasewise.study.results import (
     ONLY,
@@ -59,6 +60,19 @@ class CandidateView:
     def mean(self) -> float:
         """Of the objective over seeds; NaN without a result."""
         return self.scores["mean"]
+
+    @cached_property
+    def score(self) -> float:
+        """What it is ranked by: the mean of the objective, or of the weighted mean of several."""
+        if WEIGHTED not in self.phase.plan.choose:
+            return self.mean
+        values = ranking_values(self.phase.plan, self.result).values()
+        return fmean(values) if values else math.nan
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether a requirement or a guard keeps it from winning."""
+        return bool(self.result.plan.infeasible or self.result.plan.fallen)
 
     @property
     def records(self) -> list[RunRecord]:
@@ -155,14 +169,22 @@ class PhaseView:
 
     @cached_property
     def ranked(self) -> list[CandidateView]:
-        """Best first; those with results of more seeds before the others, as in selection."""
+        """Best first; those with results of more seeds before the others, as in selection, and
+        after all of them what may not win."""
         scored = [one for one in self.candidates if one.values]
-        return sorted(scored, key=lambda one: (-len(one.values), -self.sign * one.mean))
+
+        def place(one: CandidateView) -> tuple[bool, int, bool, float]:
+            known = math.isfinite(one.score)
+            score = -self.sign * one.score if known else 0.0
+            return one.is_barred, -len(one.values), not known, score
+
+        return sorted(scored, key=place)
 
     @cached_property
     def comparable(self) -> list[CandidateView]:
-        """Those of `ranked` that have results of as many seeds as the first."""
-        return [one for one in self.ranked if len(one.values) == len(self.ranked[0].values)]
+        """Those of `ranked` that may win and have results of as many seeds as the first."""
+        found = [one for one in self.ranked if not one.is_barred]
+        return [one for one in found if len(one.values) == len(found[0].values)]
 
     @property
     def incumbent(self) -> CandidateView | None:
@@ -237,7 +259,9 @@ class StudyView:
     @property
     def last(self) -> PhaseView | None:
         """The last phase that was decided."""
-        return next((phase for phase in reversed(self.phases) if phase.winner), None)
+        of = {phase.plan.name: phase for phase in self.phases}
+        ordered = (of[plan.name] for plan in self.plan.latest_first())
+        return next((phase for phase in ordered if phase.winner), None)
 
     @property
     def final(self) -> CandidateView | None:

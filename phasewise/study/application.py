@@ -265,13 +265,16 @@ class HydraApplication(Application):
     def _seed_key(self, own: Mapping[str, Any]) -> str | None:
         key = own.get("seed_key")
         if key is None:
-            return "seed" if OmegaConf.select(self.config, "seed") is not None else None
-        if OmegaConf.select(self.config, str(key)) is None:
+            return "seed" if self._has("seed") else None
+        if not self._has(str(key)):
             plain = plain_foreign(self.config)
             near = nearest_key(str(key), plain)
             hint = f"; did you mean {near}?" if near else ""
             raise settings_error([Problem(f"study.seed_key={key}", f"no such key{hint}")])
         return str(key)
+
+    def _has(self, key: str) -> bool:
+        return OmegaConf.select(self.config, key, default=self) is not self
 
     @staticmethod
     def _goal(own: Mapping[str, Any]) -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from phasewise.errors import say
 from phasewise.records.record import RunRecord
 from phasewise.study.commands import single_run
+from phasewise.study.halved import EPOCHS, amount_text
 from phasewise.study.halving_plan import halving_plan_text
 from phasewise.study.journal import Candidate, Journal, Phase, SearchPlan
 from phasewise.study.objectives import WEIGHTED, measured, scalar, scalar_of, way_of
@@ -19,6 +21,7 @@ from phasewise.study.results import UNSET, as_setting, objective_value
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.selection import used_different_samples
 from phasewise.study.table import best_row, format_table, sweep_table, write_csv
+from phasewise.study.tree import tree_of_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,8 +93,9 @@ def print_decision(phase: Phase, runs: Sequence[Mapping[int, RunRecord]], study:
     """Who won and why; with several seeds or objectives the means before it."""
     names = [candidate_label(phase, one, study) for one in phase.candidates]
     if len(phase.seeds) > 1 or phase.choose:
-        rows = zip(names, runs, strict=True)
-        say("\n".join(["", *(f"{name}: {_means(phase, found)}" for name, found in rows)]))
+        came = map(_came_to, repeat(phase), phase.candidates, runs)
+        rows = zip(names, came, strict=True)
+        say("\n".join(["", *(f"{name}: {text}" for name, text in rows)]))
     for name, candidate in zip(names, phase.candidates, strict=True):
         if candidate.refused:
             say(f"{name} could not run: {candidate.refused}")
@@ -112,8 +116,22 @@ def print_decision(phase: Phase, runs: Sequence[Mapping[int, RunRecord]], study:
         if phase.choose and phase.winner is not None:
             say(f"\n{names[phase.winner]}: {phase.reason}")
         return
+    for line in branch_lines(phase, names, runs):
+        say(line)
     winner = "" if phase.winner is None else f"{names[phase.winner]} "
     say(f"\n{phase.name}: {winner}{(phase.verdict or '').replace('_', ' ')}: {phase.reason}")
+
+
+def branch_lines(
+    phase: Phase, names: Sequence[str], runs: Sequence[Mapping[int, RunRecord]]
+) -> Iterator[str]:
+    """The best of each branch of a phase, if it has any."""
+    if phase.branches:
+        yield f"\nthe best of each {phase.per}:"
+    for branch in phase.branches:
+        row = branch.winner
+        found = "no result" if row is None else f"{_means(phase, runs[row])}  {names[row]}"
+        yield f"  {branch.level}: {found}"
 
 
 def search_text(phase: Phase, search: SearchPlan) -> str:
@@ -142,6 +160,8 @@ def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
     words = candidate.overrides
     if not phase.name:
         words = [word for word in words if word.partition("=")[0] in phase.declared] or words
+    if level := level_word(phase, candidate):
+        return " ".join([level, *words])
     if words:
         return " ".join(words)
     keys = phase.declared if phase.search is None else [one.name for one in phase.search.space]
@@ -149,6 +169,15 @@ def candidate_label(phase: Phase, candidate: Candidate, study: Path) -> str:
     known = {key: one.get(key, UNSET) for one in saved for key in keys}
     own = [f"{key}={as_setting(value)}" for key, value in known.items() if value is not UNSET]
     return f"the configuration before ({' '.join(own)})" if own else "the configuration before"
+
+
+def level_word(phase: Phase, candidate: Candidate) -> str | None:
+    """``KEY=LEVEL`` of a candidate in a branch whose words do not say it."""
+    if any(word.partition("=")[0].lstrip("+~") == phase.per for word in candidate.overrides):
+        return None
+    rows = [row for row, one in enumerate(phase.candidates) if one is candidate]
+    levels = [it.level for it in phase.branches if any(row in it.candidates for row in rows)]
+    return f"{phase.per}={levels[0]}" if levels else None
 
 
 def log_of(record: RunRecord) -> str:
@@ -175,27 +204,54 @@ def plan_text(journal: Journal, done: int) -> str:
         return "\n".join([text, *rules])
     scale = "" if journal.budget == "full" else f", budget {journal.budget}"
     lines = [f"study {journal.name}{scale}: {goal}, in {journal.directory}", *rules]
-    width = max(len(phase.name) for phase in phases)
-    for number, phase in enumerate(phases, 1):
-        what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
-        what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
-        if phase.kind == "rerun":
-            words = " ".join(phase.candidates[-1].overrides)
-            what = f"the best so far{f' with {words}' if words else ''}"
-        if phase.search is not None:
-            lines.append(f"  {number} {phase.name:<{width}}  {_searched(phase, phase.search)}")
-            continue
-        seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
-        drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
-        again = phase.kind == "rerun"
-        own = sum(again or bool(candidate.overrides) for candidate in phase.candidates)
-        start = " + incumbent" if own < len(phase.candidates) else ""
-        if more := [one for one in phase.require if one not in common]:
-            what += f"  (requires {', '.join(more)})"
-        lines.append(f"  {number} {phase.name:<{width}}  {own:>3}{drawn}{start}{seeds}  {what}")
-        lines += [f"    {'':<{width}}  {text}" for text in halving_plan_text(phase)]
+    lines += _phase_lines(phases, common)
+    leaves = tree_of_plan(phases).leaves
+    if len(leaves) > 1:
+        lines.append(f"in the end the best of {' and '.join(leaves)} by {goal} is tested")
     lines.append(f"{count} trials{_finished(done)}; trials that phases share run once")
     return "\n".join(lines)
+
+
+def _phase_lines(phases: Sequence[Phase], common: Sequence[str]) -> Iterator[str]:
+    """A line per phase; where they are no chain, what builds on a phase is indented below it.
+
+    Args:
+        phases: of the plan.
+        common: requirements of all of them, which were told.
+    """
+    tree = tree_of_plan(phases)
+    numbers = {phase.name: number for number, phase in enumerate(phases, 1)}
+    depths = dict.fromkeys(tree.names, 0) if tree.is_chain else tree.depths()
+    names = {name: f"{'  ' * depth}{numbers[name]} {name}" for name, depth in depths.items()}
+    width = max(map(len, names.values()))
+    for name, shown in names.items():
+        phase, parents = phases[numbers[name] - 1], tree.parents[name]
+        text = _what(phase) if phase.search is None else _searched(phase, phase.search)
+        text += f"  (after {' and '.join(parents)})" if len(parents) > 1 else ""
+        if more := [one for one in phase.require if one not in common]:
+            text += f"  (requires {', '.join(more)})"
+        yield f"  {shown:<{width}}  {text}"
+        yield from (f"  {'':<{width}}  {text}" for text in halving_plan_text(phase))
+
+
+def _what(phase: Phase) -> str:
+    """What a planned phase tries, and how often."""
+    what = " ".join(f"{key}={','.join(v)}" for key, v in phase.declared.items())
+    what = what or " ".join(phase.candidates[0].overrides)  # one, beside the incumbent
+    seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
+    drawn = f" of {phase.sampled_from}" if phase.sampled_from else ""
+    if phase.kind == "rerun":
+        words = " ".join(phase.candidates[-1].overrides)
+        each = f" of each {phase.per}" if phase.per else ""
+        what = f"the best so far{each}{f' with {words}' if words else ''}"
+        return f"{len(phase.candidates):>3}{seeds}  {what}"
+    if phase.branches:
+        levels = ", ".join(branch.level for branch in phase.branches)
+        total = f"{len(phase.candidates):>3}{drawn}{seeds}"
+        return f"{total}  {what}, from the best of each {phase.per} ({levels})"
+    own = sum(bool(candidate.overrides) for candidate in phase.candidates)
+    start = " + incumbent" if own < len(phase.candidates) else ""
+    return f"{own:>3}{drawn}{start}{seeds}  {what}"
 
 
 def _searched(phase: Phase, search: SearchPlan) -> str:
@@ -249,6 +305,13 @@ def _objectives(journal: Journal) -> list[dict[str, str]]:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
+
+
+def _came_to(phase: Phase, candidate: Candidate, runs: Mapping[int, RunRecord]) -> str:
+    if candidate.epochs is None or phase.halving is None:
+        return _means(phase, runs)
+    unit = phase.halving.unit
+    return f"stopped {'after' if unit == EPOCHS else 'at'} {amount_text(unit, candidate.epochs)}"
 
 
 def _finished(done: int) -> str:

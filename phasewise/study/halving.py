@@ -72,6 +72,16 @@ def jobs_at(stage: Stage, move: Move) -> list[TrialJob]:
     return [replace(job, pause=int(settings.rungs[move.rung])) for job in jobs]
 
 
+def value_reached(stage: Stage, row: int) -> tuple[float, int] | None:
+    """The objective of a candidate where halving has stopped it, and that rung; ``None`` of one
+    that it has not."""
+    settings, epochs = stage.phase.halving, stage.phase.candidates[row].epochs
+    if settings is None or epochs is None:
+        return None
+    rung = settings.rungs.index(epochs)
+    return _value(stage, Move(row, rung)), rung
+
+
 def _value(stage: Stage, move: Move) -> float:
     """The objective of a candidate at a rung, the mean over its seeds; NaN where one has none."""
     settings = stage.phase.halving

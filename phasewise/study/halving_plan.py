@@ -130,6 +130,8 @@ def halving_plan_text(phase: Phase) -> list[str]:
     """What a plan says of a phase that halves: a line, with the epochs that it takes at most."""
     if phase.halving is None:
         return []
+    if phase.search is not None:  # so does who is asked for then
+        return [f"{phase.halving.text()}, each batch by itself"]
     if phase.halving.asynchronous:  # how many go on depends on who comes first
         return [phase.halving.text()]
     seeds, halved = len(phase.seeds), phase.halving

@@ -226,7 +226,7 @@ def refuse_untried(
         if _has_other_phases(config):
             continue
         own = [phase for phase in journal.phases if one.phase in (None, phase.name)]
-        if any(phase.kind == "rerun" for phase in own):  # it takes values that others tried
+        if any(phase.kind == "rerun" or phase.per for phase in own):  # with values of others
             own = journal.phases
         for field, key, values in _values(one):
             # conditions may be met by what an earlier phase decided

@@ -123,6 +123,27 @@ class OutOfHours:
 
 
 @dataclass
+class Branch:
+    """What a phase did for one level of a key, see `Phase.per`.
+
+    Attributes:
+        level: the value of that key, as text.
+        candidates: indices of those that have it.
+        incumbent: index of the one that the branch started from, ``None`` if there is none.
+        winner: index of the one that a following phase of branches starts from, ``None`` while not
+            decided, or where none has a result.
+        verdict, reason: of that decision, as in `Phase`.
+    """
+
+    level: str
+    candidates: list[int]
+    incumbent: int | None = None
+    winner: int | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+
+
+@dataclass
 class Phase:
     """One comparison.
 
@@ -145,6 +166,9 @@ class Phase:
             metric, ``guarded`` with a tolerance per metric but the first, or ``pareto``.
         require: constraints on a candidate's means, see `phasewise.study.constraints`.
         front: the candidates on the Pareto front of the objectives.
+        source: ``from`` as typed; ``None`` where it starts from the phase before it.
+        per: the key of whose levels each has a branch; empty where there are none.
+        branches: these, in the order in which the levels came up.
     """
 
     name: str
@@ -170,6 +194,9 @@ class Phase:
     choose: dict[str, dict[str, float]] = field(default_factory=dict)
     require: list[str] = field(default_factory=list)
     front: list[int] = field(default_factory=list)
+    source: str | None = None
+    per: str = ""
+    branches: list[Branch] = field(default_factory=list)
 
     @property
     def planned_trials(self) -> int:
@@ -221,6 +248,9 @@ class Journal:
             `phasewise.study.published`. ``published_conditions``: under which conditions.
         reported: whether the report shows all of this.
         origin: the study whose winner this one starts from, if there is one.
+        last: the phase whose winner is the final configuration, where several phases have none
+            after them; empty before that is decided, and where only one can be. ``last_reason``:
+            why, in words.
     """
 
     directory: Path
@@ -243,6 +273,8 @@ class Journal:
     published_conditions: str | None = None
     reported: bool = False
     origin: Origin | None = None
+    last: str = ""
+    last_reason: str = ""
 
     def write(self) -> None:
         """Replace the file in one step.
@@ -254,6 +286,12 @@ class Journal:
         del content["directory"]
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_whole(self.directory / JOURNAL, text)
+
+    def latest_first(self) -> list[Phase]:
+        """The phases that compare, from the last one; before them, the one that the study chose
+        among several last ones."""
+        phases = [phase for phase in reversed(self.phases) if phase.kind != "test"]
+        return sorted(phases, key=lambda phase: not self.last or phase.name != self.last)
 
     def trials(self) -> Iterator[tuple[Phase, Candidate, Trial]]:
         """All of them, in order; one that several phases share comes several times."""

@@ -14,7 +14,7 @@ from typing import Any
 from phasewise.records.history import Row
 from phasewise.records.record import RunRecord
 from phasewise.study.journal import Phase
-from phasewise.study.results import objective_value
+from phasewise.study.results import CandidateResult, objective_value
 from phasewise.study.selection import Decision, Values, told_apart, value_at
 
 WEIGHTED, GUARDED, PARETO = "weighted", "guarded", "pareto"
@@ -50,6 +50,13 @@ def scalar_of(phase: Phase, record: RunRecord) -> float:
     value = objective_value(record)
     own = {phase.objective["metric"]: value}
     return scalar(phase, record.best | own) if math.isfinite(value) else math.nan
+
+
+def ranking_values(phase: Phase, candidate: CandidateResult) -> Values:
+    """`scalar_of` the runs of a configuration by seed, of those that have it."""
+    records = {trial.seed: trial.record for trial in candidate.trials if trial.record is not None}
+    found = {seed: scalar_of(phase, record) for seed, record in records.items()}
+    return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
 
 def scalar_at(phase: Phase, histories: Sequence[Sequence[Row]], epoch: int) -> float:

@@ -52,6 +52,7 @@ class Stage:
         probes: overrides that stand for all that a search may ask for, while nothing is asked;
             then ``refused`` is about them.
         progress: of a stage that is launched batch after batch.
+        start: overrides that all its candidates begin with, without those of the phase's objective.
     """
 
     phase: Phase
@@ -64,6 +65,7 @@ class Stage:
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
     probes: list[list[str]] = field(default_factory=list)
     progress: Progress | None = None
+    start: list[str] = field(default_factory=list)
 
 
 class Planner:
@@ -129,6 +131,29 @@ class Planner:
             spec: its settings.
             base: overrides that all its trials share.
         """
+        stage, grid = self.empty(name, spec, base)
+        phase = stage.phase
+        lead = list(grid.declared)
+        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
+        if same:
+            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
+            phase.declared = without(phase.declared, same, kept)
+        own = self.fingerprint_of(phase, [])
+        prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
+        if own is not None and own in prints:
+            phase.incumbent = prints.index(own)
+        elif name:
+            phase.incumbent = len(phase.candidates)
+            self.add(stage, [])
+        self.check_compared_samples(stage)
+        if spec.search is not None:
+            self._probe(stage)
+        self._plan_halving(stage)
+        self._note_dropped(stage)
+        return stage
+
+    def empty(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> tuple[Stage, Grid]:
+        """A phase without candidates, and the configurations that it names; as `stage`."""
         grid = self.grid_of(spec, named=bool(name))
         seeds = spec.seeds or grid.seeds or self.seeds
         phase = Phase(
@@ -140,29 +165,13 @@ class Planner:
             base=merge(base, self.objective_words(spec), last_rung(spec)),
             declared=grid.declared,
             sampled_from=grid.sampled_from,
+            source=spec.source,
         )
         self.goals.give(phase, spec.metric, spec.require)
-        stage = Stage(phase, spec)
+        stage = Stage(phase, spec, start=list(base))
         if grid.repeated:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
-        lead = list(grid.declared)
-        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
-        if same:
-            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
-            phase.declared = without(phase.declared, same, kept)
-        own = self._fingerprint_of_base(phase)
-        prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
-        if own is not None and own in prints:
-            phase.incumbent = prints.index(own)
-        elif name:
-            phase.incumbent = len(phase.candidates)
-            self.add(stage, [])
-        self._check_compared_samples(stage)
-        if spec.search is not None:
-            self._probe(stage)
-        self._plan_halving(stage)
-        self._note_dropped(stage)
-        return stage
+        return stage, grid
 
     def _probe(self, stage: Stage) -> None:
         """See whether what a search may ask for can run; the incumbent is there already."""
@@ -171,7 +180,7 @@ class Planner:
         probed = Stage(replace(stage.phase, candidates=[]), stage.spec)
         for words in [[], *probes(search, lambda it: self._can_run(stage.phase, it))]:
             self.add(probed, words)
-        self._check_compared_samples(probed)
+        self.check_compared_samples(probed)
         stage.probes = [one.overrides for one in probed.phase.candidates]
         stage.refused, stage.problems = probed.refused, stage.problems | probed.problems
 
@@ -181,7 +190,7 @@ class Planner:
             is not None
         )
 
-    def _check_compared_samples(self, stage: Stage) -> None:
+    def check_compared_samples(self, stage: Stage) -> None:
         """Candidates that are judged by different samples, with any seed, cannot be compared."""
         phase = stage.phase
         for jobs, split in product(zip(*filter(None, stage.jobs), strict=True), COMPARED_SPLITS):
@@ -229,9 +238,10 @@ class Planner:
             spec.seeds or self.seeds or [self.default_seed],
             base=list(start),
             incumbent=0,
+            source=spec.source,
         )
         self.goals.give(phase, spec.metric, spec.require)
-        stage = Stage(phase, spec)
+        stage = Stage(phase, spec, start=list(start))
         more = merge(spec.rerun.overrides, self.objective_words(spec))
         for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
             for words in configurations:
@@ -247,12 +257,20 @@ class Planner:
         if settings is None:
             return
         configs = [self.composer.config_of(jobs[0].words) for jobs in stage.jobs if jobs]
-        phase.halving, reasons, notes = halved_of(settings, configs, phase.declared)
+        searched = phase.search.space if phase.search is not None else []
+        varied = phase.declared | {one.name: [] for one in searched}
+        phase.halving, reasons, notes = halved_of(settings, configs, varied)
         key = f"study.phases.{phase.name}.halving"
         stage.problems |= {Problem(key, reason): [] for reason in reasons}
         stage.notes += notes
-        lead = list(phase.declared)
-        for candidate, jobs in zip(phase.candidates, stage.jobs, strict=True):
+        self.add_rungs(stage)
+
+    def add_rungs(self, stage: Stage) -> None:
+        """The runs at rungs of candidates that have none yet."""
+        phase, settings = stage.phase, stage.spec.halving
+        assert settings is not None
+        lead, first = list(phase.declared), len(stage.rung_jobs)
+        for candidate, jobs in zip(phase.candidates[first:], stage.jobs[first:], strict=True):
             rungs = [
                 self._jobs(phase, candidate.overrides, lead, stage.problems, [word])
                 for word in (settings.words()[:-1] if jobs else [])
@@ -342,6 +360,10 @@ class Planner:
         key = self.composer.application.seed_key
         return [f"{key}={seed}"] if phase.seeded and key is not None else []
 
+    def winner_words(self, stage: Stage, row: int) -> list[str]:
+        """What a phase starts from that starts from a candidate of this one."""
+        return self.choices.join(stage.start, stage.phase.candidates[row].overrides)
+
     def objective_of(self, spec: PhaseConfig) -> dict[str, str]:
         """What a phase is judged by."""
         if spec.metric is None:
@@ -355,8 +377,10 @@ class Planner:
             return []
         return self.composer.application.objective_words(self.objective_of(spec))
 
-    def _fingerprint_of_base(self, phase: Phase) -> str | None:
-        return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
+    def fingerprint_of(self, phase: Phase, overrides: Sequence[str]) -> str | None:
+        """What a candidate computes with the first seed; ``None`` where it cannot run."""
+        words = self.words(phase, overrides, phase.seeds[0])
+        return self.composer.try_fingerprint(words, "base", {})
 
 
 def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:

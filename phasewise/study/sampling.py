@@ -18,6 +18,7 @@ from phasewise.study.space import Space, Value, draw_value
 
 if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
+    from optuna.trial import Trial
 
     from phasewise.study.journal import SearchPlan
 
@@ -68,6 +69,7 @@ class Sampler:
         )
         self._sign = 1.0 if mode == "max" else -1.0
         self._worst: float | None = None
+        self._trials: dict[int, Trial] = {}
         self._draw = random.Random(plan.seed)
 
     def ask(self, wanted: Mapping[str, Value] | None = None) -> tuple[int, Values]:
@@ -80,7 +82,18 @@ class Sampler:
             if wanted is not None:
                 self._study.enqueue_trial(dict(wanted))
             trial = self._study.ask(self._distributions)
+        self._trials[trial.number] = trial
         return trial.number, dict(trial.params)
+
+    def tell_stopped(self, number: int, value: float, rung: int) -> None:
+        """The objective of a configuration where halving stopped it: one that came further is
+        better, whatever its value."""
+        import optuna
+
+        with warnings.catch_warnings(action="ignore"):
+            if math.isfinite(value):
+                self._trials[number].report(value, rung)
+            self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def tell(self, number: int, value: float | None) -> None:
         """The objective of a configuration, or ``None`` where it has none.

@@ -30,7 +30,8 @@ from phasewise.study.goals import Requirements, StatedGoals, goal_problems
 from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
-from phasewise.study.search_settings import Search
+from phasewise.study.search_settings import FULL_RESULTS, Search
+from phasewise.study.tree import tree_of_specs, wrong_sources
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
 
@@ -106,6 +107,8 @@ class PhaseConfig(Node):
     search: Search | None = None
     max_hours: Hours | None = None
     require: Requirements = Field(default_factory=list)
+    source: Annotated[Text | None, Field(alias="from")] = None
+    per: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -125,9 +128,21 @@ class PhaseConfig(Node):
         if self.search is not None and (self.combinations is not None or self.sample):
             raise wrong("goes with overrides, without combinations and sample", key="search")
         if self.search is not None and self.halving is not None:
-            raise wrong("goes without halving", key="search")
+            if self.search.parallel < 2:
+                raise wrong(
+                    "must be 2 or more, for halving drops trials of a batch", key="search.parallel"
+                )
+            if self.search.sampler in FULL_RESULTS:
+                them = "learns nothing from trials that halving stops; tpe does"
+                raise wrong(them, key="search.sampler")
         if self.rerun is None and not own:
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
+        if self.per is not None and self.rerun is not None:
+            raise wrong(f"of a rerun stands within it: rerun: {{per: {self.per}}}", key="per")
+        if self.per is not None and self.halving is not None:
+            raise wrong("goes without halving, which would stop whole branches", key="per")
+        if self.per is not None and self.search is not None:
+            raise wrong("goes without search", key="per")
         return self
 
 
@@ -201,12 +216,16 @@ class StudyConfig(StatedGoals):
         for name, phase in self.phases.items():
             before = [line for lines in words.values() for line in lines]
             again = [phase.rerun.overrides, *before] if phase.rerun else []
+            again += before if phase.per else []
             words[name] = [phase.overrides, *(phase.combinations or []), *again]
+        found += wrong_sources(self.phases)
+        if not found:
+            found += self._without_levels()
         significant = self.adopt == "significant"
         found += goal_problems(
             self, self.requirements(), is_sweep=not self.phases, significant=significant
         )
-        return [*found, *self._without_levels(), *unanswerable(self.hypotheses, words)]
+        return [*found, *unanswerable(self.hypotheses, words)]
 
     def requirements(self) -> dict[str, list[str]]:
         """Of the study and of each phase, by the key where they stand."""
@@ -214,15 +233,19 @@ class StudyConfig(StatedGoals):
         return {"study.require": self.require, **own}
 
     def _without_levels(self) -> Iterator[Problem]:
-        """Reruns of the best per value of a key that no phase before them varies."""
-        varied: dict[str, None] = {}
+        """Reruns of the best per value of a key that no phase that they build on varies."""
+        tree = tree_of_specs(self.phases)
+        varied: dict[str, dict[str, None]] = {}
         for name, phase in self.phases.items():
             per = None if phase.rerun is None else phase.rerun.per
-            if per is not None and varied and per not in varied:
+            known = {key: None for one in tree.upstream(name) for key in varied[one]}
+            if per is not None and known and per not in known:
                 key = f"study.phases.{name}.rerun.per={per}"
-                yield Problem(key, not_one_of(per, varied))
+                yield Problem(key, not_one_of(per, known))
             lines = [phase.overrides, *(phase.combinations or [])]
-            varied |= {word.partition("=")[0].lstrip("+~"): None for it in lines for word in it}
+            varied[name] = {
+                word.partition("=")[0].lstrip("+~"): None for it in lines for word in it
+            }
 
 
 def rewritten_phases(config: DictConfig, study: StudyConfig, budget: str) -> set[str]:

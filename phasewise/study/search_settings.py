@@ -21,6 +21,9 @@ STARTUP = 10
 """So many trials are drawn at random before a sampler goes by their results, as in Optuna; of few
 trials no more than a third."""
 
+FULL_RESULTS = ("gp", "cmaes")
+"""Those that take no notice of trials which were stopped early."""
+
 NEEDS = {"gp": ("torch", "vision"), "cmaes": ("cmaes", "cmaes")}
 """What a sampler needs beside Optuna, and the extra that has it."""
 

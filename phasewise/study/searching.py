@@ -16,6 +16,7 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from phasewise.records.record import RunRecord
+from phasewise.study.halving import value_reached
 from phasewise.study.journal import Phase
 from phasewise.study.objectives import scalar_of
 from phasewise.study.plan import Planner, Stage
@@ -59,6 +60,7 @@ class Searcher:
         self.sampler = Sampler(self.plan, self.space, self.phase.objective["mode"])
         self._rows: dict[tuple[str, ...], int] = {}
         self._told: dict[int, float | None] = {}
+        self._stopped: dict[int, tuple[float, int]] = {}  # by halving, at which rung
         self._pending: list[tuple[int, int]] = []  # number of an asked trial, its candidate
 
     def run(self, before: Phase | None = None) -> None:
@@ -74,12 +76,16 @@ class Searcher:
             batch += [row for _ in range(room) if (row := self._next()) is not None]
             if not batch:
                 break
-            self.launch(self._part(batch))
-            for row in batch:
+            part = self._part(batch)
+            self.launch(part)
+            for place, row in enumerate(batch):
                 self._told[row] = self._value(row)
+                if (stopped := value_reached(part, place)) is not None:
+                    self._stopped[row] = stopped
             for number, row in sorted(self._pending):
-                self.sampler.tell(number, self._told[row])
+                self._tell(number, row)
             self._pending, batch = [], []
+            self.phase.epochs_saved = part.phase.epochs_saved
             if self._left() and self.is_over(self.phase):
                 self.plan.ended = "its time was up"
         if reason := _difference(before, self.phase):
@@ -150,7 +156,7 @@ class Searcher:
             row, is_new = self._candidate(values)
             can_run = bool(self.stage.jobs[row])
             if row in self._told or not can_run:
-                self.sampler.tell(number, self._told.get(row))
+                self._tell(number, row)
             else:
                 self._pending.append((number, row))
             if is_new and can_run:
@@ -158,6 +164,13 @@ class Searcher:
             repeats += not is_new
             self.plan.repeated += not is_new
         return None
+
+    def _tell(self, number: int, row: int) -> None:
+        """What came of a candidate, as often as it was asked for."""
+        if row in self._stopped:
+            self.sampler.tell_stopped(number, *self._stopped[row])
+        else:
+            self.sampler.tell(number, self._told.get(row))
 
     def _candidate(self, values: Values) -> tuple[int, bool]:
         """The index of the candidate that has these values, and whether there was none before."""
@@ -183,7 +196,11 @@ class Searcher:
         candidates = [self.phase.candidates[row] for row in rows]
         phase = replace(self.phase, candidates=candidates, incumbent=incumbent)
         jobs = [self.stage.jobs[row] for row in rows]
-        return Stage(phase, self.stage.spec, jobs, progress=self.stage.progress)
+        part = Stage(phase, self.stage.spec, jobs, progress=self.stage.progress)
+        if phase.halving is not None:
+            self.planner.add_rungs(self.stage)
+            part.rung_jobs = [self.stage.rung_jobs[row] for row in rows]
+        return part
 
 
 def _difference(before: Phase | None, now: Phase) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,13 +25,12 @@ from phasewise.records.lock import LOCK
 from phasewise.storage import remove_drafts, write_whole
 from phasewise.study.application import Application, name_directory
 from phasewise.study.compatibility import CompatibilityCheck
-from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
+from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
-from phasewise.study.finalists import planned_count
 from phasewise.study.goals import known_metrics, resolve_goals
 from phasewise.study.hypotheses import refuse_untried
-from phasewise.study.journal import Journal, Phase, read_journal
+from phasewise.study.journal import Journal, read_journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.memory_limits import check_keys
 from phasewise.study.naming import parse_overrides
@@ -46,6 +44,8 @@ from phasewise.study.published import check_published
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
+from phasewise.study.starts import StageBuilder
+from phasewise.study.tree import tree_of_plan
 from phasewise.study.weights import policy_of
 
 Checked = tuple[Journal, list[Stage], list[str]]
@@ -161,9 +161,11 @@ def _plan(
     given = planner.origin.words if planner.origin else []
     base = merge(chosen, given, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
-    stages: list[Stage] = []
-    for name, spec in study.phases.items():
-        stages.append(_planned_stage(name, spec, base, planner, stages))
+    builder = StageBuilder(planner, study.phases, base)
+    planned: dict[str, Stage] = {}
+    for name in study.phases:
+        planned[name] = builder.planned(name, planned)
+    stages = list(planned.values())
     journal = Journal(
         planner.directory,
         study.name or "sweep",
@@ -213,7 +215,9 @@ def _checked_plan(
     note = check_owner(journal, old)
     compatibility = CompatibilityCheck(planner.choices, journal.base)
     compatibility.check(
-        [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
+        [planned_candidates(stage) for stage in stages],
+        conflicts=not _same_plan(journal, old),
+        upstream=tree_of_plan(journal.phases).upstream,
     )
     _refuse_problems(stages, compatibility)
     check_keys(study.memory_grows_with, config)
@@ -237,7 +241,11 @@ def _same_plan(journal: Journal, old: Journal | None) -> bool:
     if old is None or old.context != journal.context:
         return False
     plans = (
-        [(phase.name, phase.declared) for phase in one.phases if phase.kind != "test"]
+        [
+            (phase.name, phase.declared, phase.source, phase.per)
+            for phase in one.phases
+            if phase.kind != "test"
+        ]
         for one in (journal, old)
     )
     return next(plans) == next(plans)
@@ -278,27 +286,6 @@ def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
         f"keeps what is there in {SUPERSEDED}/"
     )
     return UserError(f"obstacles in {directory}{more}", problems, advice)
-
-
-def _planned_stage(
-    name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner, before: Sequence[Stage]
-) -> Stage:
-    """A phase as it would start from the starting configuration, after those ``before``."""
-    try:
-        if spec.rerun is None:
-            return planner.stage(name, spec, base)
-        stage = planner.rerun(name, spec, base, [base])
-        # which ones is not known yet, only how many at most
-        count = planned_count(spec.rerun, before)
-        stage.phase.candidates *= count
-        stage.jobs *= count
-        return stage
-    except (UserError, HydraException) as error:
-        if not name:
-            raise
-        phase = Phase(name, "grid", {}, [])
-        key = f"study.phases.{name}"
-        return Stage(phase, spec, problems={Problem(key, str(it)): [] for it in problems_in(error)})
 
 
 def _check_command(

@@ -125,7 +125,8 @@ def _rows(phase: Phase, first: bool) -> set[int]:
     """The candidates of a phase whose weights stay."""
     if phase.kind == "test":
         return set(range(len(phase.candidates)))
-    rows = {phase.winner, phase.incumbent if first else None}
+    own = (branch.winner for branch in phase.branches)  # a later phase may go on from it and win
+    rows = {phase.winner, phase.incumbent if first else None, *own}
     return {row for row in rows if row is not None and row < len(phase.candidates)}
 
 

@@ -120,7 +120,9 @@ def _legend(random: bool, failed: bool, incumbent: bool) -> list[Line2D]:
     if random:
         entries.append(Line2D([], [], color=PALETTE[1], label="drawn at random", **dot))  # type: ignore[arg-type]
     if failed:
-        entries.append(Line2D([], [], color=FAINT, ls="", marker="x", ms=5, label="no result"))
+        entries.append(
+            Line2D([], [], color=FAINT, ls="", marker="x", ms=5, label="no result, or stopped")
+        )
     if incumbent:
         entries.append(Line2D([], [], color=FAINT, ls="--", lw=0.9, label="incumbent"))
     return entries

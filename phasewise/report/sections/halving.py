@@ -9,6 +9,7 @@ from phasewise.analysis.statistics.halving import RungSummary, hours_saved, rung
 from phasewise.report.content import Block, Bullets, Column, Section, Table, Text
 from phasewise.report.text import number
 from phasewise.report.view import PhaseView
+from phasewise.text import duration
 
 MOST = 10
 """So many of those that were dropped within noise are named."""
@@ -21,9 +22,9 @@ def halving_section(phase: PhaseView) -> Section | None:
     if settings is None or not settings.full:
         return None
     hours = hours_saved(phase.result)
-    about = f", about {hours:.3g} hours of the device" if hours > 0 else ""
-    text = settings.text()
-    blocks: list[Block] = [Text(f"{text[0].upper()}{text[1:]}. {settings.saved_text()}{about}.")]
+    about = f", about {duration(3600 * hours)} of the device" if hours > 0 else ""
+    texts = [settings.text(), f"{settings.saved_text()}{about}"]
+    blocks: list[Block] = [Text(" ".join(f"{it[0].upper()}{it[1:]}." for it in texts))]
     if found:
         blocks += [_table(phase, found), *_close(phase, found)]
     return Section("Halving", blocks, anchor=f"halving_{phase.slug}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
+from phasewise.report.sections.choosing import choosing_blocks
 from phasewise.report.sections.curves import curves_figure
 from phasewise.report.sections.halving import halving_section
 from phasewise.report.sections.levels import levels_section
@@ -11,6 +12,7 @@ from phasewise.report.sections.search import search_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.steps import steps_figure
 from phasewise.report.sections.training import training_section
+from phasewise.report.sections.tree import started_from
 from phasewise.report.sections.trials import VERDICTS, trials_table
 from phasewise.report.sections.values import values_section
 from phasewise.report.text import listed, number
@@ -23,7 +25,8 @@ PICTURES = 2
 def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
-    section.blocks += [_verdict(phase), *_tied(phase), trials_table(phase)]
+    section.blocks += [*started_from(study, phase), _verdict(phase), *choosing_blocks(phase)]
+    section.blocks += [*_tied(phase), trials_table(phase)]
     if phase.plan.sampled_from is not None:
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."

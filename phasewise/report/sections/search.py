@@ -62,14 +62,16 @@ def _told(phase: PhaseView, search: SearchPlan, scored: int) -> str:
         f"{count} of {search.trials} trials were asked of {NAMES[search.sampler]}{random}{batch} "
         f"(seed {search.seed}, {search.library})."
     ]
-    if missing := len(phase.candidates) - scored:
+    stopped = sum(one.result.plan.epochs is not None for one in phase.candidates)
+    if stopped:
         lines.append(
-            f"{missing} have no result; the sampler was told the worst one in their place."
+            f"Halving stopped {stopped}, which the sampler took for worse than the others."
         )
+    if missing := len(phase.candidates) - scored - stopped:
+        lines.append(f"Without a result: {missing}; the sampler was told the worst one for them.")
     if search.repeated:
-        lines.append(
-            f"{search.repeated} times it asked for one that was there, and was told again."
-        )
+        again = f"{search.repeated} times it asked for what had been tried"
+        lines.append(f"{again}, and was told the result again.")
     if search.ended:
         lines.append(f"It ended there: {search.ended}.")
     return " ".join(lines)

@@ -163,7 +163,7 @@ def test_one_diverged_run_does_not_flatten_the_others() -> None:
     low, high = ax.get_ylim()
     assert 0 < low < 0.5
     assert 2.1 < high < 2.5
-    assert ax.get_title("left") == "1 curve leaves this panel, to 6e+05"
+    assert ax.get_title("left") == "1 curve leaves this panel, to 600,000"
     assert ax.get_yscale() == "linear"
 
 

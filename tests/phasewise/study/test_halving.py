@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from phasewise.study.halved import Halved
+from phasewise.study.halving_plan import Halving, halved_of
 from phasewise.study.journal import Phase, load_journal
 from phasewise.study.naming import trial_name
 from phasewise.study.rungs import Ladder, deal
@@ -171,6 +174,17 @@ def test_wrong_settings(app: Path, halving: dict[str, Any], told: str) -> None:
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not (app / "out").exists()
+
+
+def test_an_application_without_pauses_is_told_what_it_can_do() -> None:
+    foreign = [OmegaConf.create({"lr": 0.1, "trainer": {"max_epochs": 9}})]
+    halved, (reason,), _ = halved_of(Halving(epochs=1), foreign, {})
+    assert halved is None
+    assert reason.startswith("epochs needs trainer.pause_after, which this application does not")
+    assert "halving: {key: KEY, values: [10,30,90]}" in reason
+    by_key, reasons, _ = halved_of(Halving(key="lr", values=[0.1, 0.3]), foreign, {})
+    assert by_key == Halved("lr", [0.1, 0.3], 3)
+    assert not reasons
 
 
 def test_what_cannot_be_compared_early_is_told(app: Path) -> None:

@@ -188,7 +188,10 @@ def test_a_second_search_of_the_same_reuses_what_was_computed(app: Path) -> None
             (searched(startup=2), "startup=2: is for tpe, gp, cmaes, which go by results"),
             (searched() | {"sample": 3}, "goes with overrides, without combinations and sample"),
             (searched() | {"max_hours": 0}, "max_hours=0: must be a number of hours > 0"),
-            (searched() | {"halving": {"epochs": 1}}, "search: goes without halving"),
+            (
+                searched() | {"halving": {"epochs": 1}},
+                "for halving drops trials of a batch",
+            ),
         ],
         [
             (searched("optimizer.lr=1e-3"), "has nothing to search"),
@@ -214,3 +217,25 @@ def test_what_is_no_search_is_refused_in_one_line(app: Path, wrong: Any) -> None
         assert len(found) == 1, (told, done.stderr)
         assert f"wrong{number}" in found[0]
     assert not (app / "out").exists()
+
+
+def test_each_batch_is_halved_by_itself(app: Path) -> None:
+    """Of four, two go on after one epoch and one after two; so does the incumbent in any case."""
+    phase = searched(sampler="tpe", trials=7, parallel=4, startup=2)
+    write_study(app, {"rate": phase | {"halving": {"epochs": 1, "factor": 2}}})
+    planned = study(app, "study.dry_run=true")
+    assert "halving after 1, 2 of 4 epochs, about 1/2 go on, each batch by itself" in planned.stdout
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    rate = journal(app).phases[0]
+    epochs = [one.epochs for one in rate.candidates]
+    assert epochs[0] is None
+    assert 1 in epochs[1:4]
+    assert sorted(it or 4 for it in epochs[4:]) == [1, 1, 2, 4]
+    assert rate.epochs_saved == sum(4 - (it or 4) for it in epochs)
+    wanted = results(app)
+    (app / "out").rename(app / "alone")
+    for kill in (4, 5):
+        assert study(app, KILL_AT=str(kill)).returncode == -9
+    assert study(app).returncode == 0
+    assert results(app) == wanted
