@@ -240,3 +240,16 @@ def test_phases_may_search_and_trials_be_barred(tmp_path: Path) -> None:
     assert barred["net.depth"].tolist() == [3]
     assert barred["barred"].tolist() == ["size <= 2 (is 3)"]
     assert study.best.overrides[-1] == "net.depth=2"
+
+
+@pytest.mark.slow
+def test_trials_in_other_processes(tmp_path: Path) -> None:
+    def remote(config: Any) -> float:
+        return 1 - abs(config.lr - 0.1) + 0.01 * config.net.depth + os.getpid() * 1e-9
+
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    study = call(tmp_path, remote, objective=None, seeds=[0], hydra=words)
+    assert study.best.overrides == ["lr=0.1", "net.depth=2"]
+    own = 1.02 + os.getpid() * 1e-9
+    assert abs(study.best.value - 1.02) < 0.005
+    assert study.best.value != own
