@@ -225,7 +225,9 @@ def _read_table(
     table = read_table(found.root, file, found.problems)
     rows: dict[str, list[dict[str, str]]] = {}
     for row in table.rows:
-        name = PurePosixPath(row[table.dialect.file].replace("\\", "/")).as_posix()
+        name = row[table.dialect.file].replace("\\", "/")
+        if "//" in name or "./" in name or name.endswith("/"):
+            name = PurePosixPath(name).as_posix()
         rows.setdefault(unicodedata.normalize("NFC", name), []).append(row)
     # only our own table has a place for its files: others are found near by
     beside = PurePosixPath(file).parent

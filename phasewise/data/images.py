@@ -95,8 +95,9 @@ def image_header(path: Path, name: str | None = None) -> Header:
         with opened(path, name) as image:
             mode = image.mode
             if image.format != "TIFF":
-                size = upright_size(image)
-                return Header(size, orientation_of(image), mode, str(image.format))
+                orientation, (width, height) = orientation_of(image), image.size
+                size = (height, width) if orientation >= 5 else (width, height)
+                return Header(size, orientation, mode, str(image.format))
     except BadSample:
         if not is_tiff(path):
             raise
