@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from phasewise.data.brightness import range_of
+from phasewise.data.frame import as_stored
 from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.listing import (
     by,
@@ -163,11 +164,11 @@ class _Reader:
             return None
         files: tuple[Path, ...] = ()
         if self.files.apart:
-            files = tuple(self._checked(MASKS, [path], size) for path in self.masks[name])
-        mask = files[0] if files else self._checked(MASKS, self.masks[name], size)
+            files = tuple(self._checked(MASKS, [path], size, image) for path in self.masks[name])
+        mask = files[0] if files else self._checked(MASKS, self.masks[name], size, image)
         instances = None
         if name in self.instances:
-            instances = self._checked(INSTANCES, self.instances[name], size)
+            instances = self._checked(INSTANCES, self.instances[name], size, image)
         if size is None or len(self.problems) > before:
             return None
         return Sample(name, image, mask, instances, size, files=files)
@@ -186,11 +187,14 @@ class _Reader:
             self.problems.append(Problem(self._name(paths[0]), f"{names}: keep one of them"))
         return paths[0]
 
-    def _checked(self, folder: str, paths: list[Path], size: tuple[int, int] | None) -> Path:
+    def _checked(
+        self, folder: str, paths: list[Path], size: tuple[int, int] | None, image: Path
+    ) -> Path:
         path = self._single(folder, paths)
         found = self._noting(lambda file, name: mask_layout(file, name).size, path)
         if found is not None and size is not None and found != size:
-            reason = f"is {by(found)}, its image {by(size)}"
+            hint = as_stored(found, size, image)
+            reason = f"is {by(found)}, its image {by(size)}{hint}"
             self.problems.append(Problem(self._name(path), reason))
         return path
 

@@ -221,7 +221,22 @@ class Annotations(Finder):
         upright = "EXIF turns them, and no size tells for which side up boxes are: taken as upright"
         self.count(self.unclear, total, upright, source)
         self.count(list(self.moved), total, guessed, source)
+        self._once(source)
         self.note_unlisted(source)
+
+    def _once(self, source: str) -> None:
+        """Objects that an image has twice, to the last digit, count once."""
+        twice = []
+        for name, image in self.images.items():
+            objects = image.objects
+            if len({(it.class_name, it.box) for it in objects}) == len(objects):
+                continue
+            once = {repr(it): it for it in objects}
+            if len(once) < len(objects):
+                twice.append(name)
+                self.images[name] = image._replace(objects=tuple(once.values()))
+        what = "the same object is there more than once: it counts once"
+        self.count(twice, len(self.images), what, source)
 
     def count(self, names: Sequence[str], total: int, what: str, file: str) -> None:
         """One note on some images, if there are any."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from phasewise.data.frame import as_stored
 from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.images import IMAGE_SUFFIXES, Header, image_header
 from phasewise.data.listing import by, check_filled
@@ -188,7 +189,7 @@ class _Reader:
             self.problems.append(bad.problem)
             return None
         if mask is not None:
-            self._check_mask(mask, header.size)
+            self._check_mask(mask, header.size, image)
         if xml is not None:
             try:
                 written = read_annotation(xml, self.name(xml))
@@ -208,12 +209,13 @@ class _Reader:
                 return None
         return VocSample(draft.name, draft.image, draft.mask, objects, draft.header.size)
 
-    def _check_mask(self, path: Path, size: tuple[int, int]) -> None:
+    def _check_mask(self, path: Path, size: tuple[int, int], image: Path) -> None:
         file = self.name(path)
         try:
             found, coloured = mask_header(path, file)
             if found != size:
-                raise BadSample(file, f"the mask is {by(found)}, its image {by(size)}")
+                hint = as_stored(found, size, image)
+                raise BadSample(file, f"the mask is {by(found)}, its image {by(size)}{hint}")
             if coloured:
                 self.coloured.add(path)
         except BadSample as bad:

@@ -91,6 +91,10 @@ class _Reader:
             raise UserError(f"{KEY}={self.file}: no such file in data.root={root}")
         names = _names(content.get("names"), self.file) if described else self._named()
         self.points = bool(content.get("kpt_shape"))
+        count = content.get("nc")
+        if names and count is not None and count != len(names):
+            reason = f"nc is {count}, and names has {len(names)} classes: names counts"
+            found.warnings.append(Problem(self.file, reason))
         self.lists = self._listed(content) if described else self._by_folder()
         images = [path for paths in self.lists.values() for path in paths]
         if not images:
