@@ -237,7 +237,7 @@ class LocalizationModule(TaskModule):
         self.eval()
         names = data.splits.names[split]
         found: list[tuple[Tensor, ...]] = []
-        for index in torch.arange(len(names)).split(data.batch_size):
+        for index in data.evaluated_rows(split).split(data.batch_size):
             batch = data.prepared(split, index, self.device)
             boxes, (truth, valid) = self(batch["image"])["boxes"], true_boxes(batch)
             found.append(tuple(part.cpu() for part in (index, boxes, truth, valid)))

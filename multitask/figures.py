@@ -59,7 +59,7 @@ def best_and_worst(
     """
     names, classes = data.splits.names[split], data.splits.class_names
     scored = []
-    for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
+    for index in data.evaluated_rows(split).split(data.batch_size):
         batch, masks, found = look(index)
         for i, row in enumerate(index.tolist()):
             score = image_score(batch, i, masks[i], found[i], len(classes))

@@ -339,17 +339,19 @@ class ReidModule(TaskModule):
         self.eval()
         store, metric = data.splits.stores[split], self._make_metric().to(self.device)
         found = []
-        for batch in self._batches(data, split, torch.arange(len(store))):
+        rows = data.evaluated_rows(split)
+        for batch in self._batches(data, split, rows):
             found.append(self.features(batch["image"]))
             self._update(metric, found[-1], batch)
-        labels, cameras, is_query = (store[key].cpu() for key in ("label", "camera", "is_query"))
+        fields = ("label", "camera", "is_query")
+        labels, cameras, is_query = (store[key].cpu()[rows] for key in fields)
         features = torch.cat(found).cpu()
         distance = self.hparams["evaluation_distance"]
         known = cameras if self.cameras else None
         lists = ranked_lists(features, labels, known, is_query, distance, LISTED)
 
         def image(row: int) -> np.ndarray:
-            return store["image"][row].permute(1, 2, 0).cpu().numpy()
+            return store["image"][rows[row]].permute(1, 2, 0).cpu().numpy()
 
         def caption(row: int) -> str:
             camera = int(cameras[row])
@@ -362,7 +364,8 @@ class ReidModule(TaskModule):
         scores = metric.compute()
         title = f"{split}: mAP {float(scores['mAP']):.3f}, rank-1 {float(scores['rank1']):.3f}"
         figures["cmc"] = cmc_figure(scores["cmc"].tolist(), title)
-        self._embedding = Embedding(features, labels.tolist(), store["image"].cpu())
+        images = store["image"][rows[:PROJECTED]].cpu()
+        self._embedding = Embedding(features, labels.tolist(), images)
         return figures
 
     def embedding(self) -> Embedding | None:

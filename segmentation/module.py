@@ -351,7 +351,7 @@ class SegmentationModule(TaskModule):
         gradients = None
         if split == "val":
             gradients = GradientShares(self.loss, boundary_width(data.image_size))
-        for index in torch.arange(len(data.splits.stores[split])).split(data.batch_size):
+        for index in data.evaluated_rows(split).split(data.batch_size):
             batch, logits = self._predict(data, split, index)
             probabilities = logits.sigmoid()
             if gradients is not None:

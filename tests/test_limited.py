@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.data.datamodule import StoreDataModule
@@ -23,9 +24,11 @@ from tests.conftest import TINY_RUNS, called
 Make = Callable[..., DictConfig]
 
 
-@pytest.mark.parametrize("task", [*TINY_RUNS])
-def test_trivial_predictors_see_what_the_network_sees(task: str, make_config: Make) -> None:
-    """As they would where the split ends there."""
+def seen(
+    task: str, make_config: Make, look: Callable[[TaskModule, StoreDataModule, int], Any]
+) -> tuple[Any, Any, Any]:
+    """What a look gives that sees the first rows of the validation split, whose number it is told:
+    under a limit, where the split ends there, and without one."""
     config: Any = OmegaConf.to_container(make_config(f"task={task}", *TINY_RUNS[task]))
     data = build_data(config)
     assert isinstance(data, StoreDataModule)
@@ -34,16 +37,45 @@ def test_trivial_predictors_see_what_the_network_sees(task: str, make_config: Ma
     module = build_module(config, data.describe())
     assert isinstance(module, TaskModule)
     stores = data.splits.stores
-    rows = len(stores["val"]) // 2
+    rows = len(stores["val"]) // 4 * 2
     data.trainer = SimpleNamespace(limit_val_batches=rows // 2, world_size=1, global_rank=0)  # type: ignore[assignment]
-    found = module.baselines(data, "val")
+    limited = look(module, data, rows)
     data.trainer = None
-    all_of_it = module.baselines(data, "val")
+    whole = look(module, data, rows)
     stores["val"] = Store({field: stores["val"][field][:rows] for field in dict(stores["val"])})
-    wanted = module.baselines(data, "val")
+    data.splits.names["val"] = data.splits.names["val"][:rows]
+    return limited, look(module, data, rows), whole
+
+
+@pytest.mark.parametrize("task", [*TINY_RUNS])
+def test_trivial_predictors_see_what_the_network_sees(task: str, make_config: Make) -> None:
+    """As they would where the split ends there."""
+
+    def look(module: TaskModule, data: StoreDataModule, rows: int) -> Any:
+        return module.baselines(data, "val")
+
+    found, wanted, all_of_it = seen(task, make_config, look)
     for name, scores in wanted.items():
         assert found[name] == pytest.approx(scores, nan_ok=True), name
     assert str(found) != str(all_of_it)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [*TINY_RUNS])
+def test_figures_are_of_the_images_that_metrics_are_of(task: str, make_config: Make) -> None:
+    """They look as they would where the split ends there."""
+
+    def look(module: TaskModule, data: StoreDataModule, rows: int) -> dict[str, bytes]:
+        pixels = {}
+        for name, figure in module.draw(data, "val", rows + 1).items():
+            figure.set_dpi(30)
+            canvas = FigureCanvasAgg(figure)
+            canvas.draw()
+            pixels[name] = bytes(canvas.buffer_rgba())
+        return pixels
+
+    found, wanted, all_of_it = seen(task, make_config, look)
+    assert found == wanted and found != all_of_it
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

@@ -37,7 +37,10 @@ WIDEST = (28, 16)
 LONGEST = 30
 """Characters beyond which a word is cut."""
 
-BREAK = re.compile(r"\s+|(?<=[/,=])")
+DOT = r"(?<=[a-z]\.)(?=[A-Za-z_])"
+"""Behind the dots of a key, or of a class with its module."""
+
+BREAK = re.compile(rf"\s+|(?<=[/,=])|{DOT}")
 """Where a cell may go on in another line."""
 
 Rows = Sequence[Sequence[str]]

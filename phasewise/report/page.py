@@ -14,6 +14,7 @@ from phasewise.report import text
 from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
 from phasewise.report.layout import (
+    DOT,
     WIDEST,
     Part,
     cells_of,
@@ -32,10 +33,13 @@ WIDE = 8
 MANY_WORDS = 16
 """Characters beyond which a text with spaces is a sentence."""
 
+LONG_WORD = 40
+"""Characters beyond which a text without spaces, a directory, needs room too."""
+
 MOST_SPLIT = 200
 """Rows beyond which a table is not split on paper."""
 
-_DOT = re.compile(r"(?<=[a-z]\.)(?=[a-z_])")
+_DOT = re.compile(DOT)
 _BREAK = re.compile(rf"(?<=[/,=])|{_DOT.pattern}")
 
 PRINTED = 510.0
@@ -83,8 +87,11 @@ def _templates() -> Environment:
         "md": text.escape_markdown,
         "parts": _parts,
         "has_words": _has_words,
+        "has_paths": _has_paths,
         "breaks": _breaks,
         "dots": _dots,
+        "joined": _joined,
+        "names": _names,
     }
     return templates
 
@@ -106,6 +113,14 @@ def _has_words(table: Table, column: int) -> bool:
     return any(len(str(row[column])) > MANY_WORDS and " " in str(row[column]) for row in table.rows)
 
 
+def _has_paths(table: Table, column: int) -> bool:
+    """Whether a column holds long words, which would make a row high where they have no room."""
+    if column == 0 or table.columns[column].is_numeric:
+        return False
+    texts = [str(row[column]) for row in table.rows]
+    return any(len(text) > LONG_WORD and " " not in text for text in texts)
+
+
 def _dots(title: str) -> Markup:
     """The title of a column that may go on in another line behind the dots of a key."""
     return Markup("<wbr>").join(_DOT.split(title))
@@ -114,5 +129,15 @@ def _dots(title: str) -> Markup:
 def _breaks(content: str) -> Markup:
     """Text that may go on in another line within a long word: a path, overrides."""
     if len(content) <= MANY_WORDS:
-        return escape(content)
-    return Markup("<wbr>").join(_BREAK.split(content))
+        return escape(_joined(content))
+    return Markup("<wbr>").join(_BREAK.split(_joined(content)))
+
+
+def _names(content: str) -> Markup:
+    """Text that may go on in another line within a name, behind its underscores."""
+    return Markup("<wbr>").join(re.split("(?<=_)", content))
+
+
+def _joined(content: str) -> str:
+    """Text whose numbers stay in one line with their percent sign."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", content)

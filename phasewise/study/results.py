@@ -22,6 +22,9 @@ from phasewise.text import format_value
 Setting = float | str
 """A value of a swept key: a number, or its text in Hydra's grammar."""
 
+ONLY = "the only configuration"
+"""What a phase calls a candidate without rivals."""
+
 UNSET = "(not set)"
 """The value of a key that no override and no saved config tells."""
 
@@ -61,6 +64,8 @@ class CandidateResult:
 
     plan: Candidate
     trials: list[TrialResult]
+    rungs: list[list[TrialResult]] = field(default_factory=list)
+    """Its runs at the values of halving's key below the last, one per seed."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -165,7 +170,7 @@ class PhaseResult:
     def label(self, candidate: CandidateResult) -> str:
         """What tells it from the other candidates: ``optimizer.lr=0.001``."""
         if len(self.candidates) == 1:
-            return "the only configuration"
+            return ONLY
         return " ".join(f"{key}={self.setting(candidate, key)}" for key in self.keys) or UNSET
 
 
@@ -229,8 +234,12 @@ def objective_value(record: RunRecord) -> float:
 
 def read_phase(plan: Phase, directory: Path) -> PhaseResult:
     """A phase with the records that lie below ``directory``."""
+
+    def read(trials: Sequence[Trial]) -> list[TrialResult]:
+        return [_read_trial(trial, directory) for trial in trials]
+
     candidates = [
-        CandidateResult(one, [_read_trial(trial, directory) for trial in one.trials])
+        CandidateResult(one, read(one.trials), [read(rung) for rung in one.rungs])
         for one in plan.candidates
     ]
     return PhaseResult(plan, candidates)

@@ -115,7 +115,8 @@ class TaskContract(L.LightningModule, ABC):
 
     @abstractmethod
     def draw(self, data: StoreDataModule, split: str, count: int) -> dict[str, Figure]:
-        """Figures by name: the ``count`` best and worst images of a split, and the task's own."""
+        """Figures by name: the ``count`` best and worst images of a split, and the task's own; of
+        the rows that ``data.evaluated_rows`` gives, which metrics are measured on."""
 
     def embedding(self) -> Embedding | None:
         """What TensorBoard's projector shows, known after `draw`; None for tasks without one."""

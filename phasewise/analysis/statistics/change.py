@@ -21,7 +21,7 @@ from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.study.journal import Candidate, Journal, Phase, Trial
 from phasewise.study.read import read_study
 from phasewise.study.results import StudyResult, read_phase
-from phasewise.study.saved_config import SavedConfig
+from phasewise.study.saved_config import MULTIRUN, SavedConfig, look_up, read_yaml
 
 
 @dataclass(frozen=True)
@@ -132,6 +132,8 @@ def select(spec: Mapping[str, Any], frame: pd.DataFrame, study: StudyResult, def
         rows = satisfying(frame[frame["phase"].isin([n for n, _ in chosen])], where)
         said = ", ".join(f"{key}={value}" for key, value in where.items())
         return Side(said, rows.drop_duplicates("trial"), study)
+    if name is None and study.plan.last:
+        chosen = [(n, p) for n, p in chosen if p.plan.name == study.plan.last]
     decided = [(n, p.plan.winner) for n, p in chosen if p.plan.winner is not None]
     if not decided:
         raise CannotTell("nothing has been decided yet")
@@ -143,7 +145,8 @@ def select(spec: Mapping[str, Any], frame: pd.DataFrame, study: StudyResult, def
 def earlier(against: Any, frame: pd.DataFrame, study: StudyResult) -> Side:
     """Trials of this study, or those of a directory: its one run, or its final configuration.
 
-    A relative path starts where the report is written, or at a folder that this study lies in.
+    A relative path starts where the study was started; where that tells nothing (it was copied from
+    another machine, or ran in an earlier version), at a folder that it lies in, or else here.
 
     Raises:
         CannotTell: there is none.
@@ -151,8 +154,10 @@ def earlier(against: Any, frame: pd.DataFrame, study: StudyResult) -> Side:
     if isinstance(against, Mapping):
         return select(against, frame, study, "")
     text = str(against)
-    above = study.directory.resolve().parents
-    places = [p for p in (Path(text), *(one / text for one in above)) if p.is_dir()]
+    started = look_up(read_yaml(study.directory / MULTIRUN), "hydra.runtime.cwd")
+    known = [Path(started)] if isinstance(started, str) else []
+    folders = [*known, *study.directory.resolve().parents, Path()]
+    places = [one / text for one in folders if (one / text).is_dir()]
     if not places:
         raise CannotTell(f"{text} is not there")
     try:

@@ -33,6 +33,9 @@ CUT = 0.9
 """A learning rate that was constant and falls below this share of itself was cut."""
 
 SPLITS = {"train": "--", "val": "-"}
+HOLLOW = {"markerfacecolor": "none", "ms": 5}
+"""Dots of training, where they stand for lines of one epoch."""
+
 Points = list[tuple[float, float]]
 
 
@@ -117,7 +120,8 @@ def draw_curves(
     roles = {curve.role for curve in all_of}
     both = any(len(panel.sides) == 2 for panel in panels)
     several = any(len(curve.runs) > 1 for curve in shown)
-    marks = _marks(roles, several=several, crowded=crowded, both=both, cut=cut)
+    alone = {len({row["epoch"] for row in rows}) for one in shown for rows in one.runs} <= {0, 1}
+    marks = _marks(roles, several=several, crowded=crowded, both=both, cut=cut, alone=alone)
     if several:
         marks.append(_entry("band: least to greatest over seeds", lw=6, alpha=0.25))
     legend_below(figure, [*(() if crowded else legend), *marks])
@@ -125,8 +129,9 @@ def draw_curves(
 
 
 def _marks(
-    roles: Collection[str], *, several: bool, crowded: bool, both: bool, cut: bool
+    roles: Collection[str], *, several: bool, crowded: bool, both: bool, cut: bool, alone: bool
 ) -> list[Line2D]:
+    """What lines, dots and markers stand for; ``alone`` where all curves are of one epoch."""
     epoch = "best epoch of its best run" if several else "at its best epoch"
     found = [
         _entry(f"{role}, {epoch}", lw=2.4, marker=marker, ms=7)
@@ -135,7 +140,9 @@ def _marks(
     ]
     if both:
         names = {"val": "validation", "train": "training"}
-        found += [_entry(name, ls=SPLITS[split]) for split, name in names.items()]
+        dots = {"val": {"marker": "o", "ms": 3.5}, "train": {"marker": "o", **HOLLOW}}
+        styles = {s: {"ls": "", **dots[s]} if alone else {"ls": SPLITS[s]} for s in names}
+        found += [_entry(name, **styles[split]) for split, name in names.items()]
     if crowded:
         found.append(_entry(f"median and {BAND[0]}-{BAND[1]} % of all", lw=1))
     if cut:
@@ -182,9 +189,11 @@ def _draw(ax: Axes, curve: Curve, quantity: str, split: str, *, thin: bool, band
     width = (1.3 if thin else 2.4) if curve.role else (0.7 if thin else 1.1)
     alpha = 1.0 if curve.role else 0.55 if thin else 0.8
     order: dict[str, Any] = {"zorder": 4} if curve.role else {}
-    along = "" if thin else curve.marker or ("o" if len(epochs) == 1 else "")
+    alone = len(epochs) == 1  # a line of one point cannot be seen
+    along = curve.marker or ("o" if alone else "") if alone or not thin else ""
     every = max(1, len(epochs) // 6)
     dots: dict[str, Any] = {"marker": along, "markevery": every, "ms": 3.5}
+    dots |= HOLLOW if alone and split == "train" else {}
     ax.plot(epochs, mean, **style, **order, **dots, lw=width, alpha=alpha)
     if banded and len(curve.runs) > 1 and not thin:
         ax.fill_between(epochs, low, high, color=curve.colour, alpha=0.13, lw=0)

@@ -127,8 +127,12 @@ def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
 
 
 def _short(value: float) -> str:
-    """What fits into a cell: at most six characters where three digits do."""
-    for digits in (4, 3):
+    """What fits into a cell: at most six characters, of four digits or as many as they hold.
+
+    >>> [_short(value) for value in (0.12345, 0.007416, 0.0079, 123456.0, 5.3e-6)]
+    ['0.1235', '0.0074', '0.0079', '1.2e5', '5.3e-6']
+    """
+    for digits in (4, 3, 2):
         if len(text := f"{value:.{digits}g}") <= 6:
             return text
     return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")

@@ -22,8 +22,8 @@ def distinct(names: Sequence[str], length: int = 28) -> list[str]:
     A name that is too long loses its middle; where that makes two alike, they lose what they begin
     and end with alike.
 
-    >>> distinct(["flip", "rotate"], 5), distinct(["abcdefgh1x", "abcdefgh2x"], 7)
-    (['flip', 'ro…te'], ['…1x', '…2x'])
+    >>> distinct(["flip", "rotate"], 5), distinct(["abcd1efgh", "abcd2efgh"], 7)
+    (['flip', 'ro…te'], ['…1efgh', '…2efgh'])
     """
     found = [_cut(name, length) for name in names]
     for text, count in Counter(found).items():

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from phasewise.report.figures.style import FAINT
+from phasewise.report.text import number
 
 FAR = 10.0
 """A group of values is far off if it lies so many times farther from the median of all than the
@@ -47,7 +48,7 @@ class Limits:
         if not count:
             return ""
         leave = "1 curve leaves" if count == 1 else f"{count} curves leave"
-        return f"{leave} this panel, to {self.farthest:.3g}"
+        return f"{leave} this panel, to {number(self.farthest)}"
 
 
 def robust_limits(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -27,6 +28,23 @@ class Point:
     marker: str = "o"
 
 
+SHADES = "viridis"
+"""From few to many."""
+
+
+@dataclass(frozen=True)
+class Shade:
+    """What fills points beside the colour of their outline.
+
+    Attributes:
+        values: one per point, whole numbers.
+        title: what they are.
+    """
+
+    values: Sequence[float]
+    title: str
+
+
 def scatter(
     points: Sequence[Point],
     x: str,
@@ -35,6 +53,7 @@ def scatter(
     *,
     whole: bool = False,
     star: int | None = None,
+    shade: Shade | None = None,
 ) -> Figure:
     """Points with their axes' titles.
 
@@ -44,15 +63,10 @@ def scatter(
         legend: what colours and markers stand for.
         whole: whether the horizontal axis counts.
         star: index of the point that is marked as the best.
+        shade: a number that points are filled by; their colour is then that of their outline.
     """
     figure, (ax,) = canvas(height=3.0, width=WIDTH * 0.8)
-    groups: dict[tuple[str, str], list[Point]] = {}
-    for point in points:
-        groups.setdefault((point.colour, point.marker), []).append(point)
-    size = 36 if len(points) < 200 else 12
-    for (colour, marker), group in groups.items():
-        places = [p.x for p in group], [p.y for p in group]
-        ax.scatter(*places, color=colour, marker=marker, s=size, alpha=0.8, linewidths=0)
+    _draw(ax, points, shade)
     if star is not None:
         where: dict[str, Any] = {
             "facecolor": "none",
@@ -76,6 +90,35 @@ def scatter(
     if entries:
         figure.legend(handles=entries, loc="outside right upper")
     return figure
+
+
+def _draw(ax: Axes, points: Sequence[Point], shade: Shade | None) -> None:
+    """The points, a call per colour and marker, and what their fillings stand for."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, point in enumerate(points):
+        groups.setdefault((point.colour, point.marker), []).append(index)
+    size = 36 if len(points) < 200 else 12
+    for (colour, marker), group in groups.items():
+        places = [points[i].x for i in group], [points[i].y for i in group]
+        if shade is None:
+            ax.scatter(*places, color=colour, marker=marker, s=size, alpha=0.8, linewidths=0)
+            continue
+        drawn = ax.scatter(
+            *places,
+            c=[shade.values[i] for i in group],
+            cmap=SHADES,
+            vmin=min(shade.values),
+            vmax=max(shade.values),
+            edgecolors=colour,
+            linewidths=1.4,
+            marker=marker,
+            s=1.3 * size,
+        )
+    if shade is not None:
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        bar = figure.colorbar(drawn, ax=ax, label=shade.title, pad=0.02)
+        bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def ranking(

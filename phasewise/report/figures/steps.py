@@ -76,7 +76,7 @@ def _draw(ax: Axes, x: np.ndarray, values: np.ndarray, colour: str) -> None:
     x, values = x[known], values[known]
     if not len(x):
         return
-    ax.plot(*extremes(x, values), color=colour, lw=0.5, alpha=0.35)
+    ax.plot(*extremes(x, values), color=colour, lw=0.5, alpha=0.35, marker="o"[: len(x) == 1])
     chosen = np.unique(np.linspace(0, len(x) - 1, min(len(x), MOST_POINTS)).round().astype(int))
     ax.plot(x[chosen], running_mean(values)[chosen], color=colour, lw=1.6)
 

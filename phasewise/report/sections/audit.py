@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from phasewise.analysis.audit import RULES, Finding
 from phasewise.report.content import FindingBlock, Section, Text
+from phasewise.study.results import ONLY
 
 PLURAL = {"error": "errors", "warning": "warnings", "note": "notes"}
 
@@ -41,7 +42,8 @@ def entry(findings: Sequence[Finding]) -> FindingBlock:
     rows: list[tuple[str, str, str]] = []
     said: set[str] = set()
     for same in _by_evidence(findings):
-        one = same[0]
+        # shared by phases, it is the only configuration of some of them only
+        one = next((each for each in same if ONLY not in each.text), same[0])
         grade = f"{one.severity}: " if one.severity != first.severity else ""
         what = grade + _likewise(one.text.removeprefix(f"phase {one.phase}: "), said)
         start, *rest = few(one.evidence) or [""]

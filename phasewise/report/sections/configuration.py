@@ -110,18 +110,27 @@ def full_settings(candidate: CandidateView) -> dict[str, Any]:
     return settings_of([*candidate.phase.plan.base, *candidate.result.plan.overrides])
 
 
+def _deciding(study: StudyView) -> dict[str, str]:
+    """The phase that each value of the last winner comes from: the first one in which it won, not
+    those in which it stayed beside others."""
+    found: dict[str, tuple[object, str]] = {}
+    for phase in study.phases:
+        if phase.winner is None:
+            continue
+        for key in phase.keys:
+            value = phase.winner.settings[key]
+            if key not in found or found[key][0] != value:
+                found[key] = (value, phase.plan.name or "sweep")
+    return {key: name for key, (_, name) in found.items()}
+
+
 def configuration(study: StudyView, final: CandidateView, trial: TrialResult) -> Table:
     """The final configuration, key by key, beside the starting one."""
     best = _values(trial) or _of_overrides(final)
     start = compared(study).get(START)
     first = _trial(start)
     before = (first and _values(first)) or _of_start(study, best)
-    decided = {
-        key: phase.plan.name or "sweep"
-        for phase in study.phases
-        if phase.winner is not None
-        for key in phase.keys
-    }
+    decided = _deciding(study)
     columns = [Column(name) for name in ("group", "key", "best", "start", "decided in")]
     table = Table("configuration", "", columns)
     changed = 0

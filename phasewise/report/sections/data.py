@@ -27,16 +27,29 @@ TRUTH = "/truth/"
 KNOWN = ("name", "what", "image_size", "resize", "classes", "split_rule")
 """What a record of this version says of its data, see `phasewise.data.facts`."""
 
+LIMITS = {
+    "trainer.limit_train_batches": "an epoch trains on {}",
+    "trainer.overfit_batches": "training sees the same {} in each epoch, and validation as many",
+    "trainer.limit_val_batches": "validation scores, trivial predictors and figures are of {}",
+    "trainer.limit_test_batches": "test scores, trivial predictors and figures are of {}",
+}
+"""Keys by which less is used than was read."""
+
 Data = Mapping[str, Any]
 
 
 @dataclass
 class DataSet:
-    """Data that some of the runs have in common; ``data`` is what the first of them says."""
+    """Data that some of the runs have in common; ``data`` is what the first of them says.
+
+    Attributes:
+        limits: what the runs had for those keys of `LIMITS` that left something out.
+    """
 
     data: Data
     phases: dict[str, None] = field(default_factory=dict)
     runs: int = 0
+    limits: dict[str, dict[Any, None]] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -54,7 +67,32 @@ def data_sets(study: StudyView) -> list[DataSet]:
             one = found.setdefault(_identity(data), DataSet(data))
             one.phases[phase.plan.name or "sweep"] = None
             one.runs += 1
+            for key in LIMITS:
+                if _leaves_out(value := trial.saved.get(key)):
+                    one.limits.setdefault(key, {})[value] = None
     return [*found.values()]
+
+
+def _leaves_out(value: Any) -> bool:
+    """Whether a limit is one: whole numbers are batches, fractions are of all; 0 and 1.0 do not."""
+    return is_number(value) and (value > 0 if isinstance(value, int) else 0 < value < 1)
+
+
+def limited(limits: Mapping[str, Mapping[Any, None]]) -> str:
+    """What of the data was left out, as a sentence."""
+    parts = []
+    for key, values in limits.items():
+        amounts = [
+            (
+                f"{it} batch{'' if it == 1 else 'es'}"
+                if isinstance(it, int)
+                else f"{it:.4g} of all batches"
+            )
+            for it in values
+        ]
+        setting = " or ".join(f"{it:g}" for it in values)
+        parts.append(f"{LIMITS[key].format(' or '.join(amounts))} ({key}={setting})")
+    return f"Not all of it was used: {'; '.join(parts)}."
 
 
 def _with_truth(record: RunRecord) -> Data:
@@ -89,6 +127,10 @@ def section_of(sets: Sequence[DataSet]) -> Section:
     else:
         text = f"The runs were trained on {len(sets)} different data, numbered here."
         section.blocks += [Text(text, "warning"), _overview(sets)]
+    for number, one in enumerate(sets, 1):
+        if one.limits:
+            which = f"Data {number}: " if len(sets) > 1 else ""
+            section.blocks.append(Text(f"{which}{limited(one.limits)}", "warning"))
     if not any(key in one.data for one in sets for key in KNOWN):
         text = "These records are of an earlier version, which kept counts and hashes only."
         section.blocks.append(Text(text, "note"))

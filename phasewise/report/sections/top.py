@@ -20,7 +20,8 @@ MOST = 5
 def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
     """The best `MOST`, at their best and at their last epoch.
 
-    None where no last epoch is known; a sentence instead where it is the best one of each.
+    None where no last epoch is known, or there is one only; a sentence instead where it is the best
+    one of each.
     """
     ones = phase.comparable[:MOST]
     rows = [ends(phase, one) for one in ones]
@@ -31,7 +32,10 @@ def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
     what = f"the best {len(rows)} of {len(phase.ranked)} configurations"
     if len(rows) == len(phase.ranked):
         what = "all configurations"
+    epochs = {record.cost.get("epochs") for one in ones for record in one.records}
     if all(row.change == 0 for row in rows):
+        if epochs <= {1}:
+            return []
         text = f"No figure of the best epoch against the last one: of {what}, the last is the best."
         return [Text(text, "note")]
     spread = (

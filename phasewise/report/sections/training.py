@@ -11,7 +11,7 @@ from phasewise.analysis.statistics.intervals import correlation
 from phasewise.report.comparable import incomparable_losses, steadiness
 from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.labels import distinct
-from phasewise.report.figures.scatter import Point, ranking, scatter
+from phasewise.report.figures.scatter import Point, Shade, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
 from phasewise.report.sections.top import top_figure
 from phasewise.report.text import number, plain
@@ -135,8 +135,17 @@ def _convergence(phase: PhaseView, scored: pd.DataFrame, marks: _Marks) -> Figur
     rows = scored.dropna(subset=["epochs_to_best"])
     points = marks.points(rows, "epochs_to_best")
     best = _best(phase, points)
-    draw = partial(scatter, points, "best epoch", phase.metric, marks.legend, whole=True, star=best)
-    caption = f"{phase.title}: when each run was best against how good it was."
+    total, shade = rows["epochs"], None
+    caption = f"{phase.title}: when each run was best against how good it was"
+    if total.notna().all() and total.nunique() > 1:
+        shade = Shade(total.tolist(), "epochs in all")
+        outlines = f", outlines for {marks.lead}" if marks.lead else ""
+        caption += f"; fillings stand for the epochs that it ran{outlines}"
+    elif total.nunique() == 1:
+        caption += f"; all ran {total.iloc[0]:.0f} epochs"
+    axes = ("best epoch", phase.metric)
+    draw = partial(scatter, points, *axes, marks.legend, whole=True, star=best, shade=shade)
+    caption += "."
     return Figure(f"convergence_{phase.slug}", caption, draw)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from scipy import stats
 
 from phasewise.analysis.statistics.frame import trial_frame
@@ -15,6 +16,7 @@ from phasewise.records.history import Row
 from phasewise.records.notes import Notes
 from phasewise.records.record import RunRecord
 from phasewise.study.read import read_study
+from phasewise.study.saved_config import MULTIRUN
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, noise, read_grid
 
 LR, BATCH, NET = "optimizer.lr", "data.batch_size", "model.architecture"
@@ -225,6 +227,27 @@ def test_a_change_against_an_earlier_study_and_one_run(tmp_path: Path) -> None:
     answer = ask(tmp_path / "other", stated | {"against": str(run)}, score=clean, **STEADY)
     assert answer.verdict == "cannot be told" and answer.needs == TWO_FIRST
     assert "3 runs against 1" in answer.evidence
+
+
+def test_a_relative_directory_starts_where_the_study_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study lies elsewhere, and where the report is written is another run of that name."""
+    for place, score in (("started", 0.3), ("here", 0.9)):
+        Synthetic(
+            phases={"": f"{LR}=1e-2"}, score=lambda s, i, mean=score: mean + 0.001 * i, defaults={}
+        ).write(tmp_path / place / "runs" / "before")
+    study = tmp_path / "elsewhere"
+    study.mkdir()
+    cwd = {"hydra": {"runtime": {"cwd": str(tmp_path / "started")}}}
+    (study / MULTIRUN).write_text(yaml.safe_dump(cwd))
+    monkeypatch.chdir(tmp_path / "here")
+    stated = {"against": "runs/before", "at_least": 50}
+    answer = ask(study, stated, score=clean, **STEADY)
+    assert answer.verdict == "yes" and "of runs/before: 0.301" in answer.evidence, answer.evidence
+    (study / MULTIRUN).write_text("copied from a machine that has no such folder")
+    answer = ask(study, stated, score=clean, **STEADY)
+    assert answer.verdict == "no" and "of runs/before: 0.901" in answer.evidence, answer.evidence
 
 
 def test_losses_of_different_kinds_are_not_compared(tmp_path: Path) -> None:

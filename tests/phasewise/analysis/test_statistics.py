@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from phasewise.analysis.statistics.effects import anova, marginal_means, phase_effects
@@ -160,6 +161,19 @@ def test_correlation_by_hand() -> None:
     expected = math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
     assert tuple(table.loc["pearson", ["low", "high"]]) == pytest.approx(expected)
     assert set(table["n"]) == {5}
+
+
+def test_a_perfect_order_of_few_is_no_certainty() -> None:
+    """Of 4! orders two are perfect: the exact test of ranks gives 1/12, a t-distribution 0."""
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0, 4.0], "y": [1.0, 5.0, 6.0, 9.0]})
+    table = correlation(frame, "x", "y").table
+    assert table is not None and table.loc["spearman", "r"] == pytest.approx(1)
+
+    def rank(y: Sequence[float]) -> float:
+        return float(stats.spearmanr(frame["x"], y).statistic)
+
+    exact = stats.permutation_test((frame["y"],), rank, permutation_type="pairings")
+    assert table.loc["spearman", "p"] == pytest.approx(exact.pvalue) == pytest.approx(1 / 12)
 
 
 def test_correlation_of_too_little() -> None:

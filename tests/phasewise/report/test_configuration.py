@@ -20,7 +20,7 @@ from phasewise.study.recipe import AROUND, complete_config, recipe
 from phasewise.study.saved_config import SavedConfig
 from tests import forks
 from tests.conftest import ROOT, TINY
-from tests.phasewise.study.synthetic import Synthetic
+from tests.phasewise.study.synthetic import CLEAN, Synthetic
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -130,6 +130,23 @@ def test_every_key_stands_in_the_table_with_what_the_start_had(tmp_path: Path) -
     assert f"1 of {len(found)} keys differ from the start and are marked" in text
     preset = yaml.safe_load((tmp_path / "preset" / "final.yaml").read_text())
     assert preset["model"]["activation"] == "gelu"
+
+
+def test_a_value_was_decided_where_it_first_won(tmp_path: Path) -> None:
+    """A later phase that tries another rate and keeps this one has not decided it."""
+    phases = CLEAN | {"again": "optimizer.lr=1e-4,1e-3", "last": "model.activation=relu,leaky_relu"}
+    Synthetic(phases, test=True, seeds=[0]).write(tmp_path)
+    with_configs(tmp_path, "study=demo")
+    write_report(tmp_path)
+    found = rows(tmp_path)
+    assert found["optimizer.lr"]["decided in"] == "lr"
+    assert found["model.activation"]["decided in"] == "activation"
+    Synthetic({"lr": "optimizer.lr=1e-4", "again": "optimizer.lr=1e-4,1e-3"}, seeds=[0]).write(
+        tmp_path / "changed"
+    )
+    with_configs(tmp_path / "changed", "study=demo")
+    write_report(tmp_path / "changed")
+    assert rows(tmp_path / "changed")["optimizer.lr"]["decided in"] == "again"
 
 
 def test_a_later_report_without_the_preset_removes_it(tmp_path: Path) -> None:

@@ -103,6 +103,22 @@ def test_lines_are_the_means_over_seeds(tmp_path: Path) -> None:
     assert sorted((b.min(), b.max()) for b in bands) == sorted(ends, key=lambda it: it.expected)
 
 
+def test_curves_of_one_epoch_are_dots_at_a_whole_one(tmp_path: Path) -> None:
+    """Full for validation and hollow for training, and so the legend says."""
+    phase = first_phase(tmp_path, epochs=1, seeds=[0])
+    figure = drawn(curves_figure(phase, colours(phase)))
+    figure.draw_without_rendering()
+    for ax in figure.axes:
+        low, high = ax.get_xlim()
+        assert [x for x in ax.get_xticks() if low <= x <= high] == [1]
+        dots = [line for line in ax.lines if line.get_marker() == "o"]
+        full = [line for line in dots if line.get_markerfacecolor() != "none"]
+        assert (len(full), len(dots)) == (3, 6)
+    entries = {e.get_label(): e for e in figure.legends[0].legend_handles}
+    assert entries["training"].get_markerfacecolor() == "none"
+    assert {entries[name].get_linestyle() for name in ("training", "validation")} == {"None"}
+
+
 def test_the_best_epoch_is_where_the_record_has_it(tmp_path: Path) -> None:
     phase = first_phase(tmp_path, seeds=[0])
     figure = drawn(curves_figure(phase, colours(phase)))
@@ -147,7 +163,7 @@ def test_one_diverged_run_does_not_flatten_the_others() -> None:
     low, high = ax.get_ylim()
     assert 0 < low < 0.5
     assert 2.1 < high < 2.5
-    assert ax.get_title("left") == "1 curve leaves this panel, to 6e+05"
+    assert ax.get_title("left") == "1 curve leaves this panel, to 600,000"
     assert ax.get_yscale() == "linear"
 
 

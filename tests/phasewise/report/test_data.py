@@ -10,7 +10,7 @@ import pytest
 
 from phasewise.records.record import RunRecord
 from phasewise.report.report import write_report
-from tests.phasewise.study.synthetic import Row, Settings, Synthetic
+from tests.phasewise.study.synthetic import CLEAN_DEFAULTS, Row, Settings, Synthetic
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -46,6 +46,20 @@ def report_of(folder: Path, data: Any) -> str:
     Synthetic(edit=edit, seeds=[0]).write(folder)
     text = write_report(folder).with_name("report.md").read_text()
     return text.partition("## Data\n")[2].partition("\n## ")[0]
+
+
+def test_limits_of_batches_are_said_with_the_data(tmp_path: Path) -> None:
+    limits = {"trainer.limit_train_batches": 2, "trainer.limit_val_batches": 0.5}
+    whole = {"trainer.limit_test_batches": 1.0, "trainer.overfit_batches": 0}
+    Synthetic(seeds=[0], defaults={**CLEAN_DEFAULTS, **limits, **whole}).write(tmp_path)
+    text = write_report(tmp_path).with_name("report.md").read_text().replace("\\", "")
+    assert (
+        "Not all of it was used: an epoch trains on 2 batches (trainer.limit_train_batches=2); "
+        "validation scores, trivial predictors and figures are of 0.5 of all batches "
+        "(trainer.limit_val_batches=0.5).\n"
+    ) in text.partition("## Data\n")[2].partition("\n## ")[0]
+    Synthetic(seeds=[0], defaults={**CLEAN_DEFAULTS, **whole}).write(tmp_path / "whole")
+    assert "Not all" not in write_report(tmp_path / "whole").with_name("report.md").read_text()
 
 
 def table(folder: Path, name: str) -> list[dict[str, str]]:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from phasewise.report.content import Column
-from phasewise.report.layout import parts_on_paper
+from phasewise.report.layout import READABLE, parts_on_paper
+from phasewise.report.page import PRINTED
 
 NAMES = [Column("rank", "count"), Column("key"), Column("phase")]
 
@@ -38,3 +39,16 @@ def test_a_path_does_not_take_the_room_of_numbers() -> None:
     path = "/".join(["a_long_name_of_a_folder"] * 6)
     (part,) = parts_on_paper(columns, [[path, *["0.1234 ± 0.1234"] * 6]], 600)
     assert part.widths == [len("a_long_name_of_a_folder/") + 1, *[len("0.1234 ± 0.1234") + 1] * 6]
+
+
+def test_a_configuration_stands_beside_the_one_it_started_from() -> None:
+    """Classes and keys may go on behind their dots, and so all columns have room on a page."""
+    columns = [Column(name) for name in ("group", "key", "best", "start", "decided in")]
+    name = "segmentation.predict.SegmentationPredictor"
+    rows = [
+        ["early_stopping", "trainer.gradient_clip_algorithm", name, name, "init_scheme"],
+        ["model", "model.segmentation_head", "unet", "fcn", "architecture"],
+    ]
+    (part,) = parts_on_paper(columns, rows, PRINTED)
+    assert [*part.columns] == [0, 1, 2, 3, 4]
+    assert part.size >= READABLE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import statistics
 from collections import Counter
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 
 from phasewise.analysis.audit import Finding, Severity
 from phasewise.records.lock import locked
+from phasewise.records.record import read_record
 from phasewise.report.content import FindingBlock, Text
 from phasewise.report.report import write_report
 from phasewise.report.sections.audit import audit_section
+from phasewise.study.results import objective_value
 from tests.phasewise.report.test_report import table, text_of
 from tests.phasewise.study.synthetic import CLEAN, Settings, Synthetic, clean_score
 
@@ -86,6 +89,20 @@ def test_a_winner_that_stays_is_one_row_of_the_audit() -> None:
     assert "(4 times)" in entry.title
 
 
+def test_a_row_of_several_phases_names_its_configuration() -> None:
+    """One phase had nothing else to choose, in a later one the same won against another."""
+    texts = {"longer": "the only configuration was chosen", "before": "lr=1 was chosen"}
+    found = [
+        Finding("few_epochs", "note", f"phase {phase}: {text}", ("longer/seed=0",), "more", phase)
+        for phase, text in texts.items()
+    ]
+    for order in (found, found[::-1]):
+        _, entry = audit_section(order).blocks
+        assert isinstance(entry, FindingBlock)
+        (row,) = entry.rows
+        assert row[1] == "lr=1 was chosen" and set(row[0].split(", ")) == {*texts}
+
+
 def test_what_the_audit_found_is_counted_once_on_the_first_page(tmp_path: Path) -> None:
     Synthetic(seeds=[0]).write(tmp_path)
     text = write_report(tmp_path).with_name("report.md").read_text()
@@ -113,3 +130,45 @@ def test_the_audit_has_one_entry_per_rule() -> None:
     assert len(first.rows) == 2 + 6 and "and 2 more" in first.rows[-1][2]
     assert first.advice == "do error; do note"
     assert (second.title, second.rows) == ("What warning", ())
+
+
+def test_while_the_test_runs_the_winner_stands_with_its_validation_figures(tmp_path: Path) -> None:
+    """Of six runs of the test none, then one, then all have completed."""
+    folder, kept = tmp_path / "study", tmp_path / "tested"
+    plan = Synthetic(test=True).write(folder)
+    test = plan.phases[-1]
+    trials = [trial for one in test.candidates for trial in one.trials]
+    assert len(trials) == 6
+    values = []
+    for i, trial in enumerate(trials):
+        own = folder / trial.directory
+        shutil.copytree(own, kept / f"{i}")
+        record = read_record(own)
+        assert record is not None and record.test
+        values.append(objective_value(record))
+        record.test = None
+        record.write()
+        trial.directory = f"test/{i}"
+    plan.status = test.status = "running"
+    plan.write()
+
+    def summary() -> str:
+        with locked(folder, wait=False):
+            text = write_report(folder).with_name("report.md").read_text()
+        return text.partition("## Summary")[2].partition("## Audit")[0]
+
+    begun = summary()
+    assert "The test is running: 0 of 6 runs have completed. Until then" in begun
+    assert "Scores on validation data" in begun and "Scores on test data" not in begun
+    (row,) = (one for one in table(folder, "final") if one["metric"] == "val/mIoU")
+    mean = statistics.fmean(values[:3])
+    assert float(row["final configuration mean"]) == pytest.approx(mean, rel=1e-12)
+
+    shutil.copytree(kept / "0", folder / "test" / "0")
+    one = summary()
+    assert "1 of 6 runs" in one and "Until then" not in one and "Scores on test data" in one
+
+    shutil.copytree(kept, folder / "test", dirs_exist_ok=True)
+    plan.status = test.status = "completed"
+    plan.write()
+    assert "The test" not in summary() and "Scores on test data" in summary()

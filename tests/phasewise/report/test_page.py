@@ -233,10 +233,25 @@ def test_long_tables_are_folded_up(tmp_path: Path) -> None:
 
 def test_sentences_get_room_and_lists_break_between_their_values(tmp_path: Path) -> None:
     columns = [Column("key"), Column("verdict"), Column("value", "number"), Column("state")]
+    columns.append(Column("directory"))
     table = Table("one", "", columns)
-    table.add("[translate,flip,color_jitter]", "one seed: it cannot be told", 1.0, "kept")
+    place = "search/data.batch_size=4,loss.name=dice,optimizer.lr=0.0001,seed=0"
+    table.add("[translate,flip,color_jitter]", "one seed: it cannot be told", 1.0, "kept", place)
     publish(Report("title", [], [Section("One", [table])]), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "[translate,<wbr>flip,<wbr>color_jitter]" in page
     assert '<th class="t words" scope="col">verdict</th>' in page
     assert page.count('class="t words"') == 1
+    assert '<th class="t paths" scope="col">directory</th>' in page
+    assert page.count('class="t paths"') == 1
+
+
+def test_what_belongs_together_stays_in_a_line_and_names_break_behind_underscores() -> None:
+    section = Section("One", [Text("less than 2 % of it"), Bullets(["14 % worse"])])
+    section.blocks.append(Command("echo 5 %"))
+    report = Report("x", [("seeds", "0 in each_at_its_best")], [section])
+    text = page.html(report, {})
+    assert "less than 2\N{NO-BREAK SPACE}% of it" in text
+    assert "14\N{NO-BREAK SPACE}% worse" in text
+    assert "echo 5 %" in text  # what is copied stays as it is
+    assert "0 in each_<wbr>at_<wbr>its_<wbr>best" in text

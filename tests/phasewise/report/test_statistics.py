@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.colors import to_hex
 from scipy import stats
 
 from phasewise.records.notes import Notes
@@ -180,3 +181,42 @@ def test_values_that_a_claim_leaves_out_have_no_row(tmp_path: Path) -> None:
     rows = rows_of(section.blocks[-1])
     assert sorted(row["value"] for row in rows) == [1e-4, 1e-3]
     assert all(row["n"] > 0 for row in rows)
+
+
+def convergence(directory: Path, **more: Any) -> Figure:
+    """Best epoch against score, of a phase of three rates and three seeds."""
+    Synthetic({"lr": "optimizer.lr=1e-4,1e-3,1e-2"}, **more).write(directory)
+    view = StudyView(read_study(directory))
+    section = training_section(view.phases[0], view.frame, Colours(view.swept))
+    assert section is not None
+    figures = [one for one in section.blocks if isinstance(one, Figure)]
+    return next(one for one in figures if one.name == "convergence_1_lr")
+
+
+def test_best_epoch_against_score_is_filled_by_all_epochs_and_outlined_by_key(
+    tmp_path: Path,
+) -> None:
+    figure = convergence(tmp_path / "uneven", edit=uneven)
+    assert "fillings stand for the epochs that it ran, outlines for optimizer.lr" in figure.caption
+    ax, bar = figure.draw().axes
+    assert bar.get_ylabel() == "epochs in all" and ax.get_xlabel() == "best epoch"
+    found: dict[tuple[int, float], tuple[float, str]] = {}
+    for dots in ax.collections:
+        if dots.get_array() is not None:
+            assert dots.get_clim() == (8, 12)
+            outline = to_hex(dots.get_edgecolor()[0])
+            places = zip(dots.get_offsets().tolist(), dots.get_array(), strict=True)
+            found |= {(round(x), round(y, 9)): (n, outline) for (x, y), n in places}
+    colours: dict[str, set[str]] = {}
+    for record in records(tmp_path / "uneven"):
+        goal = record["objective"]
+        epochs, outline = found.pop((goal["epoch"], round(goal["value"], 9)))
+        assert epochs == record["cost"]["epochs"]
+        colours.setdefault(outline, set()).add(record["overrides"][0])
+    assert not found and all(len(own) == 1 for own in colours.values()) and len(colours) == 3
+
+    def same(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.objective["epoch"] = 9 - (record.seed or 0)
+
+    plain = convergence(tmp_path / "even", edit=same)
+    assert plain.caption.endswith("; all ran 12 epochs.") and len(plain.draw().axes) == 1
