@@ -243,7 +243,7 @@ def _read_table(
         if table.dialect.is_size:
             reason += f", {' and '.join(table.dialect.edges[:2])} as the upper left corner"
         found.warnings.append(Problem(file, reason))
-    if unused := _unused(table):
+    if columns is None and (unused := _unused(table)):  # else one of them tells groups
         reason = f"no column is called as a class: all boxes are of one; not used: {unused}"
         found.warnings.append(Problem(file, reason))
     for listed, mine in rows.items():

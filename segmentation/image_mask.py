@@ -124,12 +124,16 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     layouts: dict[Path, Layout] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         files = self.files
         self.images, self.masks, self.instances = files.images, files.masks, files.instances
         self.warnings += files.notes
         self.lists = read_lists(self.root, LIST_FOLDERS, self.resolve)
+        if moved := list(dict.fromkeys(self.moved)):
+            reason = f"{len(moved)} entries are paths of elsewhere: taken as names of images"
+            self.warnings.append(Problem(self.lists.files[0], f"{reason} ({moved[0]})"))
 
     def names(self) -> list[str]:
         """All names of images and of masks."""
@@ -148,6 +152,9 @@ class _Reader:
             entry = PurePosixPath(*path.parts[1:]).as_posix()
         if entry not in self.images and PurePosixPath(entry).suffix.lower() in MASK_SUFFIXES:
             entry = str(PurePosixPath(entry).parent / PurePosixPath(entry).stem)
+        if entry not in self.images and ".." not in path.parts and path.stem in self.images:
+            self.moved.append(f"{path}")
+            return path.stem  # of another computer
         return entry
 
     def sample(self, name: str) -> Sample | None:

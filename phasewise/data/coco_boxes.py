@@ -46,20 +46,22 @@ def check_boxes(annotations: Sequence[Mapping[str, Any]], file: str) -> str:
     boxes = np.array([it["bbox"] for it in found], float).reshape(-1, 4)
     if len(boxes) and boxes.max() <= 1 and (boxes % 1 != 0).any():
         raise UserError(f"{file}: no number of a bbox is above 1: fractions; COCO's are in pixels")
-    outlined = [(box, edges) for box, it in zip(boxes, found, strict=True) if (edges := _edges(it))]
+    pairs = [(box, _edges(it)) for box, it in zip(boxes, found, strict=True)]
+    outlined = [(box, around) for box, around in pairs if around is not None]
     if not outlined:
         areas = [it.get("area") if _numbers([it.get("area")], 1) else 0 for it in found]
         if _area_of_corners(boxes, np.array(areas, float)):
             raise UserError(_corners(file, "area"))
         return ""
-    given, edges = (np.array(it, float) for it in zip(*outlined, strict=True))
+    given = np.array([box for box, _ in outlined], float)
+    edges = np.array([around for _, around in outlined], float)
     sized = np.concatenate([given[:, :2], given[:, :2] + given[:, 2:]], 1)
     if _close(given, edges) >= MOST > _close(sized, edges):
         raise UserError(_corners(file, "segmentation"))
     apart = int((_overlap(sized, edges) < APART).sum())
     if 2 * apart <= len(edges):
         return ""
-    return f"{apart} of {len(edges)} objects looked at have their segmentation outside their bbox"
+    return f"{apart} of {len(edges)} objects looked at have their outline outside their bbox"
 
 
 def _corners(file: str, teller: str) -> str:

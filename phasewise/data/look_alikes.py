@@ -35,7 +35,7 @@ class _Images:
 
 
 def look_alikes(splits: Splits) -> list[Problem]:
-    """A note for each two splits that share near-duplicates, see `phasewise.data.near`.
+    """A note where splits share near-duplicates, see `phasewise.data.near`.
 
     Args:
         splits: decoded.
@@ -50,7 +50,7 @@ def _compared(images: _Images) -> tuple[Problem, ...]:
         split: thumbnails_of(splits.stores[split]["image"][::step]) for split, step in steps.items()
     }
     images.splits = Splits([])  # only the key is kept
-    notes = []
+    found = []
     for (first, second), pairs in near_across(thumbnails).items():
         names = [
             (splits.names[first][i * steps[first]], splits.names[second][j * steps[second]])
@@ -59,10 +59,12 @@ def _compared(images: _Images) -> tuple[Problem, ...]:
         different = [pair for pair in names if pair[0] != pair[1]]  # the others are told as such
         if different:
             one, other = different[0]
-            reason = (
-                f"{len(different)} of {len(thumbnails[second])} images of {second} look like one "
-                f"of {first} ({other} like {one}): figures on copies are too good. Where names "
-                f"decide the split, {KEY}={NEAR} keeps them together"
-            )
-            notes.append(Problem(f"{first} and {second}", reason))
-    return tuple(notes)
+            count = f"{len(different)} of {len(thumbnails[second])} images of {second}"
+            found.append(f"{count} look like one of {first} ({other} like {one})")
+    if not found:
+        return ()
+    reason = (
+        f"{', '.join(found)}: figures on copies are too good. Where names decide the split, "
+        f"{KEY}={NEAR} keeps them together"
+    )
+    return (Problem("splits", reason),)

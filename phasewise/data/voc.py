@@ -172,7 +172,21 @@ class _Reader:
             sample = self._sample(draft, boxes)
             if sample is not None and not (draft.mask and self.name(draft.mask) in bad):
                 found[draft.name] = sample
+        self._note_twice(list(found.values()))
         return found
+
+    def _note_twice(self, samples: Sequence[VocSample]) -> None:
+        twice = [
+            it.name
+            for it in samples
+            if it.objects
+            and len({(one.class_name, one.box) for one in it.objects}) < len(it.objects)
+        ]
+        if twice:
+            shown = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+            reason = f"{len(twice)} of {len(samples)} images have an object twice: it counts twice"
+            folder = self.files.folders.annotations or ANNOTATIONS
+            self.warnings.append(Problem(folder, f"{reason} ({shown})"))
 
     def _draft(self, name: str) -> _Draft | None:
         """What there is, or None after noting why it cannot be used."""

@@ -432,7 +432,7 @@ def test_look_alikes_in_two_splits_are_told_unless_they_are_kept_together(tmp_pa
     def told(**settings: Any) -> list[str]:
         cache = str(tmp_path / "cache")
         data = CsvData(root=str(tmp_path), image_size=32, cache_dir=cache, **settings)
-        return [it.reason for it in data.splits.warnings if it.file == "train and val"]
+        return [it.reason for it in data.splits.warnings if it.file == "splits"]
 
     assert told() == [
         "1 of 2 images of val look like one of train (19.png like 0.png): figures on copies are "

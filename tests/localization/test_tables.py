@@ -226,5 +226,5 @@ def test_a_class_that_no_column_is_called_after_is_told(images: Path) -> None:
 
 def test_where_fractions_begin_is_told(images: Path) -> None:
     rows = "".join(f"{i}.jpg,.5,.5,.4,.4\n" for i in range(6))
-    (told,) = warnings_of(read(images, "file,x,y,w,h\n" + rows))
+    told = warnings_of(read(images, "file,x,y,w,h\n" + rows))[0]
     assert told.endswith("x and y as the upper left corner")

@@ -14,6 +14,7 @@ from PIL import Image
 from phasewise.data.annotated import Annotations
 from phasewise.data.coco import outline_mask, read_coco
 from phasewise.data.frame import as_stored
+from phasewise.data.images import read_mask
 from phasewise.data.listed import same_but_for_case
 from phasewise.data.near import near_across, thumbnails_of
 from phasewise.data.voc import read_voc
@@ -84,7 +85,7 @@ def test_boxes_that_may_be_right_are_read(tmp_path: Path) -> None:
 
 def test_outlines_elsewhere_and_classes_of_one_name_are_told(tmp_path: Path) -> None:
     found = coco(tmp_path, segmentation=[[1, 1, 9, 1, 9, 9]])
-    assert notes(found) == "2 of 2 objects looked at have their segmentation outside their bbox"
+    assert notes(found) == "2 of 2 objects looked at have their outline outside their bbox"
     found = coco(tmp_path, categories=[{"id": 1, "name": "cat"}, {"id": 4, "name": "cat"}])
     assert notes(found) == "several categories are called cat: one class each"
 
@@ -171,6 +172,42 @@ def test_masks_that_cannot_tell_are_refused(
     voc(tmp_path, (21, 11, 50, 30), mask)
     with pytest.raises(UserError, match=told):
         read_voc(tmp_path, split_seed=0)
+
+
+def white_is_zero(path: Path) -> None:
+    mask = Image.new("P", SIZE)
+    mask.putpalette([255, 255, 255, 0, 0, 0])
+    mask.paste(1, (20, 10, 50, 30))
+    mask.save(path.with_suffix(".png"))
+
+
+def test_a_palette_that_shows_zero_as_white_is_refused(tmp_path: Path) -> None:
+    white_is_zero(tmp_path / "a")
+    with pytest.raises(BadSample, match="palette has white for 0 and black for 1"):
+        read_mask(tmp_path / "a.png")
+
+
+def test_an_object_twice_in_voc_is_told(tmp_path: Path) -> None:
+    voc(tmp_path, (21, 11, 50, 30))
+    file = tmp_path / "Annotations" / "3.xml"
+    text = file.read_text()
+    start, end = text.index("<object>"), text.index("</annotation>")
+    file.write_text(text[:end] + text[start:end] + text[end:])
+    told = "1 of 8 images have an object twice: it counts twice (3)"
+    assert told in notes(read_voc(tmp_path, split_seed=0))
+
+
+def test_names_in_yolo_that_are_none_or_the_same(tmp_path: Path) -> None:
+    photograph(tmp_path / "images" / "a.jpg")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 .5 .5 .4 .4\n1 .5 .5 .2 .2\n")
+    (tmp_path / "data.yaml").write_text("names: [cat, cat]\n")
+    found = read_yolo(tmp_path)
+    assert found.class_names == ["cat"]
+    assert "several classes are called cat: one class each" in notes(found)
+    (tmp_path / "data.yaml").write_text("names:\n- cat: 0\n- dog: 1\n")
+    with pytest.raises(UserError, match="names must be a list, or a mapping"):
+        read_yolo(tmp_path)
 
 
 # --- look-alikes ----------------------------------------------------------------------------------
