@@ -49,6 +49,7 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     from phasewise.records.record import RunRecord
+    from phasewise.study.application import Application
     from phasewise.study.compose import Composer
     from phasewise.study.journal import read_journal
     from phasewise.study.plan import Planner
@@ -61,7 +62,7 @@ def _copy_as_finished(folder: Path, trials: int) -> None:
         config = hydra.compose("config", ["hydra.sweep.dir=finished"], return_hydra_config=True)
         hydras = GlobalHydra.instance().hydra
         assert hydras is not None
-        composer = Composer(config, hydras.config_loader)
+        composer = Composer(config, hydras.config_loader, Application(config))
         goal = {"metric": "val/mIoU", "mode": "max"}
         planner = Planner(composer, folder / "finished", goal, None, 0)
         stage = planner.stage("", PhaseConfig(overrides=words), [])

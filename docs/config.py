@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ValidationError
 
 from phasewise.config.augment import AUGMENTATIONS, Parameter
+from phasewise.config.choices import file_for, group_of, tasks_of
 from phasewise.config.defaults import composed
 from phasewise.config.help import MISSING, config_groups, file_entries, flatten, problems_of
 from phasewise.config.schema import NOT_OF_A_RUN, RunConfig
@@ -61,7 +62,7 @@ def page() -> str:
     for group in GROUPS:
         parts += ["", f"### {group}", *_group(group, groups[group])]
     for task, about in groups["task"].items():
-        own = [name for name in groups["data"] if _task_of(name) == task]
+        own = [name for name in groups["data"] if task in _tasks_of(name)]
         parts += ["", f"## task={task}", "", about, *_task(task), *_data_sets(task, own)]
     return "\n".join(parts) + "\n"
 
@@ -70,8 +71,8 @@ def _choices(groups: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     rows: Rows = []
     for group, options in groups.items():
         for name, about in options.items():
-            owner = f" (`task={_task_of(name)}`)" if group == "data" else ""
-            rows.append((f"`{group}={name}`", _safe(about) + owner))
+            tasks = " or ".join(f"`task={it}`" for it in _tasks_of(name)) if group == "data" else ""
+            rows.append((f"`{group}={name}`", _safe(about) + (f" ({tasks})" if tasks else "")))
     yield from _table(("file", "what it is"), rows)
 
 
@@ -127,7 +128,8 @@ def _data_sets(task: str, names: Iterable[str]) -> Iterator[str]:
     own = _known() | _keys(CONF / "task" / f"{task}.yaml").keys()
     rows: Rows = []
     for name in names:
-        keys = _keys(CONF / "data" / f"{name}.yaml")
+        file = CONF / "data" / f"{name}.yaml"
+        keys = _keys(file_for(file, task))
         values = _schema_says(task, f"data={name}")
         found = _rows({key: it for key, it in keys.items() if key not in own}, values)
         rows += [(f"`data={name}`", *row) for row in found]
@@ -141,7 +143,7 @@ def _keys(file: Path) -> dict[str, tuple[Any, str]]:
     """Default and comment of the keys of a file that a person types."""
     kept = {key: it for key, it in _content(file).items() if key not in ("defaults", "hydra")}
     entries = file_entries(file)
-    group = "" if any(key.partition(".")[0] in kept for key in entries) else f"{file.parent.name}."
+    group = "" if any(key.partition(".")[0] in kept for key in entries) else f"{group_of(file)}."
     leaves = {f"{group}{key}": value for key, value in flatten(kept).items()}
     return {
         key: (value, entries[key].comment)
@@ -244,9 +246,9 @@ def _says(schema: type[BaseModel], data: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _task_of(data: str) -> str:
-    """The task that reads a data set: that of its class."""
-    return str(_content(CONF / "data" / f"{data}.yaml")["_target_"]).partition(".")[0]
+def _tasks_of(data: str) -> list[str]:
+    """The tasks that read a data set."""
+    return tasks_of(CONF / "data" / f"{data}.yaml", config_groups(CONF)["task"])
 
 
 def _code(words: Iterable[str]) -> str:

@@ -72,7 +72,7 @@ class CsvData(DataConfig):
 
 
 class CocoData(DataConfig):
-    """``conf/data/coco.yaml``"""
+    """``conf/data/coco/localization.yaml``"""
 
     target: Literal["localization.data.CocoData"] = Field(alias="_target_")
     root: Folder
@@ -84,7 +84,7 @@ class CocoData(DataConfig):
 
 
 class YoloData(DataConfig):
-    """``conf/data/yolo.yaml``"""
+    """``conf/data/yolo/localization.yaml``"""
 
     target: Literal["localization.data.YoloData"] = Field(alias="_target_")
     root: Folder

@@ -76,8 +76,8 @@ class Voc2012Data(DataConfig):
     split_seed: Seed
 
 
-class CocoMultitaskData(DataConfig):
-    """``conf/data/coco_multitask.yaml``"""
+class CocoData(DataConfig):
+    """``conf/data/coco/multitask.yaml``"""
 
     target: Literal["multitask.annotated.CocoData"] = Field(alias="_target_")
     root: Folder
@@ -87,8 +87,8 @@ class CocoMultitaskData(DataConfig):
     group_by: GroupBy
 
 
-class YoloMultitaskData(DataConfig):
-    """``conf/data/yolo_multitask.yaml``"""
+class YoloData(DataConfig):
+    """``conf/data/yolo/multitask.yaml``"""
 
     target: Literal["multitask.annotated.YoloData"] = Field(alias="_target_")
     root: Folder
@@ -106,7 +106,7 @@ class ReaderData(DataConfig):
 
 
 Data = Annotated[
-    ShapesData | VocData | Voc2012Data | CocoMultitaskData | YoloMultitaskData | ReaderData,
+    ShapesData | VocData | Voc2012Data | CocoData | YoloData | ReaderData,
     ByTarget(),
 ]
 

@@ -106,10 +106,14 @@ def unwritable(path: Path, error: OSError, advice: str = OTHER_DIRECTORY) -> Use
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device or the machine has no more memory."""
-    torch = sys.modules.get("torch")  # where it was not imported, none of its errors was raised
-    known = MemoryError if torch is None else (MemoryError, torch.OutOfMemoryError)
-    return isinstance(error, known) or "can't allocate memory" in str(error)
+    """Whether the device or the machine has no more memory; libraries' own errors by their names
+    (torch, CuPy), JAX's and TensorFlow's by their status."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return (
+        bool(names & {"MemoryError", "OutOfMemoryError", "ResourceExhaustedError"})
+        or str(error).startswith("RESOURCE_EXHAUSTED")
+        or "can't allocate memory" in str(error)
+    )
 
 
 def say(text: str) -> None:

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig
 
+from phasewise.study.application import Application
 from phasewise.study.compose import Composer
 from phasewise.study.winner import winning_run
 
@@ -32,7 +33,7 @@ REFUSED = ROOT / "tests" / "refused"
 """A folder for ``$PYTHONPATH``."""
 
 TORCH = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
-ROOMS = ("records", "config", "cli", "study", "analysis", "report")
+ROOMS = ("records", "config", "cli", "study", "analysis", "report", "api")
 """Of the engine, those that need no torch."""
 
 NEED_TORCH = (
@@ -117,7 +118,7 @@ def make_config(cache: Path) -> Callable[..., DictConfig]:
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         whole = compose("config", [f"data.cache_dir={cache}"], return_hydra_config=True)
-        composer = Composer(whole, GlobalHydra.instance().config_loader())
+        composer = Composer(whole, GlobalHydra.instance().config_loader(), Application(whole))
 
     def make(*overrides: str) -> DictConfig:
         cfg = composer.config_of(overrides)

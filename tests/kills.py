@@ -1,8 +1,8 @@
 """A real study, killed at random moments again and again, against one that was left alone.
 
-``python -m tests.kills [--kills 20] [--workers 1] [--seed 0]``: some ten minutes. Files are
-replaced slowly, so that many kills fall into the middle of a write; temporary files lie on another
-file system.
+``python -m tests.kills [--kills 20] [--workers 1] [--seed 0] [--search]``: some ten minutes; with
+``--search``, of a phase whose trials are asked of a sampler. Files are replaced slowly, so that
+many kills fall into the middle of a write; temporary files lie on another file system.
 
 - the tables of both, and every run's metrics, are the same to the last bit, but for seconds;
 - what had completed before a kill is not touched after it;
@@ -59,6 +59,12 @@ STUDY: dict[str, Any] = {
     },
     "hydra": {"mode": "MULTIRUN", "sweep": {"dir": "undisturbed"}},
 }
+SEARCH: dict[str, Any] = {
+    "fine": {
+        "overrides": "optimizer.lr=tag(log,interval(1e-4,1e-1)) model.dropout_rate=interval(0,0.5)",
+        "search": {"sampler": "tpe", "trials": 7, "parallel": 2, "startup": 2},
+    },
+}
 NOT_COMPARED = ("seconds", "peak_memory_mb", "images_per_second")
 
 
@@ -68,14 +74,17 @@ class Study:
     Args:
         folder: for the study's file, and what it leaves.
         workers: trials side by side.
+        phases: of the study.
     """
 
-    def __init__(self, folder: Path, workers: int) -> None:
+    def __init__(self, folder: Path, workers: int, phases: dict[str, Any]) -> None:
         self.folder = folder
         (folder / "slow").mkdir()
         (folder / "slow" / "sitecustomize.py").write_text(SLOW)
         (folder / "confs" / "study").mkdir(parents=True)
-        text = "# @package _global_\n" + yaml.safe_dump(STUDY, sort_keys=False)
+        text = "# @package _global_\n" + yaml.safe_dump(
+            STUDY | {"study": STUDY["study"] | {"phases": phases}}, sort_keys=False
+        )
         (folder / "confs" / "study" / "kills.yaml").write_text(text)
         parallel = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={workers}"]
         self.words = ["--config-dir", "confs", "study=kills", *(parallel if workers > 1 else [])]
@@ -126,10 +135,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--search", action="store_true")
     args = parser.parse_args()
+    phases = SEARCH if args.search else STUDY["study"]["phases"]
     draw = random.Random(args.seed)
     with tempfile.TemporaryDirectory() as name:
-        study = Study(Path(name), args.workers)
+        study = Study(Path(name), args.workers, phases)
         begun = time.monotonic()
         if study.start(slow=False).wait() != 0:
             sys.exit((Path(name) / "said.txt").read_text())

@@ -16,14 +16,15 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig
 
 from phasewise.cli import main as cli
+from phasewise.config.choices import tasks_of
 from phasewise.config.defaults import composed
+from phasewise.config.help import config_groups
 from phasewise.inference.evaluation.settings import EvaluationSettings
 from phasewise.inference.exporting.settings import ExportSettings
 from phasewise.inference.prediction.settings import PredictionSettings
@@ -128,8 +129,9 @@ def test_evaluate_and_export(command: Command) -> None:
         return
     _, words = kind.parse(command.arguments)
     if data := value(words, "data"):
-        target = yaml.safe_load((ROOT / "conf" / "data" / f"{data}.yaml").read_text())["_target_"]
-        composed([f"task={target.partition('.')[0]}", *words])
+        conf = ROOT / "conf"
+        tasks = tasks_of(conf / "data" / f"{data}.yaml", config_groups(conf)["task"])
+        composed([f"task={tasks[0]}", *words])
     else:
         assert not words
 

@@ -24,6 +24,7 @@ from phasewise.config.help import flatten
 from phasewise.config.schema import check_config
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study import plan_summary, sweeper
+from phasewise.study.application import Application
 from phasewise.study.journal import Journal, read_journal
 from phasewise.study.results import typed
 from phasewise.study.schema import parse_study
@@ -276,7 +277,7 @@ def test_all_budgets_go_with_real_data(tmp_path: Path, study: str, data: str) ->
     words = (f"study={study}", f"data={data}", f"data.root={tmp_path}")
     for budget in BUDGETS[1:]:  # full has no words of its own
         with composed(*words, f"budget={budget}") as config:
-            _, scaled = parse_study(config)
+            _, scaled = parse_study(config, Application(config))
         with composed(*words, *scaled) as config:
             check_config(config)
 

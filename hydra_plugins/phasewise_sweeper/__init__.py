@@ -20,6 +20,8 @@ class PhasewiseSweeperConf:
     _target_: str = "hydra_plugins.phasewise_sweeper.PhasewiseSweeper"
     max_batch_size: int | None = None
     params: dict[str, str] | None = None
+    study: dict[str, Any] | None = None
+    """What stands under ``study:`` otherwise, if the application's config can have no such key."""
 
 
 ConfigStore.instance().store(
@@ -30,22 +32,36 @@ ConfigStore.instance().store(
 class PhasewiseSweeper(BasicSweeper):
     """Checks every trial before the first one runs, names their directories, tells what came out.
 
-    In an application whose config has no ``task.schema`` it is Hydra's own sweeper.
+    In an application whose config has neither a ``task.schema`` nor a section ``study`` it is
+    Hydra's own sweeper.
     """
+
+    def __init__(
+        self,
+        max_batch_size: int | None,
+        params: dict[str, str] | None = None,
+        study: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size, params)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run the trials of an ``-m`` line; see `phasewise.study.sweeper.sweep`."""
-        from phasewise.study.sweeper import is_phasewise, sweep
+        from phasewise.study.application import application_of
+        from phasewise.study.exits import exits_plainly
+        from phasewise.study.sweeper import sweep
 
         assert self.config is not None
         assert self.hydra_context is not None
         assert self.launcher is not None
-        if not is_phasewise(self.config):
-            return super().sweep(arguments)
-        return sweep(
-            [*self._parse_config(), *arguments],
-            config=self.config,
-            config_loader=self.hydra_context.config_loader,
-            launcher=self.launcher,
-            max_batch_size=self.max_batch_size,
-        )
+        with exits_plainly(self.config):
+            application = application_of(self.config, self.launcher)
+            if application is None:
+                return super().sweep(arguments)
+            return sweep(
+                [*self._parse_config(), *arguments],
+                config=self.config,
+                application=application,
+                config_loader=self.hydra_context.config_loader,
+                launcher=self.launcher,
+                max_batch_size=self.max_batch_size,
+            )

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
+from phasewise.config.choices import file_for, not_for_task
 from phasewise.config.help import (
     choice_file,
     file_entries,
@@ -229,16 +230,14 @@ class CommandLine:
         data = OmegaConf.to_container(base, resolve=False)
         assert isinstance(data, dict)
         settings = {"hydra": data.pop("hydra")}
-        keys = [*data, *flatten(data)]
+        keys, task = [*data, *flatten(data)], str(base.hydra.runtime.choices.get("task"))
         for word in groups:  # swept groups: the keys of their other choices
             override = self.overrides[word]
             if override.is_sweep_override() and not override.is_interval_sweep():
                 group, places = override.key_or_group, self._folders()
-                files = [
-                    choice_file(places, group, str(it))
-                    for it in override.sweep_iterator(format_value)
-                ]
-                keys += [key for file in files if file is not None for key in file_entries(file)]
+                for choice in override.sweep_iterator(format_value):
+                    if file := choice_file(places, group, str(choice)):
+                        keys += file_entries(file_for(file, task))
         may_add = OpenKeys(data, values.values())
         for word, override in values.items():
             key, hydras = override.key_or_group, str(override.key_or_group).startswith("hydra.")
@@ -262,10 +261,11 @@ class CommandLine:
         """Says so where another choice of the key's group has the key."""
         group = key.partition(".")[0]
         files = [file for it in self._folders() for file in sorted((it / group).glob("*.yaml"))]
-        owners = [file.stem for file in files if key in file_entries(file)]
+        chosen, task = (base.hydra.runtime.choices.get(it) for it in (group, "task"))
+        own = {file.stem: file_for(file, str(task)) for file in files}
+        owners = [name for name, file in own.items() if key in file_entries(file)]
         if not owners:
             return None
-        chosen = base.hydra.runtime.choices.get(group)
         reason = f"no such key with {group}={chosen}; it belongs to {group}={' or '.join(owners)}"
         return Problem(key, reason)
 
@@ -309,6 +309,8 @@ class CommandLine:
         try:
             return hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
         except (HydraException, OmegaConfBaseException) as error:
+            if other := not_for_task(error, self.config_dir):
+                raise settings_error([*self.problems.values()] or [other]) from error
             reason = self._misshapen(error) or one_line(error)
             raise UserError(f"the config cannot be composed: {reason}") from error
         except MarkedYAMLError as error:

@@ -164,7 +164,7 @@ def _texts(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any
         elif key in ALWAYS_FILES:
             if value is not None and not isinstance(value, bool):
                 yield f"{prefix}{key}", value
-        elif isinstance(value, str) and not str(key).startswith("_") and _like_a_path(value):
+        elif isinstance(value, str) and not str(key).startswith("_") and like_a_path(value):
             yield f"{prefix}{key}", value
 
 
@@ -179,7 +179,8 @@ def _weights_in_folder(cfg: Mapping[Any, Any]) -> str | None:
     return None if found is None else str(found)
 
 
-def _like_a_path(text: str) -> bool:
+def like_a_path(text: str) -> bool:
+    """Whether a text may name a file."""
     return "." in text or os.sep in text
 
 

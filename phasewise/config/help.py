@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.config.choices import file_for, group_of, targets, tasks_of
 from phasewise.errors import Problem, UserError
 from phasewise.text import format_value
 
@@ -180,8 +181,8 @@ def _locate(loc: tuple[Any, ...], data: dict[str, Any]) -> tuple[str, Any]:
 def file_entries(path: Path) -> dict[str, Entry]:
     """Comments of one YAML file by dotted key, under the package that Hydra puts it in.
 
-    A key's comment stands behind its value on the same line. The package is the name of the
-    folder, unless the file says ``# @package _global_`` or lies at the root of the tree.
+    A key's comment stands behind its value on the same line. The package is the config group,
+    unless the file says ``# @package _global_`` or lies at the root of the tree.
     """
     text = path.read_text(encoding="utf-8")
     root = path.with_name("config.yaml").exists() or text.startswith(f"# {GLOBAL}")
@@ -189,7 +190,7 @@ def file_entries(path: Path) -> dict[str, Entry]:
     if not isinstance(node, yaml.MappingNode):
         return {}
     entries: dict[str, Entry] = {}
-    for key, entry in _walk(node, "" if root else f"{path.parent.name}.", text.splitlines()):
+    for key, entry in _walk(node, "" if root else f"{group_of(path)}.", text.splitlines()):
         if entry.comment or key not in entries:  # a group is named in `defaults` and as a section
             entries[key] = entry
     return entries
@@ -219,7 +220,7 @@ def _entries(folders: Sequence[Path], choices: Mapping[str, str]) -> dict[str, E
     """Entries of config.yaml and the chosen files; a comment holds until a later file has one."""
     config_dir = folders[0]
     found = (choice_file(folders, group, choice) for group, choice in choices.items())
-    files = [file for file in found if file is not None]
+    files = [file_for(file, choices.get("task", "")) for file in found if file is not None]
     files.sort(key=lambda file: GLOBAL in file.read_text(encoding="utf-8").partition("\n")[0])
     merged: dict[str, Entry] = {}
     for file in [config_dir / "config.yaml", *files]:
@@ -313,13 +314,8 @@ def help_text(cfg: DictConfig, config_dir: Path, program: str, width: int) -> st
 
 
 def _is_for(path: Path | None, tasks: Iterable[str], task: str) -> bool:
-    """Whether a choice goes with the task: a data set belongs to the one whose class reads it."""
-    package = _target(path).split(".")[0] if path is not None else ""
-    return package == task or package not in tasks
-
-
-def _target(path: Path) -> str:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}).get("_target_", "")
+    """Whether a choice goes with the task."""
+    return path is None or task in tasks_of(path, tasks)
 
 
 def choice_and_task(target: str, config_dir: Path) -> tuple[str, str] | None:
@@ -328,7 +324,7 @@ def choice_and_task(target: str, config_dir: Path) -> tuple[str, str] | None:
     task = target.partition(".")[0]
     if (config_dir / "task" / f"{task}.yaml").is_file():
         for path in sorted((config_dir / "data").glob("*.yaml")):
-            if _target(path) == target:
+            if target in targets(path):
                 return path.stem, task
     return None
 

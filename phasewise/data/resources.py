@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
-from contextlib import suppress
-from pathlib import Path
 
 import torch
 
 from phasewise.errors import UserError
-
-_STATUS = Path("/proc/self/status")
+from phasewise.memory import process_peak_mb, reset_process_peak
 
 
 def _uses_cuda(accelerator: str) -> bool:
@@ -84,8 +79,7 @@ def reset_peak_memory() -> None:
     """Start measuring anew; several runs may share a process."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    with suppress(OSError):  # Linux only; elsewhere the peak is the process's
-        Path("/proc/self/clear_refs").write_text("5")
+    reset_process_peak()
 
 
 def peak_memory_mb() -> float:
@@ -93,9 +87,4 @@ def peak_memory_mb() -> float:
     of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    with suppress(OSError, StopIteration):
-        lines = _STATUS.read_text().splitlines()
-        peak = next(line for line in lines if line.startswith("VmHWM:"))
-        return int(peak.split()[1]) / 2**10
-    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak_rss / 2 ** (20 if sys.platform == "darwin" else 10)
+    return process_peak_mb()

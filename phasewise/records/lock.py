@@ -14,7 +14,14 @@ from phasewise.errors import UserError, unwritable
 LOCK = ".lock"
 """Stays in the directory: a lock file that is removed can be held twice."""
 
+_held: set[Path] = set()
+
 log = logging.getLogger(__name__)
+
+
+def holds(directory: str | Path) -> bool:
+    """Whether this process holds a run directory, as whoever called what runs here may do."""
+    return Path(directory).resolve() in _held
 
 
 @contextmanager
@@ -49,9 +56,11 @@ def locked(directory: str | Path, *, wait: bool) -> Iterator[bool]:
     if waited:
         log.info("waiting for another process that trains in %s", directory)
         lock.acquire()
+    _held.add(path.parent.resolve())
     try:
         yield waited
     finally:
+        _held.discard(path.parent.resolve())
         lock.release()
 
 

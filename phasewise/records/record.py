@@ -73,6 +73,8 @@ class RunRecord:
         headline: the metrics that a table shows first, without their split: ``mAP``; those that
             the run does not have are passed over.
         notes: what the task adds to reports that show the run.
+        checkpoints: files of weights by name (``best``, ``last``), relative to the directory if
+            they lie in it; empty for those of `phasewise.records.checkpoints`.
     """
 
     directory: Path
@@ -93,6 +95,7 @@ class RunRecord:
     study: dict[str, Any] = field(default_factory=dict)
     headline: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
+    checkpoints: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_final(self) -> bool:

@@ -60,6 +60,7 @@ class Content(TypedDict):
     study: NotRequired[dict[str, Any]]  # which earlier versions did not write
     headline: NotRequired[list[str]]
     notes: NotRequired[Notes]
+    checkpoints: NotRequired[dict[str, str]]
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,16 @@ class Table:
         self.rows.append(cells)
         self.marks.append(mark)
 
+    def drop_empty(self, *names: str) -> None:
+        """Leave out those of the named columns that have no value in any row."""
+        kept = [
+            place
+            for place, column in enumerate(self.columns)
+            if column.title not in names or not all(_is_missing(row[place]) for row in self.rows)
+        ]
+        self.columns = [self.columns[place] for place in kept]
+        self.rows = [[row[place] for place in kept] for row in self.rows]
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -166,3 +177,7 @@ def slug(text: str) -> str:
     'phase_1_learning_rate'
     """
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "_"
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))

@@ -11,8 +11,11 @@ from statistics import fmean
 import pandas as pd
 
 from phasewise.analysis.statistics.frame import in_order, is_number, trial_frame
+from phasewise.analysis.statistics.halving import stopped_value
 from phasewise.analysis.statistics.intervals import candidate_frame
 from phasewise.records.record import RunRecord
+from phasewise.study.halved import EPOCHS, amount_text
+from phasewise.study.objectives import WEIGHTED, ranking_values
 from phasewise.study.published import named_settings
 from phasewise.study.results import (
     ONLY,
@@ -22,7 +25,6 @@ from phasewise.study.results import (
     StudyResult,
     TrialResult,
 )
-from phasewise.study.selection import value_at
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,19 @@ class CandidateView:
         """Of the objective over seeds; NaN without a result."""
         return self.scores["mean"]
 
+    @cached_property
+    def score(self) -> float:
+        """What it is ranked by: the mean of the objective, or of the weighted mean of several."""
+        if WEIGHTED not in self.phase.plan.choose:
+            return self.mean
+        values = ranking_values(self.phase.plan, self.result).values()
+        return fmean(values) if values else math.nan
+
+    @property
+    def is_barred(self) -> bool:
+        """Whether a requirement or a guard keeps it from winning."""
+        return bool(self.result.plan.infeasible or self.result.plan.fallen)
+
     @property
     def records(self) -> list[RunRecord]:
         """Of its runs that have one."""
@@ -82,9 +97,11 @@ class CandidateView:
         if plan.refused is not None:
             return "refused"
         if plan.epochs is not None:
-            after = f"stopped after {plan.epochs} epoch{'' if plan.epochs == 1 else 's'}"
-            histories = [trial.history() for trial in self.result.trials]
-            value = value_at(histories, plan.epochs, self.phase.plan.objective)
+            settings = self.phase.plan.halving
+            unit = EPOCHS if settings is None else settings.unit
+            after = "after" if unit == EPOCHS else "at"
+            after = f"stopped {after} {amount_text(unit, plan.epochs)}"
+            value = stopped_value(self.phase.result, self.result)
             return after if math.isnan(value) else f"{after} at {value:.4g}"
         states = [trial_status(trial, self) for trial in self.result.trials]
         different = list(dict.fromkeys(states))
@@ -152,14 +169,22 @@ class PhaseView:
 
     @cached_property
     def ranked(self) -> list[CandidateView]:
-        """Best first; those with results of more seeds before the others, as in selection."""
+        """Best first; those with results of more seeds before the others, as in selection, and
+        after all of them what may not win."""
         scored = [one for one in self.candidates if one.values]
-        return sorted(scored, key=lambda one: (-len(one.values), -self.sign * one.mean))
+
+        def place(one: CandidateView) -> tuple[bool, int, bool, float]:
+            known = math.isfinite(one.score)
+            score = -self.sign * one.score if known else 0.0
+            return one.is_barred, -len(one.values), not known, score
+
+        return sorted(scored, key=place)
 
     @cached_property
     def comparable(self) -> list[CandidateView]:
-        """Those of `ranked` that have results of as many seeds as the first."""
-        return [one for one in self.ranked if len(one.values) == len(self.ranked[0].values)]
+        """Those of `ranked` that may win and have results of as many seeds as the first."""
+        found = [one for one in self.ranked if not one.is_barred]
+        return [one for one in found if len(one.values) == len(found[0].values)]
 
     @property
     def incumbent(self) -> CandidateView | None:
@@ -234,7 +259,9 @@ class StudyView:
     @property
     def last(self) -> PhaseView | None:
         """The last phase that was decided."""
-        return next((phase for phase in reversed(self.phases) if phase.winner), None)
+        of = {phase.plan.name: phase for phase in self.phases}
+        ordered = (of[plan.name] for plan in self.plan.latest_first())
+        return next((phase for phase in ordered if phase.winner), None)
 
     @property
     def final(self) -> CandidateView | None:
@@ -270,8 +297,8 @@ STOPPED = "stopped"
 
 def trial_status(trial: TrialResult, one: CandidateView) -> str:
     """Of a run of a candidate; one that is said to be running may have been killed."""
-    if trial.record is None:
-        return "no record"
+    if trial.record is None:  # at a rung it had a run of its own
+        return STOPPED if one.result.plan.epochs is not None else "no record"
     if trial.record.status == "paused" and one.result.plan.epochs is not None:
         return STOPPED
     return "unfinished" if trial.record.status == "running" else trial.record.outcome

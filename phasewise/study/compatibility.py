@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,12 +62,19 @@ class OverrideMerger:
         """The words that choose from a config group."""
         return tuple(word for word in words if self._is_group(parse_override(word).key_or_group))
 
+    def chosen(self, group: str, words: Iterable[str]) -> str | None:
+        """The choice of a config group; ``None`` of what is none."""
+        if not self._is_group(group):
+            return None
+        own = [parse_override(word) for word in words]
+        found = [str(it.value()) for it in own if it.key_or_group == group]
+        choices = self.composer.config.hydra.runtime.choices
+        return found[-1] if found else choices.get(group)
+
     def problems(self, words: Sequence[str]) -> tuple[Problem, ...]:
         """What keeps a trial of these words from running; nothing if it can."""
-        from phasewise.config.schema import check_config  # pydantic takes a while
-
         try:
-            check_config(self.composer.config_of(words))
+            self.composer.application.check(self.composer.config_of(words))
         except ERRORS as error:
             return problems_in(error)
         return ()
@@ -130,16 +137,26 @@ class CompatibilityCheck:
         self._conflicts: dict[tuple[str, str, str, str], dict[str, None]] = defaultdict(dict)
         self._seen: dict[Overrides, tuple[Problem, ...]] = {}
 
-    def check(self, phases: Sequence[PlannedCandidates], *, conflicts: bool = True) -> None:
-        """Compare each phase with those before it.
+    def check(
+        self,
+        phases: Sequence[PlannedCandidates],
+        *,
+        conflicts: bool = True,
+        upstream: Callable[[str], Sequence[str]] | None = None,
+    ) -> None:
+        """Compare each phase with those that it builds on.
 
         Args:
             phases: in order.
-            breaks: whether candidates that can run from the starting configuration are looked at.
+            conflicts: whether candidates that can run from the starting configuration are looked
+                at.
+            upstream: names of the phases that one builds on; if not given, all before it.
         """
         for place, later in enumerate(phases):
-            self._find_enabling(later, phases[:place])
-            for earlier in phases[:place] if conflicts else ():
+            names = None if upstream is None else upstream(later.name)
+            before = [one for one in phases[:place] if names is None or one.name in names]
+            self._find_enabling(later, before)
+            for earlier in before if conflicts else ():
                 self._find_conflicts(later, earlier)
 
     def notes(self) -> list[str]:

@@ -20,23 +20,23 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from phasewise.config.choices import not_for_task
 from phasewise.config.command_line import one_line
-from phasewise.config.fingerprint import (
-    NOT_COMPUTATION,
-    file_hash,
-    fingerprint,
-    named_files,
-    plain_config,
-)
+from phasewise.config.fingerprint import NOT_COMPUTATION, file_hash
 from phasewise.config.help import flatten, no_such_key, not_one_of
-from phasewise.config.identity import DataIdentity, cached_identity, data_identity, data_key
+from phasewise.config.identity import DataIdentity, cached_identity, data_identity
 from phasewise.errors import Problem, UserError
+from phasewise.project import CONF
 from phasewise.records.record import identity
+from phasewise.study.application import Application
 from phasewise.study.naming import parse_overrides
 from phasewise.text import format_value
 
 Problems = dict[Problem, list[str]]
 """What is wrong, and the names of the trials that have it."""
+
+UNKNOWN = ""
+"""The key of data of which nobody knows anything."""
 
 _VARIABLE = re.compile(rb"\boc\.env:\s*['\"]?(\w*)")
 """A variable that a config or a word asks for; an empty name where it is another interpolation."""
@@ -64,6 +64,7 @@ class Composer:
     Args:
         config: what Hydra composed for the sweep as a whole.
         loader: Hydra's.
+        application: whose config it is.
         known: of configs that need no composing, by their words; see `context`.
         data: sections ``data`` of their configs, by `phasewise.config.identity.data_key`.
 
@@ -81,11 +82,13 @@ class Composer:
         self,
         config: DictConfig,
         loader: ConfigLoader,
+        application: Application,
         known: Mapping[tuple[str, ...], ConfigIdentity] | None = None,
         data: Mapping[str, dict[str, Any]] | None = None,
     ) -> None:
         self.config = config
         self.loader = loader
+        self.application = application
         self.known = dict(known or {})
         self.data = dict(data or {})
         self.files: set[str] = set()
@@ -152,6 +155,8 @@ class Composer:
             lines = [str(override.input_line) for override in groups]
             return self.loader.load_sweep_config(self.config, lines)
         except (HydraException, ValueError) as error:
+            if other := not_for_task(error, CONF):
+                raise UserError(problems=[other]) from error
             for override in groups:
                 key, value = override.key_or_group, override.value()
                 options = self.loader.get_group_options(key)
@@ -167,19 +172,18 @@ class Composer:
             UserError: its settings cannot be used.
             hydra.errors.HydraException: the words do not compose.
         """
-        from phasewise.config.schema import check_config  # pydantic takes a while
-
         key = tuple(words)
         if key not in self.known:
             config = self.config_of(words)
             if self.fetches:
                 assume_weights(config)
-            check_config(config)
-            plain = plain_config(config)
-            self.files.update(it.path for it in named_files(plain) if not it.is_code)
-            asked = data_key(plain["data"])
-            self.data.setdefault(asked, plain["data"])
-            self.known[key] = ConfigIdentity(fingerprint(plain), asked)
+            self.application.check(config)
+            found = self.application.identify(config)
+            self.files.update(found.files)
+            asked, data = found.data or (UNKNOWN, None)
+            if data is not None:
+                self.data.setdefault(asked, data)
+            self.known[key] = ConfigIdentity(found.fingerprint, asked)
         return self.known[key]
 
     def fingerprint(self, words: Sequence[str]) -> str:
@@ -208,14 +212,16 @@ class Composer:
         return self._data_identity(self.check(words).data)
 
     def _data_identity(self, asked: str) -> DataIdentity | None:
-        data = self.data[asked]
+        data = self.data.get(asked)
+        if data is None:
+            return None
         if asked not in self._identities:
             self._identities[asked] = cached_identity(data)
         if self._identities[asked] is None:
             matter = bool(data.get("root")) or self.compares_data or len(self.data) > 1
             self.has_unread_data = self.has_unread_data or (matter and not self.reads_data)
             if matter and self.reads_data:
-                self._identities[asked] = data_identity(data, self.config.seed)
+                self._identities[asked] = data_identity(data, self.application.seed)
         return self._identities[asked]
 
 

@@ -13,7 +13,7 @@ from phasewise.study.journal import Journal
 from phasewise.study.phases import Runner
 from phasewise.study.plan import Stage
 from phasewise.study.reports import PAGE
-from phasewise.study.table import trial_labels
+from phasewise.study.table import LEFT_OUT, trial_labels
 
 
 class SweepFailed(UserError):
@@ -70,7 +70,9 @@ def _failed(runner: Runner, records: Sequence[RunRecord]) -> dict[str, RunRecord
     }
     bad = {}
     for (stage, job), record in zip(runner.jobs(), records, strict=True):
-        if record.status == "completed" or (record.status == "paused" and job.subdir in pruned):
+        if record.status in ("completed", LEFT_OUT) or (
+            record.status == "paused" and job.subdir in pruned
+        ):
             continue
         bad[job.subdir] = record
         there = read_record(job.directory)

@@ -10,9 +10,13 @@ from statistics import fmean
 from omegaconf import OmegaConf
 
 from phasewise.records.record import RunRecord
-from phasewise.study.plan import Planner, Stage, TrialJob
-from phasewise.study.results import objective_value
+from phasewise.study.constraints import violations
+from phasewise.study.halving_plan import last_rung
+from phasewise.study.journal import Phase
+from phasewise.study.objectives import WEIGHTED, scalar_of
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.schema import Rerun
+from phasewise.study.trial_job import TrialJob
 
 
 def find_finalists(
@@ -21,27 +25,31 @@ def find_finalists(
     base: Sequence[str],
     planner: Planner,
     outcome: Callable[[TrialJob], RunRecord],
-    objective: dict[str, str],
+    wanted: Phase,
 ) -> list[Sequence[str]]:
     """The words of the best configurations of all phases, that of ``base`` first.
 
     Args:
         rerun: how many; with ``per``, of each value of that key.
-        stages: what ran so far; those with another objective do not count.
+        stages: what ran so far; those that rank by something else do not count.
         base: what the phases have come to.
         planner: knows what words compute.
         outcome: of a trial.
-        objective: ``metric`` and ``mode``.
+        wanted: has the objectives and requirements of the phase that runs them.
     """
-    sign = -1 if objective["mode"] == "max" else 1
+    sign = -1 if wanted.objective["mode"] == "max" else 1
     ranked: list[tuple[float, list[str]]] = []
     for stage in stages:
-        if stage.phase.objective != objective:
+        if _ranking(stage.phase) != _ranking(wanted):
             continue
         for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-            values = [objective_value(outcome(job)) for job in jobs]
-            if values and all(map(math.isfinite, values)):
-                words = planner.choices.join(stage.phase.base, candidate.overrides)
+            records = [outcome(job) for job in jobs]
+            values = [scalar_of(stage.phase, record) for record in records]
+            barred = candidate.fallen or violations(wanted.require, records)
+            if values and all(map(math.isfinite, values)) and not barred:
+                # where halving scales the trials, its last value is this phase's own
+                before = [word for word in stage.phase.base if word not in last_rung(stage.spec)]
+                words = planner.choices.join(before, candidate.overrides)
                 ranked.append((sign * fmean(values), words))
 
     def level(words: Sequence[str]) -> str | None:
@@ -58,6 +66,11 @@ def find_finalists(
             found[own] = words
             counts[place] += 1
     return list(found.values())
+
+
+def _ranking(phase: Phase) -> tuple[dict[str, str], dict[str, float] | None]:
+    """What `phasewise.study.objectives.scalar` is computed from."""
+    return phase.objective, phase.choose.get(WEIGHTED)
 
 
 def planned_count(rerun: Rerun, before: Sequence[Stage]) -> int:

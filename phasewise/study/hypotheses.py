@@ -226,7 +226,7 @@ def refuse_untried(
         if _has_other_phases(config):
             continue
         own = [phase for phase in journal.phases if one.phase in (None, phase.name)]
-        if any(phase.kind == "rerun" for phase in own):  # it takes values that others tried
+        if any(phase.kind == "rerun" or phase.per for phase in own):  # with values of others
             own = journal.phases
         for field, key, values in _values(one):
             # conditions may be met by what an earlier phase decided
@@ -261,6 +261,9 @@ def _values(one: Hypothesis) -> Iterator[tuple[str, str, list[Any]]]:
 
 def _tried(phases: Sequence[Phase], key: str, config: DictConfig) -> list[Setting]:
     """The values of a key, the starting configuration's included; none where that is not known."""
+    spaces = [one for phase in phases if phase.search for one in phase.search.space]
+    if any(one.name == key and one.kind != "choice" for one in spaces):
+        return []  # any number of them
     declared = [typed(text) for phase in phases for text in phase.declared.get(key, [])]
     start = OmegaConf.select(config, f"hydra.runtime.choices.{key}")
     start = OmegaConf.select(config, key) if start is None else start

@@ -16,10 +16,12 @@ from typing import Any, Literal
 from phasewise.project import JOURNAL
 from phasewise.records.schema import validate
 from phasewise.storage import write_whole
+from phasewise.study.halved import Halved
+from phasewise.study.space import Dimension
 
 SCHEMA = 1
 
-Kind = Literal["grid", "combinations", "rerun", "test"]
+Kind = Literal["grid", "combinations", "rerun", "search", "test"]
 Verdict = Literal["adopted", "kept", "within_noise", "undecided"]
 """``adopted``: a challenger won. ``kept``: the incumbent is best, or tied. ``within_noise``: a
 challenger has the better mean, but the study adopts significant gains only. ``undecided``: no
@@ -50,13 +52,95 @@ class Candidate:
     Attributes:
         overrides: what the phase adds to its ``base``; no seed.
         trials: one per seed; none where ``refused`` says why the settings do not go together.
-        epochs: after how many epochs successive halving stopped it, ``None`` if it did not.
+        epochs: after how many epochs, or at which value of the key of `Halved`, halving stopped it;
+            ``None`` if it did not.
+        bracket: of halving.
+        rungs: its runs at the values of that key below the last, one per seed, whether or not it
+            came so far.
+        infeasible: the requirements that it violates, each with its value.
+        fallen: the objectives in which it falls too far below the incumbent, each with both values
+            (``choose: guarded``).
     """
 
     overrides: list[str]
     trials: list[Trial] = field(default_factory=list)
     refused: str | None = None
-    epochs: int | None = None
+    epochs: int | float | None = None
+    bracket: int = 0
+    rungs: list[list[Trial]] = field(default_factory=list)
+    infeasible: list[str] = field(default_factory=list)
+    fallen: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SearchPlan:
+    """Who asks for the candidates of a phase, and from where; see `phasewise.study.searching`.
+
+    Attributes:
+        sampler: its name, see `phasewise.study.search_settings.SAMPLERS`.
+        trials: so many are asked for, beside the incumbent.
+        parallel: of a batch.
+        startup: so many are drawn at random before the sampler goes by results.
+        seed: of the sampler.
+        library: which version of it asks.
+        fixed: overrides that all its trials have.
+        space: where it searches, key by key.
+        repeated: how often it asked for what had been tried already.
+        ended: why it asked for fewer; empty while it has not.
+    """
+
+    sampler: str
+    trials: int
+    parallel: int = 1
+    startup: int = 0
+    seed: int = 0
+    library: str = ""
+    fixed: list[str] = field(default_factory=list)
+    space: list[Dimension] = field(default_factory=list)
+    repeated: int = 0
+    ended: str = ""
+
+
+@dataclass
+class OutOfHours:
+    """That the time of a phase was up: decided once, and kept by later calls.
+
+    Attributes:
+        key: whose limit it was, ``study.max_hours`` or the phase's.
+        limit: of it; another limit is decided anew.
+        hours: how much the trials had taken then.
+        left: directories of trials that did not begin.
+    """
+
+    key: str
+    limit: float
+    hours: float
+    left: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        taken = f"they have taken {self.hours:.3g} hours together ({self.key}={self.limit:g})"
+        return f"no more trials begin, for {taken}; what is known decides"
+
+
+@dataclass
+class Branch:
+    """What a phase did for one level of a key, see `Phase.per`.
+
+    Attributes:
+        level: the value of that key, as text.
+        candidates: indices of those that have it.
+        incumbent: index of the one that the branch started from, ``None`` if there is none.
+        winner: index of the one that a following phase of branches starts from, ``None`` while not
+            decided, or where none has a result.
+        verdict, reason: of that decision, as in `Phase`.
+    """
+
+    level: str
+    candidates: list[int]
+    incumbent: int | None = None
+    winner: int | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
 
 
 @dataclass
@@ -74,6 +158,17 @@ class Phase:
         reason: the decision in words.
         p_value: of the test behind ``adopt=significant``.
         epochs_saved: by successive halving, over all trials.
+        halving: how it halves, and what that cost; ``None`` if it does not, or of older versions.
+        search: who asks for its candidates, where they are not all known beforehand.
+        out_of_hours: that its time was up, if it was.
+        objectives: ``metric`` and ``mode`` of each where there are several, ``objective`` first.
+        choose: how they choose, see `phasewise.study.objectives`: ``weighted`` with a weight per
+            metric, ``guarded`` with a tolerance per metric but the first, or ``pareto``.
+        require: constraints on a candidate's means, see `phasewise.study.constraints`.
+        front: the candidates on the Pareto front of the objectives.
+        source: ``from`` as typed; ``None`` where it starts from the phase before it.
+        per: the key of whose levels each has a branch; empty where there are none.
+        branches: these, in the order in which the levels came up.
     """
 
     name: str
@@ -92,6 +187,24 @@ class Phase:
     reason: str = ""
     p_value: float | None = None
     epochs_saved: int = 0
+    halving: Halved | None = None
+    search: SearchPlan | None = None
+    out_of_hours: OutOfHours | None = None
+    objectives: list[dict[str, str]] = field(default_factory=list)
+    choose: dict[str, dict[str, float]] = field(default_factory=dict)
+    require: list[str] = field(default_factory=list)
+    front: list[int] = field(default_factory=list)
+    source: str | None = None
+    per: str = ""
+    branches: list[Branch] = field(default_factory=list)
+
+    @property
+    def planned_trials(self) -> int:
+        """How many there are, or will be where they are asked for one after the other."""
+        there = sum(len(one.trials) for one in self.candidates)
+        asked = 0 if self.search is None or self.search.ended else self.search.trials
+        ours = len(self.candidates) - 1  # beside the incumbent
+        return there + max(asked - ours, 0) * len(self.seeds) if asked else there
 
 
 @dataclass
@@ -135,6 +248,9 @@ class Journal:
             `phasewise.study.published`. ``published_conditions``: under which conditions.
         reported: whether the report shows all of this.
         origin: the study whose winner this one starts from, if there is one.
+        last: the phase whose winner is the final configuration, where several phases have none
+            after them; empty before that is decided, and where only one can be. ``last_reason``:
+            why, in words.
     """
 
     directory: Path
@@ -157,6 +273,8 @@ class Journal:
     published_conditions: str | None = None
     reported: bool = False
     origin: Origin | None = None
+    last: str = ""
+    last_reason: str = ""
 
     def write(self) -> None:
         """Replace the file in one step.
@@ -168,6 +286,12 @@ class Journal:
         del content["directory"]
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write_whole(self.directory / JOURNAL, text)
+
+    def latest_first(self) -> list[Phase]:
+        """The phases that compare, from the last one; before them, the one that the study chose
+        among several last ones."""
+        phases = [phase for phase in reversed(self.phases) if phase.kind != "test"]
+        return sorted(phases, key=lambda phase: not self.last or phase.name != self.last)
 
     def trials(self) -> Iterator[tuple[Phase, Candidate, Trial]]:
         """All of them, in order; one that several phases share comes several times."""

@@ -42,6 +42,15 @@ def configure(launcher: Launcher, batch_size: int | None) -> int | None:
     return batch_size
 
 
+def side_by_side(launcher: Launcher) -> int | None:
+    """How many trials a launcher runs at the same time; ``None`` where it does not tell."""
+    settings = getattr(launcher, "joblib", None)
+    count = None if settings is None else settings.get("n_jobs")
+    if isinstance(count, int):
+        return count if count > 0 else os.cpu_count() or 1
+    return None
+
+
 def wait_for_jobs(crash: BaseException) -> None:
     """Wait until no job of a batch is queued or running, whose launcher has raised ``crash``.
 

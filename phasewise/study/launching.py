@@ -19,10 +19,16 @@ from phasewise.errors import UserError
 from phasewise.records.lock import wait_until_free
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import storage_error
-from phasewise.study.launcher_plugins import cancelled_on_interrupt, configure, wait_for_jobs
-from phasewise.study.plan import TrialJob
+from phasewise.study.job import UnusableResult
+from phasewise.study.launcher_plugins import (
+    cancelled_on_interrupt,
+    configure,
+    side_by_side,
+    wait_for_jobs,
+)
 from phasewise.study.progress import Progress
-from phasewise.study.table import UNFINISHED, placeholder_record
+from phasewise.study.table import LEFT_OUT, UNFINISHED, placeholder_record
+from phasewise.study.trial_job import TrialJob
 
 MAX_CRASHES = 2
 """How many workers may die of a trial before it counts as failed."""
@@ -30,6 +36,19 @@ MAX_CRASHES = 2
 POLL_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
+
+
+def launched_words(jobs: Sequence[TrialJob], more: Sequence[str]) -> list[list[str]]:
+    """The overrides that a launcher is given for each job.
+
+    Args:
+        jobs: the trials.
+        more: what concerns this launch only.
+    """
+    return [job.launched_as(more) for job in jobs]
+
+
+Launched = Callable[[Sequence[TrialJob], Sequence[str]], list[list[str]]]
 
 
 @dataclass
@@ -47,21 +66,31 @@ class TrialExecutor:
     Args:
         launcher: any of Hydra's.
         batch_size: most trials that the launcher gets at once; ``None`` leaves it to the launcher.
+        launched: the words that the launcher is given for trials, and what concerns this launch.
 
     Attributes:
         returns: what the jobs returned, batch by batch.
     """
 
-    def __init__(self, launcher: Launcher, batch_size: int | None) -> None:
+    def __init__(
+        self, launcher: Launcher, batch_size: int | None, launched: Launched = launched_words
+    ) -> None:
         if batch_size is not None and batch_size < 1:
             raise UserError(f"hydra.sweeper.max_batch_size={batch_size} must be null or at least 1")
         self.launcher = launcher
-        self.in_process = isinstance(launcher, BasicLauncher)
+        self.launched = launched
+        self.in_process = _is_basic(launcher)
         self.batch_size = 1 if self.in_process else None
         self.batch_size = configure(launcher, batch_size or self.batch_size)
         self.returns: list[Sequence[JobReturn]] = []
         self._jobs: dict[str, JobReturn] = {}
+        self._left_out: dict[str, RunRecord] = {}
         self._launched = 0
+
+    def keep_batches_small(self) -> None:
+        """Give the launcher no more trials at once than it runs side by side, where it tells, so
+        that something can be decided before each of them begins."""
+        self.batch_size = self.batch_size or side_by_side(self.launcher)
 
     def run(
         self,
@@ -93,6 +122,8 @@ class TrialExecutor:
             for job in queue.pop(0):
                 if (record := known(job)) is None:
                     batch.append(job)
+                elif record.status == LEFT_OUT:
+                    self._left_out[job.subdir] = record
                 else:
                     progress.end(job.name, record, elsewhere=True)
             if not batch:
@@ -111,7 +142,7 @@ class TrialExecutor:
         self, batch: list[TrialJob], more: Sequence[str], progress: Progress
     ) -> _LostTrials:
         """Launch a batch; returns what was lost with a worker."""
-        words = [job.launched_as(more) for job in batch]
+        words = self.launched(batch, more)
         number, self._launched = self._launched, self._launched + len(batch)
         before = [_modified(job.directory) for job in batch]  # of the records of earlier calls
         with self._watched(batch, progress), cancelled_on_interrupt():
@@ -125,8 +156,11 @@ class TrialExecutor:
         self._jobs |= {job.subdir: it for job, it in zip(batch, returns, strict=True)}
         for done in returns:
             # `return_value` would raise it, and print to stderr first
-            if done.status == JobStatus.FAILED and (full := storage_error(done._return_value)):
-                raise full
+            if done.status == JobStatus.FAILED:
+                if full := storage_error(done._return_value):
+                    raise full
+                if isinstance(done._return_value, UnusableResult):
+                    raise done._return_value
         return _LostTrials([], [], "")
 
     @contextmanager
@@ -153,7 +187,8 @@ class TrialExecutor:
         A trial without a record, or whose record still says ``running``, is ``failed`` if its job
         raised, else ``unfinished``; one that says ``completed`` is ``failed`` if its job raised.
         """
-        record = read_record(job.directory) or placeholder_record(job.directory, job.words)
+        record = read_record(job.directory) or self._left_out.get(job.subdir)
+        record = record or placeholder_record(job.directory, job.words)
         done = self._jobs.get(job.subdir)
         if done is not None and done.status == JobStatus.FAILED:
             error = done._return_value
@@ -164,6 +199,13 @@ class TrialExecutor:
         elif record.status in ("running", UNFINISHED):
             return replace(record, status=UNFINISHED, error="left no final record")
         return record
+
+
+def _is_basic(launcher: Launcher) -> bool:
+    """Whether trials run in this process: by name, for Hydra loads its plugins' files anew, and
+    whoever imported one before that has another class of it."""
+    names = {f"{kind.__module__}.{kind.__name__}" for kind in type(launcher).__mro__}
+    return f"{BasicLauncher.__module__}.{BasicLauncher.__name__}" in names
 
 
 def has_ended(record: RunRecord) -> bool:

@@ -13,14 +13,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from phasewise.config.fingerprint import fingerprint
 from phasewise.config.help import flatten, no_such_key, settings_error
-from phasewise.config.lifecycle import own_overrides, start_record
+from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
-from phasewise.records.record import TRIED, RunRecord, read_record
+from phasewise.records.record import DATA_MARK, TRIED, RunRecord, read_record
 from phasewise.study.compatibility import ERRORS
 from phasewise.study.compose import Composer
-from phasewise.study.plan import TrialJob
+from phasewise.study.trial_job import TrialJob
 from phasewise.text import format_value
 
 KEY = "study.memory_grows_with"
@@ -76,7 +75,7 @@ class MemoryLimits:
         smaller = config.copy()
         for key, value in less.items():
             OmegaConf.update(smaller, key, value)
-        return fingerprint(smaller) == known.fingerprint
+        return self.composer.application.identify(smaller).fingerprint == known.fingerprint
 
     def _written(
         self, job: TrialJob, config: DictConfig, known: RunRecord, less: Values
@@ -91,8 +90,16 @@ class MemoryLimits:
         there = read_record(job.directory)
         if there is not None and there.is_of(job.fingerprint) and there.error == reason:
             return there
-        record = start_record(config, job.directory, own_overrides(job.words))
-        record.environment = {}
+        application = self.composer.application
+        record = RunRecord.start(
+            job.directory,
+            task=application.name,
+            fingerprint=job.fingerprint.partition(DATA_MARK)[0],
+            overrides=own_overrides(job.words),
+            seed=OmegaConf.select(config, application.seed_key or "seed"),
+            metric=job.objective["metric"],
+            mode=job.objective["mode"],
+        )
         record.finish("out_of_memory", error=reason, cost={TRIED: False})
         return record
 

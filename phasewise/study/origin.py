@@ -126,7 +126,7 @@ def find_winner(directory: Path) -> Winner:
     journal = own or read_study(directory).plan
     if journal.status in UNDER_WAY:
         raise UserError(f"{name}: that study has not ended yet (status {journal.status})")
-    phase = [phase for phase in journal.phases if phase.kind != "test"][-1]
+    phase = journal.latest_first()[0]
     if phase.winner is None:
         what = f"phase {phase.name}" if phase.name else "it"
         raise UserError(f"{name}: {what} has no winner: {phase.reason or 'nothing is decided'}")

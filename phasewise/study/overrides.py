@@ -40,13 +40,19 @@ class Grid:
     repeated: int = 0
 
 
-def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) -> Grid:
+def expand(
+    lines: Sequence[Sequence[str]],
+    loader: ConfigLoader,
+    seed: int = 0,
+    seed_key: str | None = SEED,
+) -> Grid:
     """All combinations of the values of each line, each cell once.
 
     Args:
         lines: words, of which several values make several cells.
         loader: Hydra's, which knows what a ``glob()`` of config groups matches.
         seed: of the order in which ``shuffle()`` puts values, the same in every call.
+        seed_key: the key whose values repeat and do not compete.
 
     Raises:
         UserError: if there is none, or a line cannot be read.
@@ -59,7 +65,7 @@ def expand(lines: Sequence[Sequence[str]], loader: ConfigLoader, seed: int = 0) 
     once: dict[str, Overrides] = {}
     for combination in combinations:
         overrides = parse_overrides(combination)
-        plain = [o for o in overrides if o.key_or_group != SEED]
+        plain = [o for o in overrides if o.key_or_group != seed_key]
         if len(plain) < len(overrides):
             seeds |= {_seed(override): None for override in overrides if override not in plain}
         cell = tuple(str(override.input_line) for override in plain)
@@ -124,7 +130,7 @@ def _seed(override: Override) -> int:
 
 
 def _product(line: Sequence[str], loader: ConfigLoader) -> list[Overrides]:
-    overrides = [_exact(override) for override in parsed(line, loader)]
+    overrides = [exact(override) for override in parsed(line, loader)]
     return [tuple(cell) for cell in BasicSweeper.split_arguments(overrides, None)[0]]
 
 
@@ -153,7 +159,10 @@ def _no_grid(override: Override) -> str | None:
         return "a key stands before the equals sign"
     if isinstance(values, IntervalSweep):
         evenly = f"{key}=range({values.start:g},{values.end:g},STEP)"
-        return f"an interval has no single values; write some, {key}=A,B,C, or a range, {evenly}"
+        return (
+            f"an interval has no single values; write some, {key}=A,B,C, or a range, {evenly}, or "
+            "give the phase a search: {sampler: tpe, trials: 30}"
+        )
     if isinstance(values, RangeSweep) and values.step == 0:
         return "the step of a range must not be 0"
     if override.is_sweep_override() and not list(override.sweep_iterator()):
@@ -161,7 +170,7 @@ def _no_grid(override: Override) -> str | None:
     return None
 
 
-def _exact(override: Override) -> Override:
+def exact(override: Override) -> Override:
     """With a range that counts in decimals, as typed: Hydra's goes from 0.1 to 0.30000000000000004.
 
     Fifteen significant digits are those that a float keeps.

@@ -1,4 +1,4 @@
-"""Runs the phases of a study one after the other; each starts from the winners before it."""
+"""Runs the phases of a study; each starts from the winner of one before it."""
 
 from __future__ import annotations
 
@@ -7,29 +7,37 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
-from phasewise.errors import UserError
+from phasewise.errors import UserError, say
 from phasewise.records.record import RunRecord, read_record
+from phasewise.study.branches import decide_branches
 from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.constraints import NameCheck
+from phasewise.study.decision import decide
 from phasewise.study.ensemble import score_seeds
-from phasewise.study.finalists import find_finalists
-from phasewise.study.halving import halve
+from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
+from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal, Phase
 from phasewise.study.launching import TrialExecutor
+from phasewise.study.leaves import best_leaf
 from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.memory_limits import MemoryLimits
 from phasewise.study.naming import parse_override, trial_name
-from phasewise.study.overrides import SEED, merge
-from phasewise.study.plan import REFIT, Planner, Stage, TrialJob
+from phasewise.study.overrides import merge
+from phasewise.study.plan import REFIT, Planner, Stage
 from phasewise.study.progress import Progress
 from phasewise.study.reports import Reporter
 from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.schema import PhaseConfig, StudyConfig
-from phasewise.study.selection import DIFFERENT_SAMPLES, Decision, select, used_different_samples
-from phasewise.study.table import REFUSED, placeholder_record
+from phasewise.study.searching import Searcher
+from phasewise.study.side_by_side import batches, share_trials
+from phasewise.study.starts import StageBuilder, runs_of
+from phasewise.study.table import REFUSED, mark_infeasible, placeholder_record
+from phasewise.study.trial_job import TrialJob
 from phasewise.study.undecided import explain_undecided
 from phasewise.study.varied import VARIED, varied_keys
 from phasewise.study.weights import (
@@ -86,8 +94,14 @@ class Runner:
         self.stages: list[Stage] = []
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
+        self.builder = StageBuilder(planner, study.phases, journal.base)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
+        self._hours = HourLimits(study, old)
+        if self._hours.limited:
+            executor.keep_batches_small()
+        self._before = {phase.name: phase for phase in (old.phases if old else ())}
+        self._names = NameCheck()
         self._spared = decided_on(old)
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
@@ -97,43 +111,57 @@ class Runner:
         Args:
             first: the first phase as planned.
         """
-        base = self.journal.base
-        for number, (name, spec) in enumerate(self.study.phases.items()):
-            if number == 0:
-                stage = first
-            elif spec.rerun is not None:
-                stage = self._rerun(name, spec, base)
-            else:
-                stage = self.planner.stage(name, spec, base)
-            self._run_stage(stage, number)
-            winner = stage.phase.winner
-            if winner is not None:
-                # a rerun's candidates are put as what differs from the study's start
-                before = self.journal.base if stage.phase.kind == "rerun" else base
-                base = self.planner.choices.join(before, stage.phase.candidates[winner].overrides)
-            elif name:
-                self.ended = explain_undecided(stage.phase, self._needed(stage))
-                return
-        if self.test and self._can_test():
-            stage = self._test_stage(base)
-            self._run_stage(stage, len(self.study.phases))
+        # limits in hours are those of one phase at a time
+        together = not self.executor.in_process and not self._hours.limited
+        for names in self.builder.tree.steps(side_by_side=together):
+            stages = [first if it == first.phase.name else self._decided(it) for it in names]
+            for group in batches(stages):
+                self._run(group)
+            for stage in stages:
+                if stage.phase.winner is None and stage.phase.name:
+                    self.ended = explain_undecided(stage.phase, self._needed(stage))
+                    return
+        last, base = self._conclude()
+        application = self.planner.composer.application
+        if not application.writes_records and self.study.phases.keys() - {""}:
+            self.test = True  # nothing is run for it: jobs have test metrics, or have none
+        if self.test and self._can_test(last):
+            stage = self._test_stage(base, last)
+            self._run([stage])
             self._score_seeds(stage)
-            self._print_final(stage)
+            self._print_final(stage, last)
         else:
-            self._keep_winner(stage)
+            self._keep_winner(last)
             if self.test:
-                self._print_final(self._test_stage(base), tested=False)
+                self._print_final(self._test_stage(base, last), last, tested=False)
         if self.keeps == "none":
             remove_all(self.stages)
         elif self.keeps is not None and self._spared:  # an earlier call's decisions are no more
             remove_needless(self.stages, self.keeps)
         self._memberships.settle()
 
+    def _decided(self, name: str) -> Stage:
+        """A phase that starts from what those before it have decided."""
+        known = {stage.phase.name: stage for stage in self.stages}
+        return self.builder.decided(name, known, self.executor.outcome)
+
+    def _conclude(self) -> tuple[Stage, list[str]]:
+        """The phase whose winner is the final configuration, and the words of that."""
+        known = {stage.phase.name: stage for stage in self.stages}
+        leaves = [known[name] for name in self.builder.tree.leaves]
+        last, reason = best_leaf(leaves, self.builder.goal, self.executor.outcome)
+        if reason:
+            self.journal.last, self.journal.last_reason = last.phase.name, reason
+            self.journal.write()
+            say(f"\nthe study ends with the winner of {last.phase.name}: {reason}")
+        row = last.phase.winner  # of a sweep there may be none
+        return last, [] if row is None else self.planner.winner_words(last, row)
+
     def jobs(self) -> Iterator[tuple[Stage, TrialJob]]:
         """All trials so far, each directory once."""
         seen = set()
         for stage in self.stages:
-            for job in (job for jobs in stage.jobs for job in jobs):
+            for job in ran_jobs(stage):
                 if job.subdir not in seen:
                     seen.add(job.subdir)
                     yield stage, job
@@ -141,11 +169,13 @@ class Runner:
     def records(self, stage: Stage) -> list[RunRecord]:
         """The records of a stage's trials, each with the overrides that its phase gave it."""
         found = []
-        for candidate, jobs in zip(stage.phase.candidates, stage.jobs, strict=True):
-            for seed, job in zip(stage.phase.seeds, jobs, strict=False):  # none if refused
-                extra = [f"seed={seed}"] if stage.phase.seeded else []
+        for row, candidate in enumerate(stage.phase.candidates):
+            last = last_records(stage, row, self.executor.outcome)  # none if refused
+            for seed, (job, record) in zip(stage.phase.seeds, last, strict=False):
+                extra = self.planner.seed_words(stage.phase, seed)
                 words = list(job.words) if not stage.phase.name else [*candidate.overrides, *extra]
-                found.append(replace(self.executor.outcome(job), overrides=words))
+                marked = mark_infeasible(record, candidate)
+                found.append(replace(marked, overrides=words))
             if candidate.refused is not None:
                 place = self.journal.directory / stage.phase.name / trial_name(candidate.overrides)
                 nothing = placeholder_record(place, candidate.overrides)
@@ -159,45 +189,93 @@ class Runner:
         some = any(math.isfinite(objective_value(one)) for found in outcomes for one in found)
         return outcomes[row] if some and row is not None else [one for it in outcomes for one in it]
 
-    def _run_stage(self, stage: Stage, number: int) -> None:
-        phase = stage.phase
-        self.stages.append(stage)
-        self.journal.phases[number:] = [phase, *self.journal.phases[number + 1 :]]
-        if number or self.study.set_aside:
-            self.index.set_aside(stage, self.planner.composer)
-        for note in stage.notes if number else ():  # the plan has told those of the first phase
-            log.info("\n%s: %s", phase.name, note)
-        self.index.reuse(stage)
-        self._note_membership(stage, number)
-        phase.status = "running"
-        self.journal.write()
-        more = self._around()
-        if phase.kind == TEST:
-            more.append("test=true")
-            jobs = [job for row in stage.jobs for job in row]
-            forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
+    def _number(self, stage: Stage) -> int:
+        """The place of a phase in the study's file, from 0; the test comes after all of them."""
+        return [*self.builder.tree.names, TEST].index(stage.phase.name)
+
+    def _run(self, group: Sequence[Stage]) -> None:
+        """Run and decide a phase, or several that are launched together."""
+        for stage in group:
+            phase, number = stage.phase, self._number(stage)
+            self.stages.append(stage)
+            self.journal.phases[number : number + 1] = [phase]
+            for note in stage.notes if number else ():  # the plan has told those of the first phase
+                log.info("\n%s: %s", phase.name, note)
+            self._hours.keep(phase)
+            phase.status = "running"
+        if group[0].phase.search is None:
+            self._prepare(group)
         try:
-            if stage.spec.halving is not None:
-                halve(stage, lambda jobs, pause: self._launch(stage, jobs, more, pause))
-            else:
-                self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
-            values = self._decide(stage) if phase.kind != TEST else []
+            self._train(group)
+            runs = [self._decide(it) if it.phase.kind != TEST else [] for it in group]
         finally:  # what there is, and with a star what was decided, if it came to that
-            print_trials(phase, self.records(stage), self.journal.directory)
+            for stage in group:
+                print_trials(stage.phase, self.records(stage), self.journal.directory)
+        for stage, found in zip(group, runs, strict=True):
+            self._finish(stage, found)
+
+    def _train(self, group: Sequence[Stage]) -> None:
+        more, stage = self._around(), group[0]
+        jobs = [job for it in group for row in it.jobs for job in row]
+        if stage.phase.kind == TEST:
+            more.append("test=true")
+            forget(job for job in jobs if self.keeps != "none" or self._lacks_test(job))
+        if stage.phase.search is not None:
+            self._search(stage, more)
+        elif stage.phase.halving is not None:
+            halve(stage, lambda jobs: self._launch(stage, jobs, more))
+        else:
+            name = " and ".join(it.phase.name for it in group)
+            progress = self._progress(stage, len({job.subdir for job in jobs}), name)
+            self._launch(stage, jobs, more, progress)
+
+    def _finish(self, stage: Stage, runs: Sequence[dict[int, RunRecord]]) -> None:
+        """Tell and write down what was decided, and remove what nobody needs any more."""
+        phase = stage.phase
         if phase.kind != TEST:
-            print_decision(phase, values, self.journal.directory)
+            print_decision(phase, runs, self.journal.directory)
         phase.status = "completed"
         self.journal.write()
         write_logs(self.journal, self.study.log_names)
         if self.keeps is not None:
             self._spare_start(stage)
             remove_needless(self.stages, self.keeps, self._spared)
+            remove_rung_weights(stage, self.keeps)
         if phase.name and self.executor.returns:  # else there is nothing new, and no last report
             self.reporter.update()
         for job in (job for jobs in stage.jobs for job in jobs):
             record = read_record(job.directory)
             if record is not None:
                 self.index.add(record)
+
+    def _prepare(self, group: Sequence[Stage]) -> None:
+        """Before trials are launched: what is there is found, and they are written down."""
+        for stage in group:
+            if self._number(stage) or self.study.set_aside or stage.phase.search is not None:
+                self.index.set_aside(stage, self.planner.composer)
+            self.index.reuse(stage)
+        share_trials(group)
+        self._note_membership(group)
+        jobs = [(job, it) for it in group for jobs in it.jobs for job in jobs]
+        if group[0].phase.search is None or not all(self._is_done(*one) for one in jobs):
+            self.journal.write()  # what is asked for again stands there already
+
+    def _search(self, stage: Stage, more: Sequence[str]) -> None:
+        if stage.phase.halving is None:  # else each batch is several
+            stage.progress = self._progress(stage, stage.phase.planned_trials)
+
+        def launch(part: Stage) -> None:
+            self._prepare([part])
+            self._launch_all(part, more)
+
+        searcher = Searcher(stage, self.planner, launch, self.executor.outcome, self._hours.are_up)
+        searcher.run(self._before.get(stage.phase.name))
+
+    def _launch_all(self, stage: Stage, more: Sequence[str]) -> None:
+        if stage.phase.halving is not None:
+            halve(stage, lambda jobs: self._launch(stage, jobs, more))
+        else:
+            self._launch(stage, [job for jobs in stage.jobs for job in jobs], more)
 
     def _around(self) -> list[str]:
         """Overrides that concern the launch of trials, not what they compute."""
@@ -210,45 +288,60 @@ class Runner:
         return record is not None and record.is_of(job.fingerprint) and record.test is None
 
     def _launch(
-        self, stage: Stage, jobs: Sequence[TrialJob], more: Sequence[str], pause: int | None = None
+        self,
+        stage: Stage,
+        jobs: Sequence[TrialJob],
+        more: Sequence[str],
+        progress: Progress | None = None,
     ) -> None:
-        """Run those trials that are not done, each directory once, up to epoch ``pause``."""
+        """Run those trials that are not done, each directory once.
+
+        Args:
+            stage: of these trials; one of several that are launched together.
+            jobs: of which some may be done.
+            more: overrides of this launch.
+            progress: if it is not one launch of several.
+        """
         unique = list({job.subdir: job for job in jobs}.values())
-        waiting = [job for job in unique if not self._is_done(job, stage, pause)]
-        later = sum(
-            len(candidate.trials)
-            for phase in self.journal.phases[len(self.stages) :]
-            for candidate in phase.candidates
-        )
-        progress = Progress(
-            stage.phase.name,
-            len(unique),
-            len(unique) - len(waiting),
-            later,
-            stage.phase.objective["mode"],
-            ended=self._note_end,
-        )
+        waiting = [job for job in unique if not self._is_done(job, stage)]
+        progress = progress or stage.progress or self._progress(stage, len(unique))
+        progress.done += len(unique) - len(waiting)
         for job in unique:
             record = read_record(job.directory)
             if record is not None and job not in waiting:
                 progress.note(job.name, record)
                 self._limits.note(record)
-        if done := len(unique) - len(waiting):
-            where = f"{stage.phase.name}: " if stage.phase.name else ""
+                self._hours.note(record, stage.phase.name)
+        if stage.progress is None and (done := len(unique) - len(waiting)):
+            where = f"{progress.phase}: " if progress.phase else ""
             log.info("\n%s%d of %d trials are done", where, done, len(unique))
-        words = [] if pause is None else [f"trainer.pause_after={pause}"]
         compares = stage.phase.kind != TEST and stage.phase.winner is None
-        known = self._limits.infer if compares else lambda job: None  # what won can be trained
-        self.executor.run(waiting, [*more, *words], progress, known)
+
+        def known(job: TrialJob) -> RunRecord | None:
+            left = self._hours.refuse(self.stages[-1].phase, job)
+            # what won can be trained
+            return left or (self._limits.infer(job) if compares else None)
+
+        self.executor.run(waiting, more, progress, known)
         self._check_data(waiting)
+
+    def _progress(self, stage: Stage, total: int, name: str | None = None) -> Progress:
+        name, mode = name or stage.phase.name, stage.phase.objective["mode"]
+        return Progress(name, total, 0, sum(self._later()), mode, ended=self._note_end)
+
+    def _later(self) -> list[int]:
+        """How many trials each of the phases has that have not begun, as far as they are known."""
+        begun = {stage.phase.name for stage in self.stages}
+        return [it.planned_trials for it in self.journal.phases if it.name not in begun]
 
     def _note_end(self, record: RunRecord | None, left: int) -> None:
         """A trial has ended, and others of its phase are left."""
         self._limits.note(record)
+        self._hours.note(record, self.stages[-1].phase.name)
+        self._names.note(record, self.stages[-1].phase)
         if self.room is not None and record is not None:
             self.room.add(record)
-            later = self.journal.phases[len(self.stages) :]
-            self.room.tell([left, *(sum(len(it.trials) for it in p.candidates) for p in later)])
+            self.room.tell([left, *self._later()])
 
     def _check_data(self, jobs: Sequence[TrialJob]) -> None:
         """See that trials ran on what was planned.
@@ -264,65 +357,43 @@ class Runner:
                     f"before {job.subdir}: nothing is decided; the same command says what differs"
                 )
 
-    def _is_done(self, job: TrialJob, stage: Stage, pause: int | None) -> bool:
+    def _is_done(self, job: TrialJob, stage: Stage) -> bool:
         record = read_record(job.directory)
         if record is None or not record.is_of(job.fingerprint) or not record.was_tried:
             return False
         if record.status == "paused":
-            return pause is not None and (record.cost.get("epochs") or 0) >= pause
+            return job.pause is not None and (record.cost.get("epochs") or 0) >= job.pause
         if record.status != "completed":
             return record.is_final and not self.study.retry_failed
         # the phase's status is the earlier call's: its data may have no test split
         return stage.phase.kind != TEST or record.test is not None
 
-    def _note_membership(self, stage: Stage, number: int) -> None:
-        """Note what each trial is in this phase, for its record."""
-        for row, jobs in enumerate(stage.jobs):
-            place = Membership(number + 1, stage.phase.name, role_of(stage.phase, row))
-            for job in jobs:
-                self._memberships.add(job.directory, place)
-        for jobs in stage.jobs:
+    def _note_membership(self, group: Sequence[Stage]) -> None:
+        """Note what each trial is in these phases, for its record."""
+        for stage in group:
+            for row, jobs in enumerate(stage.jobs):
+                role = role_of(stage.phase, row)
+                place = Membership(self._number(stage) + 1, stage.phase.name, role)
+                for job in jobs:
+                    self._memberships.add(job.directory, place)
+        for jobs in (jobs for stage in group for jobs in stage.jobs):
             jobs[:] = [replace(job, part=self._memberships.word(job.directory)) for job in jobs]
 
-    def _decide(self, stage: Stage) -> list[dict[int, float]]:
-        """Choose the winner; returns the objective of each candidate by seed."""
-        phase = stage.phase
-        values = [
-            {
-                seed: objective_value(self.executor.outcome(job))
-                for seed, job in zip(phase.seeds, jobs, strict=False)
-            }
-            for jobs in stage.jobs
-        ]
-        if used_different_samples(
-            self.executor.outcome(job) for jobs in stage.jobs for job in jobs
-        ):
-            decision = Decision(phase.incumbent, "undecided", DIFFERENT_SAMPLES)
-        else:
-            decision = select(
-                values,
-                phase.incumbent,
-                mode=phase.objective["mode"],
-                seeds=phase.seeds,
-                significant=self.study.adopt == "significant",
-                alpha=self.study.alpha,
-            )
-        phase.winner, phase.verdict = decision.winner, decision.verdict
-        phase.reason, phase.p_value = decision.reason, decision.p_value
-        return values
-
-    def _rerun(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> Stage:
-        assert spec.rerun is not None
-        objective = self.planner.objective_of(spec)
-        outcome = self.executor.outcome
-        best = find_finalists(spec.rerun, self.stages, base, self.planner, outcome, objective)
-        return self.planner.rerun(name, spec, self.journal.base, best)
+    def _decide(self, stage: Stage) -> list[dict[int, RunRecord]]:
+        """Choose the winner; returns the records of each candidate by seed."""
+        runs = runs_of(stage, self.executor.outcome)
+        significant = self.study.adopt == "significant"
+        rule = partial(decide, significant=significant, alpha=self.study.alpha)
+        rule(stage.phase, runs)
+        decide_branches(stage.phase, runs, rule)
+        return runs
 
     def _spare_start(self, stage: Stage) -> None:
         """The starting configuration is tested, whichever phase has trained it with a seed."""
         identity = self.planner.composer.try_fingerprint
         for column, seed in enumerate(stage.phase.seeds if self.test else ()):
-            own = identity(merge(self.journal.base, [f"{SEED}={seed}"]), "start", {})
+            words = merge(self.journal.base, self.planner.seed_words(stage.phase, seed))
+            own = identity(words, "start", {})
             jobs = [jobs[column] for jobs in stage.jobs if jobs]
             self._spared.update(job.directory for job in jobs if job.fingerprint == own)
 
@@ -333,14 +404,17 @@ class Runner:
         if jobs := forget(stage.jobs[row or 0]) if wanted else []:
             self._launch(stage, jobs, self._around())
 
-    def _can_test(self) -> bool:
+    def _can_test(self, stage: Stage) -> bool:
         """Whether there is a test split; without one nothing is trained for it."""
-        stage = self.stages[-1]
         records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
-        if self.study.refit or not any(it is not None and it.lacks_test_split for it in records):
+        if self.planner.composer.application.writes_records:
+            lacks = any(it is not None and it.lacks_test_split for it in records)
+        else:
+            lacks = not all(it is not None and it.test for it in records)
+        if self.study.refit or not lacks:
             return True
         log.info(
-            "\nthe data have no test split: what the winner of the last phase scores on validation "
+            "\nthere is no test split: what the winner of the last phase scores on validation "
             "data stands for it, by which it was selected"
         )
         return False
@@ -354,17 +428,15 @@ class Runner:
             start = [record for each in tested[1:] for record in each]
             score_seeds(place, tested[0], start, here=self.executor.in_process)
 
-    def _test_seeds(self) -> list[int]:
-        """Those that the study names, and those with which the last phase has trained."""
-        own = self.planner.seeds or []
-        last = self.stages[-1].phase.seeds if self.stages else [self.planner.default_seed]
-        return list(dict.fromkeys([*own, *last]))
+    def _test_stage(self, base: Sequence[str], last: Stage) -> Stage:
+        """The final configuration and, if it is another one, the starting one.
 
-    def _test_stage(self, base: Sequence[str]) -> Stage:
-        """The final configuration and, if it is another one, the starting one."""
-        seeds = self._test_seeds()
+        Over the seeds that the study names, and those with which the last phase has trained.
+        """
+        seeds = list(dict.fromkeys([*(self.planner.seeds or []), *last.phase.seeds]))
         start = self.journal.base
         phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
+        phase.objectives = self.planner.goals.objectives
         stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
         refit = list(REFIT) if self.study.refit else []
         identity = self.planner.composer.fingerprint
@@ -374,11 +446,12 @@ class Runner:
         self.planner.add_once(stage, refit)
         return stage
 
-    def _print_final(self, stage: Stage, *, tested: bool = True) -> None:
+    def _print_final(self, stage: Stage, last: Stage, *, tested: bool = True) -> None:
         """The last words: scores on test data, if they were looked at, and how to train it again.
 
         Args:
             stage: of the test, whose candidates have trials of their own only if it was run.
+            last: of the phase that the final configuration comes from.
             tested: whether it was.
         """
         words, there = stage.jobs[0][0].words, [stage.jobs[0][0], stage.jobs[-1][0]]
@@ -386,11 +459,12 @@ class Runner:
         if tested:
             records = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
         else:
-            last, first = self.stages[-1], self.stages[0]
+            first = self.stages[0]
             rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
             there = [one.jobs[row or 0][0] for one, row in rows]
         start = self.journal.base
-        words = tuple(w for w in words if w in start or not w.startswith(f"{SEED}="))
+        seeds = (f"{self.planner.composer.application.seed_key}=",)
+        words = tuple(w for w in words if w in start or not w.startswith(seeds))
         final, before = (SavedConfig(job.directory) for job in there)
         overrides = stage.phase.candidates[0].overrides
         keys = {word: parse_override(word).key_or_group for word in overrides}

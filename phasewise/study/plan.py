@@ -3,57 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig
 
 from phasewise.config.help import settings_error
 from phasewise.config.identity import COMPARED_SPLITS
-from phasewise.config.previous import data_difference, has_no_epochs, settings_difference
+from phasewise.config.previous import data_difference, has_no_epochs
 from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
+from phasewise.study.application import Application, application_of
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
+from phasewise.study.goals import Goals
+from phasewise.study.halving_plan import halved_of, last_rung
 from phasewise.study.journal import Candidate, Journal, Origin, Phase, Trial
 from phasewise.study.naming import trial_name
 from phasewise.study.override_checks import nothing_to_compare, override_problems
 from phasewise.study.overrides import SEED, Grid, Overrides, expand, merge, sample_grid, without
+from phasewise.study.progress import Progress
 from phasewise.study.schema import PhaseConfig
+from phasewise.study.search_plan import planned_search, probes, searched_grid
+from phasewise.study.trial_job import TrialJob
 
 REFIT = ("data.refit=true", "objective.keep=last", "early_stopping.patience=null")
 """Training on training and validation data leaves nothing to choose an epoch by."""
 
 
-@dataclass(frozen=True)
-class TrialJob:
-    """A trial to be launched; ``name`` is for people, who see what differs.
-
-    ``part`` is the override with its places in the study, see `phasewise.study.membership`.
-    """
-
-    name: str
-    words: Overrides
-    directory: Path
-    subdir: str
-    fingerprint: str
-    part: str = ""
-
-    @property
-    def study_directory(self) -> str:
-        """Of the study."""
-        return str(self.directory).removesuffix(f"/{self.subdir}")
-
-    def launched_as(self, more: Sequence[str]) -> list[str]:
-        """Its overrides, and those that put it into its directory and concern this launch only."""
-        # in full: words for the study around it, which a trial is not given, may be part of it
-        place = {"hydra.sweep.dir": self.study_directory, "hydra.sweep.subdir": self.subdir}
-        quoted = {k: QuotedString(text, Quote.single).with_quotes() for k, text in place.items()}
-        more = [*more, self.part] if self.part else more
-        return [*merge(self.words, more), *(f"{key}={text}" for key, text in quoted.items())]
+RUNGS = "rungs"
+"""The folder in a phase's for runs below the last rung of halving."""
 
 
 @dataclass
@@ -64,9 +45,14 @@ class Stage:
         jobs: per candidate, one per seed.
         refused: what is wrong with candidates, by index.
         problems: what else is wrong.
-        epochs: of each trial, where the phase halves.
+        rung_jobs: per candidate, where halving runs anew at each rung: for each rung below the last
+            one job per seed.
         notes: what was done to the words, told before anything runs.
         once: candidates by the fingerprints of their trials.
+        probes: overrides that stand for all that a search may ask for, while nothing is asked;
+            then ``refused`` is about them.
+        progress: of a stage that is launched batch after batch.
+        start: overrides that all its candidates begin with, without those of the phase's objective.
     """
 
     phase: Phase
@@ -74,9 +60,12 @@ class Stage:
     jobs: list[list[TrialJob]] = field(default_factory=list)
     refused: dict[int, Problems] = field(default_factory=dict)
     problems: Problems = field(default_factory=dict)
-    epochs: int | None = None
+    rung_jobs: list[list[list[TrialJob]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     once: dict[tuple[str, ...], int] = field(default_factory=dict)
+    probes: list[list[str]] = field(default_factory=list)
+    progress: Progress | None = None
+    start: list[str] = field(default_factory=list)
 
 
 class Planner:
@@ -91,6 +80,7 @@ class Planner:
 
     Attributes:
         origin: the study whose winner this one starts from, if there is one.
+        goals: several objectives, and constraints.
     """
 
     def __init__(
@@ -108,6 +98,7 @@ class Planner:
         self.seeds = seeds
         self.default_seed = default_seed
         self.origin: Origin | None = None
+        self.goals = Goals()
 
     def grid_of(self, spec: PhaseConfig, *, named: bool = True) -> Grid:
         """The configurations that a phase names; the words of a plain sweep were judged as typed.
@@ -119,10 +110,14 @@ class Planner:
         problems = override_problems(spec) if named else []
         if problems:
             raise settings_error(problems)
+        if spec.search is not None:
+            return searched_grid(spec, self.composer.loader)
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
-        grid = expand(lines, self.composer.loader, spec.sample_seed)
+        grid = expand(
+            lines, self.composer.loader, spec.sample_seed, self.composer.application.seed_key
+        )
         problems = nothing_to_compare(grid.declared)
         if problems:
             raise settings_error(problems)
@@ -136,6 +131,29 @@ class Planner:
             spec: its settings.
             base: overrides that all its trials share.
         """
+        stage, grid = self.empty(name, spec, base)
+        phase = stage.phase
+        lead = list(grid.declared)
+        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
+        if same:
+            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
+            phase.declared = without(phase.declared, same, kept)
+        own = self.fingerprint_of(phase, [])
+        prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
+        if own is not None and own in prints:
+            phase.incumbent = prints.index(own)
+        elif name:
+            phase.incumbent = len(phase.candidates)
+            self.add(stage, [])
+        self.check_compared_samples(stage)
+        if spec.search is not None:
+            self._probe(stage)
+        self._plan_halving(stage)
+        self._note_dropped(stage)
+        return stage
+
+    def empty(self, name: str, spec: PhaseConfig, base: Sequence[str]) -> tuple[Stage, Grid]:
+        """A phase without candidates, and the configurations that it names; as `stage`."""
         grid = self.grid_of(spec, named=bool(name))
         seeds = spec.seeds or grid.seeds or self.seeds
         phase = Phase(
@@ -143,33 +161,36 @@ class Planner:
             "grid" if spec.combinations is None else "combinations",
             self.objective_of(spec),
             seeds or [self.default_seed],
-            seeded=bool(seeds or name),
-            base=merge(base, self.objective_words(spec)),
+            seeded=bool(seeds or name) and self.composer.application.seed_key is not None,
+            base=merge(base, self.objective_words(spec), last_rung(spec)),
             declared=grid.declared,
             sampled_from=grid.sampled_from,
+            source=spec.source,
         )
-        stage = Stage(phase, spec)
+        self.goals.give(phase, spec.metric, spec.require)
+        stage = Stage(phase, spec, start=list(base))
         if grid.repeated:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
-        lead = list(grid.declared)
-        same = [cell for cell in grid.cells if not self.add_once(stage, list(cell), lead)]
-        if same:
-            kept = [tuple(candidate.overrides) for candidate in phase.candidates]
-            phase.declared = without(phase.declared, same, kept)
-        own = self._fingerprint_of_base(phase)
-        prints = [jobs[0].fingerprint if jobs else None for jobs in stage.jobs]
-        if own is not None and own in prints:
-            phase.incumbent = prints.index(own)
-        elif name:
-            phase.incumbent = len(phase.candidates)
-            self.add(stage, [])
-        self._check_compared_samples(stage)
-        if spec.halving is not None:
-            self._find_epochs(stage)
-        self._note_dropped(stage)
-        return stage
+        return stage, grid
 
-    def _check_compared_samples(self, stage: Stage) -> None:
+    def _probe(self, stage: Stage) -> None:
+        """See whether what a search may ask for can run; the incumbent is there already."""
+        search = planned_search(stage.spec, self.composer.loader)
+        stage.phase.kind, stage.phase.search = "search", search
+        probed = Stage(replace(stage.phase, candidates=[]), stage.spec)
+        for words in [[], *probes(search, lambda it: self._can_run(stage.phase, it))]:
+            self.add(probed, words)
+        self.check_compared_samples(probed)
+        stage.probes = [one.overrides for one in probed.phase.candidates]
+        stage.refused, stage.problems = probed.refused, stage.problems | probed.problems
+
+    def _can_run(self, phase: Phase, overrides: list[str]) -> bool:
+        return (
+            self.composer.try_fingerprint(self.words(phase, overrides, phase.seeds[0]), "", {})
+            is not None
+        )
+
+    def check_compared_samples(self, stage: Stage) -> None:
         """Candidates that are judged by different samples, with any seed, cannot be compared."""
         phase = stage.phase
         for jobs, split in product(zip(*filter(None, stage.jobs), strict=True), COMPARED_SPLITS):
@@ -217,8 +238,10 @@ class Planner:
             spec.seeds or self.seeds or [self.default_seed],
             base=list(start),
             incumbent=0,
+            source=spec.source,
         )
-        stage = Stage(phase, spec)
+        self.goals.give(phase, spec.metric, spec.require)
+        stage = Stage(phase, spec, start=list(start))
         more = merge(spec.rerun.overrides, self.objective_words(spec))
         for added in (self.objective_words(spec), more) if spec.rerun.compare else (more,):
             for words in configurations:
@@ -228,40 +251,76 @@ class Planner:
         self._note_dropped(stage)
         return stage
 
-    def _find_epochs(self, stage: Stage) -> None:
-        jobs = [jobs[0] for jobs in stage.jobs if jobs]
-        epochs = {self.composer.config_of(job.words).trainer.max_epochs for job in jobs}
-        if len(epochs) > 1:
-            reason = "halving compares after equal shares of trainer.max_epochs, which varies here"
-            stage.problems[Problem(f"study.phases.{stage.phase.name}", reason)] = []
-        stage.epochs = min(epochs, default=None)
+    def _plan_halving(self, stage: Stage) -> None:
+        """The rungs of a phase that halves, and the runs at them where each is one of its own."""
+        phase, settings = stage.phase, stage.spec.halving
+        if settings is None:
+            return
+        configs = [self.composer.config_of(jobs[0].words) for jobs in stage.jobs if jobs]
+        searched = phase.search.space if phase.search is not None else []
+        varied = phase.declared | {one.name: [] for one in searched}
+        phase.halving, reasons, notes = halved_of(settings, configs, varied)
+        key = f"study.phases.{phase.name}.halving"
+        stage.problems |= {Problem(key, reason): [] for reason in reasons}
+        stage.notes += notes
+        self.add_rungs(stage)
+
+    def add_rungs(self, stage: Stage) -> None:
+        """The runs at rungs of candidates that have none yet."""
+        phase, settings = stage.phase, stage.spec.halving
+        assert settings is not None
+        lead, first = list(phase.declared), len(stage.rung_jobs)
+        for candidate, jobs in zip(phase.candidates[first:], stage.jobs[first:], strict=True):
+            rungs = [
+                self._jobs(phase, candidate.overrides, lead, stage.problems, [word])
+                for word in (settings.words()[:-1] if jobs else [])
+            ]
+            stage.rung_jobs.append(rungs)
+            candidate.rungs = [self._trials(phase, it) for it in rungs]
 
     def add(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> None:
         """Append a candidate with its trials; what is wrong with it goes to ``stage.refused``."""
         phase = stage.phase
         candidate = Candidate(overrides)
-        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
-        jobs: list[TrialJob] = []
         problems: Problems = {}
-        for seed in phase.seeds:
-            extra = [f"{SEED}={seed}"] if phase.seeded else []
-            name = trial_name([*overrides, *extra], set(lead))
-            subdir = f"{phase.name}/{name}" if phase.name else name
-            words = self.words(phase, overrides, seed)
-            known = self.composer.try_fingerprint(words, subdir, problems)
-            if known is not None:
-                label = " ".join([*shown, *extra]) or name
-                jobs.append(TrialJob(label, words, self.directory / subdir, subdir, known))
+        jobs = self._jobs(phase, overrides, lead, problems)
         if problems:
             candidate.refused = "; ".join(map(str, problems))
             jobs = []
             stage.refused[len(phase.candidates)] = problems
-        candidate.trials = [
+        candidate.trials = self._trials(phase, jobs)
+        phase.candidates.append(candidate)
+        stage.jobs.append(jobs)
+
+    def _jobs(
+        self,
+        phase: Phase,
+        overrides: list[str],
+        lead: Sequence[str],
+        problems: Problems,
+        rung: Sequence[str] = (),
+    ) -> list[TrialJob]:
+        """The runs of a configuration, one per seed; those at a rung have a folder of their own."""
+        shown = [word for word in overrides if word.partition("=")[0] in lead] or overrides
+        folder = "/".join(filter(None, [phase.name, RUNGS if rung else ""]))
+        jobs = []
+        for seed in phase.seeds:
+            extra = [*rung, *self.seed_words(phase, seed)]
+            name = trial_name([*overrides, *extra], set(lead))
+            subdir = f"{folder}/{name}" if folder else name
+            words = tuple(merge(self.words(phase, overrides, seed), rung))
+            known = self.composer.try_fingerprint(words, subdir, problems)
+            if known is not None:
+                label = " ".join([*shown, *extra]) or name
+                place = self.directory / subdir
+                jobs.append(TrialJob(label, words, place, subdir, known, objective=phase.objective))
+        return jobs
+
+    def _trials(self, phase: Phase, jobs: Sequence[TrialJob]) -> list[Trial]:
+        return [
             Trial(seed, job.subdir, job.fingerprint, self.composer.check(job.words).data)
             for seed, job in zip(phase.seeds, jobs, strict=False)
         ]
-        phase.candidates.append(candidate)
-        stage.jobs.append(jobs)
 
     def add_once(self, stage: Stage, overrides: list[str], lead: Sequence[str] = ()) -> bool:
         """As `add`, unless another candidate computes the same; returns whether it was added."""
@@ -293,26 +352,35 @@ class Planner:
 
     def words(self, phase: Phase, overrides: Sequence[str], seed: int) -> Overrides:
         """All overrides of a trial."""
-        extra = [f"{SEED}={seed}"] if phase.seeded else []
-        return tuple(merge(self.choices.join(phase.base, overrides), extra))
+        own = self.seed_words(phase, seed)
+        return tuple(merge(self.choices.join(phase.base, overrides), own))
+
+    def seed_words(self, phase: Phase, seed: int) -> list[str]:
+        """The override that repeats a phase's trial; none where the application has no seed."""
+        key = self.composer.application.seed_key
+        return [f"{key}={seed}"] if phase.seeded and key is not None else []
+
+    def winner_words(self, stage: Stage, row: int) -> list[str]:
+        """What a phase starts from that starts from a candidate of this one."""
+        return self.choices.join(stage.start, stage.phase.candidates[row].overrides)
 
     def objective_of(self, spec: PhaseConfig) -> dict[str, str]:
         """What a phase is judged by."""
-        from phasewise.config.schema import metrics_of
-
         if spec.metric is None:
             return self.objective
-        modes = metrics_of(self.composer.config)
+        modes = self.composer.application.metrics
         return {"metric": spec.metric, "mode": modes.get(spec.metric, self.objective["mode"])}
 
     def objective_words(self, spec: PhaseConfig) -> list[str]:
         """The overrides that make its trials go by that."""
         if spec.metric is None:
             return []
-        return [f"objective.{key}={value}" for key, value in self.objective_of(spec).items()]
+        return self.composer.application.objective_words(self.objective_of(spec))
 
-    def _fingerprint_of_base(self, phase: Phase) -> str | None:
-        return self.composer.try_fingerprint(self.words(phase, [], phase.seeds[0]), "base", {})
+    def fingerprint_of(self, phase: Phase, overrides: Sequence[str]) -> str | None:
+        """What a candidate computes with the first seed; ``None`` where it cannot run."""
+        words = self.words(phase, overrides, phase.seeds[0])
+        return self.composer.try_fingerprint(words, "base", {})
 
 
 def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
@@ -320,7 +388,7 @@ def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
     known = {}
     for phase, candidate, trial in old.trials():
         if trial.data in old.data:
-            seed = [f"{SEED}={trial.seed}"] if phase.seeded else []
+            seed = [f"{SEED}={trial.seed}"] if phase.seeded else []  # this project's own
             fingerprint = trial.fingerprint.partition(DATA_MARK)[0]
             words = tuple(merge(phase.base, candidate.overrides, seed))
             known[words] = ConfigIdentity(fingerprint, trial.data)
@@ -329,7 +397,7 @@ def remembered(old: Journal) -> dict[Overrides, ConfigIdentity]:
 
 def planned_candidates(stage: Stage) -> PlannedCandidates:
     """What a phase has to do with the others' choices."""
-    words = [candidate.overrides for candidate in stage.phase.candidates]
+    words = stage.probes or [candidate.overrides for candidate in stage.phase.candidates]
     return PlannedCandidates(stage.phase.name, words, stage.refused)
 
 
@@ -345,7 +413,7 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
                 record, composer.config_of(job.words), composer.data_of(job.words)
             )
         else:
-            there = settings_difference(record, composer.config_of(job.words))
+            there = composer.application.difference(record, composer.config_of(job.words))
             what = f"holds a run of other settings ({there})"
         found.setdefault(what, []).append(job.subdir)
     return found
@@ -353,5 +421,6 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
 
 def swept(config: DictConfig, arguments: Sequence[str]) -> list[str]:
     """The words of a command line that make trials, without those for the study around them."""
-    around = ("study.", "budget=", "init_study=", "hydra.")
+    application = application_of(config)
+    around = Application.around if application is None else application.around
     return [word for word in arguments if not word.lstrip("+~").startswith(around)]

@@ -8,7 +8,7 @@ from phasewise.config.previous import OLDER
 from phasewise.errors import say
 from phasewise.records.record import RunRecord, environment, read_record
 from phasewise.study.console import plan_text
-from phasewise.study.journal import Journal, read_journal
+from phasewise.study.journal import Journal, Trial, read_journal
 from phasewise.study.launching import has_ended
 from phasewise.study.plan import Stage
 from phasewise.study.reuse import RunIndex
@@ -25,7 +25,7 @@ def print_plan(
 ) -> None:
     """What will run, and what was found of an earlier call."""
     found = {}
-    for _, _, trial in journal.trials():
+    for trial in [*(it for _, _, it in journal.trials()), *_asked_before(journal)]:
         record = read_record(journal.directory / trial.directory)
         if record is None or not record.is_of(trial.fingerprint):
             record = index.find(trial.fingerprint)
@@ -54,12 +54,23 @@ def print_plan(
         say(f"note: not run again because they failed: {failed}; study.retry_failed=true does so")
 
 
+def _asked_before(journal: Journal) -> Iterator[Trial]:
+    """What an earlier call has asked for, which is asked for again."""
+    searches = [phase.name for phase in journal.phases if phase.search is not None]
+    old = read_journal(journal.directory) if searches else None
+    for phase, _, trial in old.trials() if old is not None else ():
+        if phase.name in searches and phase.search is not None:
+            yield trial
+
+
 def room_note(
     journal: Journal, done: Collection[str], index: RunIndex, keeps: Policy
 ) -> str | None:
     """How much room is needed, by the size of runs that are there; the first one tells it else."""
     left = [
         sum(trial.directory not in done for one in phase.candidates for trial in one.trials)
+        + phase.planned_trials
+        - sum(len(one.trials) for one in phase.candidates)
         for phase in journal.phases
         if phase.kind != "test"
     ]

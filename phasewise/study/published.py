@@ -92,8 +92,10 @@ def _unknown(words: str, phase: Phase, changed: bool) -> str:
         wanted = named_settings(words)
     except (ValueError, HydraException):
         return "must be the overrides of a candidate, e.g. model.activation=gelu"
-    if phase.kind == "rerun":
-        return "a rerun chooses its configurations by itself, so that nothing is known of them"
+    if phase.kind in ("rerun", "search"):
+        return (
+            f"a {phase.kind} chooses its configurations by itself, so that nothing is known of them"
+        )
     return "" if changed else _untried(wanted, phase) or _ambiguous(wanted, phase)
 
 

@@ -17,17 +17,18 @@ from hydra.errors import HydraException
 from phasewise.config.lifecycle import own_overrides
 from phasewise.errors import Problem
 from phasewise.records.record import RECORD, RunRecord, read_record
+from phasewise.study.decision import decide
+from phasewise.study.goals import saved_goals
 from phasewise.study.journal import Candidate, Journal, Kind, Origin, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
+from phasewise.study.rebuild_branches import add_branches, add_last
 from phasewise.study.results import (
     as_setting,
     has_readable_overrides,
-    objective_value,
     settings_of,
 )
 from phasewise.study.saved_config import HYDRA_FOLDER, MULTIRUN, SavedConfig, look_up, read_yaml
-from phasewise.study.selection import select
 
 SEED = "seed"
 
@@ -141,13 +142,15 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
     typed = read_yaml(directory / MULTIRUN)
     phases: list[Phase] = []
     everything: list[Run] = []
+    members: dict[str, list[list[Run]]] = {}
     for group, (_, metric, mode) in groups:
         objective = {"metric": metric, "mode": mode}
-        phases.append(_phase(group, everything, objective, directory, typed))
+        phase, members[group[0].phase] = _phase(group, everything, objective, directory, typed)
+        phases.append(phase)
         everything += group
     done = all(phase.status == "completed" for phase in phases)
     _, metric, mode = _most([run.goal for run in everything if run.goal is not None], groups[0][1])
-    return Journal(
+    journal = Journal(
         directory=directory,
         name=_study(runs) or directory.resolve().name,
         task=task,
@@ -162,6 +165,10 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
         refit=look_up(typed, "study.refit") is True,
         origin=_origin(typed),
     )
+    whole = Phase("", "grid", journal.objective, [])
+    saved_goals(typed, journal.objective).give(whole, None, [])
+    add_last(journal, members, whole)
+    return journal
 
 
 def _origin(typed: Mapping[str, Any]) -> Origin | None:
@@ -224,28 +231,29 @@ def _phase(
     objective: dict[str, str],
     directory: Path,
     typed: Mapping[str, Any],
-) -> Phase:
+) -> tuple[Phase, list[list[Run]]]:
+    """A phase, and the runs of each of its candidates."""
     own = [run for run in runs if run.directory.parent.name == run.phase] or runs
     shared = _shared([run.words or [] for run in own])
     base = [word for word in shared if all(run.has(word) for run in runs)]
     groups, incumbent = _grouped(runs, base, earlier)
     spec = _spec(runs[0])
     wanted = _identity(base)
-    candidates, values = [], []
+    candidates, found = [], []
     for group in groups:
         group.sort(key=lambda run: run.seed)
         words = [word for word in group[0].words or [] if _canonical(word) not in wanted]
         trials = [_trial(run, directory) for run in group]
         epochs = _stopped_after(group) if spec.get("halving") else None
         candidates.append(Candidate(words, trials, epochs=epochs))
-        values.append({r.seed: objective_value(r.record) for r in group if r.record is not None})
+        found.append({r.seed: r.record for r in group if r.record is not None})
     seeds = sorted({run.seed for run in runs})
     declared = _declared(candidates)
     halved = [one.epochs is not None for one in candidates]
     done = all(h or all(r.is_final for r in g) for h, g in zip(halved, groups, strict=True))
     phase = Phase(
         name=runs[0].phase,
-        kind="rerun" if spec.get("rerun") else _kind(runs[0].phase, candidates, declared),
+        kind=_kind(runs[0].phase, spec, candidates, declared),
         objective=objective,
         seeds=seeds,
         base=base,
@@ -255,11 +263,12 @@ def _phase(
         incumbent=incumbent,
     )
     if phase.kind != "test":
-        rule = _adopting(typed or runs[0].saved.config)
-        choice = select(values, incumbent, mode=objective["mode"], seeds=seeds, **rule)
-        phase.winner, phase.reason = choice.winner, choice.reason
-        phase.verdict, phase.p_value = choice.verdict, choice.p_value
-    return phase
+        config = typed or runs[0].saved.config
+        saved_goals(config, objective).give(phase, spec.get("metric"), spec.get("require") or [])
+        adopting = _adopting(config)
+        decide(phase, found, **adopting)
+        add_branches(phase, groups, found, spec, adopting)
+    return phase, groups
 
 
 def _spec(run: Run) -> Mapping[str, Any]:
@@ -308,9 +317,18 @@ def _stopped_after(runs: Sequence[Run]) -> int | None:
     return epochs[0] if len(epochs) == len(runs) else None
 
 
-def _kind(phase: str, candidates: Sequence[Candidate], declared: dict[str, list[str]]) -> Kind:
+def _kind(
+    phase: str,
+    spec: Mapping[str, Any],
+    candidates: Sequence[Candidate],
+    declared: dict[str, list[str]],
+) -> Kind:
     if phase == TEST:
         return "test"
+    if spec.get("rerun"):
+        return "rerun"
+    if spec.get("search"):  # the order in which it asked is lost
+        return "search"
     cells = math.prod(len(values) for values in declared.values())
     plain = [one for one in candidates if one.overrides]
     return "grid" if len(plain) == cells else "combinations"

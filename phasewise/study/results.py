@@ -64,6 +64,8 @@ class CandidateResult:
 
     plan: Candidate
     trials: list[TrialResult]
+    rungs: list[list[TrialResult]] = field(default_factory=list)
+    """Its runs at the values of halving's key below the last, one per seed."""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -232,8 +234,12 @@ def objective_value(record: RunRecord) -> float:
 
 def read_phase(plan: Phase, directory: Path) -> PhaseResult:
     """A phase with the records that lie below ``directory``."""
+
+    def read(trials: Sequence[Trial]) -> list[TrialResult]:
+        return [_read_trial(trial, directory) for trial in trials]
+
     candidates = [
-        CandidateResult(one, [_read_trial(trial, directory) for trial in one.trials])
+        CandidateResult(one, read(one.trials), [read(rung) for rung in one.rungs])
         for one in plan.candidates
     ]
     return PhaseResult(plan, candidates)

@@ -11,8 +11,9 @@ from pathlib import Path
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
 from phasewise.study.folders import run_folders
-from phasewise.study.plan import Stage, TrialJob, foreign_runs
+from phasewise.study.plan import Stage, foreign_runs
 from phasewise.study.results import has_readable_overrides
+from phasewise.study.trial_job import TrialJob
 
 SUPERSEDED = "superseded"
 
@@ -80,7 +81,7 @@ class RunIndex:
                     jobs[column] = replace(job, directory=run.directory, subdir=subdir)
                     candidate.trials[column].directory = subdir
                 self._used.add(jobs[column].directory)
-        if sources:
+        if sources and stage.progress is None:  # which says so much of each batch itself
             where = ", ".join(f"{count} in {folder}" for folder, count in sources.items())
             lead = f"{stage.phase.name}: " if stage.phase.name else ""
             total = sum(map(len, stage.jobs))

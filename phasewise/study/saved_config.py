@@ -37,6 +37,11 @@ class SavedConfig:
         found = self.hydra_value("runtime.choices")
         return found if isinstance(found, Mapping) else {}
 
+    @property
+    def is_of_project(self) -> bool:
+        """Whether this project's scripts ran it, as far as its config tells."""
+        return not self.config or isinstance(look_up(self.config, "task"), Mapping)
+
     def sources(self, provider: str) -> list[str]:
         """Folders that the config came from: ``main``, ``command-line`` (``--config-dir``)."""
         found = self.hydra_value("runtime.config_sources")

@@ -25,8 +25,13 @@ from phasewise.config.help import not_one_of, problems_of, settings_error
 from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
+from phasewise.study.application import Application
+from phasewise.study.goals import Requirements, StatedGoals, goal_problems
+from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
 from phasewise.study.log_names import LOGS, name_problem
+from phasewise.study.search_settings import FULL_RESULTS, Search
+from phasewise.study.tree import tree_of_specs, wrong_sources
 from phasewise.study.written import Written, as_typed, checked_keys
 from phasewise.text import format_value
 
@@ -73,12 +78,7 @@ Seeds = Annotated[
 ]
 
 
-class Halving(Written):
-    """Successive halving (Jamieson and Talwalkar 2016): the better part of the trials goes on."""
-
-    EXAMPLE = "{epochs: 2, factor: 3}"
-    epochs: Count
-    factor: Annotated[float, Field(gt=1), message("must be a number > 1")] = 3.0
+Hours = Annotated[float, Field(gt=0), message("must be a number of hours > 0")]
 
 
 class Rerun(Written):
@@ -104,6 +104,11 @@ class PhaseConfig(Node):
     metric: Text | None = None
     halving: Halving | None = None
     rerun: Rerun | None = None
+    search: Search | None = None
+    max_hours: Hours | None = None
+    require: Requirements = Field(default_factory=list)
+    source: Annotated[Text | None, Field(alias="from")] = None
+    per: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -117,10 +122,27 @@ class PhaseConfig(Node):
     def fits_together(self) -> PhaseConfig:
         """A rerun chooses its configurations itself."""
         own = bool(self.overrides) or self.combinations is not None
-        if self.rerun is not None and (own or self.sample or self.halving):
-            raise wrong("goes without overrides, combinations, sample and halving", key="rerun")
+        if self.rerun is not None and (own or self.sample or self.halving or self.search):
+            reason = "goes without overrides, combinations, sample, halving and search"
+            raise wrong(reason, key="rerun")
+        if self.search is not None and (self.combinations is not None or self.sample):
+            raise wrong("goes with overrides, without combinations and sample", key="search")
+        if self.search is not None and self.halving is not None:
+            if self.search.parallel < 2:
+                raise wrong(
+                    "must be 2 or more, for halving drops trials of a batch", key="search.parallel"
+                )
+            if self.search.sampler in FULL_RESULTS:
+                them = "learns nothing from trials that halving stops; tpe does"
+                raise wrong(them, key="search.sampler")
         if self.rerun is None and not own:
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
+        if self.per is not None and self.rerun is not None:
+            raise wrong(f"of a rerun stands within it: rerun: {{per: {self.per}}}", key="per")
+        if self.per is not None and self.halving is not None:
+            raise wrong("goes without halving, which would stop whole branches", key="per")
+        if self.per is not None and self.search is not None:
+            raise wrong("goes without search", key="per")
         return self
 
 
@@ -133,30 +155,38 @@ def phase_name(name: str) -> str:
     return name
 
 
-class StudyConfig(Node):
+class StudyConfig(StatedGoals):
     """The section ``study``."""
 
     name: Annotated[
         str | None, Field(pattern=r"^[\w-]+$"), message("must be letters, digits, _, -")
-    ]
-    seeds: Seeds | None
+    ] = None
+    seeds: Seeds | None = None
     phases: dict[Annotated[str, AfterValidator(phase_name)], PhaseConfig]
-    adopt: Literal["best", "significant"]
-    alpha: Fraction
-    refit: Flag
-    retry_failed: Flag
-    set_aside: Flag
-    isolate: Flag
+    adopt: Literal["best", "significant"] = "best"
+    alpha: Fraction = 0.05
+    refit: Flag = False
+    retry_failed: Flag = False
+    set_aside: Flag = False
+    isolate: Flag = False
     memory_grows_with: list[Text] = Field(default_factory=list)
-    dry_run: Flag
-    fetch: Flag
-    report: Flag
-    log_names: Text | None
-    checkpoints: Literal["winners", "best", "all", "none"] | None
-    budgets: dict[str, OverrideList]
-    hypotheses: list[Hypothesis]
-    published: dict[str, dict[str, Annotated[dict[str, Measured], Field(min_length=1), METRICS]]]
-    published_conditions: Text | None
+    dry_run: Flag = False
+    fetch: Flag = False
+    report: Flag = True
+    log_names: Text | None = None
+    checkpoints: Literal["winners", "best", "all", "none"] | None = None
+    budgets: dict[str, OverrideList] = Field(default_factory=dict)
+    hypotheses: list[Hypothesis] = Field(default_factory=list)
+    published: dict[
+        str, dict[str, Annotated[dict[str, Measured], Field(min_length=1), METRICS]]
+    ] = Field(default_factory=dict)
+    published_conditions: Text | None = None
+    objective: Text | None = None
+    mode: Literal["max", "min"] | None = None
+    seed_key: Text | None = None
+    budget: Text | None = None
+    ignore: list[Text] = Field(default_factory=list)
+    max_hours: Hours | None = None
 
     def problems(self) -> list[Problem]:
         """Values that are fine alone but not together."""
@@ -186,25 +216,42 @@ class StudyConfig(Node):
         for name, phase in self.phases.items():
             before = [line for lines in words.values() for line in lines]
             again = [phase.rerun.overrides, *before] if phase.rerun else []
+            again += before if phase.per else []
             words[name] = [phase.overrides, *(phase.combinations or []), *again]
-        return [*found, *self._without_levels(), *unanswerable(self.hypotheses, words)]
+        found += wrong_sources(self.phases)
+        if not found:
+            found += self._without_levels()
+        significant = self.adopt == "significant"
+        found += goal_problems(
+            self, self.requirements(), is_sweep=not self.phases, significant=significant
+        )
+        return [*found, *unanswerable(self.hypotheses, words)]
+
+    def requirements(self) -> dict[str, list[str]]:
+        """Of the study and of each phase, by the key where they stand."""
+        own = {f"study.phases.{name}.require": it.require for name, it in self.phases.items()}
+        return {"study.require": self.require, **own}
 
     def _without_levels(self) -> Iterator[Problem]:
-        """Reruns of the best per value of a key that no phase before them varies."""
-        varied: dict[str, None] = {}
+        """Reruns of the best per value of a key that no phase that they build on varies."""
+        tree = tree_of_specs(self.phases)
+        varied: dict[str, dict[str, None]] = {}
         for name, phase in self.phases.items():
             per = None if phase.rerun is None else phase.rerun.per
-            if per is not None and varied and per not in varied:
+            known = {key: None for one in tree.upstream(name) for key in varied[one]}
+            if per is not None and known and per not in known:
                 key = f"study.phases.{name}.rerun.per={per}"
-                yield Problem(key, not_one_of(per, varied))
+                yield Problem(key, not_one_of(per, known))
             lines = [phase.overrides, *(phase.combinations or [])]
-            varied |= {word.partition("=")[0].lstrip("+~"): None for it in lines for word in it}
+            varied[name] = {
+                word.partition("=")[0].lstrip("+~"): None for it in lines for word in it
+            }
 
 
-def rewritten_phases(config: DictConfig, study: StudyConfig) -> set[str]:
+def rewritten_phases(config: DictConfig, study: StudyConfig, budget: str) -> set[str]:
     """The phases that a command line or the budget has changed."""
     words = [str(word) for word in config.hydra.overrides.task]
-    words += study.budgets.get(config.budget, [])
+    words += study.budgets.get(budget, [])
     start = "study.phases."
     return {
         word[len(start) :].partition("=")[0].partition(".")[0]
@@ -217,7 +264,7 @@ class _Root(Node):
     study: StudyConfig
 
 
-def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
+def parse_study(config: DictConfig, application: Application) -> tuple[StudyConfig, list[str]]:
     """The section ``study`` of a composed config, and the overrides of its ``budget``.
 
     A budget may change the study itself: its words for ``study.*`` are applied, the others
@@ -226,14 +273,12 @@ def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
     Raises:
         UserError: everything that is wrong with it.
     """
-    # unresolved: what `${...}` in a phase means is for the trial's config to say
-    data = OmegaConf.to_container(config.study, resolve=False)
-    assert isinstance(data, dict)
+    data = application.section
     if "study" in data:
         reason = "the study's file must begin with the line `# @package _global_`"
         raise settings_error([Problem("study.study", reason)])
-    data["phases"] = named_phases(data["phases"])
-    study, name = _validated(data), config.budget
+    data["phases"] = named_phases(data.get("phases", {}))
+    study, name = _validated(data), application.budget
     chosen = OmegaConf.select(config, "hydra.runtime.choices.study")
     if chosen and not study.phases:
         reason = f"study={chosen} has none; each has a name, e.g. {{rate: optimizer.lr=1e-3,1e-2}}"
@@ -242,7 +287,7 @@ def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
         raise settings_error([Problem(f"budget={name}", not_one_of(name, [FULL, *study.budgets]))])
     task = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(task, list)
-    typed = [str(word).partition("=")[0] for word in task]
+    typed = [str(word).lstrip("+").partition("=")[0] for word in task]
     others: list[str] = []
     if name != FULL:
         section = OmegaConf.create({"study": data})
@@ -255,7 +300,44 @@ def parse_study(config: DictConfig) -> tuple[StudyConfig, list[str]]:
         scaled = OmegaConf.to_container(section.study, resolve=False)
         assert isinstance(scaled, dict)
         study = _validated(scaled)
-    return _opened(study, others, config)
+    if problems := [*_without_meaning(study, application)]:
+        raise settings_error(problems)
+    return _opened(study, others, config) if application.writes_records else (study, others)
+
+
+OF_OWN_RUNS = ("refit", "isolate", "checkpoints", "fetch", "log_names")
+"""Keys that change what this project's runs do, of which another application knows nothing."""
+
+OF_OTHERS = {
+    "objective": "objective.metric",
+    "mode": "objective.mode",
+    "seed_key": "seed",
+    "budget": "budget",
+    "ignore": None,
+}
+"""Keys for other applications, and what stands for them in this project's."""
+
+
+def _without_meaning(study: StudyConfig, application: Application) -> Iterator[Problem]:
+    """Keys that this application's trials would not heed."""
+    if not application.writes_records:
+        for key in OF_OWN_RUNS:
+            if getattr(study, key) != StudyConfig.model_fields[key].default:
+                yield Problem(f"study.{key}", "means nothing to trials of this application")
+        seeds = {f"study.phases.{name}.seeds": it.seeds for name, it in study.phases.items()}
+        for key, value in {"study.seeds": study.seeds, **seeds}.items():
+            if value and application.seed_key is None:
+                reason = "study.seed_key=KEY must name the key that repeats: there is no key seed"
+                yield Problem(f"{key}={value}", reason)
+        for name, phase in study.phases.items():
+            if phase.metric is not None:
+                reason = "whether more of it is better, nobody knows; study.objective is for all"
+                yield Problem(f"study.phases.{name}.metric={phase.metric}", reason)
+        return
+    for key, instead in OF_OTHERS.items():
+        if getattr(study, key):
+            hint = f"; here it is {instead}" if instead else ""
+            yield Problem(f"study.{key}", f"is for other Hydra applications{hint}")
 
 
 def _opened(

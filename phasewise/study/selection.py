@@ -55,6 +55,7 @@ def select(
     seeds: Sequence[int],
     significant: bool = False,
     alpha: float = 0.05,
+    challengers: int = 0,
 ) -> Decision:
     """Choose the candidate with the best mean over the seeds.
 
@@ -71,6 +72,8 @@ def select(
             (Bonferroni), is at most ``alpha``. Against one that lacks results no gain can be
             tested, so it stays too; against one that has none at all nothing can be decided.
         alpha: largest p-value that counts as significant.
+        challengers: at least so many are corrected for, where some were left out for what they
+            scored in something else.
     """
     sign = 1.0 if mode == "max" else -1.0
     results = [_finite(values, seeds) for values in candidates]
@@ -93,8 +96,8 @@ def select(
     gain = f"{ours} against {theirs} of the incumbent{short}"
     if not significant:
         return Decision(best, "adopted", gain)
-    challengers = sum(1 for row in eligible if row != incumbent)
-    p_value = min(1.0, challengers * paired_p_value(results[best], results[incumbent], mode))
+    count = max(challengers, sum(1 for row in eligible if row != incumbent))
+    p_value = min(1.0, count * paired_p_value(results[best], results[incumbent], mode))
     if p_value <= alpha:
         return Decision(best, "adopted", f"{gain}, p = {p_value:.3g}", p_value)
     reason = f"{gain}, but p = {p_value:.3g} > {alpha:g}"

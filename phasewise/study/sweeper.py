@@ -15,23 +15,22 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
-from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from phasewise.config.help import settings_error
-from phasewise.config.schema import fractions_of, metrics_of
 from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.storage import remove_drafts, write_whole
+from phasewise.study.application import Application, name_directory
 from phasewise.study.compatibility import CompatibilityCheck
-from phasewise.study.compose import Composer, Problems, context, problems_in, trials_error
+from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
-from phasewise.study.finalists import planned_count
+from phasewise.study.goals import known_metrics, resolve_goals
 from phasewise.study.hypotheses import refuse_untried
-from phasewise.study.journal import Journal, Phase, read_journal
+from phasewise.study.journal import Journal, read_journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.memory_limits import check_keys
 from phasewise.study.naming import parse_overrides
@@ -45,6 +44,8 @@ from phasewise.study.published import check_published
 from phasewise.study.reuse import SUPERSEDED, RunIndex
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
+from phasewise.study.starts import StageBuilder
+from phasewise.study.tree import tree_of_plan
 from phasewise.study.weights import policy_of
 
 Checked = tuple[Journal, list[Stage], list[str]]
@@ -58,15 +59,11 @@ DEFAULT_SUBDIR = "${hydra.job.num}"
 log = logging.getLogger(__name__)
 
 
-def is_phasewise(config: DictConfig) -> bool:
-    """Whether the application is one of this project's, whose config names a schema."""
-    return OmegaConf.select(config, "task.schema") is not None
-
-
 def sweep(
     arguments: Sequence[str],
     *,
     config: DictConfig,
+    application: Application,
     config_loader: ConfigLoader,
     launcher: Launcher,
     max_batch_size: int | None = None,
@@ -79,6 +76,7 @@ def sweep(
     Args:
         arguments: the overrides as typed, sweeps included.
         config: what Hydra composed for the sweep as a whole.
+        application: whose config it is.
         config_loader: Hydra's, which composes the trials.
         launcher: any of Hydra's.
         max_batch_size: most trials that the launcher gets at once; ``None`` for one by one in this
@@ -92,23 +90,30 @@ def sweep(
         SweepFailed: after everything ran, if a trial did not complete.
     """
     tell_children()
-    if OmegaConf.select(config, "data.check"):
+    if application.writes_records and OmegaConf.select(config, "data.check"):
         reason = "shows how one data set is read, and trains nothing: leave -m and study out"
         raise UserError(problems=[Problem("data.check=true", reason)])
-    executor = TrialExecutor(launcher, max_batch_size)
-    study, scaled = parse_study(config)
+    executor = TrialExecutor(launcher, max_batch_size, application.launched)
+    study, scaled = parse_study(config, application)
+    if not application.writes_records and is_study(study):
+        study.name = study.name or application.name
+        name_directory(config, study.name)
     directory = Path(str(config.hydra.sweep.dir))
     old, index = read_journal(directory), RunIndex(directory)
-    composer = _composer(arguments, config, config_loader, old)
+    composer = _composer(arguments, config, config_loader, application, old)
     composer.compares_data, composer.fetches = index.knows_data, study.fetch
-    planner = Planner(composer, directory, _objective(config), study.seeds, config.seed)
-    if is_study(study):
+    goal = application.objective
+    planner = Planner(composer, directory, goal, study.seeds, application.seed)
+    metrics, fractions = known_metrics(config)
+    planner.goals = resolve_goals(study, study.requirements(), goal, metrics, fractions)
+    if is_study(study) and application.writes_records:
         planner.origin = find_origin(arguments, scaled, config, composer, old)
-    tests = is_study(study) and config.test is not False
+    tests = is_study(study) and application.tests
     check = partial(_checked_plan, arguments, config, study, scaled, planner, old)
     journal, stages, notes = _data_last(composer, check)
-    sweeps = not is_study(study)
-    keeps = policy_of(study.checkpoints, is_sweep=sweeps) if is_phasewise(config) else None
+    keeps = None
+    if application.writes_records:
+        keeps = policy_of(study.checkpoints, is_sweep=not is_study(study))
     print_plan(journal, stages, index, notes, keeps)
     if study.fetch:
         fetch(stages, composer)
@@ -123,12 +128,16 @@ def sweep(
 
 
 def _composer(
-    arguments: Sequence[str], config: DictConfig, loader: ConfigLoader, old: Journal | None
+    arguments: Sequence[str],
+    config: DictConfig,
+    loader: ConfigLoader,
+    application: Application,
+    old: Journal | None,
 ) -> Composer:
     """A composer that knows what an earlier call has found, if that still holds."""
     if old is None or old.context != context(config, arguments, old.files):
-        return Composer(config, loader)
-    composer = Composer(config, loader, remembered(old), old.data)
+        return Composer(config, loader, application)
+    composer = Composer(config, loader, application, remembered(old), old.data)
     composer.files.update(old.files)
     return composer
 
@@ -147,24 +156,26 @@ def _plan(
     """
     words = swept(config, arguments)
     _check_command(words, arguments, config, study)
-    chosen = [word for word in words if word.startswith("study=")]
+    chosen = [word for word in words if word.lstrip("+").startswith("study=")]
     others = [word for word in words if word not in chosen]
     given = planner.origin.words if planner.origin else []
     base = merge(chosen, given, scaled, others) if is_study(study) else []
     study.phases = study.phases or {"": PhaseConfig(overrides=words)}
-    stages: list[Stage] = []
-    for name, spec in study.phases.items():
-        stages.append(_planned_stage(name, spec, base, planner, stages))
+    builder = StageBuilder(planner, study.phases, base)
+    planned: dict[str, Stage] = {}
+    for name in study.phases:
+        planned[name] = builder.planned(name, planned)
+    stages = list(planned.values())
     journal = Journal(
         planner.directory,
         study.name or "sweep",
-        str(config.task.name),
+        planner.composer.application.name,
         list(arguments),
         planner.objective,
         planner.seeds or stages[0].phase.seeds,
         base=list(base),
         phases=[stage.phase for stage in stages],
-        budget=str(config.budget),
+        budget=planner.composer.application.budget,
         adopt=study.adopt,
         refit=study.refit,
         hypotheses=[it.model_dump(exclude_none=True) for it in study.hypotheses],
@@ -204,19 +215,18 @@ def _checked_plan(
     note = check_owner(journal, old)
     compatibility = CompatibilityCheck(planner.choices, journal.base)
     compatibility.check(
-        [planned_candidates(stage) for stage in stages], conflicts=not _same_plan(journal, old)
+        [planned_candidates(stage) for stage in stages],
+        conflicts=not _same_plan(journal, old),
+        upstream=tree_of_plan(journal.phases).upstream,
     )
     _refuse_problems(stages, compatibility)
     check_keys(study.memory_grows_with, config)
     if study.hypotheses:
-        refuse_untried(study.hypotheses, journal, config, metrics_of(config), old)
+        refuse_untried(study.hypotheses, journal, config, composer.application.metrics, old)
     if study.published:
-        known = is_phasewise(config)
-        names, fractions = (
-            [metric.partition("/")[2] for metric in of(config)] if known else []
-            for of in (metrics_of, fractions_of)
-        )
-        changed = rewritten_phases(config, study)
+        names = [metric.partition("/")[2] for metric in composer.application.metrics]
+        changed = rewritten_phases(config, study, composer.application.budget)
+        fractions = composer.application.fractions
         check_published(study.published, journal.phases, names, changed, fractions)
     if not study.set_aside:
         check_origin(journal, old)
@@ -231,7 +241,11 @@ def _same_plan(journal: Journal, old: Journal | None) -> bool:
     if old is None or old.context != journal.context:
         return False
     plans = (
-        [(phase.name, phase.declared) for phase in one.phases if phase.kind != "test"]
+        [
+            (phase.name, phase.declared, phase.source, phase.per)
+            for phase in one.phases
+            if phase.kind != "test"
+        ]
         for one in (journal, old)
     )
     return next(plans) == next(plans)
@@ -274,33 +288,13 @@ def _occupied(directory: Path, found: Mapping[str, list[str]]) -> UserError:
     return UserError(f"obstacles in {directory}{more}", problems, advice)
 
 
-def _planned_stage(
-    name: str, spec: PhaseConfig, base: Sequence[str], planner: Planner, before: Sequence[Stage]
-) -> Stage:
-    """A phase as it would start from the starting configuration, after those ``before``."""
-    try:
-        if spec.rerun is None:
-            return planner.stage(name, spec, base)
-        stage = planner.rerun(name, spec, base, [base])
-        # which ones is not known yet, only how many at most
-        count = planned_count(spec.rerun, before)
-        stage.phase.candidates *= count
-        stage.jobs *= count
-        return stage
-    except (UserError, HydraException) as error:
-        if not name:
-            raise
-        phase = Phase(name, "grid", {}, [])
-        key = f"study.phases.{name}"
-        return Stage(phase, spec, problems={Problem(key, str(it)): [] for it in problems_in(error)})
-
-
 def _check_command(
     words: Sequence[str], arguments: Sequence[str], config: DictConfig, study: StudyConfig
 ) -> None:
     """What can be typed and composed, but means nothing that anybody could want."""
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    if isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
+    own = is_study(study) or OmegaConf.select(config, "task.schema") is not None
+    if own and isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
         raise UserError(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
@@ -324,10 +318,6 @@ def _check_command(
             problems.append(Problem(word, reason))
     if problems:
         raise settings_error(problems)
-
-
-def _objective(config: DictConfig) -> dict[str, str]:
-    return {"metric": str(config.objective.metric), "mode": str(config.objective.mode)}
 
 
 def prepare(config: DictConfig) -> Path:

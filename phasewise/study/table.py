@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hydra.core.override_parser.types import Override
 
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import write_whole
+from phasewise.study.journal import Candidate
 from phasewise.study.naming import parse_overrides
 from phasewise.study.results import UNSET, as_setting
 from phasewise.study.saved_config import SavedConfig
@@ -28,6 +30,20 @@ UNFINISHED = "unfinished"
 REFUSED = "refused"
 """The same for a candidate that cannot run with what the phase started from."""
 
+INFEASIBLE = "infeasible"
+"""The same for a completed run of a candidate that violates a requirement."""
+
+
+def mark_infeasible(record: RunRecord, candidate: Candidate) -> RunRecord:
+    """As a table shows it: the run of a candidate that may not win, with what it violates."""
+    if record.status != "completed" or not candidate.infeasible:
+        return record
+    return replace(record, status=INFEASIBLE, error="; ".join(candidate.infeasible))
+
+
+LEFT_OUT = "not begun"
+"""The same for a trial whose time was up before it began, see `phasewise.study.hours`."""
+
 
 def placeholder_record(directory: str | Path, overrides: Sequence[str] = ()) -> RunRecord:
     """What stands in a table for a trial that left no record."""
@@ -42,20 +58,24 @@ def placeholder_record(directory: str | Path, overrides: Sequence[str] = ()) -> 
     )
 
 
-def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
+def sweep_table(
+    trials: Sequence[RunRecord | str | Path], first: Sequence[str] = ()
+) -> pd.DataFrame:
     """One row per trial in the order given, indexed by the name of its directory.
 
     Columns: the overridden keys that differ between trials (all of them if none does), ``status``
-    unless all completed, the objective at its best epoch under the metric's name and ``epoch``, the
-    other metrics of that epoch, ``parameters`` where recorded, ``seconds``. Where trials have
-    different objectives, the value stands under ``objective``.
+    unless all completed, ``violates`` where one is infeasible, the objective at its best epoch
+    under the metric's name and ``epoch``, the other metrics of that epoch, ``parameters`` where
+    recorded, ``seconds``. Where trials have different objectives, the value stands under
+    ``objective``.
 
     ``table.attrs`` tells `format_table` what is what: ``objective`` (its column), ``mode``
-    (``None`` if the trials have no common one), ``metrics`` (the columns to round) and
-    ``completed`` (a bool per row).
+    (``None`` if the trials have no common one), ``metrics`` (the columns to round), ``first`` (as
+    given) and ``completed`` (a bool per row).
 
     Args:
         trials: records, or run directories.
+        first: metrics that stand before the others where they are recorded.
     """
     import pandas as pd
 
@@ -65,7 +85,8 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     ]
     goals = {(r.objective["metric"], r.objective["mode"]) for r in records if r.objective}
     metric, mode = next(iter(goals)) if len(goals) == 1 else ("objective", None)
-    others = dict.fromkeys(key for record in records for key in record.best if key != metric)
+    recorded = dict.fromkeys(key for record in records for key in record.best if key != metric)
+    others = dict.fromkeys([*(key for key in first if key in recorded), *recorded])
     completed = [record.status == "completed" for record in records]
 
     columns: dict[str, pd.Series] = {
@@ -73,8 +94,13 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
     }
     if not all(completed):
         columns["status"] = pd.Series([record.outcome for record in records], dtype=object)
+    if any(record.status == INFEASIBLE for record in records):
+        bad = [record.error if record.status == INFEASIBLE else None for record in records]
+        columns["violates"] = pd.Series(bad, dtype=object)
     columns[metric] = pd.Series([r.objective.get("value") for r in records], dtype=float)
-    columns["epoch"] = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
+    epochs = pd.Series([r.objective.get("epoch") for r in records], dtype="Int64")
+    if epochs.notna().any():  # other applications may have none
+        columns["epoch"] = epochs
     for key in others:
         columns[key] = pd.Series([record.best.get(key) for record in records], dtype=float)
     parameters = pd.Series([r.cost.get("parameters") for r in records], dtype="Int64")
@@ -88,6 +114,7 @@ def sweep_table(trials: Sequence[RunRecord | str | Path]) -> pd.DataFrame:
         "objective": metric,
         "mode": mode,
         "metrics": [metric, *others],
+        "first": list(first),
         "completed": completed,
     }
     return table
@@ -123,8 +150,9 @@ def format_table(
 ) -> str:
     """Plain text in which ``*`` marks some trials.
 
-    Of the metrics besides the objective as many are shown as fit; the CSV file has all, and the
-    parts of a metric (``val/IoU/circle``, ``train/loss/detection``).
+    Of the metrics besides the objectives as many are shown as fit, and what an infeasible trial
+    violates if it fits; the CSV file has all, and the parts of a metric (``val/IoU/circle``,
+    ``train/loss/detection``).
 
     Args:
         table: from `sweep_table`.
@@ -138,7 +166,9 @@ def format_table(
     for position, column in enumerate(cells.columns):
         form = _form(column, metrics)
         cells.isetitem(position, [_cell(value, form) for value in table[column]])
-    for column in reversed([key for key in others if key in cells]):
+    kept = table.attrs["first"]
+    dropped = ["violates", *reversed([key for key in others if key not in kept])]
+    for column in (key for key in dropped if key in cells):
         if _width(cells) > width:
             cells = cells.drop(columns=column)
     chosen = [best_row(table)] if marked is None else marked

@@ -28,6 +28,8 @@ def explain_undecided(phase: Phase, records: Sequence[RunRecord]) -> str:
         records: of all its trials, or of those of the incumbent where that one is missing.
     """
     metric = phase.objective["metric"]
+    if lines := _infeasible(phase, records):
+        return "\n".join(lines)
     undefined_records = [record for record in records if not math.isfinite(objective_value(record))]
     first: dict[str, RunRecord] = {}
     reasons: Counter[str] = Counter()
@@ -54,6 +56,29 @@ def explain_undecided(phase: Phase, records: Sequence[RunRecord]) -> str:
             f"hydra.sweep.dir=DIR: the trials here were judged by {metric}"
         )
     return "\n".join(lines)
+
+
+def _infeasible(phase: Phase, records: Sequence[RunRecord]) -> list[str]:
+    """Where all that could win violates a requirement, or has no value of an objective."""
+    found = [one for one in phase.candidates if one.infeasible]
+    lines = [f"the study ends with its phase {phase.name}: {phase.reason}"]
+    for one in found[:SHOWN]:
+        name = " ".join(one.overrides) or "the configuration before"
+        lines.append(f"  {name}: {', '.join(one.infeasible)}")
+    if len(found) > SHOWN:
+        lines.append(f"  ... and {len(found) - SHOWN} more")
+    names = [one["metric"] for one in phase.objectives[1:]]
+    scored = [record for record in records if math.isfinite(objective_value(record))]
+    gone = [name for name in names if all(record.best.get(name) is None for record in scored)]
+    if not found and scored and gone:
+        lines.append(f"  no trial has a value of {', '.join(gone)}")
+    if len(lines) == 1:
+        return []
+    key = "require" if found else "objectives"
+    lines.append("no later phase and no test was run")
+    what = f"the same command with another study.{key}"
+    lines.append(f"{what} decides anew, and trains nothing again")
+    return lines
 
 
 def _reason(record: RunRecord, metric: str) -> str:

@@ -24,7 +24,8 @@ from phasewise.records.checkpoints import (
 from phasewise.records.record import RunRecord, read_record
 from phasewise.storage import amount, free_bytes
 from phasewise.study.journal import Journal, Phase
-from phasewise.study.plan import Stage, TrialJob
+from phasewise.study.plan import Stage
+from phasewise.study.trial_job import TrialJob
 
 Policy = Literal["winners", "best", "all", "none"]
 
@@ -124,7 +125,8 @@ def _rows(phase: Phase, first: bool) -> set[int]:
     """The candidates of a phase whose weights stay."""
     if phase.kind == "test":
         return set(range(len(phase.candidates)))
-    rows = {phase.winner, phase.incumbent if first else None}
+    own = (branch.winner for branch in phase.branches)  # a later phase may go on from it and win
+    rows = {phase.winner, phase.incumbent if first else None, *own}
     return {row for row in rows if row is not None and row < len(phase.candidates)}
 
 

@@ -31,8 +31,9 @@ def winning_run(directory: str | Path) -> Path | None:
         if (directory / JOURNAL).exists():
             raise UserError(f"{directory}: its {JOURNAL} is damaged; name one of its runs")
         return None
-    chosen = [it for it in map(_chosen, journal.phases) if it is not None]
-    for phase, candidate in reversed(chosen):
+    tests = [phase for phase in journal.phases if phase.kind == "test"]
+    phases = [*tests, *journal.latest_first()]
+    for phase, candidate in (it for it in map(_chosen, phases) if it is not None):
         run = best_run(phase, candidate, directory)
         if run is not None:
             return run

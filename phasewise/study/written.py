@@ -29,10 +29,11 @@ class Written(Node):
 
 def checked_keys(kind: type[Node], values: dict[Any, Any]) -> dict[Any, Any]:
     """Says which keys a section has where one is unknown."""
+    known = [one.alias or name for name, one in kind.model_fields.items()]
     for key, value in values.items():
-        if key not in kind.model_fields:
-            near = did_you_mean(key, kind.model_fields)
-            there = near or f"; it has {', '.join(kind.model_fields)}"
+        if key not in known:
+            near = did_you_mean(key, known)
+            there = near or f"; it has {', '.join(known)}"
             if value is None and not near:  # {overrides: a=1,2} has a key 2
                 text = "no such key; within braces, a text with a comma stands in quotes"
                 raise wrong(text, key=str(key))

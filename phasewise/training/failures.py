@@ -10,9 +10,9 @@ import lightning as L
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.errors import DivergedError, UserError, is_out_of_memory
+from phasewise.errors import UserError
+from phasewise.records.ending import status_of as records_status
 from phasewise.records.schema import Status
-from phasewise.storage import storage_error
 
 COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch")
 """Whose errors are those of ``trainer.compile``."""
@@ -45,16 +45,7 @@ def explain(
 
 def status_of(error: BaseException, output_directories: Sequence[Path] = ()) -> tuple[Status, str]:
     """How a run ended that raised ``error``, having written in ``output_directories``."""
-    text = f"{type(error).__name__}: {error}"
-    if (full := storage_error(error, output_directories)) is not None:
-        return "interrupted", str(full)
-    if isinstance(error, UserError):
-        return "failed", str(error)
-    if isinstance(error, DivergedError):
-        return "diverged", str(error)
-    if is_out_of_memory(error):
-        advice = "a smaller data.batch_size, data.image_size or model.backbone needs less"
-        return "out_of_memory", f"{text.splitlines()[0]}\n{advice}"
-    if isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return "interrupted", "stopped from outside"
-    return "failed", text
+    status, reason = records_status(error, output_directories)
+    if status == "out_of_memory":
+        reason += "\na smaller data.batch_size, data.image_size or model.backbone needs less"
+    return status, reason

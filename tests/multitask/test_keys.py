@@ -161,7 +161,7 @@ def test_same_configuration_gives_the_same_figures(outcome: Outcome) -> None:
 def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
     keys = set()
     ours = ("shapes", "voc2012 data.download=true")
-    asked = (f"{name} data.root=." for name in ("voc", "coco_multitask", "yolo_multitask"))
+    asked = (f"{name} data.root=." for name in ("voc", "coco", "yolo"))
     for group in (f"data={name}" for name in (*ours, *asked)):
         keys |= all_keys(make_config(*group.split()))
     for optimizer in ("adam", "amsgrad", "adamw", "sgd", "rmsprop"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from phasewise.analysis.audit import choices, conditions, coverage, training, trivial
+from phasewise.analysis.audit import choices, conditions, coverage, halving, training, trivial
 from phasewise.analysis.audit.case import Case, Finding, Severity
 from phasewise.study.results import StudyResult
 
@@ -22,6 +22,7 @@ _CHECKS: tuple[Rule, ...] = (
     *choices.CHECKS,
     *training.CHECKS,
     *coverage.CHECKS,
+    *halving.CHECKS,
     *conditions.CHECKS,
 )
 

@@ -112,7 +112,7 @@ class Case:
         plan = phase.plan
         if plan.winner is not None:
             return plan.winner
-        values = [candidate.values for candidate in phase.candidates]
+        values = [{} if one.plan.infeasible else one.values for one in phase.candidates]
         mode, seeds = plan.objective["mode"], plan.seeds
         return select(values, plan.incumbent, mode=mode, seeds=seeds).winner
 

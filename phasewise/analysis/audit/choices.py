@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
-from phasewise.analysis.audit.case import Case, Finding, compares, objective_mean, of_phase, sign_of
+from phasewise.analysis.audit.case import Case, Finding, compares, of_phase, sign_of
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import compare_with
 from phasewise.analysis.statistics.power import ALPHA
+from phasewise.study.objectives import PARETO, ranking_values
 from phasewise.study.results import UNSET, CandidateResult, PhaseResult, as_setting, typed
+from phasewise.study.tree import tree_of_plan
 
 LEAST_VALUES = 3
 """Of two values one is always on the edge."""
@@ -39,8 +43,8 @@ def within_noise(case: Case) -> Iterator[Finding]:
     for phase, index in case.winners():
         candidate = phase.candidates[index]
         rival = _rival(phase, index)
-        if rival is None:
-            continue
+        if rival is None or PARETO in phase.plan.choose or phase.candidates[rival].plan.infeasible:
+            continue  # a knee, or what satisfies the requirements, is no gain in one number
         found = compare_with(phase, index)
         if found.table is None:
             continue
@@ -49,7 +53,7 @@ def within_noise(case: Case) -> Iterator[Finding]:
             continue
         before = rival == phase.plan.incumbent
         other = phase.candidates[rival]
-        gain = sign_of(phase) * (objective_mean(candidate) - objective_mean(other))
+        gain = sign_of(phase) * (_mean(phase, candidate) - _mean(phase, other))
         against = "the incumbent" if before else "the second best"
         yield Finding(
             "within_noise",
@@ -68,16 +72,23 @@ def _rival(phase: PhaseResult, winner: int) -> int | None:
     if phase.plan.incumbent is not None:
         return phase.plan.incumbent if phase.plan.incumbent != winner else None
     others = [
-        (sign_of(phase) * objective_mean(one), index)
+        (sign_of(phase) * _mean(phase, one), index)
         for index, one in enumerate(phase.candidates)
-        if index != winner and len(one.values) > 1
+        if index != winner and len(one.values) > 1 and not one.plan.infeasible
     ]
     return max(others)[1] if others else None
 
 
+def _mean(phase: PhaseResult, candidate: CandidateResult) -> float:
+    """Over seeds, of what ranks candidates; NaN without a result."""
+    values = ranking_values(phase.plan, candidate).values()
+    return fmean(values) if values else math.nan
+
+
 def _values(phase: PhaseResult, candidate: CandidateResult) -> str:
-    values = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in candidate.values.items())
-    return f"{phase.label(candidate)}: mean {objective_mean(candidate):.4g} ({values})"
+    found = ranking_values(phase.plan, candidate)
+    values = ", ".join(f"seed {seed}: {value:.4g}" for seed, value in found.items())
+    return f"{phase.label(candidate)}: mean {_mean(phase, candidate):.4g} ({values})"
 
 
 def on_the_edge(case: Case) -> Iterator[Finding]:
@@ -94,25 +105,46 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
             chosen = phase.setting(candidate, key)
             if len(known) < LEAST_VALUES or len(finished) < 2 or not is_number(chosen):
                 continue
-            side = {finished[0]: "smallest", finished[-1]: "largest"}.get(float(chosen))
-            if side is None or chosen == 0:  # nothing lies below none at all
+            side, where = _end(phase, key, float(chosen), finished)
+            if not side or chosen == 0:  # nothing lies below none at all
                 continue
             yield Finding(
                 "on_the_edge",
                 "warning",
-                f"{of_phase(phase)}the best {key}, {chosen}, is the {side} that finished: a better "
-                "one may lie beyond",
+                f"{of_phase(phase)}the best {key}, {chosen}, {where}: a better one may lie beyond",
                 (f"{key}: {', '.join(f'{value:g}' for value in finished)}",),
                 f"add {'smaller' if side == 'smallest' else 'larger'} values of {key}",
                 phase.plan.name,
             )
 
 
+def _end(phase: PhaseResult, key: str, chosen: float, finished: Sequence[float]) -> tuple[str, str]:
+    """Which end of what was tried a number is at, if it is, and how that is said.
+
+    A search hardly asks for the end itself; what comes near it counts.
+    """
+    space = phase.plan.search.space if phase.plan.search is not None else []
+    for one in space:
+        if one.name == key and one.kind != "choice":
+            side = one.end_near(chosen)
+            ends = f"{one.low:g} to {one.high:g}"
+            return side, f"is among the {side} of those that were searched, {ends}"
+    side = {finished[0]: "smallest", finished[-1]: "largest"}.get(chosen, "")
+    return side, f"is the {side} that finished"
+
+
 def not_from_the_winner(case: Case) -> Iterator[Finding]:
-    """A phase, or the final configuration, that does not have what earlier phases chose."""
-    chosen: dict[str, tuple[Any, str]] = {}
+    """A phase, or the final configuration, without what those have chosen that it builds on."""
+    tree = tree_of_plan(case.plan.phases)
+    last = case.plan.last or (tree.names[-1] if tree.names else "")
+    choices: dict[str, dict[str, tuple[Any, str]]] = {}
     for phase in case.study.phases:
-        if phase.plan.kind in ("grid", "combinations") and any(case.of(phase)):
+        name = phase.plan.name
+        known = name if name in tree.parents else last
+        before = tree.upstream(known) if tree.names else []
+        before += [known] if name not in tree.parents else []
+        chosen = {key: it for name in before for key, it in choices.get(name, {}).items()}
+        if phase.plan.kind in ("grid", "combinations", "search") and any(case.of(phase)):
             lines = [*_departures(phase, chosen)]
             if lines:
                 yield Finding(
@@ -127,7 +159,8 @@ def not_from_the_winner(case: Case) -> Iterator[Finding]:
         index = case.winner(phase) if compares(phase) else None
         if index is not None:
             winner = phase.candidates[index]
-            chosen |= {k: (phase.setting(winner, k), phase.plan.name) for k in phase.keys}
+            own = {k: (phase.setting(winner, k), phase.plan.name) for k in phase.keys}
+            choices[phase.plan.name] = own
         if phase.plan.kind == "test" and any(case.of(phase)):
             yield from _final(case, phase, chosen)
 

@@ -53,7 +53,7 @@ def _fate(case: Case, phase: PhaseResult, key: str, text: str) -> str:
 def hardly_ran(case: Case) -> Iterator[Finding]:
     """A value with a single finished trial while others have many."""
     for phase in case.compared:
-        if phase.plan.kind == "rerun" or not case.is_over(phase):
+        if phase.plan.kind in ("rerun", "search") or not case.is_over(phase):
             continue
         if phase.centre is not None:  # one key at a time: each value is to run once
             continue
@@ -100,7 +100,7 @@ def unfinished(case: Case) -> Iterator[Finding]:
     names: dict[str, str] = {}
     for phase in case.compared:
         if case.is_over(phase):
-            for candidate in phase.candidates:
+            for candidate in (one for one in phase.candidates if one.plan.epochs is None):
                 for trial in candidate.trials:
                     state = "no record" if trial.record is None else trial.record.status
                     if state in ("no record", "running", "interrupted"):

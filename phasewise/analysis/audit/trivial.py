@@ -168,8 +168,8 @@ def no_baselines(case: Case) -> Iterator[Finding]:
             f"{len(without)} of {len(case.completed)} completed trials have no baselines: it "
             "cannot be told whether they learned anything",
             tuple(without),
-            "give the task's module `baselines` (see phasewise.training.module.TaskModule) and run "
-            "them again",
+            "have runs write what trivial predictors score: a task by its `baselines` (see "
+            "phasewise.training.module.TaskModule), others by phasewise.records.Recorder",
         )
 
 

@@ -132,6 +132,8 @@ def select(spec: Mapping[str, Any], frame: pd.DataFrame, study: StudyResult, def
         rows = satisfying(frame[frame["phase"].isin([n for n, _ in chosen])], where)
         said = ", ".join(f"{key}={value}" for key, value in where.items())
         return Side(said, rows.drop_duplicates("trial"), study)
+    if name is None and study.plan.last:
+        chosen = [(n, p) for n, p in chosen if p.plan.name == study.plan.last]
     decided = [(n, p.plan.winner) for n, p in chosen if p.plan.winner is not None]
     if not decided:
         raise CannotTell("nothing has been decided yet")

@@ -21,7 +21,7 @@ from phasewise.study.results import (
 )
 
 EPOCHS_KEY = "trainer.max_epochs"
-COMPARING = ("grid", "combinations", "rerun")
+COMPARING = ("grid", "combinations", "rerun", "search")
 """Kinds of phases that compare; ``test`` does not."""
 
 COST = ("seconds", "seconds_per_epoch", "images_per_second", "peak_memory_mb", "parameters")

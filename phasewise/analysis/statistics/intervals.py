@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from phasewise.study.results import CandidateResult, PhaseResult
+from phasewise.study.objectives import ranking_values
+from phasewise.study.results import PhaseResult
+from phasewise.study.selection import Values
 
 CONFIDENCE = 0.95
 LEAST_FOR_WILCOXON = 6
@@ -94,16 +96,18 @@ def candidate_frame(phase: PhaseResult) -> pd.DataFrame:
 def compare_with(phase: PhaseResult, reference: int) -> Analysis:
     """Each candidate against one of them (the winner, say), paired over the seeds both have.
 
+    Compared is what ranks them: the objective, or the weighted mean of several.
+
     The table has a row per other candidate with at least two common seeds: ``candidate`` (index),
     ``label``, ``pairs``, ``difference`` (reference less candidate, mean over pairs), ``p`` of the
     two-sided paired t-test, ``p_holm`` (Holm 1979, over all rows) and, with `LEAST_FOR_WILCOXON`
     pairs or more, ``p_wilcoxon`` (signed ranks) and ``p_wilcoxon_holm``.
     """
     method = "paired t-test over seeds, two-sided, Holm-corrected"
-    chosen = phase.candidates[reference].values
+    values = [ranking_values(phase.plan, one) for one in phase.candidates]
     rows = []
     for index, candidate in enumerate(phase.candidates):
-        pairs = _pairs(chosen, candidate)
+        pairs = _pairs(values[reference], values[index])
         if index != reference and len(pairs) > 1:
             row = {"candidate": index, "label": phase.label(candidate), "pairs": len(pairs)}
             rows.append(row | _paired_tests(pairs))
@@ -176,8 +180,7 @@ def correlation(frame: pd.DataFrame, x: str, y: str) -> Analysis:
     return Analysis(method, table)
 
 
-def _pairs(chosen: dict[int, float], candidate: CandidateResult) -> list[tuple[float, float]]:
-    values = candidate.values
+def _pairs(chosen: Values, values: Values) -> list[tuple[float, float]]:
     return [(chosen[seed], values[seed]) for seed in chosen if seed in values]
 
 

@@ -42,9 +42,10 @@ class Measure:
         goal = study.plan.objective
         self.column = "value" if asked == OBJECTIVE else asked
         self.name = goal["metric"] if self.column == "value" else asked
-        self.lower = (
-            goal["mode"] == "min" if self.name == goal["metric"] else is_lower_better(asked)
-        )
+        goals = [goal, *(one for phase in study.phases for one in phase.plan.objectives)]
+        modes = {one["metric"]: one["mode"] for one in goals}
+        known = modes.get(self.name)
+        self.lower = is_lower_better(asked) if known is None else known == "min"
         self.note = ""
         if self.column not in frame:
             raise CannotTell(f"no trial has {self.name}")

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from phasewise.config.arguments import data_arguments
+from phasewise.config.choices import file_for
 from phasewise.config.defaults import composed, data_choice
 from phasewise.config.help import flatten, no_such_key, settings_error
 from phasewise.config.override_syntax import parse_words, syntax_problem
@@ -62,7 +63,7 @@ def _chosen_data(
 ) -> tuple[dict[str, Any], set[str]]:
     """The section of a data set that has a file, and the keys that were typed."""
     there = config["data"]
-    own = set() if choice == known else _own_keys(choice)
+    own = set() if choice == known else _own_keys(choice, config["task"]["name"])
     made, keys = composed([f"task={config['task']['name']}", f"data={choice}", *typed])
     data, given = made["data"], {key.split(".")[1] for key in keys if key.startswith("data.")}
     for key in data.keys() & there.keys() - given - own - set(OF_THE_MACHINE):
@@ -90,9 +91,9 @@ def _own_data(there: Mapping[str, Any], typed: Sequence[str]) -> tuple[dict[str,
     return data, given
 
 
-def _own_keys(choice: str) -> set[str]:
+def _own_keys(choice: str, task: str) -> set[str]:
     """The keys of a data set that others have not, or mean otherwise."""
-    file = CONF / "data" / f"{choice}.yaml"
+    file = file_for(CONF / "data" / f"{choice}.yaml", task)
     keys = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return set(keys) - set(DataConfig.model_fields)
 

@@ -28,6 +28,7 @@ from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.sections.trials import headline
 from phasewise.report.view import CandidateView, StudyView
+from phasewise.study.job import FUNCTION
 
 SPLIT_TITLES = {
     "test": "test data, looked at once",
@@ -178,7 +179,8 @@ def final_blocks(study: StudyView) -> list[Block]:
     found = {key for values in known.values() for key in values}
     shown = [*dict.fromkeys([*_first(candidates, split), *sorted(found)])]
     shown = [key for key in shown if key in found]
-    blocks: list[Block] = [_table(split, target, shown, known, trivial)]
+    goals = {target, *(one["metric"].replace("val", split, 1) for one in _objectives(study))}
+    blocks: list[Block] = [_table(split, goals, shown, known, trivial)]
     reason = differing_losses(study, [*candidates.values()])
     if reason and any("loss" in key for key in shown):
         blocks.append(Text(f"The losses of the configurations do not compare: {reason}.", "note"))
@@ -186,9 +188,12 @@ def final_blocks(study: StudyView) -> list[Block]:
         blocks.append(_drawing(target, known, rivals(trivial)))
     all_of = [score for values in known.values() for score in values.values()]
     blocks += [Text(ENSEMBLE_NOTE)] if figures else []
-    if not any(score.interval for score in all_of):
+    trials = [trial for one in candidates.values() for trial in one.result.trials]
+    # what evaluate.py can restore; not the networks of other applications
+    own = not any(trial.record and FUNCTION in trial.record.environment for trial in trials)
+    if own and not any(score.interval for score in all_of):
         blocks += [Text(NO_INTERVALS, "note"), _evaluating([study.result.directory], split)]
-    elif any(score.std for score in all_of) and not any(score.joint for score in all_of):
+    elif own and any(score.std for score in all_of) and not any(score.joint for score in all_of):
         blocks.append(Text(SEEDS_ONLY, "note"))
         blocks += [_evaluating(_runs(one), split) for one in candidates.values()]
     return blocks
@@ -211,9 +216,14 @@ def _evaluating(runs: list[Path], split: str) -> Command:
     return Command(shell_command(script("evaluate.py"), [checkpoint, f"split={split}"]))
 
 
+def _objectives(study: StudyView) -> list[dict[str, str]]:
+    """Where there are several."""
+    return next((one.plan.objectives for one in study.phases if one.plan.objectives), [])
+
+
 def _table(
     split: str,
-    target: str,
+    goals: set[str],
     keys: list[str],
     known: dict[str, dict[str, Score]],
     trivial: dict[str, dict[str, float]],
@@ -245,7 +255,7 @@ def _table(
             cells += [score.interval] if certain else []
             cells += [score.joint] if name in jointly else []
         cells += [means.get(key) for means in trivial.values()]
-        table.add(*cells, mark="best" if key == target else "")
+        table.add(*cells, mark="best" if key in goals else "")
     return table
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from phasewise.report.content import Column, Section, Table
 from phasewise.report.sections.convergence import convergence_table
+from phasewise.report.sections.tree import tree_blocks
 from phasewise.report.sections.trials import VERDICTS
 from phasewise.report.view import StudyView
 
@@ -56,7 +57,8 @@ def glance_section(study: StudyView) -> Section | None:
             verdict,
         )
     convergence = convergence_table(study)
-    return Section("Phases at a glance", [table, *([convergence] if convergence else [])])
+    rest = [convergence] if convergence else []
+    return Section("Phases at a glance", [*tree_blocks(study), table, *rest])
 
 
 def statistics(frame: pd.DataFrame, mode: str) -> Mapping[str, object]:

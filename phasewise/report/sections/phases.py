@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from phasewise.report.content import Block, Picture, Section, Text
 from phasewise.report.figures.style import Colours
+from phasewise.report.sections.choosing import choosing_blocks
 from phasewise.report.sections.curves import curves_figure
+from phasewise.report.sections.halving import halving_section
 from phasewise.report.sections.levels import levels_section
+from phasewise.report.sections.search import search_section
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.steps import steps_figure
 from phasewise.report.sections.training import training_section
+from phasewise.report.sections.tree import started_from
 from phasewise.report.sections.trials import VERDICTS, trials_table
 from phasewise.report.sections.values import values_section
 from phasewise.report.text import listed, number
@@ -21,21 +25,29 @@ PICTURES = 2
 def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
-    section.blocks += [_verdict(phase), *_tied(phase), trials_table(phase)]
+    section.blocks += [*started_from(study, phase), _verdict(phase), *choosing_blocks(phase)]
+    section.blocks += [*_tied(phase), trials_table(phase)]
     if phase.plan.sampled_from is not None:
         count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
         text = f"{count} configurations, drawn at random."
         section.blocks.append(Text(text, "note"))
-    if phase.plan.epochs_saved:
+    if phase.plan.epochs_saved and phase.plan.halving is None:  # an older version's
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."
         section.blocks.append(Text(text, "note"))
+    if phase.plan.out_of_hours is not None:
+        left = len(phase.plan.out_of_hours.left)
+        text = f"{left} trials were not run: {phase.plan.out_of_hours}."
+        section.blocks.append(Text(text, "warning"))
     drawn = (curves_figure(phase, colours), steps_figure(phase, colours))
     section.blocks += [figure for figure in drawn if figure is not None]
     section.blocks += pictures(phase)
     frame = study.frame_of(phase)
+    searched = phase.plan.search is not None  # hardly any value twice
     parts = [
-        values_section(phase, frame, colours),
-        levels_section(phase, frame, colours),
+        halving_section(phase),
+        search_section(phase),
+        None if searched else values_section(phase, frame, colours),
+        None if searched else levels_section(phase, frame, colours),
         training_section(phase, frame, colours),
         significance_section(phase, frame),
     ]

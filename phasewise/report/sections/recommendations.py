@@ -13,6 +13,7 @@ from phasewise.analysis.statistics.power import ALPHA
 from phasewise.records.record import RunRecord
 from phasewise.report.content import Column, Mark, Table
 from phasewise.report.view import CandidateView, PhaseView, StudyView
+from phasewise.study.objectives import PARETO
 
 
 def recommendations(study: StudyView) -> Table | None:
@@ -35,13 +36,16 @@ def recommendations(study: StudyView) -> Table | None:
         "over seeds, Holm-corrected. Losses are those of the best epoch: a large difference means "
         "that the network fits the training data only."
     )
+    if any(phase.plan.choose for phase in decided):
+        caption += " Where several objectives choose, gains are of what ranks: the first of them, "
+        caption += "or their weighted mean."
     table = Table("recommendations", caption, columns)
     for phase in decided:
         winner, before = phase.winner, phase.incumbent
         assert winner is not None
         changed = before is not None and before is not winner
-        gain = phase.sign * (winner.mean - before.mean) if changed and before else math.nan
-        percent = 100 * gain / abs(before.mean) if before and before.mean else math.nan
+        gain = phase.sign * (winner.score - before.score) if changed and before else math.nan
+        percent = 100 * gain / abs(before.score) if before and before.score else math.nan
         mark: Mark = "best" if changed else ""
         table.add(
             phase.plan.name or "sweep",
@@ -55,14 +59,25 @@ def recommendations(study: StudyView) -> Table | None:
             _mean(winner, _gap),
             mark=mark,
         )
+    table.drop_empty("best epoch", "of", "val - train loss")
     return table if table.rows else None
 
 
-def _evidence(phase: PhaseView, winner: CandidateView, before: CandidateView | None) -> str:
+def _without_gain(phase: PhaseView, winner: CandidateView, before: CandidateView | None) -> str:
+    """Where no gain in one number decided: what did; else empty."""
     if len(phase.candidates) == 1:
         return "nothing else was tried"
-    if before is winner:
-        return "nothing tried is better"
+    if before is not None and before.result.plan.infeasible:
+        return f"the start is infeasible: {', '.join(before.result.plan.infeasible)}"
+    barred = before is winner and any(one.is_barred for one in phase.candidates)
+    if barred or PARETO in phase.plan.choose:
+        return phase.plan.reason
+    return "nothing tried is better" if before is winner else ""
+
+
+def _evidence(phase: PhaseView, winner: CandidateView, before: CandidateView | None) -> str:
+    if reason := _without_gain(phase, winner, before):
+        return reason
     if before is None:
         return "nothing to compare with"
     if min(len(winner.values), len(before.values)) < 2:

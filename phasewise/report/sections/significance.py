@@ -14,6 +14,7 @@ from phasewise.report.comparable import steadiness
 from phasewise.report.content import Block, Column, Mark, Section, Table, Text
 from phasewise.report.text import listed
 from phasewise.report.view import PhaseView
+from phasewise.study.objectives import WEIGHTED, way_of
 
 
 def significance_section(phase: PhaseView, frame: pd.DataFrame) -> Section | None:
@@ -124,7 +125,8 @@ def seed_blocks(phase: PhaseView, winner: int) -> list[Block]:
         *([Column("p, Wilcoxon, Holm", "number")] if wilcoxon else []),
         Column("beyond noise"),
     ]
-    caption = f"{phase.title}: the winner against each other configuration; {found.method}."
+    what = f", by {way_of(phase.plan)}" if WEIGHTED in phase.plan.choose else ""
+    caption = f"{phase.title}: the winner against each other configuration{what}; {found.method}."
     table = Table(f"seeds_{phase.slug}", caption, columns)
     for row in found.table.to_dict("records"):
         label = phase.candidates[row["candidate"]].label

@@ -11,6 +11,7 @@ from phasewise.report.sections.findings import top_findings
 from phasewise.report.sections.recommendations import recommendations
 from phasewise.report.text import listed
 from phasewise.report.view import STOPPED, CandidateView, StudyView, trial_status
+from phasewise.study.objectives import way_of
 from phasewise.text import duration
 
 
@@ -19,24 +20,38 @@ def facts(study: StudyView) -> list[tuple[str, str]]:
     plan = study.plan
     states = [trial_status(trial, one) for _, one, trial in study.trials()]
     stopped = f", {states.count(STOPPED)} stopped by halving" if STOPPED in states else ""
-    seconds = _numbers(study, "seconds")
+    seconds, epochs = _numbers(study, "seconds"), _numbers(study, "epochs")
     records = [trial.record for _, _, trial in study.trials() if trial.record is not None]
     named = [record.environment.get("device") for record in records]
     devices = dict.fromkeys(str(device) for device in named if device)
-    goal = "highest" if plan.objective["mode"] == "max" else "lowest"
-    return [
+    known = [
         ("task", plan.task),
         ("status", plan.status),
-        ("objective", f"{plan.objective['metric']}, {goal} is best"),
+        *_goals(study),
         ("runs completed", f"{states.count('completed')} of {len(states)}{stopped}"),
         ("seeds", _seeds(study)),
         ("budget", plan.budget),
         ("adopts", {"best": "any gain"}.get(plan.adopt, f"{plan.adopt} gains")),
         ("time of all runs", duration(sum(seconds))),
-        ("epochs of all runs", f"{sum(_numbers(study, 'epochs')):,.0f}"),
+        ("epochs of all runs", f"{sum(epochs):,.0f}" if epochs else "-"),
         ("final network", _size(study.final)),
         ("device", ", ".join(devices) or "-"),
     ]
+    return [(name, value) for name, value in known if value != "-"]
+
+
+def _goals(study: StudyView) -> list[tuple[str, str]]:
+    """The objective; or several, and how they choose; and what is required."""
+    several = next((phase.plan for phase in study.phases if phase.plan.objectives), None)
+    goals = several.objectives if several is not None else [study.plan.objective]
+    best = {"max": "highest", "min": "lowest"}
+    texts = [f"{one['metric']}, {best[one['mode']]} is best" for one in goals]
+    found = [("objective" if len(goals) == 1 else "objectives", "; ".join(texts))]
+    if several is not None:
+        found.append(("chosen by", way_of(several)))
+    phases = [phase.plan.require for phase in study.phases]
+    common = [text for text in phases[0] if all(text in own for own in phases)] if phases else []
+    return [*found, *([("required", "; ".join(common))] if common else [])]
 
 
 def _seeds(study: StudyView) -> str:

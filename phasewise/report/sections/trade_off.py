@@ -56,7 +56,7 @@ def trade_off_blocks(study: StudyView, colours: Colours) -> list[Block]:
     table = _table(study, [found[row] for row in front], metric, second, len(found))
     what = "one is best in both" if len(front) == 1 else f"{len(front)} are on the front"
     caption = (
-        f"Trade-off of {metric} and {second}: all {len(found)} configurations that have both, at "
+        f"Trade-off of {metric} and {second}: all {len(found)} {_which(study)} that have both, at "
         f"their best epochs by {metric}, means over seeds ({sense}). The Pareto front holds those "
         f"that no other one beats in one metric without being behind in the other: {what}, "
         "numbered as in the table."
@@ -65,8 +65,15 @@ def trade_off_blocks(study: StudyView, colours: Colours) -> list[Block]:
     return [Figure("trade_off", caption, draw), table]
 
 
+def _which(study: StudyView) -> str:
+    """What is drawn, as a caption says it."""
+    required = any(phase.plan.require for phase in study.phases)
+    return "feasible configurations" if required else "configurations"
+
+
 def other_metrics(study: StudyView) -> list[str]:
-    """The headline metrics after the objective, of the first phase that has any."""
+    """The headline metrics after the objective, of the first phase that has any; those that are
+    objectives too come first."""
     metric = study.plan.objective["metric"]
     named = (headline(phase)[1:] for phase in study.phases if phase.metric == metric)
     return next((names for names in named if names), [])
@@ -99,15 +106,14 @@ def runs_of(one: CandidateView, second: str) -> list[tuple[Path, float, float]]:
 
 
 def _signs(study: StudyView, second: str) -> tuple[float, float]:
-    return (
-        1.0 if study.plan.objective["mode"] == "max" else -1.0,
-        -1.0 if is_lower_better(second) else 1.0,
-    )
+    stated = {one["metric"]: one["mode"] for phase in study.phases for one in phase.plan.objectives}
+    lower = stated[second] == "min" if second in stated else is_lower_better(second)
+    return 1.0 if study.plan.objective["mode"] == "max" else -1.0, -1.0 if lower else 1.0
 
 
 def scored(study: StudyView, second: str) -> list[Scored]:
-    """Each configuration once, with the phase that first compared it: of one that later phases ran
-    with more seeds, the means over all of them."""
+    """Each feasible configuration once, with the phase that first compared it: of one that later
+    phases ran with more seeds, the means over all of them."""
     found: list[Scored] = []
     places: dict[Path, int] = {}
     for phase in study.phases:
@@ -115,7 +121,7 @@ def scored(study: StudyView, second: str) -> list[Scored]:
             continue
         for one in phase.candidates:
             pairs = runs_of(one, second)
-            if not pairs:
+            if not pairs or one.result.plan.infeasible:
                 continue
             x, y = fmean(x for _, x, _ in pairs), fmean(y for _, _, y in pairs)
             known = next((places[run] for run, _, _ in pairs if run in places), None)

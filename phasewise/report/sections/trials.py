@@ -13,6 +13,7 @@ from phasewise.report.comparable import incomparable_losses
 from phasewise.report.content import Column, Mark, Table
 from phasewise.report.sections.published import published_cells, published_columns
 from phasewise.report.view import CandidateView, PhaseView
+from phasewise.study.objectives import WEIGHTED
 
 VERDICTS = {
     "adopted": "adopted",
@@ -39,6 +40,7 @@ def trials_table(phase: PhaseView) -> Table:
     columns = [
         *(Column(key) for key in phase.keys),
         *(Column(name, "spread" if several and name in names else "number") for name in shown),
+        *([Column(WEIGHTED, "number")] if WEIGHTED in phase.plan.choose else []),
         *([Column("seeds")] if several else []),
         *_difference_columns(phase, names),
         *published_columns(phase),
@@ -60,7 +62,7 @@ def trials_table(phase: PhaseView) -> Table:
 
 
 def headline(phase: PhaseView) -> list[str]:
-    """The objective and the other metrics that its runs name, each of the objective's split.
+    """The objectives and the other metrics that its runs name, each of the objective's split.
 
     Where no record names any, as older ones: the first of that split that are of no single class
     and no loss.
@@ -72,6 +74,7 @@ def headline(phase: PhaseView) -> list[str]:
         known = sorted({name for record in records for name in record.best})
         named = [name for name in known if name.count("/") == 1 and name.startswith(f"{split}/")]
         named = [name for name in named if name not in (*LOSSES, phase.metric)][: MOST_GUESSED - 1]
+    named = [*(one["metric"] for one in phase.plan.objectives), *named]
     rest = [name for name in dict.fromkeys(named) if name != phase.metric and _has(phase, name)]
     return [phase.metric, *rest]
 
@@ -115,6 +118,8 @@ def _row(
         values = _of_metric(phase, one, name)
         pair = (_mean(values), stdev(values) if len(values) > 1 else math.nan)
         cells.append(pair if several and name in names else pair[0])
+    if WEIGHTED in phase.plan.choose:
+        cells.append(one.score)
     if several:
         cells.append(f"{len(one.values)} of {len(one.result.trials)}")
     if phase.incumbent is not None and _compares(phase):
@@ -178,13 +183,17 @@ def _verdict(phase: PhaseView, one: CandidateView) -> str:
         said += ["best"] if one is phase.comparable[0] else []
         said += ["worst"] if one is phase.comparable[-1] else []
     said += ["incumbent"] if one is phase.incumbent else []
+    said += [f"best of {it.level}" for it in phase.plan.branches if it.winner == one.index]
     if one is phase.winner and phase.plan.verdict is not None:
         said.append(VERDICTS[phase.plan.verdict])
+    said += ["on the Pareto front"] if one.index in phase.plan.front else []
+    said += [f"infeasible: {each}" for each in one.result.plan.infeasible]
+    said += [f"falls too far: {each}" for each in one.result.plan.fallen]
     return ", ".join(said)
 
 
 def _mark(phase: PhaseView, one: CandidateView) -> Mark:
-    if not one.values:
+    if not one.values or one.result.plan.infeasible:
         return "bad"
     if len(phase.comparable) > 1:
         ends: dict[int, Mark] = {

@@ -37,6 +37,8 @@ def test_keys_choices_and_values() -> None:
 def test_what_was_typed_before_counts() -> None:
     assert "data.cameras=" in candidates("task=reid data.c")
     assert "data.cameras=" not in candidates("task=localization data.c")
+    assert candidates("data=coco data.ob") == []
+    assert candidates("task=localization data=coco data.ob") == ["data.object="]
     assert candidates("-m optimizer.lr=1e-3,1e-4 mod") == ["model."]
     assert candidates("'data.augment=[flip]' mod") == ["model."]
 

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from phasewise.config.open_keys import open_words
+from phasewise.study.application import Application
 from phasewise.study.schema import parse_study
 from tests.conftest import ROOT
 
@@ -59,7 +60,7 @@ def test_phases_and_budgets_of_a_study(tmp_path: Path) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("config", words, return_hydra_config=True)
     OmegaConf.set_readonly(config, value=None)
-    study, others = parse_study(config)
+    study, others = parse_study(config, Application(config))
     assert others == ["++trainer.max_steps=4"]
     assert study.phases["least"].overrides == ["++trainer.min_epochs=1,2"]
     both = study.phases["both"].combinations

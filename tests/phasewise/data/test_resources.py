@@ -139,7 +139,7 @@ def test_the_peak_starts_anew_with_every_run(peaks: list[float]) -> None:
 @pytest.mark.usefixtures("no_gpu")
 def test_peak_memory_elsewhere_is_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without /proc: at least what Python with torch takes, in the same unit."""
-    monkeypatch.setattr("phasewise.data.resources._STATUS", Path("/nowhere"))
+    monkeypatch.setattr("phasewise.memory._STATUS", Path("/nowhere"))
     assert 50 < peak_memory_mb() < 1e5
 
 

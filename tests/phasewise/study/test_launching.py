@@ -15,8 +15,8 @@ from hydra.plugins.launcher import Launcher
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.launcher_plugins import configure
 from phasewise.study.launching import TrialExecutor
-from phasewise.study.plan import TrialJob
 from phasewise.study.progress import Progress
+from phasewise.study.trial_job import TrialJob
 
 
 class Lossy(Launcher):

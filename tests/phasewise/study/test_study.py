@@ -53,7 +53,8 @@ def test_each_phase_starts_from_the_winner_of_the_one_before(app: Path) -> None:
     record = read_record(app / "out/activation/model.activation=gelu,seed=0")
     assert record is not None
     assert "optimizer.lr=0.01" in record.overrides
-    assert record.test == {"test/mIoU": record.objective["value"] - 0.01}
+    assert record.test is not None
+    assert record.test["test/mIoU"] == record.objective["value"] - 0.01
     looked = [
         path for path in app.glob("out/**/record.json") if json.loads(path.read_text())["test"]
     ]

@@ -12,8 +12,9 @@ from phasewise.inference.restore import find_checkpoint
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study import weights
 from phasewise.study.journal import Candidate, Journal, Phase, Trial
-from phasewise.study.plan import Stage, TrialJob
+from phasewise.study.plan import Stage
 from phasewise.study.schema import PhaseConfig
+from phasewise.study.trial_job import TrialJob
 from phasewise.study.weights import (
     Policy,
     Room,
