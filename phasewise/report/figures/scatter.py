@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
@@ -28,8 +30,8 @@ class Point:
     marker: str = "o"
 
 
-SHADES = "viridis"
-"""From few to many."""
+SHADES = ListedColormap(colormaps["viridis"](np.linspace(0.3, 0.95, 256)))
+"""From few to many; the darkest ones would be lost on a dark page."""
 
 
 @dataclass(frozen=True)

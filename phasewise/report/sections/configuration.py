@@ -96,7 +96,8 @@ def network_size(record: RunRecord) -> str:
         return ""
     trained = ""
     if epochs is not None and seconds is not None:
-        trained = f", trained for {epochs:.0f} epochs in {duration(seconds)}"
+        plural = "" if epochs == 1 else "s"
+        trained = f", trained for {epochs:.0f} epoch{plural} in {duration(seconds)}"
     return f"The network has {' and '.join(found)}{trained}."
 
 

@@ -13,6 +13,7 @@ from phasewise.report.content import Block, Column, Figure, Section, Table, Text
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.scatter import Point, Shade, ranking, scatter
 from phasewise.report.figures.style import FAINT, MARKERS, PLAIN, Colours, handle, thinned
+from phasewise.report.sections.last import last_table
 from phasewise.report.sections.top import top_figure
 from phasewise.report.text import number, plain
 from phasewise.report.view import CandidateView, PhaseView, short_key
@@ -28,7 +29,8 @@ def training_section(phase: PhaseView, frame: pd.DataFrame, colours: Colours) ->
     if len(scored) < LEAST:
         return None
     marks = _Marks(phase, scored, colours)
-    section = Section("Training", [behaviour_table(phase, frame)], anchor=f"training_{phase.slug}")
+    tables = [behaviour_table(phase, frame), *last_table(phase)]
+    section = Section("Training", tables, anchor=f"training_{phase.slug}")
     if scored["epochs_to_best"].nunique() > 1:
         section.blocks.append(_convergence(phase, scored, marks))
         section.blocks += _efficiency(phase, scored, colours)

@@ -204,6 +204,11 @@ def test_both_commands_of_a_report_train_the_same_again(tmp_path: Path, cache: P
         ({}, {}, ""),
         ({"parameters": 1971537}, {}, "The network has 1,971,537 parameters."),
         (
+            {"parameters": 12, "epochs": 1, "seconds": 2.0},
+            {},
+            "The network has 12 parameters, trained for 1 epoch in 2.0 s.",
+        ),
+        (
             {"parameters": 12, "receptive_field": 188, "epochs": 3, "seconds": 75.0},
             {"image_size": 256},
             "The network has 12 parameters and a receptive field of 188 of 256 pixels along a side"

@@ -292,7 +292,7 @@ def test_columns_that_name_rows_share_a_page_with_numbers() -> None:
 
 def test_a_document_breaks_long_words_where_a_page_does() -> None:
     assert breakable("model.architecture=attention_unet a/b") == (
-        "model.architecture=\u200battention_unet a/b"
+        "model.\u200barchitecture=\u200battention_unet a/b"
     )
 
 

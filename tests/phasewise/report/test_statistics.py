@@ -15,10 +15,11 @@ from scipy import stats
 from phasewise.records.notes import Notes
 from phasewise.records.record import RunRecord
 from phasewise.report.comparable import differing_losses
-from phasewise.report.content import Figure
+from phasewise.report.content import Figure, Table
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.convergence import convergence_table
 from phasewise.report.sections.hypotheses import hypotheses_section
+from phasewise.report.sections.last import last_table
 from phasewise.report.sections.significance import significance_section
 from phasewise.report.sections.training import behaviour_table, training_section
 from phasewise.report.sections.trials import trials_table
@@ -220,3 +221,36 @@ def test_best_epoch_against_score_is_filled_by_all_epochs_and_outlined_by_key(
 
     plain = convergence(tmp_path / "even", edit=same)
     assert plain.caption.endswith("; all ran 12 epochs.") and len(plain.draw().axes) == 1
+
+
+def test_all_metrics_at_the_last_epoch_equal_the_records(tmp_path: Path) -> None:
+    def edit(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.headline = ["mIoU", "mAP"]
+        record.best["val/mAP"], record.last["val/mAP"] = 0.5, 0.4 + 0.01 * (record.seed or 0)
+
+    Synthetic({"lr": "optimizer.lr=1e-4,1e-3"}, edit=edit).write(tmp_path)
+    view = StudyView(read_study(tmp_path))
+    (table,) = last_table(view.phases[0])
+    assert isinstance(table, Table)
+    found = {row["optimizer.lr"]: row for row in rows_of(table)}
+    for lr in (1e-4, 1e-3):
+        own = [
+            r
+            for r in records(tmp_path)
+            if f"optimizer.lr={lr:g}" in map(plain_word, r["overrides"])
+        ]
+        assert len(own) == 3
+        for name in ("val/mIoU", "val/mAP", "train/loss", "val/loss"):
+            mean = statistics.fmean(record["last"][name] for record in own)
+            assert found[lr][name] == pytest.approx(mean, rel=1e-12)
+
+    def kept(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.last["val/mIoU"] = record.objective["value"]
+
+    Synthetic({"lr": "optimizer.lr=1e-4,1e-3"}, edit=kept).write(tmp_path / "kept")
+    assert last_table(StudyView(read_study(tmp_path / "kept")).phases[0]) == []
+
+
+def plain_word(word: str) -> str:
+    key, _, value = word.partition("=")
+    return f"{key}={float(value):g}"

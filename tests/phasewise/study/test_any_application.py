@@ -271,7 +271,7 @@ def test_what_a_figure_belongs_to(app: Application) -> None:
 @pytest.mark.slow
 def test_a_section_of_the_sweeper_does_where_the_config_has_no_such_key(app: Application) -> None:
     words = (
-        "hydra.sweeper.study={mode: max, objective: val/score, seed_key: init, seeds: [0, 1]}",
+        "+hydra.sweeper.study={mode: max, objective: val/score, seed_key: init, seeds: [0, 1]}",
     )
     done = app("-m", "hydra/sweeper=phasewise", *words, "steps=10,20", "hydra.sweep.dir=out")
     assert done.returncode == 0, done.stderr
