@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -282,9 +282,10 @@ class Journal:
         Raises:
             StorageError: its disk is full or fails.
         """
-        content = {"schema": SCHEMA} | asdict(self)
+        content = {"schema": SCHEMA} | vars(self)
         del content["directory"]
-        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # a search writes it for each batch: `asdict` would copy all of it first
+        text = json.dumps(content, indent=1, ensure_ascii=False, default=vars) + "\n"
         write_whole(self.directory / JOURNAL, text)
 
     def latest_first(self) -> list[Phase]:
