@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/mypy .
 
 bench: $(READY)     ## all measurements of benchmarks/, as tables and in outputs/benchmarks/*.json
-	for name in startup training scaling parallel study report reid_evaluator; do \
+	for name in startup training scaling parallel study search report reid_evaluator; do \
 	    $(BIN)/python benchmarks/$$name.py --json outputs/benchmarks/$$name.json || exit 1; done
 
 docs: $(READY)      ## docs/config.md, from conf/ and the schemas

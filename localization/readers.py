@@ -161,6 +161,9 @@ def read_pets(root: Path | str, *, split_seed: int, group_by: str = AUTO) -> Lis
 TABLE = "boxes.csv"
 """What is looked for where nothing is typed; without it `TABLES_ELSEWHERE`."""
 
+SIDES = ("width", "height", "image_width", "image_height", "area")
+"""Columns of a table that say no more than the others."""
+
 TABLES_ELSEWHERE = ("*/_annotations.csv", "_annotations.csv")
 """Where Roboflow puts its tables."""
 
@@ -225,7 +228,9 @@ def _read_table(
     table = read_table(found.root, file, found.problems)
     rows: dict[str, list[dict[str, str]]] = {}
     for row in table.rows:
-        name = PurePosixPath(row[table.dialect.file].replace("\\", "/")).as_posix()
+        name = row[table.dialect.file].replace("\\", "/")
+        if "//" in name or "./" in name or name.endswith("/"):
+            name = PurePosixPath(name).as_posix()
         rows.setdefault(unicodedata.normalize("NFC", name), []).append(row)
     # only our own table has a place for its files: others are found near by
     beside = PurePosixPath(file).parent
@@ -235,6 +240,11 @@ def _read_table(
     fractions = _are_fractions(table)
     if fractions:
         reason = "no number of a box is above 1: taken as fractions of width and height"
+        if table.dialect.is_size:
+            reason += f", {' and '.join(table.dialect.edges[:2])} as the upper left corner"
+        found.warnings.append(Problem(file, reason))
+    if columns is None and (unused := _unused(table)):  # else one of them tells groups
+        reason = f"no column is called as a class: all boxes are of one; not used: {unused}"
         found.warnings.append(Problem(file, reason))
     for listed, mine in rows.items():
         with found.noting():
@@ -257,6 +267,15 @@ def _read_table(
             boxes = [it for it in objects if it is not None]
             frame = Frame((1, 1), size) if fractions else frame
             found.images[name] = annotated(name, path, size, boxes, frame)
+
+
+def _unused(table: Table) -> str:
+    """Columns that may hold the class, where none is known to."""
+    dialect = table.dialect
+    if dialect.classes or not dialect.edges or not table.rows:
+        return ""
+    used = {dialect.file, *dialect.edges, *dialect.stated, *SIDES, "split", ""}
+    return ", ".join(column for column in table.rows[0] if column not in used)
 
 
 def _are_fractions(table: Table) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from phasewise.data.brightness import range_of
+from phasewise.data.frame import as_stored
 from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.listing import (
     by,
@@ -123,12 +124,16 @@ class _Reader:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     layouts: dict[Path, Layout] = field(default_factory=dict)
+    moved: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         files = self.files
         self.images, self.masks, self.instances = files.images, files.masks, files.instances
         self.warnings += files.notes
         self.lists = read_lists(self.root, LIST_FOLDERS, self.resolve)
+        if moved := list(dict.fromkeys(self.moved)):
+            reason = f"{len(moved)} entries are paths of elsewhere: taken as names of images"
+            self.warnings.append(Problem(self.lists.files[0], f"{reason} ({moved[0]})"))
 
     def names(self) -> list[str]:
         """All names of images and of masks."""
@@ -147,6 +152,9 @@ class _Reader:
             entry = PurePosixPath(*path.parts[1:]).as_posix()
         if entry not in self.images and PurePosixPath(entry).suffix.lower() in MASK_SUFFIXES:
             entry = str(PurePosixPath(entry).parent / PurePosixPath(entry).stem)
+        if entry not in self.images and ".." not in path.parts and path.stem in self.images:
+            self.moved.append(f"{path}")
+            return path.stem  # of another computer
         return entry
 
     def sample(self, name: str) -> Sample | None:
@@ -163,11 +171,11 @@ class _Reader:
             return None
         files: tuple[Path, ...] = ()
         if self.files.apart:
-            files = tuple(self._checked(MASKS, [path], size) for path in self.masks[name])
-        mask = files[0] if files else self._checked(MASKS, self.masks[name], size)
+            files = tuple(self._checked(MASKS, [path], size, image) for path in self.masks[name])
+        mask = files[0] if files else self._checked(MASKS, self.masks[name], size, image)
         instances = None
         if name in self.instances:
-            instances = self._checked(INSTANCES, self.instances[name], size)
+            instances = self._checked(INSTANCES, self.instances[name], size, image)
         if size is None or len(self.problems) > before:
             return None
         return Sample(name, image, mask, instances, size, files=files)
@@ -186,11 +194,14 @@ class _Reader:
             self.problems.append(Problem(self._name(paths[0]), f"{names}: keep one of them"))
         return paths[0]
 
-    def _checked(self, folder: str, paths: list[Path], size: tuple[int, int] | None) -> Path:
+    def _checked(
+        self, folder: str, paths: list[Path], size: tuple[int, int] | None, image: Path
+    ) -> Path:
         path = self._single(folder, paths)
         found = self._noting(lambda file, name: mask_layout(file, name).size, path)
         if found is not None and size is not None and found != size:
-            reason = f"is {by(found)}, its image {by(size)}"
+            hint = as_stored(found, size, image)
+            reason = f"is {by(found)}, its image {by(size)}{hint}"
             self.problems.append(Problem(self._name(path), reason))
         return path
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from phasewise.data.images import check_palette
 from phasewise.data.opening import opened, upright
 from phasewise.data.reading import Layout, layout_of
 from phasewise.data.tiff import Raw, Stack, opened_tiff
@@ -104,6 +105,7 @@ def read_mask_values(path: Path, name: str, page: int | str | None = None) -> Ma
             array = _without_alpha(np.array(turned.convert("RGBA")))
         else:
             array = np.array(turned)
+            check_palette(image, array, name)
     return _values(array, name, deep=deep, lossy=lossy)
 
 

@@ -6,7 +6,7 @@ annotations``: while Hydra scans plugins the module is not in ``sys.modules``, w
 would look the names up.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -20,7 +20,7 @@ class PhasewiseSweeperConf:
     _target_: str = "hydra_plugins.phasewise_sweeper.PhasewiseSweeper"
     max_batch_size: int | None = None
     params: dict[str, str] | None = None
-    study: dict[str, Any] | None = None
+    study: dict[str, Any] = field(default_factory=dict)
     """What stands under ``study:`` otherwise, if the application's config can have no such key."""
 
 

@@ -40,10 +40,12 @@ class BestConfiguration:
 
 
 def best_configuration(study: StudyResult) -> BestConfiguration | None:
-    """The winner of the last phase that decided; None while none has."""
-    for phase in reversed(study.phases):
+    """The winner of the last phase that decided, of several last ones the chosen one's; None while
+    none has."""
+    of = {one.plan.name: one for one in study.phases}
+    for phase in (of[plan.name] for plan in study.plan.latest_first()):
         row = phase.plan.winner
-        if row is not None and row < len(phase.candidates) and phase.plan.kind != "test":
+        if row is not None and row < len(phase.candidates):
             return _best(phase, phase.candidates[row], study.phases)
     return None
 

@@ -11,6 +11,7 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
@@ -61,6 +62,7 @@ def run_study(
     mode: Literal["max", "min"] | None = None,
     directory: str | Path,
     show: Show = "progress",
+    hydra: Sequence[str] = (),
     **settings: Any,
 ) -> LoadedStudy | None:
     """Run a study of a function; called again, it continues, and runs only what is missing.
@@ -84,6 +86,8 @@ def run_study(
         mode: whether the largest (``max``, the default) or the least of it is best.
         directory: of the study.
         show: ``progress``: a line per trial; ``all`` also the plan and the tables; ``nothing``.
+        hydra: words for Hydra: ``["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"]`` runs trials
+            in other processes.
         settings: other keys of ``study:``, as ``adopt="significant"``, ``set_aside=True``,
             ``report=False``. With ``dry_run=True`` the plan is shown, and nothing runs.
 
@@ -101,11 +105,11 @@ def run_study(
         (Path(folder) / f"{CONFIG}.yaml").write_text(config, encoding="utf-8")
         shown: Show = "all" if study.get("dry_run") else show
         with (
-            _hydra(folder, name if name.isidentifier() else NAMELESS) as hydra,
+            _hydra(folder, name if name.isidentifier() else NAMELESS) as composer,
             _shown(shown) as visible,
         ):
             try:
-                _run(hydra, visible(function), Path(directory))
+                _run(composer, visible(function), Path(directory), hydra)
             except SweepFailed as error:
                 if not any(Path(directory).glob("study.json")):
                     raise
@@ -207,10 +211,12 @@ def _hydra(folder: str, name: str) -> Iterator[Hydra]:
         HydraConfig.instance().cfg = config
 
 
-def _run(hydra: Hydra, function: Callable[[DictConfig], Any], directory: Path) -> None:
+def _run(
+    hydra: Hydra, function: Callable[[DictConfig], Any], directory: Path, words: Sequence[str]
+) -> None:
     place = override_of("hydra.sweep.dir", str(directory.expanduser().absolute()))
     config = hydra.compose_config(
-        CONFIG, [place, *QUIET], run_mode=RunMode.MULTIRUN, with_log_configuration=False
+        CONFIG, [place, *QUIET, *words], run_mode=RunMode.MULTIRUN, with_log_configuration=False
     )
     HydraConfig.instance().set_config(config)
     context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(config))
@@ -230,15 +236,6 @@ def _run(hydra: Hydra, function: Callable[[DictConfig], Any], directory: Path) -
 def _shown(show: Show) -> Iterator[Callable[[Callable[..., Any]], Callable[..., Any]]]:
     """What is seen of a study; yields what lets a function print as ever."""
     out = sys.stdout
-
-    def visible(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def call(config: DictConfig) -> Any:
-            with redirect_stdout(out):
-                return function(_without_source(config))
-
-        return call
-
     handler = logging.StreamHandler(out)
     handler.setFormatter(logging.Formatter("%(message)s"))
     if show == "progress":
@@ -251,7 +248,7 @@ def _shown(show: Show) -> Iterator[Callable[[Callable[..., Any]], Callable[..., 
     log.setLevel(logging.INFO)
     try:
         with redirect_stdout(out if show == "all" else StringIO()):
-            yield visible
+            yield partial(_Visible, out)
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
@@ -261,6 +258,27 @@ def _is_progress(record: logging.LogRecord) -> bool:
     """Tracebacks of trials are in their records; what failed is said in the end."""
     name = record.name.rpartition(".")[2]
     return name == "progress" or (record.levelno > logging.INFO and name != "job")
+
+
+class _Visible:
+    """A function that prints as ever while what the study prints is held back.
+
+    Args:
+        out: where it prints; in another process, where that prints.
+        function: the user's.
+    """
+
+    def __init__(self, out: Any, function: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, function)
+        self.out: Any = out
+        self.function = function
+
+    def __call__(self, config: DictConfig) -> Any:
+        with redirect_stdout(self.out or sys.stdout):
+            return self.function(_without_source(config))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"out": None}
 
 
 class _OneLine(logging.Formatter):

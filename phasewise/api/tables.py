@@ -35,12 +35,16 @@ def trials_table(study: StudyResult) -> pd.DataFrame:
     - metrics of the best epoch by their own names, of the last one after ``last.``, of the test
       split by their names, after ``test.`` where these do not begin so;
     - what it has cost after ``cost.``: ``cost.seconds``, ``cost.parameters``;
-    - ``error`` (why it did not complete) and ``directory``.
+    - ``stopped`` (after how many epochs, or at which value of its key, halving stopped the
+      candidate), ``barred`` (the requirements and guards that keep it from winning), ``error`` (why
+      the trial did not complete) and ``directory``.
+
+    Runs at the lower rungs of a halving that goes by a key are of other settings, and not shown.
     """
     keys = all_keys(study)
-    rows = [_place(*one, keys) | _outcome(one[-1]) for one in _trials(study)]
+    rows = [_place(*one, keys) | _fate(*one[:2]) | _outcome(one[-1]) for one in _trials(study)]
     first = ["phase", "candidate", "role", "seed", *keys, "status", "value", "epoch"]
-    last = ["error", "directory"]
+    last = ["stopped", "barred", "error", "directory"]
     others = dict.fromkeys(name for row in rows for name in row if name not in (*first, *last))
     groups = (  # metrics, those of the last epoch, of the test, cost
         [name for name in others if not name.startswith((LAST, COST, TEST))],
@@ -49,7 +53,7 @@ def trials_table(study: StudyResult) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=[*first, *(n for group in groups for n in group), *last])
     for name in (n for group in groups for n in group):
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
-    frame["value"] = frame["value"].astype(float)
+    frame[["value", "stopped"]] = frame[["value", "stopped"]].astype(float)
     frame["epoch"] = frame["epoch"].astype("Int64")
     return _with_keys(frame, keys)
 
@@ -113,6 +117,12 @@ def _place(phase: PhaseResult, index: int, trial: TrialResult, keys: list[str]) 
         **{key: phase.setting(phase.candidates[index], key) for key in keys},
         "directory": str(trial.directory),
     }
+
+
+def _fate(phase: PhaseResult, index: int) -> Row:
+    plan = phase.candidates[index].plan
+    barred = "; ".join([*plan.infeasible, *plan.fallen])
+    return {"stopped": plan.epochs, "barred": barred or None}
 
 
 def _outcome(trial: TrialResult) -> Row:

@@ -16,12 +16,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from phasewise.data.frame import Box, Frame, as_it_is, find_frame
 from phasewise.data.images import IMAGE_SUFFIXES, image_header
 from phasewise.data.listing import is_text
-from phasewise.data.splits import inside
+from phasewise.data.splits import check_inside
 from phasewise.errors import BadSample, Problem, UserError
 
 OBJECT = "object"
@@ -40,8 +40,7 @@ Outline = list[list[float]] | Mapping[str, Any]
 """Polygons x, y, x, y, ... or COCO's run lengths, in the pixels that annotations are stated in."""
 
 
-@dataclass(frozen=True)
-class AnnotatedObject:
+class AnnotatedObject(NamedTuple):
     """One object: its class, its box, and if known its outline.
 
     Attributes:
@@ -54,8 +53,7 @@ class AnnotatedObject:
     is_crowd: bool = False
 
 
-@dataclass(frozen=True)
-class AnnotatedImage:
+class AnnotatedImage(NamedTuple):
     """One image and its objects.
 
     Attributes:
@@ -86,6 +84,27 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+class Noting:
+    """See `Finder.noting`. A class, for a generator would take four times as long, and there is one
+    for each sample."""
+
+    __slots__ = ("problems",)
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: Any
+    ) -> bool:
+        if not isinstance(error, BadSample):
+            return False
+        self.problems.append(error.problem)
+        return True
+
+
 @dataclass
 class Finder:
     """Files below a root, and what was found wrong with them so far."""
@@ -94,13 +113,9 @@ class Finder:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
-    @contextmanager
-    def noting(self) -> Iterator[None]:
+    def noting(self) -> Noting:
         """Whatever is wrong inside with a sample becomes a problem."""
-        try:
-            yield
-        except BadSample as bad:
-            self.problems.append(bad.problem)
+        return Noting(self.problems)
 
     def name(self, path: Path) -> str:
         """How messages call a file."""
@@ -115,11 +130,12 @@ class Finder:
         Raises:
             BadSample: it leads out of the root, or there is none.
         """
-        folders = list(folders)
-        inside(self.root, relative)
+        folders, base = list(folders), str(self.root)
+        check_inside(relative)
+        forms = (relative,) if relative.isascii() else _forms(relative)
         for folder in folders:
-            for form in ("NFC", "NFD"):  # macOS stores umlauts as two characters
-                path = os.path.join(self.root, folder, unicodedata.normalize(form, relative))
+            for form in forms:
+                path = os.path.join(base, folder, form)
                 if os.path.isfile(path):
                     return Path(path)
         where = ", ".join("data.root" if folder == "." else folder for folder in folders)
@@ -205,7 +221,22 @@ class Annotations(Finder):
         upright = "EXIF turns them, and no size tells for which side up boxes are: taken as upright"
         self.count(self.unclear, total, upright, source)
         self.count(list(self.moved), total, guessed, source)
+        self._once(source)
         self.note_unlisted(source)
+
+    def _once(self, source: str) -> None:
+        """Objects that an image has twice, to the last digit, count once."""
+        twice = []
+        for name, image in self.images.items():
+            objects = image.objects
+            if len({(it.class_name, it.box) for it in objects}) == len(objects):
+                continue
+            once = {repr(it): it for it in objects}
+            if len(once) < len(objects):
+                twice.append(name)
+                self.images[name] = image._replace(objects=tuple(once.values()))
+        what = "the same object is there more than once: it counts once"
+        self.count(twice, len(self.images), what, source)
 
     def count(self, names: Sequence[str], total: int, what: str, file: str) -> None:
         """One note on some images, if there are any."""
@@ -230,6 +261,11 @@ class Annotations(Finder):
                     if name not in listed:
                         others.append(name if is_text(name) else ascii(name))
         self.count(others, there, "not in the annotations, not used", source)
+
+
+def _forms(name: str) -> tuple[str, str]:
+    """A name as most editors write it, and as macOS does: umlauts as two characters."""
+    return unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)
 
 
 def last_parts(listed: Iterable[str]) -> Mapping[str, int]:

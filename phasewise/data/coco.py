@@ -25,6 +25,7 @@ from phasewise.data.annotated import (
     split_files,
     uncollected,
 )
+from phasewise.data.coco_boxes import check_boxes
 from phasewise.data.frame import Mask
 from phasewise.data.listing import check_folder
 from phasewise.errors import BadSample, Problem, UserError
@@ -107,7 +108,12 @@ def _runs(outline: Outline, width: int, height: int) -> Any:
     """Compressed run lengths."""
     from faster_coco_eval.core import mask as coco
 
-    if isinstance(outline, Mapping):
+    if not isinstance(outline, Mapping):
+        for polygon in outline:
+            # four numbers would be a box, and the last of an odd number would be left out
+            if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+                raise ValueError("a polygon is a list of x, y, three times or more")
+    else:
         counts = outline["counts"]
         if isinstance(counts, list):
             rows, columns = outline["size"]
@@ -169,7 +175,9 @@ class _File:
     def __post_init__(self) -> None:
         self.file = self.found.name(self.path)
         self.images, annotations, categories = _lists(self.path, self.file)
-        self.classes = {_id(entry, "id"): str(entry.get("name") or OBJECT) for entry in categories}
+        self.classes = self._classes(categories)
+        if odd := check_boxes(annotations, self.file):
+            self.found.warnings.append(Problem(self.file, odd))
         marked = [bool(entry.get("iscrowd")) for entry in annotations]
         self.counted = self.crowds == "objects" or (self.crowds == "auto" and all(marked))
         self._note_crowds(sum(marked), len(marked))
@@ -180,6 +188,24 @@ class _File:
         self.last_parts = last_parts(listed)
         self.counts = Counter(listed), Counter(_id(entry, "id") for entry in self.images)
         self.folders = self._folders()
+
+    def _classes(self, categories: Sequence[Entry]) -> dict[Hashable, str]:
+        """Names by id.
+
+        Raises:
+            UserError: an id has two names.
+        """
+        classes: dict[Hashable, str] = {}
+        for entry in categories:
+            key, name = _id(entry, "id"), str(entry.get("name") or OBJECT)
+            if classes.setdefault(key, name) != name:
+                what = f"category id {key} is {classes[key]!r} and {name!r}"
+                raise UserError(f"{self.file}: {what}; each needs an id of its own")
+        counts = Counter(classes.values())
+        if same := [name for name, count in counts.items() if count > 1]:
+            reason = f"several categories are called {', '.join(same[:3])}: one class each"
+            self.found.warnings.append(Problem(self.file, reason))
+        return classes
 
     def _note_crowds(self, crowds: int, total: int) -> None:
         if not crowds or self.crowds != "auto":
@@ -205,6 +231,11 @@ class _File:
         """Add its images; of those that cannot be used, their names."""
         found = self.found
         found.class_names = list(dict.fromkeys([*found.class_names, *self.classes.values()]))
+        known = [_id(entry, "id") for entry in self.images]
+        if self.objects and known and not self.objects.keys() & set(known):
+            wanted, there = repr(next(iter(self.objects))), repr(known[0])
+            reason = f"no annotation is of an image that it lists: image_id {wanted}, id {there}"
+            raise UserError(f"{self.file}: {reason}")
         for entry in self.images:
             mine = self.objects.pop(_id(entry, "id"), [])
             with found.noting():

@@ -18,8 +18,18 @@ from phasewise.config.identity import DataIdentity
 from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, Rows, resized
 from phasewise.data.block import Block
+from phasewise.data.groups import NEAR
 from phasewise.data.joined import JoinedStore
-from phasewise.data.listed import DataSummary, Facts, Listed, Splits, decode, refuse_unusable
+from phasewise.data.listed import (
+    DataSummary,
+    Facts,
+    Listed,
+    Splits,
+    decode,
+    refuse_unusable,
+    same_but_for_case,
+)
+from phasewise.data.look_alikes import look_alikes
 from phasewise.data.prefetch import Prefetcher
 from phasewise.data.resources import free_memory
 from phasewise.data.sampling import (
@@ -201,6 +211,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
                 if self.root is not None and self.root.is_dir():
                     self.trace = stack.enter_context(traced(self.root, self.beside_root()))
                 self._read = self.read()
+            self._read.warnings += same_but_for_case(self._read.class_names)
             if self.root is not None:
                 self.contents.save()
         return self._read
@@ -238,6 +249,8 @@ class StoreDataModule(L.LightningDataModule, ABC):
             if self.root is not None:
                 self.contents.check_unchanged()
             self._is_decoded = True
+            if getattr(self, "group_by", NEAR) != NEAR:  # else nothing could be done about it
+                splits.warnings += look_alikes(splits)
             if self.refit and self._count("train") and self._count("val"):
                 self._train_on_all(splits)
         counts = {split: self._count(split) for split in SPLITS}

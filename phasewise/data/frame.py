@@ -116,6 +116,23 @@ def find_frame(stated: tuple[Any, Any], size: Size, image: Path, name: str, sour
     raise BadSample(name, f"{source} says {by((width, height))}, the image is {by(size)}{hint}")
 
 
+def as_stored(mask: Size, size: Size, image: Path) -> str:
+    """What to add where a mask is refused for its size: what can be done if it is that of the image
+    as it is stored, which EXIF turns. Empty if it is not.
+
+    Args:
+        mask: its width and height.
+        size: of the upright image.
+        image: its file.
+    """
+    if mask != size[::-1] or _orientation(image) < 5:
+        return ""
+    return (
+        "; EXIF turns the image, and the mask is as it is stored: turn the mask, or save the image "
+        "without its EXIF tag"
+    )
+
+
 def _pixels(side: Any) -> int:
     try:
         return max(int(float(side)), 0)

@@ -95,8 +95,9 @@ def image_header(path: Path, name: str | None = None) -> Header:
         with opened(path, name) as image:
             mode = image.mode
             if image.format != "TIFF":
-                size = upright_size(image)
-                return Header(size, orientation_of(image), mode, str(image.format))
+                orientation, (width, height) = orientation_of(image), image.size
+                size = (height, width) if orientation >= 5 else (width, height)
+                return Header(size, orientation, mode, str(image.format))
     except BadSample:
         if not is_tiff(path):
             raise
@@ -163,9 +164,32 @@ def read_mask(path: Path, name: str | None = None) -> UINT8:
     with opened(path, name) as image:
         _refuse_colour_mask(image, name or str(path))
         values = np.array(upright(image))
+        check_palette(image, values, name or str(path))
     if values.max() > 255 or values.min() < 0:
         raise BadSample(name or str(path), f"mask values {values.min()}..{values.max()}")
     return values.astype(np.uint8)
+
+
+def check_palette(image: Image.Image, values: npt.NDArray[Any], name: str) -> None:
+    """See that a mask with a palette of black and white has black for 0.
+
+    Programs that make files smaller number the colours anew, as often as not the other way round.
+
+    Args:
+        image: opened.
+        values: what its pixels hold.
+        name: how messages call it.
+
+    Raises:
+        BadSample: 0 is white and the one other value black.
+    """
+    palette = image.getpalette("RGB") if image.mode == "P" else None
+    if not palette or values.min() != 0 or len(present := np.unique(values)) != 2:
+        return
+    ground, other = (tuple(palette[3 * int(it) : 3 * int(it) + 3]) for it in present)
+    if (ground, other) == ((255,) * 3, (0,) * 3):
+        what = f"its palette has white for 0 and black for {present[1]}"
+        raise BadSample(name, f"{what}: save it as grey, with 0 where nothing is")
 
 
 def _refuse_colour_mask(image: Image.Image, name: str) -> None:

@@ -118,6 +118,18 @@ def decode(splits: Splits, image_size: int, cache_dir: Path, ram_limit_mb: float
         known |= set(problems)
 
 
+def same_but_for_case(class_names: Sequence[str]) -> list[Problem]:
+    """A note on classes that may be one, written in two ways."""
+    written: dict[str, list[str]] = {}
+    for name in class_names:
+        written.setdefault(" ".join(name.casefold().split()), []).append(name)
+    return [
+        Problem("classes", f"{' and '.join(map(repr, names))} are read as {len(names)} classes")
+        for names in written.values()
+        if len(names) > 1
+    ]
+
+
 def refuse_unusable(
     problems: Sequence[Problem], counts: Mapping[str, int], root: Path | None, on_bad: str
 ) -> None:

@@ -3,16 +3,20 @@ compressed, or made brighter."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from phasewise.data.images import read_image
 from phasewise.errors import BadSample
@@ -30,6 +34,7 @@ all alike; these are not."""
 CHUNK = 1024
 
 Grey = npt.NDArray[np.float32]
+Index = npt.NDArray[np.int64]
 
 
 def near_duplicates(images: Mapping[str, Path]) -> dict[str, str]:
@@ -58,14 +63,70 @@ def near_duplicates(images: Mapping[str, Path]) -> dict[str, str]:
     return {name: group for name, group in groups.items() if group not in alone}
 
 
+def near_across(thumbnails: Mapping[str, Grey]) -> dict[tuple[str, str], list[tuple[int, int]]]:
+    """Images of one split that look like one of another, compared as in `near_duplicates`.
+
+    Args:
+        thumbnails: of splits, float32 (N, SIDE, SIDE), see `thumbnails_of`.
+
+    Returns:
+        By pair of splits, for each row of the second with a look-alike in the first: one of these,
+        and it. Pairs of splits without such are missing.
+    """
+    found = {}
+    for first, second in combinations(thumbnails, 2):
+        pairs: dict[int, int] = {}
+        for i, j in _alike(thumbnails[first], thumbnails[second]):
+            for one, other in zip(i.tolist(), j.tolist(), strict=True):
+                pairs.setdefault(other, one)
+        if pairs:
+            found[first, second] = sorted((one, other) for other, one in pairs.items())
+    return found
+
+
+def _alike(first: Grey, second: Grey) -> Iterator[tuple[Index, Index]]:
+    """Rows of two sets of thumbnails that look alike, the second in any of eight ways."""
+    hashes, standard = _hashes(first), _standard(first)
+    least = hashes.shape[1] - 2 * MOST_BITS
+    for way in range(8):
+        turned = _turned(second, way)
+        others, other = _hashes(turned), _standard(turned)
+        for start in range(0, len(hashes), CHUNK):
+            i, j = np.nonzero(hashes[start : start + CHUNK] @ others.T >= least)
+            i += start
+            alike = np.einsum("nk,nk->n", standard[i], other[j]) >= LEAST_CORRELATION
+            yield i[alike], j[alike]
+
+
+def thumbnails_of(images: Tensor) -> Grey:
+    """Grey thumbnails of square images.
+
+    Args:
+        images: uint8 (N, 3, S, S), perhaps mapped from a file.
+
+    Returns:
+        float32 (N, SIDE, SIDE), 0..255.
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114])[:, None, None]  # of Pillow's "L": ITU-R 601-2
+    parts = [
+        adaptive_avg_pool2d((part.float() * weights).sum(1), SIDE) for part in images.split(256)
+    ]
+    return torch.cat(parts).numpy() if parts else np.zeros((0, SIDE, SIDE), np.float32)
+
+
+def _turned(thumbnails: Grey, way: int) -> Grey:
+    """In one of the eight ways to mirror and turn them."""
+    turned = np.rot90(thumbnails, way % 4, (1, 2))
+    return turned[:, :, ::-1] if way >= 4 else turned
+
+
 def _components(thumbnails: Grey) -> npt.NDArray[np.int32]:
     """A number for each of the thumbnails (N, SIDE, SIDE), the same for those that look alike."""
     hashes, standard = _hashes(thumbnails), _standard(thumbnails)
     least = hashes.shape[1] - 2 * MOST_BITS
     rows, columns = [], []
     for way in range(8):
-        turned = np.rot90(thumbnails, way % 4, (1, 2))
-        turned = turned[:, :, ::-1] if way >= 4 else turned
+        turned = _turned(thumbnails, way)
         others, other = _hashes(turned), _standard(turned)
         for start in range(0, len(hashes), CHUNK):
             i, j = np.nonzero(hashes[start : start + CHUNK] @ others[start:].T >= least)

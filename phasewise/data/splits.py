@@ -126,8 +126,18 @@ def inside(root: Path, relative: str) -> Path:
     Raises:
         BadSample: ``relative`` is empty or absolute (on any system) or has a ``..`` in it.
     """
+    check_inside(relative)
+    return root / relative
+
+
+def check_inside(relative: str) -> None:
+    """See that a path does not lead out of the folder that it is relative to.
+
+    Raises:
+        BadSample: see `inside`.
+    """
     if relative and relative[0] != "/" and not _ODD.search(relative):
-        return root / relative  # nearly all are plain, and `Path` takes its time
+        return  # nearly all are plain, and `Path` takes its time
     windows = PureWindowsPath(relative)  # splits at both kinds of slash
     if not relative or "\0" in relative:
         raise BadSample(repr(relative), "not a file name")
@@ -135,7 +145,6 @@ def inside(root: Path, relative: str) -> Path:
         raise BadSample(relative, "an absolute path; it must be relative to data.root")
     if ".." in windows.parts:
         raise BadSample(relative, "leads out of data.root by '..'")
-    return root / relative
 
 
 def hashed_split(

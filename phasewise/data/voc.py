@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from phasewise.data.frame import as_stored
 from phasewise.data.groups import AUTO, find_groups
 from phasewise.data.images import IMAGE_SUFFIXES, Header, image_header
 from phasewise.data.listing import by, check_filled
@@ -171,7 +172,21 @@ class _Reader:
             sample = self._sample(draft, boxes)
             if sample is not None and not (draft.mask and self.name(draft.mask) in bad):
                 found[draft.name] = sample
+        self._note_twice(list(found.values()))
         return found
+
+    def _note_twice(self, samples: Sequence[VocSample]) -> None:
+        twice = [
+            it.name
+            for it in samples
+            if it.objects
+            and len({(one.class_name, one.box) for one in it.objects}) < len(it.objects)
+        ]
+        if twice:
+            shown = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+            reason = f"{len(twice)} of {len(samples)} images have an object twice: it counts twice"
+            folder = self.files.folders.annotations or ANNOTATIONS
+            self.warnings.append(Problem(folder, f"{reason} ({shown})"))
 
     def _draft(self, name: str) -> _Draft | None:
         """What there is, or None after noting why it cannot be used."""
@@ -188,7 +203,7 @@ class _Reader:
             self.problems.append(bad.problem)
             return None
         if mask is not None:
-            self._check_mask(mask, header.size)
+            self._check_mask(mask, header.size, image)
         if xml is not None:
             try:
                 written = read_annotation(xml, self.name(xml))
@@ -208,12 +223,13 @@ class _Reader:
                 return None
         return VocSample(draft.name, draft.image, draft.mask, objects, draft.header.size)
 
-    def _check_mask(self, path: Path, size: tuple[int, int]) -> None:
+    def _check_mask(self, path: Path, size: tuple[int, int], image: Path) -> None:
         file = self.name(path)
         try:
             found, coloured = mask_header(path, file)
             if found != size:
-                raise BadSample(file, f"the mask is {by(found)}, its image {by(size)}")
+                hint = as_stored(found, size, image)
+                raise BadSample(file, f"the mask is {by(found)}, its image {by(size)}{hint}")
             if coloured:
                 self.coloured.add(path)
         except BadSample as bad:

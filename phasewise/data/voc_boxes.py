@@ -116,7 +116,7 @@ def decide_boxes(
         size_tag: one of `SIZE_TAGS`; under ``ignore`` all boxes are for the upright image.
 
     Raises:
-        UserError: another value.
+        UserError: another value; or boxes are fractions.
     """
     for key, value, allowed in (
         ("coordinates", coordinates, COORDINATES),
@@ -155,6 +155,9 @@ def _decide_counting(found: Sequence[Annotated], reading: BoxReading, coordinate
     if not edges:
         return
     numbers, ends = np.array(edges, float), np.array(sizes, float)
+    if numbers.max() <= 1 and (numbers % 1 != 0).any():
+        what = "no number of a bndbox is above 1: fractions"
+        raise UserError(f"{found[0].written.name} and the others: {what}; VOC's are in pixels")
     first, last = numbers[:, :2], numbers[:, 2:]
     zeros = int(((first > -TOLERANCE - ROUNDED) & (first < ROUNDED)).sum())
     ones = int(((first >= ROUNDED) & (first < 1 + ROUNDED)).sum())

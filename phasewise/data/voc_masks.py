@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from phasewise.data.images import UINT8, VOID, image_header, mask_size, read_image, read_mask
+from phasewise.data.opening import opened
 from phasewise.data.voc_labels import LABELS, Colour, Labels, voc_colours
 from phasewise.data.voc_xml import BACKGROUND
 from phasewise.errors import BadSample, Problem, UserError
@@ -31,6 +32,11 @@ FOREGROUND = "foreground"
 
 LOOKED_AT = 8
 """So many masks, spread over the set, tell how all of its colours are meant."""
+
+JPEG = (
+    "a JPEG mask: compression has altered its class indices; save it as PNG from where it was "
+    "drawn, or leave masks out with data.mask_values=none"
+)
 
 SHOWN = 5
 """So many classes, values or colours a message names."""
@@ -120,7 +126,11 @@ def mask_header(path: Path, name: str) -> tuple[tuple[int, int], bool]:
         return mask_size(path, name), False
     except BadSample:
         header = image_header(path, name)
-        if header.mode in COLOURED and header.format not in ("JPEG", "MPO"):
+        if header.format in ("JPEG", "MPO"):
+            raise BadSample(name, JPEG) from None
+        if header.mode == "RGBA":
+            _check_opaque(path, name)
+        if header.mode in COLOURED:
             return header.size, True
         raise
 
@@ -295,6 +305,17 @@ def _grey(path: Path, name: str) -> UINT8:
     if (image != image[..., :1]).any():
         raise BadSample(name, "a mask in colour, where others hold class indices")
     return image[..., 0]
+
+
+def _check_opaque(path: Path, name: str) -> None:
+    """See that a mask has no transparent pixel: images are shown over white, and masks are not.
+
+    Raises:
+        BadSample: it has, or cannot be decoded.
+    """
+    with opened(path, name) as image:
+        if np.asarray(image.getchannel("A")).min() < 255:
+            raise BadSample(name, "a mask with transparent pixels; save it without transparency")
 
 
 def _some(files: Sequence[MaskFile]) -> list[MaskFile]:

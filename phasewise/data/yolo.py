@@ -6,6 +6,7 @@ Layouts are those of ultralytics, Roboflow, CVAT, makesense, Label Studio, darkn
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -91,6 +92,10 @@ class _Reader:
             raise UserError(f"{KEY}={self.file}: no such file in data.root={root}")
         names = _names(content.get("names"), self.file) if described else self._named()
         self.points = bool(content.get("kpt_shape"))
+        count = content.get("nc")
+        if names and count is not None and count != len(names):
+            reason = f"nc is {count}, and names has {len(names)} classes: names counts"
+            found.warnings.append(Problem(self.file, reason))
         self.lists = self._listed(content) if described else self._by_folder()
         images = [path for paths in self.lists.values() for path in paths]
         if not images:
@@ -111,7 +116,10 @@ class _Reader:
             with found.noting():
                 self._enter(image, file, names)
         if names:
-            found.class_names = list(names.values())
+            found.class_names = list(dict.fromkeys(names.values()))
+            if same := [name for name, count in Counter(names.values()).items() if count > 1]:
+                reason = f"several classes are called {', '.join(same[:3])}: one class each"
+                found.warnings.append(Problem(KEY, reason))
         else:
             used = {it.class_name for image in found.images.values() for it in image.objects}
             found.class_names = sorted(used, key=int)
@@ -284,7 +292,7 @@ def _names(names: Any, file: str) -> dict[int, str]:
     """Class names by number: ultralytics takes a list or a mapping."""
     if isinstance(names, Mapping) and all(isinstance(key, int) for key in names):
         return {key: str(names[key]) for key in sorted(names)}
-    if isinstance(names, list):
+    if isinstance(names, list) and all(isinstance(name, str | int | float) for name in names):
         return {index: str(name) for index, name in enumerate(names)}
     if names is None:
         return {}

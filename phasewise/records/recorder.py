@@ -158,7 +158,7 @@ class Recorder:
                     "value": None,
                     "epoch": None,
                 },
-                environment=environment(),
+                environment=told.environment if told else environment(),
                 study=told.study if told else {},
                 data=told.data if told else {},
             )

@@ -188,7 +188,7 @@ class HydraApplication(Application):
         """``study:``, or what stands under `SWEEPER_SECTION`."""
         for place in ("study", SWEEPER_SECTION):
             found = OmegaConf.select(self.config, place)
-            if isinstance(found, DictConfig):
+            if isinstance(found, DictConfig) and found:
                 plain = OmegaConf.to_container(found, resolve=False)
                 assert isinstance(plain, dict)
                 return {str(key): value for key, value in plain.items()}
@@ -301,7 +301,7 @@ def application_of(config: DictConfig, launcher: Launcher | None = None) -> Appl
     if OmegaConf.select(config, "task.schema") is not None:
         return Application(config)
     places = ("study", SWEEPER_SECTION)
-    if any(isinstance(OmegaConf.select(config, place), DictConfig) for place in places):
+    if any(isinstance(it := OmegaConf.select(config, at), DictConfig) and it for at in places):
         return HydraApplication(config, launcher)
     return None
 

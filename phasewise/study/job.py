@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -27,6 +28,8 @@ FUNCTION = "function"
 
 TEST = "test/"
 """How names of metrics of test data begin: nothing is selected by them."""
+
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +183,7 @@ def _status(error: BaseException) -> Any:
 
 
 def _reason(error: BaseException) -> str:
-    text = str(error)
+    text = _COLOURS.sub("", str(error))
     if isinstance(error, UserError):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -251,8 +251,7 @@ class Runner:
     def _prepare(self, group: Sequence[Stage]) -> None:
         """Before trials are launched: what is there is found, and they are written down."""
         for stage in group:
-            if self._number(stage) or self.study.set_aside or stage.phase.search is not None:
-                self.index.set_aside(stage, self.planner.composer)
+            self.index.set_aside(stage, self.planner.composer)
             self.index.reuse(stage)
         share_trials(group)
         self._note_membership(group)

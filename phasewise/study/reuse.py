@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
 from phasewise.study.folders import run_folders
-from phasewise.study.plan import Stage, foreign_runs
+from phasewise.study.journal import Journal
+from phasewise.study.plan import Planner, Stage, foreign_runs
 from phasewise.study.results import has_readable_overrides
 from phasewise.study.trial_job import TrialJob
 
@@ -127,6 +129,44 @@ class RunIndex:
         for run in (run for runs in self._runs.values() for run in runs):
             if run.directory == self.directory / subdir:
                 run.directory = target
+
+
+def other_settings(
+    stage: Stage, planner: Planner, base: Sequence[str], old: Journal | None
+) -> dict[str, list[str]]:
+    """Runs where the first phase of a study is to run that somebody's other settings have left.
+
+    Those that only started from other winners, because the phase had others before it in an earlier
+    call, are none: what their own words compute is the same now, and these are the study's base and
+    what its phases tried.
+
+    Args:
+        stage: the first phase.
+        planner: knows what words compute.
+        base: overrides of the study's starting configuration.
+        old: the journal of the earlier call.
+
+    Returns:
+        As `phasewise.study.plan.foreign_runs`.
+    """
+    found = foreign_runs(stage, planner.composer)
+    if old is None or not found:
+        return found
+    phases = [phase for phase in old.phases if phase.kind != "test"]
+    tried = {word for it in phases for one in it.candidates for word in one.overrides}
+    known = {*base, *tried}
+
+    def has_moved(subdir: str) -> bool:
+        record = read_record(planner.directory / subdir)
+        if record is None or not set(base).issubset(record.overrides):
+            return False
+        seed_key = planner.composer.application.seed_key
+        own = [word for word in record.overrides if word.partition("=")[0] != seed_key]
+        identity = planner.composer.try_fingerprint(tuple(record.overrides), subdir, {})
+        return known.issuperset(own) and identity is not None and record.is_of(identity)
+
+    left = {what: [it for it in names if not has_moved(it)] for what, names in found.items()}
+    return {what: names for what, names in left.items() if names}
 
 
 def _still(run: RunRecord, identity: str) -> bool:

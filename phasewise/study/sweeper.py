@@ -24,6 +24,7 @@ from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.storage import remove_drafts, write_whole
 from phasewise.study.application import Application, name_directory
+from phasewise.study.changes import changes
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
@@ -38,10 +39,10 @@ from phasewise.study.origin import check_origin, find_origin, origin_notes
 from phasewise.study.overrides import merge
 from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
-from phasewise.study.plan import Planner, Stage, foreign_runs, planned_candidates, remembered, swept
+from phasewise.study.plan import Planner, Stage, planned_candidates, remembered, swept
 from phasewise.study.plan_summary import print_plan
 from phasewise.study.published import check_published
-from phasewise.study.reuse import SUPERSEDED, RunIndex
+from phasewise.study.reuse import SUPERSEDED, RunIndex, other_settings
 from phasewise.study.saved_config import MULTIRUN
 from phasewise.study.schema import PhaseConfig, StudyConfig, parse_study, rewritten_phases
 from phasewise.study.starts import StageBuilder
@@ -114,6 +115,8 @@ def sweep(
     keeps = None
     if application.writes_records:
         keeps = policy_of(study.checkpoints, is_sweep=not is_study(study))
+    builder = StageBuilder(planner, study.phases, journal.base)
+    notes = [*notes, *changes(builder, old, index, study)]
     print_plan(journal, stages, index, notes, keeps)
     if study.fetch:
         fetch(stages, composer)
@@ -230,7 +233,7 @@ def _checked_plan(
         check_published(study.published, journal.phases, names, changed, fractions)
     if not study.set_aside:
         check_origin(journal, old)
-        if there := foreign_runs(stages[0], composer):
+        if there := other_settings(stages[0], planner, journal.base, old):
             raise _occupied(planner.directory, there)
     notes = [*origin_notes(planner.origin), *([note] if note else []), *compatibility.notes()]
     return journal, stages, notes

@@ -258,7 +258,8 @@ class RecordCallback(_Callback):
             "best": getattr(saver, "best_model_path", ""),
             "last": getattr(saver, "last_model_path", ""),
         }
-        self._run.checkpoints(**{name: path for name, path in paths.items() if path})
+        found = {name: Path(path).absolute() for name, path in paths.items() if path}
+        self._run.checkpoints(**found)
 
 
 def _job_directory() -> Path:

@@ -411,3 +411,31 @@ def test_a_box_that_left_the_image_becomes_padding() -> None:
     gone = after["labels"][:, 0] == -1
     assert 0 < gone.sum() < BATCH
     assert (after["boxes"][gone] == 0).all()
+
+
+def test_look_alikes_in_two_splits_are_told_unless_they_are_kept_together(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    lines = ["file,xmin,ymin,xmax,ymax"]
+    for i in range(20):
+        seen = i if i < 19 else int(lines[1].split(".")[0])  # the last is a copy of the first
+        pixels = random.integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        if seen != i:
+            pixels = np.asarray(Image.open(tmp_path / f"{seen}.png").resize((6, 6)))
+        Image.fromarray(pixels).resize((60, 60), Image.Resampling.BICUBIC).save(
+            tmp_path / f"{i}.png"
+        )
+        lines.append(f"{i}.png,4,6,20,26")
+    splits = [f"{line},{'val' if i in (5, 20) else 'train'}" for i, line in enumerate(lines[1:], 1)]
+    text = "\n".join([f"{lines[0]},split", *splits])
+    (tmp_path / "boxes.csv").write_text(text)
+
+    def told(**settings: Any) -> list[str]:
+        cache = str(tmp_path / "cache")
+        data = CsvData(root=str(tmp_path), image_size=32, cache_dir=cache, **settings)
+        return [it.reason for it in data.splits.warnings if it.file == "splits"]
+
+    assert told() == [
+        "1 of 2 images of val look like one of train (19.png like 0.png): figures on copies are "
+        "too good. Where names decide the split, data.group_by=near keeps them together"
+    ]
+    assert told() == told(resize="letterbox") != told(group_by="near") == []

@@ -212,3 +212,19 @@ def test_a_header_alone_names_its_file(images: Path) -> None:
         read(images, "file,xmin,ymin,xmax,ymax\n")
     with pytest.raises(UserError, match=r"boxes\.csv lacks file.*VIA or makesense as it is"):
         read(images, "a,b\n1,2\n")
+
+
+def test_a_class_that_no_column_is_called_after_is_told(images: Path) -> None:
+    rows = "".join(f"{i}.jpg,WBC,4,6,20,26\n" for i in range(6))
+    found = read(images, "filename,cell_type,xmin,ymin,xmax,ymax\n" + rows)
+    assert found.class_names == ["background", "object"]
+    told = "no column is called as a class: all boxes are of one; not used: cell_type"
+    assert warnings_of(found) == [f"boxes.csv: {told}"]
+    found = read(images, "filename,width,xmin,ymin,xmax,ymax\n" + rows.replace("WBC", str(WIDTH)))
+    assert not warnings_of(found)
+
+
+def test_where_fractions_begin_is_told(images: Path) -> None:
+    rows = "".join(f"{i}.jpg,.5,.5,.4,.4\n" for i in range(6))
+    told = warnings_of(read(images, "file,x,y,w,h\n" + rows))[0]
+    assert told.endswith("x and y as the upper left corner")

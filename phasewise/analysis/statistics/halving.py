@@ -10,8 +10,8 @@ from statistics import fmean, variance
 from phasewise.analysis.bootstrap import Interval
 from phasewise.records.record import RunRecord
 from phasewise.study.halved import EPOCHS, Halved
-from phasewise.study.results import CandidateResult, PhaseResult
-from phasewise.study.selection import value_at
+from phasewise.study.objectives import scalar_at, scalar_of
+from phasewise.study.results import CandidateResult, PhaseResult, TrialResult
 
 FEWEST = 4
 """So many pairs a rank correlation needs for an interval."""
@@ -75,19 +75,23 @@ class RungSummary:
 
 
 def rung_values(phase: PhaseResult, one: CandidateResult, rung: int) -> dict[int, float]:
-    """The objective of a candidate at a rung by seed, of the seeds that have it."""
+    """What ranks a candidate at a rung below the last by seed, of the seeds that have it."""
     settings = phase.plan.halving
     assert settings is not None
-    if rung == len(settings.rungs) - 1 and one.plan.epochs is None:
-        return one.values
     if settings.unit != EPOCHS:
         runs = one.rungs[rung] if rung < len(one.rungs) else []
-        return {run.seed: run.value for run in runs if math.isfinite(run.value)}
+        return _scores(phase, runs)
     found = {}
     for trial in one.trials:
         rows, amount = trial.history(), int(settings.rungs[rung])
         if rows and (trial.value == trial.value or rows[-1]["epoch"] >= amount):
-            found[trial.seed] = value_at([rows], amount, phase.plan.objective)
+            found[trial.seed] = scalar_at(phase.plan, [rows], amount)
+    return {seed: value for seed, value in found.items() if math.isfinite(value)}
+
+
+def _scores(phase: PhaseResult, runs: Sequence[TrialResult]) -> dict[int, float]:
+    """What ranks completed runs, by seed."""
+    found = {run.seed: scalar_of(phase.plan, run.record) for run in runs if run.record is not None}
     return {seed: value for seed, value in found.items() if math.isfinite(value)}
 
 
@@ -98,7 +102,7 @@ def stopped_value(phase: PhaseResult, one: CandidateResult) -> float:
         return math.nan
     if settings is None or stopped not in settings.rungs:  # a journal of an older version
         histories = [trial.history() for trial in one.trials]
-        return value_at(histories, int(stopped), phase.plan.objective) if histories else math.nan
+        return scalar_at(phase.plan, histories, int(stopped)) if histories else math.nan
     values = rung_values(phase, one, settings.rungs.index(stopped))
     return fmean(values.values()) if len(values) == len(one.trials) and values else math.nan
 
@@ -139,9 +143,9 @@ def rank_agreement(phase: PhaseResult, rung: int) -> Rank | None:
     """
     pairs = []
     for one in phase.candidates:
-        at = rung_values(phase, one, rung)
-        if one.plan.epochs is None and one.values and at.keys() == one.values.keys():
-            pairs.append((fmean(at.values()), fmean(one.values.values())))
+        at, end = rung_values(phase, one, rung), _scores(phase, one.trials)
+        if one.plan.epochs is None and end and at.keys() == end.keys():
+            pairs.append((fmean(at.values()), fmean(end.values())))
     return spearman(pairs)
 
 

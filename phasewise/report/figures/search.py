@@ -148,7 +148,7 @@ def slices(
     for place, (ax, scale) in enumerate(zip(axes, scales, strict=True)):
         across = values[place] + (spread if scale.choices else 0)
         ax.scatter(across, scores, c=SHADES(shade), s=14, linewidths=0)
-        ax.scatter(across[best], scores[best], **STAR)
+        ax.scatter(across[best], scores[best], clip_on=False, **STAR)
         _scaled(ax, scale)
         limit_axis(ax, limits)
         ax.set_xlabel(scale.name)
@@ -172,7 +172,7 @@ def _scaled(ax: Axes, scale: Scale) -> None:
         ax.set_xscale("log")
         ax.set_xlim(scale.low / 1.05, scale.high * 1.05)
         few = scale.high >= scale.low * 10**DECADES
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if few else (1.0, 2.0, 5.0), numticks=6))
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if few else (1.0, 2.0, 5.0), numticks=4))
         ax.xaxis.set_major_formatter("{x:g}")  # the default is a formula
         ax.xaxis.set_minor_formatter("")
     else:

@@ -38,7 +38,7 @@ def recommendations(study: StudyView) -> Table | None:
     )
     if any(phase.plan.choose for phase in decided):
         caption += " Where several objectives choose, gains are of what ranks: the first of them, "
-        caption += "or their weighted mean."
+        caption += "or their weighted mean; a knee may cost some."
     table = Table("recommendations", caption, columns)
     for phase in decided:
         winner, before = phase.winner, phase.incumbent

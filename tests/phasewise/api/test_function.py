@@ -219,3 +219,37 @@ def test_a_killed_study_goes_on(tmp_path: Path) -> None:
     columns = ["phase", "candidate", "role", "seed", "lr", "depth", "status", "value"]
     one, other = (phasewise.load(tmp_path / it).trials[columns] for it in ("whole", "killed"))
     assert one.equals(other)
+
+
+def test_phases_may_search_and_trials_be_barred(tmp_path: Path) -> None:
+    search = {"sampler": "random", "trials": 3}
+    phases = {
+        "rate": {"overrides": "lr=interval(0.05,0.2)", "search": search},
+        "depth": {"net.depth": [1, 2, 3]},
+    }
+
+    def sized(config: Any) -> dict[str, float]:
+        return {"val/acc": score(config), "size": config.net.depth}
+
+    study = call(tmp_path, sized, phases, seeds=[0], require=["size <= 2"])
+    assert study.phases["kind"].tolist() == ["search", "grid"]
+    asked = study.trials.query("phase == 'rate' and role == 'candidate'")["lr"]
+    assert len(asked) == 3
+    assert asked.between(0.05, 0.2).all()
+    barred = study.trials[study.trials["barred"].notna()]
+    assert barred["net.depth"].tolist() == [3]
+    assert barred["barred"].tolist() == ["size <= 2 (is 3)"]
+    assert study.best.overrides[-1] == "net.depth=2"
+
+
+@pytest.mark.slow
+def test_trials_in_other_processes(tmp_path: Path) -> None:
+    def remote(config: Any) -> float:
+        return 1 - abs(config.lr - 0.1) + 0.01 * config.net.depth + os.getpid() * 1e-9
+
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    study = call(tmp_path, remote, objective=None, seeds=[0], hydra=words)
+    assert study.best.overrides == ["lr=0.1", "net.depth=2"]
+    own = 1.02 + os.getpid() * 1e-9
+    assert abs(study.best.value - 1.02) < 0.005
+    assert study.best.value != own

@@ -292,7 +292,11 @@ def test_another_study_starts_from_the_best_of_the_last_phases(app: Path) -> Non
             "study.phases.b.per=model.norm: of a rerun stands within it: rerun: {per: model.norm}",
         ),
         (
-            {"per": "model.norm", "overrides": "optimizer.lr=1,2", "search": {"trials": 2}},
+            {
+                "per": "model.norm",
+                "overrides": "optimizer.lr=1,2",
+                "search": {"sampler": "tpe", "trials": 2},
+            },
             "study.phases.b.per=model.norm: goes without search",
         ),
         (

@@ -196,6 +196,14 @@ def test_without_a_directory_it_is_the_loggers(tmp_path: Path) -> None:
     assert content(tmp_path / "root")["status"] == "completed"
 
 
+def test_checkpoints_elsewhere_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fit(tmp_path / "run", enable_checkpointing=True, default_root_dir="root")
+    (file,) = (tmp_path / "root").rglob("*.ckpt")
+    assert content(tmp_path / "run")["checkpoints"] == {"best": str(file)}
+    assert phasewise.load(tmp_path / "run").best.checkpoint == file
+
+
 def test_fast_dev_run_leaves_nothing(tmp_path: Path) -> None:
     fit(tmp_path / "out", fast_dev_run=True)
     assert not (tmp_path / "out").exists()
