@@ -137,10 +137,19 @@ def wrapped_widths(columns: Sequence[Column], rows: Rows, widest: int) -> list[i
     for i, column in enumerate(columns):
         cells = [row[i] for row in rows]
         words = {column.title} if column.is_numeric else {column.title, *cells}
-        word = max((len(part) for text in words for part in BREAK.split(text)), default=1)
+        word = max((_length(part) for text in words for part in BREAK.split(text)), default=1)
         line = max(map(len, cells), default=1)
         found.append(1 + max(min(LONGEST, word), line if column.is_numeric else min(widest, line)))
     return found
+
+
+def _length(word: str) -> int:
+    """Its characters; two wide ones take the room of three.
+
+    >>> _length("memory"), _length("metric")
+    (7, 6)
+    """
+    return len(word) + sum(word.count(wide) for wide in "mwMW") // 2
 
 
 def type_size(widths: Sequence[int], room: float) -> float:

@@ -6,6 +6,7 @@ import math
 from statistics import fmean
 
 from phasewise.analysis.statistics.frame import is_number
+from phasewise.report.comparable import incomparable_losses
 from phasewise.report.content import Block, Column, Table
 from phasewise.report.sections.trials import LOSSES, headline
 from phasewise.report.view import CandidateView, PhaseView
@@ -23,6 +24,8 @@ def last_table(phase: PhaseView) -> list[Block]:
         f"{phase.title}: the same configurations at their last epoch, in the order of the best"
         f"{', means over seeds' if len(phase.plan.seeds) > 1 else ''}."
     )
+    if (reason := incomparable_losses(phase)) and {*LOSSES} & {*shown}:
+        caption += f" Losses do not compare between the rows: {reason}."
     columns = [*(Column(key) for key in phase.keys), *(Column(name, "number") for name in shown)]
     table = Table(f"last_{phase.slug}", caption, columns)
     for one in phase.ranked:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from phasewise.report.content import Column
-from phasewise.report.layout import READABLE, parts_on_paper
+from phasewise.report.layout import READABLE, parts_on_paper, wrapped_widths
 from phasewise.report.page import PRINTED
 
 NAMES = [Column("rank", "count"), Column("key"), Column("phase")]
@@ -52,3 +52,8 @@ def test_a_configuration_stands_beside_the_one_it_started_from() -> None:
     (part,) = parts_on_paper(columns, rows, PRINTED)
     assert [*part.columns] == [0, 1, 2, 3, 4]
     assert part.size >= READABLE
+
+
+def test_wide_letters_of_a_title_have_room() -> None:
+    widths = wrapped_widths([Column("peak memory [MB]", "number")], [["1.5"]], 28)
+    assert widths == [1 + len("memory") + 1]  # "memor-y" in a word processor otherwise

@@ -244,6 +244,13 @@ def test_all_metrics_at_the_last_epoch_equal_the_records(tmp_path: Path) -> None
             mean = statistics.fmean(record["last"][name] for record in own)
             assert found[lr][name] == pytest.approx(mean, rel=1e-12)
 
+    assert "Losses do not compare" not in table.caption
+
+    words = {"loss": "loss.name=dice,focal"}
+    Synthetic(words, score=lambda s, i: 0.5, defaults={}).write(tmp_path / "loss")
+    (table,) = last_table(StudyView(read_study(tmp_path / "loss")).phases[0])
+    assert isinstance(table, Table) and "loss.name differs" in table.caption
+
     def kept(record: RunRecord, rows: list[Row], settings: Settings) -> None:
         record.last["val/mIoU"] = record.objective["value"]
 
