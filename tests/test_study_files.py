@@ -152,8 +152,13 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
             patch.setattr(plan_summary, "plan_text", keep)
             hydra = GlobalHydra.instance().hydra
             assert hydra is not None
-            loader = hydra.config_loader
-            sweeper.sweep(words, config=config, config_loader=loader, launcher=NoLauncher())
+            sweeper.sweep(
+                words,
+                config=config,
+                application=Application(config),
+                config_loader=hydra.config_loader,
+                launcher=NoLauncher(),
+            )
         assert not place.exists()
         return books[0], config
 
