@@ -33,7 +33,8 @@ def test_the_best_of_each_value_of_a_key(app: Path) -> None:
     again = {"rerun": {"top": 1, "per": "model.activation", "overrides": "trainer.max_epochs=5"}}
     write_study(app, {"grid": GRID, "again": again})
     planned = study(app, "study.dry_run=true")
-    assert "  2 again    3  the best so far with trainer.max_epochs=5" in planned.stdout
+    told = "  2 again    3  the best so far of each model.activation with trainer.max_epochs=5"
+    assert told in planned.stdout
     done = study(app)
     assert done.returncode == 0, done.stderr
     # in the order of their scores, and not the three best of all, which are neighbours
