@@ -101,6 +101,9 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
             declared = {typed(value) for value in phase.plan.declared.get(key, [])}
             ran = {phase.setting(one, key) for one in phase.candidates if one.has_outcome}
             finished = sorted(float(value) for value in ran if is_number(value))
+            # as typed, but what a search draws has many digits
+            form = "" if phase.plan.search is None else "g"
+            shown = sorted(value for value in ran if is_number(value))
             known = {value for value in declared | ran if is_number(value)}
             chosen = phase.setting(candidate, key)
             if len(known) < LEAST_VALUES or len(finished) < 2 or not is_number(chosen):
@@ -112,7 +115,7 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
                 "on_the_edge",
                 "warning",
                 f"{of_phase(phase)}the best {key}, {chosen}, {where}: a better one may lie beyond",
-                (f"{key}: {', '.join(f'{value:g}' for value in finished)}",),
+                (f"{key}: {', '.join(f'{value:{form}}' for value in shown)}",),
                 f"add {'smaller' if side == 'smallest' else 'larger'} values of {key}",
                 phase.plan.name,
             )

@@ -102,6 +102,8 @@ class Question:
         self.frame = satisfying(frame[frame["phase"].isin(phases)], self.where, compared)
         self.loose = self._comparable(study, phases, compared)
         self._leave_out_uncrossed([study.phases[number] for number in phases])
+        # one value, one name: of 0 and 0.0, what the trials have
+        self.named = [next((v for v in self.values if v == one), one) for one in self.named]
         self.seeds = int(self.frame["seed"].nunique())
         self.name = self.measure.name
         rows = self.frame.assign(y=self.frame[self.measure.column])
@@ -112,7 +114,7 @@ class Question:
             rows = self._spreads(rows, over)
         self.rows = rows
         groups = self._balanced(rows).groupby(self.key, sort=False)["y"]
-        table = groups.agg(["mean", "std", "count"]).reindex(self.values)
+        table = groups.agg(["mean", "std", "count"]).reindex(pd.Index(self.values, dtype=object))
         self.table = table.fillna({"count": 0})
         self.is_sample = any(study.phases[n].plan.sampled_from is not None for n in phases)
 

@@ -193,6 +193,15 @@ def test_optimum_on_the_edge(tmp_path: Path, best: float, side: str) -> None:
     assert ("smaller" if side == "smallest" else "larger") in found.advice
 
 
+def test_numbers_at_the_edge_are_written_as_they_were_typed(tmp_path: Path) -> None:
+    def score(settings: Settings, seed: int) -> float:
+        return 0.3 + 0.3 * settings["model.dropout_rate"] + 0.001 * noise(settings, seed)
+
+    phases = {"": "model.dropout_rate=0.0,0.2,0.5"}
+    found = only(audited(tmp_path, Synthetic(phases, score, {})), "on_the_edge")
+    assert found.evidence == ("model.dropout_rate: 0.0, 0.2, 0.5",)
+
+
 def test_edges_that_are_none(tmp_path: Path) -> None:
     def score(settings: Settings, seed: int) -> float:
         rate = settings.get("model.dropout_rate", settings.get("model.width", 0))

@@ -105,3 +105,21 @@ def test_steadier_with_larger_batches(tmp_path: Path) -> None:
         assert ask(tmp_path / verdict, stated, edit=shake)[0] == verdict
     stated = {"key": BATCH, "measure": "stability", "best": [32]}
     assert ask(tmp_path / "best", stated, edit=shake)[0] == "yes"  # less is better
+
+
+def test_a_value_has_one_name_in_an_answer(tmp_path: Path) -> None:
+    """A file may state 0 where the trials have 0.0."""
+    rate = "model.dropout_rate"
+    phases = {"": f"{rate}=0.0,0.5"}
+    stated = {"key": rate, "order": [0.5, 0]}
+    study = read_grid(
+        tmp_path,
+        lambda settings, seed: 0.6 - 0.3 * settings[rate] + 0.001 * seed**2,
+        phases=phases,
+        seeds=[0, 1, 2],
+        journal={"hypotheses": [stated]},
+    )
+    (answer,) = answer_hypotheses(study)
+    assert f"mean val/mIoU by {rate}: 0.5: " in answer.evidence, answer.evidence
+    assert ", 0.0: " in answer.evidence and "0.5 to 0.0: " in answer.evidence
+    assert answer.table is not None and list(map(str, answer.table.index)) == ["0.0", "0.5"]
