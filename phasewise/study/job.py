@@ -60,11 +60,13 @@ class RecordedJob:
         function: the application's.
         name: of the application.
         plans: of the jobs to come, by their directories below the study's.
+        own_study: whether a key ``study`` is the application's own.
     """
 
     function: Callable[[DictConfig], Any]
     name: str
     plans: dict[str, PlannedJob] = field(default_factory=dict)
+    own_study: bool = False
 
     def __call__(self, config: DictConfig) -> Any:
         """Run one job; what it returns or raises is passed on.
@@ -74,7 +76,7 @@ class RecordedJob:
         """
         hydra = HydraConfig.get()
         plan = self.plans.get(str(hydra.sweep.subdir))
-        if "study" in config:  # which the function has never heard of
+        if "study" in config and not self.own_study:  # which the function has never heard of
             with read_write(config), open_dict(config):
                 del config["study"]
         if plan is None:
