@@ -21,6 +21,8 @@ import hydra
 def main(cfg):
     if cfg.rate == 1:
         os.chdir("/")
+    if cfg.rate == 2 and cfg.code == "ctrl-c":
+        raise KeyboardInterrupt
     if cfg.rate == 2:
         sys.exit(cfg.code)
     return cfg.rate
@@ -43,6 +45,14 @@ def test_one_that_exits_has_failed_and_the_others_go_on(
 def test_one_that_a_signal_ended_ends_the_study(tmp_path: Path) -> None:
     done, ended = sweep(tmp_path, "143")
     assert done.returncode == 143
+    assert ended == ["completed", "interrupted"]
+
+
+def test_ctrl_c_ends_it_in_one_line(tmp_path: Path) -> None:
+    done, ended = sweep(tmp_path, "ctrl-c")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "app.py: interrupted"
+    assert "Traceback" not in done.stderr
     assert ended == ["completed", "interrupted"]
 
 
