@@ -162,7 +162,7 @@ class ReidData(StoreDataModule):
         found = self.listing()
         splits = Splits([], [*found.problems], [*found.warnings], rule=self.rule())
         if self.validation != "test":
-            share = f"{self.validation_fraction:.0%} of the training identities validate"
+            share = f"{100 * self.validation_fraction:.0f} % of the training identities validate"
             splits.rule += f"; {share}, by hashed name, split_seed={self.split_seed}"
         train, query, gallery = self._validation(found, splits.warnings)
         identities = sorted({sample.identity for sample in train})

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 from tests.conftest import ROOT, SHARED, TINY_RUNS
-from tests.documented import Command, commands, example, task_of, value
+from tests.documented import Command, commands, example, task_of, value, write_named_files
 
 SETS = {
     **{"voc": "../shared/data/pennfudan_voc", "voc2012": "../shared/data/coco128_voc20"},
@@ -95,6 +95,7 @@ def _furnish(clone: Path) -> None:
         (clone / "pets" / "images").symlink_to(heads / "JPEGImages")
         (clone / "pets" / "annotations" / "xmls").symlink_to(heads / "Annotations")
     (clone / "conf" / "study" / "mine.yaml").write_text(example("README.md"))
+    write_named_files(clone)
     draw = np.random.default_rng(0)
     for name in FOLDERS:
         (clone / name / "below").mkdir(parents=True)

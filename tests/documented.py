@@ -58,6 +58,16 @@ def example(page: str, language: str = "yaml") -> str:
     return str(text)
 
 
+def write_named_files(folder: Path) -> None:
+    """Blocks of the pages that begin with the place of their file: ``# own/study/fine.yaml``."""
+    for page in (path for pattern in PAGES for path in ROOT.glob(pattern)):
+        for _, block in _BLOCK.findall(page.read_text(encoding="utf-8")):
+            if found := re.match(r"# (own/[\w/]+\.yaml)\n", block):
+                place = folder / found[1]
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_text(block.removeprefix(found[0]))
+
+
 def _commands(text: str) -> Iterator[list[str]]:
     for kind, block in _BLOCK.findall(text):
         if kind == "bash":

@@ -30,11 +30,24 @@ from phasewise.inference.exporting.settings import ExportSettings
 from phasewise.inference.prediction.settings import PredictionSettings
 from phasewise.report import command as report
 from tests.conftest import ROOT
-from tests.documented import Command, commands, example, place_files, value
+from tests.documented import (
+    Command,
+    commands,
+    example,
+    place_files,
+    value,
+    write_named_files,
+)
 
 NOT_OURS = {
     ("source", ".venv/bin/activate"): "a file of Python's",
     ("tensorboard", "--logdir", "outputs"): "another program, without an end",
+    ("pip", "install", "phasewise"): "from an index where it is not yet",
+}
+NOT_OURS |= {
+    it.words: "of somebody's application: tests/phasewise/study/test_any_application.py has one"
+    for it in commands()
+    if it.words[:2] == ("python", "app.py")
 }
 FORMS = {
     ("python", "train.py", "-m", "KEY=A,B"): "how such a command looks",
@@ -100,8 +113,9 @@ def test_train(
     """Composed and checked by the command line itself; of sweeps and studies all trials are."""
     words = command.arguments
     place_files(words, workplace)
+    write_named_files(workplace)
     if value(words, "study") == "mine":
-        (workplace / "own" / "study").mkdir(parents=True)
+        (workplace / "own" / "study").mkdir(parents=True, exist_ok=True)
         (workplace / "own" / "study" / "mine.yaml").write_text(example("README.md"))
         words += ["--config-dir", "own"]
     several = "-m" in words or (value(words, "study") and value(words, "hydra.mode") != "RUN")

@@ -170,7 +170,7 @@ def _decide_counting(found: Sequence[Annotated], reading: BoxReading, coordinate
     reading.counting = FROM_ZERO_INCLUSIVE if inclusive else FROM_ZERO
     if coordinates == "auto":
         if continuous:
-            why = f"{fractions:.0%} of the numbers are fractions"
+            why = f"{100 * fractions:.0f} % of the numbers are fractions"
         else:
             why = f"{zeros} edges are at 0, {ones} at 1"
         what = "with the last pixel in it" if inclusive else "up to where a box ends"

@@ -49,8 +49,8 @@ def guessed(root: Path, folder: str, seen: Sequence[Seen], names: Sequence[str])
         if right > 0.5 and right - mine > MARGIN:
             raise UserError(
                 f"data.root={root}: no {LABELS} says which mask value is which class, and boxes "
-                f"contradict the order of the names: {right:.0%} of the pixels of {value} in "
-                f"{folder} lie in boxes of {names[best[value]]}, {mine:.0%} in those of "
+                f"contradict the order of the names: {100 * right:.0f} % of the pixels of {value} "
+                f"in {folder} lie in boxes of {names[best[value]]}, {100 * mine:.0f} % in those of "
                 f"{names[value]}.\n{_advice(names, best.tolist(), inside.max(1).tolist())}"
             )
     order = ", ".join(f"{index} = {name}" for index, name in enumerate(names[1 : SHOWN + 1], 1))

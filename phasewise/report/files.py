@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
 from phasewise.report.tables import to_csv, to_latex
 from phasewise.report.text import ROUNDING
 from phasewise.storage import write_whole
+
+TEXT = "report.md"
+"""The page as Markdown, which names all other files of a report."""
 
 ADVICE = "--output DIR chooses another place for the report"
 
@@ -77,6 +82,25 @@ class Folder:
         target = self.path / name
         write_whole(target, content, ADVICE)
         return target
+
+    def draft(self, name: str, content: bytes) -> None:
+        """Replace a document before the Markdown file that will name it.
+
+        Until that is written, the document is as old as the one before: should this report end
+        here, the next one must not take it for `edited`.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        self.write(name, content)
+        before = self.path / TEXT
+        if before.exists():
+            self.date(name, before.stat().st_mtime)
+
+    def date(self, name: str, time: float | None = None) -> None:
+        """Set when a file was changed, now if ``None``; where that is refused, it stays."""
+        with suppress(OSError):
+            os.utime(self.path / name, None if time is None else (time, time))
 
     def linked(self, name: str) -> set[str]:
         """The tables, figures and presets that a Markdown file of the folder names, if any.

@@ -90,7 +90,7 @@ def write_formats(
     try:
         for name in names:
             content = _document if name == "docx" else _portable
-            folder.write(f"report.{name}", content(folder, report, images))
+            folder.draft(f"report.{name}", content(folder, report, images))
             written.append(name)
     except UserError as error:
         return written, error

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from phasewise.report.view import StudyView
 
 PAGE = "report.html"
-TEXT = "report.md"
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +99,7 @@ def publish(
     """
     from phasewise.report import page
     from phasewise.report.content import Figure, Picture, Source, Table
-    from phasewise.report.files import Folder
+    from phasewise.report.files import TEXT, Folder
     from phasewise.report.formats import write_formats
     from phasewise.report.render import render
 
@@ -115,6 +114,8 @@ def publish(
             folder.write(block.path, block.text)
     others, problem = write_formats(formats, folder, report, images)
     folder.write(TEXT, page.markdown(report, images, others))
+    for name in others:
+        folder.date(f"report.{name}")
     written = folder.write(PAGE, page.html(report, images, refresh if report.is_running else None))
     folder.remove(before - folder.linked(TEXT))
     if problem is not None:

@@ -57,8 +57,12 @@ class Halved:
             return ""
         saved, share = self.full - self.spent, 1 - self.spent / self.full
         if self.unit == EPOCHS:
-            return f"{saved:g} epochs saved by halving, of {self.full:g} ({share:.0%})"
-        more = f"{share:.0%} saved" if saved >= 0 else f"{-share:.0%} more than without it"
+            return f"{saved:g} epochs saved by halving, of {self.full:g} ({100 * share:.0f} %)"
+        more = (
+            f"{100 * share:.0f} % saved"
+            if saved >= 0
+            else f"{-100 * share:.0f} % more than without it"
+        )
         took = f"halving took {self.spent:g} in all of {self.unit}"
         return f"{took}, {self.full:g} without it ({more})"
 

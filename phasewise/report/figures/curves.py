@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from phasewise.records.history import Row
 from phasewise.report.figures.labels import label_ends
 from phasewise.report.figures.limits import Limits, limit_axis, robust_limits
-from phasewise.report.figures.style import FAINT, legend_below, panel_grid
+from phasewise.report.figures.style import FAINT, PAPER, legend_below, panel_grid
 
 MOST = 40
 """Curves beyond which only the best, the worst and the envelope of all are drawn."""
@@ -200,7 +200,7 @@ def _draw(ax: Axes, curve: Curve, quantity: str, split: str, *, thin: bool, band
     if curve.role and split == "val" and curve.starred:
         for x, y in points_of([curve.starred], quantity):
             marker = ROLES[curve.role]
-            edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.8}
+            edge: dict[str, Any] = {"markeredgecolor": PAPER, "markeredgewidth": 0.8}
             size = 11 if marker == "*" else 7
             ax.plot(x, y, marker, color=curve.colour, ms=size, zorder=5, **edge)
 

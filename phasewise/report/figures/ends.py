@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.limits import possible_range, whisker
-from phasewise.report.figures.style import FAINT, INK, canvas, handle, legend_below, name_rows
+from phasewise.report.figures.style import (
+    FAINT,
+    INK,
+    PAPER,
+    canvas,
+    handle,
+    legend_below,
+    name_rows,
+)
 from phasewise.report.text import number, percent
 
 
@@ -49,7 +57,7 @@ def best_against_last(
     for place, (row, colour) in enumerate(zip(rows, colours, strict=True)):
         if not math.isnan(row.last):
             ax.plot((row.best, row.last), (place, place), color=colour, lw=2, alpha=0.5, zorder=2)
-            ax.plot(row.last, place, "o", mfc="white", mec=colour, mew=1.5, ms=7, zorder=3)
+            ax.plot(row.last, place, "o", mfc=PAPER, mec=colour, mew=1.5, ms=7, zorder=3)
         if not math.isnan(row.std):
             line: dict[str, Any] = {"ecolor": INK, "elinewidth": 0.8, "capsize": 2.5, "zorder": 4}
             sides = whisker(row.best, row.std, possible)
@@ -71,6 +79,6 @@ def best_against_last(
     dot: dict[str, Any] = {"ls": "", "marker": "o", "ms": 7}
     shown = [handle(FAINT, "at the best epoch", **dot)]
     if any(not math.isnan(row.last) for row in rows):
-        shown.append(handle(FAINT, "at the last epoch", mfc="white", mew=1.5, **dot))
+        shown.append(handle(FAINT, "at the last epoch", mfc=PAPER, mew=1.5, **dot))
     legend_below(figure, shown)
     return figure

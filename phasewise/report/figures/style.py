@@ -27,8 +27,11 @@ DPI = 300
 """Of pictures for print."""
 
 INK, FAINT, GRID = "#24292f", "#6e7781", "#d0d7de"
-ON_DARK = {INK: "#e6edf3", FAINT: "#9198a1", GRID: "#3d444d"}
-"""What the ink becomes on a dark page."""
+PAPER = "#fffffe"
+"""Inside hollow points: white in print, and another colour than the white of letters on dark."""
+
+ON_DARK = {INK: "#e6edf3", FAINT: "#9198a1", GRID: "#3d444d", PAPER: "#161b22"}
+"""What ink and paper become on a dark page."""
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#999999")
 """Okabe & Ito's, told apart by the colour-blind; no black and no yellow, which one of the two
@@ -46,7 +49,7 @@ STAR: dict[str, Any] = {
     "marker": "*",
     "s": 160,
     "facecolor": "#D55E00",
-    "edgecolor": "white",
+    "edgecolor": PAPER,
     "linewidth": 0.8,
     "zorder": 5,
 }

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from phasewise.report.figures.labels import distinct
 from phasewise.report.figures.limits import possible_range, whisker
-from phasewise.report.figures.style import FAINT, INK, STAR, handle, legend_below, panel_grid
+from phasewise.report.figures.style import FAINT, INK, PAPER, STAR, handle, legend_below, panel_grid
 
 VIOLIN, BOX = 5, 3
 """Scores that a violin and a box need; fewer are points."""
@@ -25,7 +25,7 @@ MOST_POINTS = 60
 LONGEST = 32
 """Characters of a value's name on an axis."""
 
-MEAN: dict[str, Any] = {"ms": 4.5, "mfc": "white", "mec": INK, "mew": 1.0, "zorder": 4}
+MEAN: dict[str, Any] = {"ms": 4.5, "mfc": PAPER, "mec": INK, "mew": 1.0, "zorder": 4}
 BOX_STYLE: dict[str, Any] = {
     "widths": 0.22,
     "showfliers": False,

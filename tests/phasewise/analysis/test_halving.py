@@ -114,7 +114,7 @@ def test_the_audit_tells_it_and_the_report_shows_it(tmp_path: Path) -> None:
     write_report(tmp_path / "close")
     text = (tmp_path / "close" / "report.md").read_text()
     assert "Halving after 2, 6 of 12 epochs, about 1/2 go on." in text
-    assert "78 epochs saved by halving, of 216 (36%), about 3d 06h 00m of" in text
+    assert "78 epochs saved by halving, of 216 (36 %), about 3d 06h 00m of" in text
     assert "Dropped within noise, the closest first:" in text
     assert "stopped after 2 epochs at 0." in text
 

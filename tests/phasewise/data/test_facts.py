@@ -92,7 +92,7 @@ def test_reid_counts_identities_and_queries(read: Callable[..., StoreDataModule]
     assert data.facts("test") == judged
     assert data.classes() == []
     assert data.splits.rule.endswith(
-        "40% of the training identities validate, by hashed name, split_seed=0"
+        "40 % of the training identities validate, by hashed name, split_seed=0"
     )
 
 

@@ -118,7 +118,7 @@ def test_fractions_in_most_numbers_are_those_of_a_tool_that_counts_from_zero(
     listing = read(tmp_path)
     check_pixels(listing)
     (note,) = notes(listing)
-    assert "100% of the numbers are fractions" in note
+    assert "100 % of the numbers are fractions" in note
 
 
 def test_a_slip_or_a_few_fractions_do_not_make_a_set_count_from_zero(

@@ -158,7 +158,7 @@ def test_classes_that_nothing_names_are_numbered(tmp_path: Path, put: Put) -> No
 def test_an_order_that_boxes_contradict_is_refused(tmp_path: Path, put: Put) -> None:
     put(painted({"dog": 1, "cat": 2}), boxed=("dog", "cat"))
     message = refusal(tmp_path)
-    assert "100% of the pixels of 1 in SegmentationClass lie in boxes of dog, 0% in" in message
+    assert "100 % of the pixels of 1 in SegmentationClass lie in boxes of dog, 0 % in" in message
     assert "the boxes say: background, dog, cat" in message
     (tmp_path / "labels.txt").write_text("background\ndog\ncat\n")
     check(read(tmp_path), ["dog", "cat"], truth(dog=1, cat=2))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from base64 import b64decode
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
 
 from phasewise.report.figures.ends import Ends, best_against_last
 from phasewise.report.figures.heatmap import End, Measure, colour_scale, heatmaps
@@ -17,7 +19,15 @@ from phasewise.report.figures.labels import distinct, spread
 from phasewise.report.figures.limits import possible_range, whisker
 from phasewise.report.figures.scatter import draw_intervals
 from phasewise.report.figures.steps import MOST_POINTS, StepCurve, draw_steps, running_mean
-from phasewise.report.figures.style import MORE, PALETTE, Colours, styled
+from phasewise.report.figures.style import (
+    MORE,
+    ON_DARK,
+    PALETTE,
+    PAPER,
+    Colours,
+    styled,
+    to_svg,
+)
 from phasewise.report.figures.values import Value, bars, distributions
 
 SCORES = {"a": [0.02, 0.03, 0.4], "b": [0.95, 0.99, 0.6]}
@@ -148,6 +158,20 @@ def test_fourteen_values_have_colours_of_their_own() -> None:
     assert len(set(hues)) == 14
     assert [colours.marker("backbone", name) != "" for name in names] == [False] * 7 + [True] * 7
     assert {*hues} == {*PALETTE, *MORE}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: best_against_last([Ends("a", 0.5, 0.4, 0.1, -20.0)], "val/IoU", PALETTE[:1]),
+        lambda: distributions({"key": [Value("a", PALETTE[0], [0.1, 0.2, 0.3])]}, "val/IoU"),
+    ],
+)
+def test_hollow_points_have_the_colour_of_the_page(draw: Callable[[], Figure]) -> None:
+    with styled():
+        light, dark = (b64decode(one.split(",")[1]).decode() for one in to_svg(draw()))
+    assert PAPER in light
+    assert PAPER not in dark and ON_DARK[PAPER] in dark
 
 
 def test_steps_are_drawn_over_steps_and_epochs() -> None:

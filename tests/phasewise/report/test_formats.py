@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from phasewise.errors import UserError
-from phasewise.report import formats, text
+from phasewise.report import formats, page, text
 from phasewise.report.content import (
     Block,
     Column,
@@ -159,6 +159,25 @@ def test_a_document_that_was_edited_stays(tmp_path: Path) -> None:
     )
     publish(SMALL, tmp_path)
     assert path.stat().st_mtime == later
+
+
+@has_docx
+def test_a_report_that_ended_half_way_does_not_count_as_edited(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(SMALL, tmp_path, formats=["docx"])
+    path, earlier = tmp_path / "report.docx", (tmp_path / "report.md").stat().st_mtime - 60
+    for name in ("report.docx", "report.md"):
+        os.utime(tmp_path / name, (earlier, earlier))
+    path.write_bytes(b"the one before")
+    os.utime(path, (earlier, earlier))
+    with monkeypatch.context() as patched:
+        patched.setattr(page, "markdown", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            publish(SMALL, tmp_path, formats=["docx"])
+    assert path.read_bytes() != b"the one before"
+    publish(SMALL, tmp_path, formats=["docx"])
+    assert path.stat().st_mtime > earlier + 30  # its time is that of writing again
 
 
 def test_a_missing_program_is_told_before_anything_is_written(

@@ -10,7 +10,6 @@ import pytest
 
 from phasewise.records.record import RunRecord
 from phasewise.study.constraints import (
-    COSTS,
     NameCheck,
     parse_requirement,
     unknown_name,
@@ -184,9 +183,3 @@ def test_a_name_that_no_run_records_is_told_once(caplog: pytest.LogCaptureFixtur
         "val/speed: run has not recorded it; there are val/mIoU, val/mAP, cost.parameters",
         "val/mPA: run has not recorded it; did you mean val/mAP?",
     ]
-
-
-def test_our_costs_are_known(tmp_path: Path) -> None:
-    from phasewise.training.cost import measured_cost
-
-    assert {*measured_cost(tmp_path, [], None, None), "seconds", "receptive_field"} == {*COSTS}

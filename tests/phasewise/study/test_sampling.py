@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
+from importlib import import_module
 
 import pytest
 
@@ -21,9 +21,10 @@ PACKAGES = {"gp": "torch", "cmaes": "cmaes"}
 
 def installed(sampler: str) -> bool:
     try:
-        return find_spec(PACKAGES.get(sampler, "optuna")) is not None
-    except ImportError:  # torch, where it is refused
+        import_module(PACKAGES.get(sampler, "optuna"))
+    except ImportError:  # also torch, where it is refused
         return False
+    return True
 
 
 def asked(sampler: str, seed: int, mode: str, trials: int = 24, batch: int = 4) -> list[list[str]]:
@@ -41,7 +42,10 @@ def asked(sampler: str, seed: int, mode: str, trials: int = 24, batch: int = 4) 
     return found
 
 
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(
+    "sampler",  # quick tests of this room are run without torch, the slow ones with it
+    [pytest.param(it, marks=pytest.mark.slow if it in PACKAGES else ()) for it in SAMPLERS],
+)
 def test_the_same_seed_and_results_ask_for_the_same(sampler: str) -> None:
     if not installed(sampler):
         pytest.skip(f"{PACKAGES[sampler]} is not installed")
