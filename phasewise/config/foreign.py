@@ -20,7 +20,9 @@ from phasewise.config.fingerprint import file_hash, like_a_path
 from phasewise.config.help import flatten
 from phasewise.config.signatures import foreign_targets, source_file
 
-AROUND = ("hydra", "study")
+HYDRA = "hydra"
+STUDY = "study"
+"""The sections around a job, of which it is told nothing; the second may be its own."""
 
 CODE = "code"
 """Stands among the keys to be left out for the files that hold the application's code."""
@@ -30,14 +32,18 @@ _OF_JOB = re.compile(r"\$\{(hydra|now):")
 Plain = dict[str, Any]
 
 
-def plain_foreign(cfg: Mapping[Any, Any], ignored: Collection[str] = ()) -> Plain:
+def plain_foreign(
+    cfg: Mapping[Any, Any], ignored: Collection[str] = (), *, own_study: bool = False
+) -> Plain:
     """The config as plain containers, resolved as far as can be before a job runs.
 
     Args:
         cfg: composed.
         ignored: keys, also of whole sections, that change nothing that is computed.
+        own_study: whether a key ``study`` is the application's own and counts.
     """
-    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in AROUND])  # type: ignore[arg-type]
+    around = (HYDRA,) if own_study else (HYDRA, STUDY)
+    kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in around])  # type: ignore[arg-type]
     raw: Any = OmegaConf.to_container(kept, resolve=False)
     for key in ignored:
         *parents, last = key.split(".")
@@ -81,12 +87,14 @@ def named_files(plain: Plain) -> list[str]:
     return sorted({value for value in flatten(plain).values() if _names_file(value)})
 
 
-def foreign_difference(directory: Path, plain: Plain, ignored: Collection[str]) -> list[str]:
+def foreign_difference(
+    directory: Path, plain: Plain, ignored: Collection[str], *, own_study: bool = False
+) -> list[str]:
     """Which keys of a run's saved config differ from ``plain``, with both values; none if no saved
     config tells."""
     try:
         saved = OmegaConf.load(directory / ".hydra" / "config.yaml")
-        there = flatten(plain_foreign(saved, ignored))  # type: ignore[arg-type]
+        there = flatten(plain_foreign(saved, ignored, own_study=own_study))  # type: ignore[arg-type]
     except (OSError, ValueError, OmegaConfBaseException):
         return []
     here = flatten(plain)

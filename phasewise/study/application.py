@@ -160,16 +160,22 @@ class HydraApplication(Application):
         config: what Hydra composed for the sweep as a whole.
         launcher: runs its function, which is wrapped so that each job leaves a record.
 
+    Attributes:
+        own_study: whether a key ``study`` is its own, for the section stands at `SWEEPER_SECTION`.
+
     Raises:
         UserError: the section ``study`` lacks what only it can say.
     """
 
     writes_records = False
-    around = ("study.", "hydra.")
+    around: tuple[str, ...] = ("study.", "hydra.")
 
     def __init__(self, config: DictConfig, launcher: Launcher | None = None) -> None:
         self.config = config
         self.name = str(config.hydra.job.name)
+        self.own_study = bool(OmegaConf.select(config, SWEEPER_SECTION))
+        if self.own_study:
+            self.around = ("hydra.",)
         own = self.section
         self.budget = str(own.get("budget") or "full")
         self.tests = False
@@ -186,7 +192,7 @@ class HydraApplication(Application):
     @property
     def section(self) -> dict[str, Any]:
         """``study:``, or what stands under `SWEEPER_SECTION`."""
-        for place in ("study", SWEEPER_SECTION):
+        for place in (SWEEPER_SECTION, "study"):
             found = OmegaConf.select(self.config, place)
             if isinstance(found, DictConfig) and found:
                 plain = OmegaConf.to_container(found, resolve=False)
@@ -214,15 +220,15 @@ class HydraApplication(Application):
 
     def identify(self, config: DictConfig) -> Identified:
         """All of its config counts; which data it reads nobody knows."""
-        plain = plain_foreign(config, self.ignored)
+        plain = plain_foreign(config, self.ignored, own_study=self.own_study)
         code = [] if CODE in self.ignored else [*self._code, *code_files(plain)]
         found = foreign_fingerprint({**plain, GOAL: self._objective}, code)
         return Identified(found, None, tuple(foreign_files(plain)))
 
     def difference(self, record: RunRecord, config: DictConfig) -> str:
         """Keys with both values; else the code or a file has changed."""
-        plain = plain_foreign(config, self.ignored)
-        lines = foreign_difference(record.directory, plain, self.ignored)
+        plain = plain_foreign(config, self.ignored, own_study=self.own_study)
+        lines = foreign_difference(record.directory, plain, self.ignored, own_study=self.own_study)
         for key, value in self._objective.items():
             if record.objective[key] != value:
                 lines.append(f"study.{GOALS[key]}={record.objective[key]} there, {value} now")
@@ -259,7 +265,7 @@ class HydraApplication(Application):
             raise UserError(f"{name} keeps its task function elsewhere, so that no job leaves a "
                             "record; other launchers of Hydra work")  # fmt: skip
         self._code = _code_of(function)
-        self._job = RecordedJob(function, self.name)
+        self._job = RecordedJob(function, self.name, own_study=self.own_study)
         launcher.task_function = self._job  # type: ignore[attr-defined]
 
     def _seed_key(self, own: Mapping[str, Any]) -> str | None:

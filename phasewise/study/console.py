@@ -274,20 +274,20 @@ def print_final(
 
     Args:
         journal: the journal.
-        records: of each candidate of the test, one per seed; none without a test.
+        records: of each candidate of the test, one per seed; without a test, of what was trained.
         program: the entry script, as it was called.
         words: all overrides of the final configuration.
         changed: those that the phases have changed.
         place: of a run of the final configuration.
     """
     goals = [one["metric"] for one in _objectives(journal)]
-    metrics = ["test/" + name.partition("/")[2] for name in goals]
+    metrics = [_told_of(name, records) for name in goals]
     say("")
     names = ["final configuration", "starting configuration"]
     for name, found in zip(names, records, strict=False):
         texts = []
         for metric in metrics:
-            scores = {one.seed or 0: _number((one.test or {}).get(metric)) for one in found}
+            scores = {one.seed or 0: _number(_scored(one, metric)) for one in found}
             texts.append(f"{metric} {_mean(scores)}")
         say(f"{name + ':':<24} {', '.join(texts)}")
     for name, known in sorted(records[0][0].baselines.items() if records and records[0] else []):
@@ -295,6 +295,20 @@ def print_final(
             say(f"{name + ':':<24} {', '.join(texts)}")
     say(f"\nchanged from the start: {' '.join(changed) or 'nothing'}")
     say(f"as a single run: {single_run(place, words, program)}")
+
+
+def _told_of(metric: str, records: Sequence[Sequence[RunRecord]]) -> str:
+    """What test data say of an objective; the objective itself where no run has that."""
+    tested = "test/" + (metric.partition("/")[2] or metric)
+    found = [one for each in records for one in each]
+    known = any(tested in (one.test or {}) for one in found)
+    ended = any(_scored(one, metric) is not None for one in found)
+    return metric if ended and not known else tested
+
+
+def _scored(record: RunRecord, metric: str) -> float | None:
+    known = {record.objective["metric"]: record.objective.get("value")} | record.best
+    return {**known, **(record.test or {})}.get(metric)
 
 
 def _objectives(journal: Journal) -> list[dict[str, str]]:

@@ -24,12 +24,17 @@ def exits_plainly(config: DictConfig) -> Iterator[None]:
     Args:
         config: what Hydra composed for the sweep as a whole.
     """
+    own = OmegaConf.select(config, "task.schema") is not None
+    plain = not own and os.environ.get(FULL_ERROR) != "1"
     try:
         yield
+    except KeyboardInterrupt:
+        if not plain:
+            raise
+        exit_with(str(sys.argv[0]), 130, "interrupted")
     except (UserError, OSError) as error:
         known = error if isinstance(error, UserError) else storage_error(error)
-        own = OmegaConf.select(config, "task.schema") is not None
-        if own or known is None or os.environ.get(FULL_ERROR) == "1":
+        if not plain or known is None:
             raise
         code = getattr(known, "exit_code", 2)
         if known.advice == ADVICE:  # of this project's own scripts

@@ -52,8 +52,6 @@ class Halving(Written):
             raise wrong("either epochs, or key with values, must be given", key="epochs")
         if (self.key is None) != (self.values is None):
             raise wrong("goes with key, e.g. {key: n_estimators, values: [10,30,90]}", key="values")
-        if self.key == "seed":
-            raise wrong("seeds are repeats; name what makes a run longer or larger", key="key")
         if self.parallel is not None and not self.asynchronous:
             raise wrong("is for asynchronous: true", key="parallel")
         if self.values is not None and self.brackets > len(self.values):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import time
 import traceback
@@ -34,6 +35,14 @@ _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 log = logging.getLogger(__name__)
 
 
+SIGNALS = 128
+"""An exit code above tells of a signal, after which nothing is to go on."""
+
+
+class LeftEarly(RuntimeError):
+    """A function has ended the process instead of returning a result."""
+
+
 class UnusableResult(UserError):
     """What a function returned can be no objective; the next trial would return the same kind."""
 
@@ -60,11 +69,13 @@ class RecordedJob:
         function: the application's.
         name: of the application.
         plans: of the jobs to come, by their directories below the study's.
+        own_study: whether a key ``study`` is the application's own.
     """
 
     function: Callable[[DictConfig], Any]
     name: str
     plans: dict[str, PlannedJob] = field(default_factory=dict)
+    own_study: bool = False
 
     def __call__(self, config: DictConfig) -> Any:
         """Run one job; what it returns or raises is passed on.
@@ -74,7 +85,7 @@ class RecordedJob:
         """
         hydra = HydraConfig.get()
         plan = self.plans.get(str(hydra.sweep.subdir))
-        if "study" in config:  # which the function has never heard of
+        if "study" in config and not self.own_study:  # which the function has never heard of
             with read_write(config), open_dict(config):
                 del config["study"]
         if plan is None:
@@ -98,7 +109,7 @@ class RecordedJob:
         start = time.perf_counter()
         try:
             with recording(record):
-                value = self.function(config)
+                value = self._called(config, directory)
             own = read_record(directory)
             if own is None or own.status == "running":
                 metrics = metrics_of_result(value, plan.objective["metric"])
@@ -112,6 +123,27 @@ class RecordedJob:
                 log.error("%s", traceback.format_exc().rstrip())
             raise
         return value
+
+    def _called(self, config: DictConfig, directory: Path) -> Any:
+        """What the function returns; the other jobs of this process go on where they began.
+
+        Raises:
+            LeftEarly: it has called ``sys.exit``; that would end the whole study, with success if
+                it says so.
+        """
+        here = Path.cwd()
+        try:
+            return self.function(config)
+        except SystemExit as stop:
+            if isinstance(stop.code, int) and stop.code > SIGNALS:
+                raise
+            own = read_record(directory)
+            if not stop.code and own is not None and own.status == "completed":
+                return None
+            code = "" if stop.code is None else repr(stop.code)
+            raise LeftEarly(f"sys.exit({code}) before there was a result") from stop
+        finally:
+            os.chdir(here)
 
     def _function_name(self) -> str:
         names = [getattr(self.function, key, None) for key in ("__module__", "__qualname__")]
@@ -177,7 +209,7 @@ def _number(value: Any) -> float | None:
 
 def _status(error: BaseException) -> Any:
     # what is wrong with an objective is mended by naming another one: such a job runs again
-    if isinstance(error, KeyboardInterrupt | UnusableResult):
+    if isinstance(error, KeyboardInterrupt | SystemExit | UnusableResult):
         return "interrupted"
     return "out_of_memory" if is_out_of_memory(error) else "failed"
 

@@ -81,7 +81,7 @@ class Memberships:
         if keep and name == self.name:
             wanted = wanted.union(before)
         if name != self.name or set(before) != wanted:
-            record.study = {"name": self.name, "places": as_dicts(wanted)}
+            record.study = {**record.study, "name": self.name, "places": as_dicts(wanted)}
             record.write()
 
 

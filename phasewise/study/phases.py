@@ -460,7 +460,10 @@ class Runner:
         else:
             first = self.stages[0]
             rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
-            there = [one.jobs[row or 0][0] for one, row in rows]
+            trained = [one.jobs[row or 0] for one, row in rows]
+            there = [jobs[0] for jobs in trained]
+            once = {jobs[0].directory: jobs for jobs in trained}
+            records = [[self.executor.outcome(job) for job in jobs] for jobs in once.values()]
         start = self.journal.base
         seeds = (f"{self.planner.composer.application.seed_key}=",)
         words = tuple(w for w in words if w in start or not w.startswith(seeds))

@@ -107,18 +107,18 @@ class Planner:
             UserError: there is none; a word is not a phase's; there is nothing to compare.
             hydra.errors.HydraException: one cannot be read.
         """
-        problems = override_problems(spec) if named else []
+        problems = override_problems(spec, self.composer.application) if named else []
         if problems:
             raise settings_error(problems)
         if spec.search is not None:
-            return searched_grid(spec, self.composer.loader)
+            return searched_grid(spec, self.composer.loader, self.composer.application)
         lines = [spec.overrides]
         if spec.combinations is not None:
             lines = [[*spec.overrides, *one] for one in spec.combinations]
         grid = expand(
             lines, self.composer.loader, spec.sample_seed, self.composer.application.seed_key
         )
-        problems = nothing_to_compare(grid.declared)
+        problems = nothing_to_compare(grid.declared, self.composer.application)
         if problems:
             raise settings_error(problems)
         return sample_grid(grid, spec.sample, spec.sample_seed) if spec.sample else grid
@@ -228,7 +228,7 @@ class Planner:
             UserError: a word of ``spec.rerun`` is not a phase's.
         """
         assert spec.rerun is not None
-        problems = override_problems(spec)
+        problems = override_problems(spec, self.composer.application)
         if problems:
             raise settings_error(problems)
         phase = Phase(

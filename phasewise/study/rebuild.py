@@ -19,6 +19,7 @@ from phasewise.errors import Problem
 from phasewise.records.record import RECORD, RunRecord, read_record
 from phasewise.study.decision import decide
 from phasewise.study.goals import saved_goals
+from phasewise.study.job import FUNCTION
 from phasewise.study.journal import Candidate, Journal, Kind, Origin, Phase, Trial
 from phasewise.study.membership import Membership, Role, read_memberships
 from phasewise.study.naming import parse_overrides, trial_name
@@ -76,9 +77,10 @@ class Run:
             parsed = parse_overrides(words or [])
         except (HydraException, ValueError):
             words, parsed = None, []
-        typed = [o.value() for o in parsed if o.key_or_group == SEED]
+        repeats = SEED if record is None else (record.study or {}).get("seed_key", SEED)
+        typed = [o.value() for o in parsed if o.key_or_group == repeats]
         seed = record.seed if record is not None else next(reversed(typed), None)
-        kept = [str(o.input_line) for o in parsed if o.key_or_group != SEED]
+        kept = [str(o.input_line) for o in parsed if o.key_or_group != repeats]
         own = None if words is None else kept
         part = record.study if record is not None else None
         study, places = read_memberships(part or SavedConfig(directory).get("study.trial"))
@@ -149,6 +151,8 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
         phases.append(phase)
         everything += group
     done = all(phase.status == "completed" for phase in phases)
+    read = [run.record for run in everything if run.record is not None]
+    foreign = any(FUNCTION in record.environment for record in read)  # whose keys are its own
     _, metric, mode = _most([run.goal for run in everything if run.goal is not None], groups[0][1])
     journal = Journal(
         directory=directory,
@@ -160,10 +164,10 @@ def rebuild(directory: Path, runs: Sequence[Run], problems: list[Problem]) -> Jo
         base=_shared([run.words or [] for run in everything]),
         phases=phases,
         status="completed" if done else "interrupted",
-        budget=str(look_up(typed, "budget", "full")),
+        budget=str(look_up(typed, "study.budget" if foreign else "budget", None) or "full"),
         adopt=str(look_up(typed, "study.adopt", "best")),
         refit=look_up(typed, "study.refit") is True,
-        origin=_origin(typed),
+        origin=None if foreign else _origin(typed),
     )
     whole = Phase("", "grid", journal.objective, [])
     saved_goals(typed, journal.objective).give(whole, None, [])

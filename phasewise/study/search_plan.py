@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from hydra.core.config_loader import ConfigLoader
 
 from phasewise.config.help import settings_error
+from phasewise.study.application import Application
 from phasewise.study.journal import SearchPlan
 from phasewise.study.override_checks import nothing_to_compare
 from phasewise.study.overrides import Grid
@@ -19,7 +20,7 @@ TRIES = 20
 """Draws of the other keys by which a value is given a chance that cannot run with the start's."""
 
 
-def searched_grid(spec: PhaseConfig, loader: ConfigLoader) -> Grid:
+def searched_grid(spec: PhaseConfig, loader: ConfigLoader, application: Application) -> Grid:
     """A grid of no cell, for each is asked for when those before it have results.
 
     Raises:
@@ -28,7 +29,8 @@ def searched_grid(spec: PhaseConfig, loader: ConfigLoader) -> Grid:
     assert spec.search is not None
     space = read_space(spec.overrides, loader)
     check_sampler(spec.search.sampler, space)
-    if problems := nothing_to_compare({one.name: [one.typed] for one in space.dimensions}):
+    swept = {one.name: [one.typed] for one in space.dimensions}
+    if problems := nothing_to_compare(swept, application):
         raise settings_error(problems)
     return Grid([], [], space.declared)
 

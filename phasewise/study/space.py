@@ -27,7 +27,7 @@ from hydra.core.override_parser.types import (
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem, UserError
 from phasewise.study.naming import parse_override
-from phasewise.study.overrides import SEED, exact
+from phasewise.study.overrides import exact
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -215,8 +215,6 @@ def _dimension(override: Override) -> Dimension | None:
     key, sweep = override.get_key_element(), override.value()
     if not override.key_or_group:
         raise ValueError("a key stands before the equals sign")
-    if override.key_or_group == SEED and override.is_sweep_override():
-        raise ValueError("seeds are repeats and are not searched; write seeds: [0,1,2]")
     if not override.is_sweep_override():
         return None
     typed = str(override.input_line).partition("=")[2]

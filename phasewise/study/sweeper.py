@@ -296,15 +296,15 @@ def _check_command(
 ) -> None:
     """What can be typed and composed, but means nothing that anybody could want."""
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    own = is_study(study) or OmegaConf.select(config, "task.schema") is not None
-    if own and isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
+    own = OmegaConf.select(config, "task.schema") is not None
+    if (own or is_study(study)) and isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
         raise UserError(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
     if not is_study(study):
         for key, default in (("budget", "full"), ("init_study", None)):
-            if config.get(key, default) != default:
+            if own and config.get(key, default) != default:
                 raise settings_error([Problem(f"{key}={config[key]}", "is for study=NAME")])
         if not words:
             raise UserError(

@@ -202,7 +202,11 @@ def test_a_second_search_of_the_same_reuses_what_was_computed(app: Path) -> None
             (searched("model.activation=relu,gleu"), "did you mean gelu?"),
             (searched("figures.images=range(1,4) optimizer.lr=interval(1,2)"), "changes nothing"),
             ("optimizer.lr=interval(1,2)", "or give the phase a search: {sampler: tpe, trials: 30"),
-            (searched("seed=0,1"), "seeds are repeats and are not searched"),
+            (searched("seed=0,1"), "seed=0,1: seeds are repeats and are not searched"),
+        ],
+        [
+            (searched("seed=3 optimizer.lr=interval(1,4)"), "seed=3: seeds are repeats and"),
+            ({"rerun": {"top": 1, "overrides": "seed=4"}}, "seeds are repeats and are not chosen"),
         ],
     ],
 )
