@@ -140,9 +140,9 @@ CASES: dict[str, tuple[dict[str, Any], list[int], list[str]]] = {
         [0, 2, 4],
         [
             "rate: 3 of 9 new, 6 there, its winner may change",
-            "drop: if rate stays with optimizer.lr=0.01: 3 of 9 new, 6 there, its winner may "
+            "drop: if rate stays with optimizer.lr=0.01: 2 of 9 new, 7 there, its winner may "
             "change",
-            "act: if drop stays with model.dropout_rate=0.0: 3 of 9 new, 6 there, its winner may "
+            "act: if drop stays with model.dropout_rate=0.0: 2 of 9 new, 7 there, its winner may "
             "change",
         ],
     ),
