@@ -100,13 +100,17 @@ def test_one_bit_palette_grey_in_three_channels_and_gif(tmp_path: Path) -> None:
     grey.convert("RGB").save(tmp_path / "three.png")
     palette = Image.fromarray(foreground).convert("P")
     palette.putdata(foreground.ravel().tolist())
-    palette.putpalette([255, 255, 255, 0, 0, 0])  # index 0 is white, and the ground nevertheless
+    palette.putpalette([255, 255, 200, 0, 0, 0])  # index 0 is light, and the ground nevertheless
     palette.save(tmp_path / "palette.png")
     palette.save(tmp_path / "palette.gif")
     for name in ("one.png", "three.png", "palette.png", "palette.gif"):
         mask, objects = read_binary_mask(tmp_path / name, name)
         np.testing.assert_array_equal(mask, foreground, err_msg=name)
         assert objects is None
+    palette.putpalette([255, 255, 255, 0, 0, 0])  # as often as not numbered anew by a program
+    palette.save(tmp_path / "white.png")
+    with pytest.raises(BadSample, match="white for 0"):
+        read_binary_mask(tmp_path / "white.png", "white.png")
 
 
 def test_refusals(tmp_path: Path) -> None:
