@@ -65,6 +65,7 @@ def test_phases_build_on_each_other(tmp_path: Path) -> None:
         assert record["task"] == "function"
 
 
+@pytest.mark.slow
 def test_the_same_call_runs_what_is_missing(tmp_path: Path) -> None:
     before = call(tmp_path)
     assert call(tmp_path).trials.equals(before.trials)
@@ -75,6 +76,7 @@ def test_the_same_call_runs_what_is_missing(tmp_path: Path) -> None:
     assert study.best.overrides == before.best.overrides
 
 
+@pytest.mark.slow
 def test_another_function_is_another_application(tmp_path: Path) -> None:
     call(tmp_path)
 
@@ -99,6 +101,7 @@ def test_a_failing_trial_stops_no_other(tmp_path: Path) -> None:
     assert study.best.overrides == ["lr=0.1"]
 
 
+@pytest.mark.slow
 def test_a_recorder_inside_writes_the_epochs(tmp_path: Path) -> None:
     study = call(tmp_path, epochs)
     assert len(study.history) == 3 * 8
@@ -174,6 +177,7 @@ def test_what_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "unrounded in" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_notebooks_own_hydra_is_there_again(tmp_path: Path) -> None:
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf" / "mine.yaml").write_text("a: 1\n")

@@ -152,6 +152,7 @@ def test_audit_is_a_frame(directory: Path) -> None:
     assert frame["evidence"].tolist() == ["\n".join(one.evidence) for one in found]
 
 
+@pytest.mark.slow
 def test_report_is_written(directory: Path, tmp_path: Path) -> None:
     page = phasewise.load(directory).report(tmp_path / "pages")
     assert page == tmp_path / "pages" / "report.html"

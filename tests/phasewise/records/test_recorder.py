@@ -220,6 +220,7 @@ with Recorder(sys.argv[1], "val/acc", config={"lr": .1}) as run:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_or_begins_anew(tmp_path: Path) -> None:
     def call(first: int, stop: int) -> int:
         command = [sys.executable, "-c", LOOP, str(tmp_path), str(first), str(stop)]
@@ -321,6 +322,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_in_a_job_of_hydra_place_words_and_seed_are_the_jobs(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APPLICATION)
     (tmp_path / "app.yaml").write_text("lr: 0.1\nseed: 7\n")

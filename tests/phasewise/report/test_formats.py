@@ -264,6 +264,7 @@ def test_a_pdf_holds_everything(
     assert numbers | words <= {word.strip("-") for word in content}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_only_the_sections_that_are_asked_for(study: Path, tmp_path: Path) -> None:
     done = call(study, "--output", tmp_path, "--sections", "summary, phase 1,APPENDIX")

@@ -32,6 +32,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "told"), [("0", "0"), ("3", "3"), ("null", "")])
 def test_one_that_exits_has_failed_and_the_others_go_on(
     tmp_path: Path, code: str, told: str
@@ -42,6 +43,7 @@ def test_one_that_exits_has_failed_and_the_others_go_on(
     assert ended == ["completed", "failed", "completed"]
 
 
+@pytest.mark.slow
 def test_one_that_a_signal_ended_ends_the_study(tmp_path: Path) -> None:
     done, ended = sweep(tmp_path, "143")
     assert done.returncode == 143

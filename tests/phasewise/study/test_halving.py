@@ -51,6 +51,7 @@ def lengths(app: Path) -> dict[str, int]:
     return {run.name: len((run / "metrics.csv").read_text().splitlines()) - 1 for run in runs(app)}
 
 
+@pytest.mark.slow
 def test_brackets_begin_at_different_rungs(app: Path) -> None:
     phase = halved(app, {"epochs": 1, "brackets": 2})
     rows = [row for row in range(9) if row != phase.incumbent]
@@ -70,6 +71,7 @@ def test_brackets_begin_at_different_rungs(app: Path) -> None:
     assert winners(app)["rate"] == ["optimizer.lr=0.01"]
 
 
+@pytest.mark.slow
 def test_waves_of_asha_reach_the_same_winner(app: Path) -> None:
     phase = halved(app, ASHA)
     assert winners(app)["rate"] == ["optimizer.lr=0.01"]
@@ -81,6 +83,7 @@ def test_waves_of_asha_reach_the_same_winner(app: Path) -> None:
     assert set(calls(app)) == {f"rate/optimizer.lr={lr},seed=0" for lr in RATES.split(",")}
 
 
+@pytest.mark.slow
 def test_by_a_key_each_rung_is_a_run_of_its_own(app: Path) -> None:
     phase = halved(app, KEYED, seeds=[0, 1])
     found = calls(app)
@@ -101,6 +104,7 @@ def test_by_a_key_each_rung_is_a_run_of_its_own(app: Path) -> None:
     assert calls(app) == found
 
 
+@pytest.mark.slow
 def test_the_phase_after_has_its_own_budget(app: Path) -> None:
     """The last value is what this phase compares at, and no setting that is carried on."""
     phases = {
@@ -136,6 +140,7 @@ def test_the_plan_says_how_much_it_takes(app: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_failed_run_at_a_rung_is_told(app: Path) -> None:
     phases = {"rate": {"overrides": "optimizer.lr=9,1e-2,1e-1", "halving": KEYED}}
     write_study(app, phases)
@@ -200,6 +205,7 @@ def test_what_cannot_be_compared_early_is_told(app: Path) -> None:
     assert "b: halving has 2 brackets, one for each rung, not 3" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_journal_of_an_older_version_is_read(app: Path) -> None:
     halved(app, {"epochs": 1})
     path = app / "out" / "study.json"
