@@ -351,7 +351,7 @@ class ReidModule(TaskModule):
         lists = ranked_lists(features, labels, known, is_query, distance, LISTED)
 
         def image(row: int) -> np.ndarray:
-            return store["image"][rows[row]].permute(1, 2, 0).cpu().numpy()
+            return store["image"][int(rows[row])].permute(1, 2, 0).cpu().numpy()
 
         def caption(row: int) -> str:
             camera = int(cameras[row])
@@ -364,7 +364,8 @@ class ReidModule(TaskModule):
         scores = metric.compute()
         title = f"{split}: mAP {float(scores['mAP']):.3f}, rank-1 {float(scores['rank1']):.3f}"
         figures["cmc"] = cmc_figure(scores["cmc"].tolist(), title)
-        images = store["image"][rows[:PROJECTED]].cpu()
+        shown = rows[:PROJECTED].to(store["image"].device)
+        images = store["image"][shown].cpu()
         self._embedding = Embedding(features, labels.tolist(), images)
         return figures
 

@@ -171,7 +171,7 @@ class _Forecast:
 
     def _is_done(self, job: TrialJob) -> bool:
         record = read_record(job.directory)
-        if record is None or not record.is_of(job.fingerprint) or not record.was_tried:
+        if record is None or not record.is_of(job.fingerprint):
             return False
         if record.status in ("completed", "paused"):
             return True

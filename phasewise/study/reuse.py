@@ -150,7 +150,7 @@ def other_settings(
         As `phasewise.study.plan.foreign_runs`.
     """
     found = foreign_runs(stage, planner.composer)
-    if old is None or not found:
+    if old is None or not found or not stage.phase.name:  # a sweep has no phases before it
         return found
     phases = [phase for phase in old.phases if phase.kind != "test"]
     tried = {word for it in phases for one in it.candidates for word in one.overrides}
