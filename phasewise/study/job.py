@@ -16,10 +16,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from phasewise.errors import UserError, is_out_of_memory
+from phasewise.errors import UserError
 from phasewise.records.current import recording
+from phasewise.records.ending import status_of
 from phasewise.records.lock import locked
 from phasewise.records.record import DATA_MARK, RunRecord, environment, read_record
+from phasewise.records.schema import Status
 
 SHOWN = 8
 """So many names of metrics are listed."""
@@ -117,8 +119,9 @@ class RecordedJob:
         except BaseException as error:
             own = read_record(directory)
             if own is None or own.status == "running":
+                status, reason = _ending(error, directory)
                 seconds = {"seconds": time.perf_counter() - start}
-                record.finish(_status(error), error=_reason(error), cost=seconds)
+                record.finish(status, error=reason, cost=seconds)
             if not isinstance(error, UserError | KeyboardInterrupt):
                 log.error("%s", traceback.format_exc().rstrip())
             raise
@@ -207,15 +210,8 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _status(error: BaseException) -> Any:
-    # what is wrong with an objective is mended by naming another one: such a job runs again
-    if isinstance(error, KeyboardInterrupt | SystemExit | UnusableResult):
-        return "interrupted"
-    return "out_of_memory" if is_out_of_memory(error) else "failed"
-
-
-def _reason(error: BaseException) -> str:
-    text = _COLOURS.sub("", str(error))
-    if isinstance(error, UserError):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+def _ending(error: BaseException, directory: Path) -> tuple[Status, str]:
+    status, reason = status_of(error, [directory])
+    if isinstance(error, UnusableResult):  # naming another objective mends it: the job runs again
+        status = "interrupted"
+    return status, _COLOURS.sub("", reason)

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 
 APP = """
-import os, sys
+import errno, os, sys
 import hydra
 
 
@@ -23,6 +23,8 @@ def main(cfg):
         os.chdir("/")
     if cfg.rate == 2 and cfg.code == "ctrl-c":
         raise KeyboardInterrupt
+    if cfg.rate == 2 and cfg.code == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
     if cfg.rate == 2:
         sys.exit(cfg.code)
     return cfg.rate
@@ -56,6 +58,14 @@ def test_ctrl_c_ends_it_in_one_line(tmp_path: Path) -> None:
     assert done.stderr.splitlines()[-1] == "app.py: interrupted"
     assert "Traceback" not in done.stderr
     assert ended == ["completed", "interrupted"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_no_failure_of_the_trial(tmp_path: Path) -> None:
+    done, ended = sweep(tmp_path, "full")
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert ended == ["completed", "interrupted"]  # so that the same command goes on
 
 
 def sweep(place: Path, code: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
