@@ -93,8 +93,22 @@ def fingerprint(cfg: Mapping[Any, Any]) -> str:
                 node = node[parent]
             node[last] = {"sha256": held}
     plain |= {"code": code} if code else {}
-    text = json.dumps(plain, sort_keys=True, default=str)
+    return config_digest(plain)
+
+
+def config_digest(content: Any) -> str:
+    """16 hexadecimal digits of SHA-256 over plain containers; the order of keys does not count."""
+    text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def drop_key(plain: Any, key: str) -> None:
+    """Take a dotted key out of nested dicts, if it is there."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        plain = plain.get(parent) if isinstance(plain, dict) else None
+    if isinstance(plain, dict):
+        plain.pop(last, None)
 
 
 def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -105,12 +119,7 @@ def computed(cfg: Mapping[Any, Any]) -> dict[Any, Any]:
     for key in NOT_COMPUTATION:
         if unknown and key == "data.root":
             continue  # foreign data may have no identity: then their place is all that tells them
-        *parents, last = key.split(".")
-        node: Any = plain
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node.pop(last, None)
+        drop_key(plain, key)
     callbacks = plain.pop("callbacks", None) or {}
     kept = {key: it for key, it in callbacks.items() if it.get("_target_") not in WATCHING}
     return plain | ({"callbacks": kept} if kept else {})  # as before there were any

@@ -6,8 +6,6 @@ that runs can tell (where its output goes, the time), and what the study is told
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -16,8 +14,9 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from phasewise.config.fingerprint import file_hash, like_a_path
+from phasewise.config.fingerprint import config_digest, drop_key, file_hash, like_a_path
 from phasewise.config.help import flatten
+from phasewise.config.previous import differing_values
 from phasewise.config.signatures import foreign_targets, source_file
 
 HYDRA = "hydra"
@@ -46,12 +45,7 @@ def plain_foreign(
     kept = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in around])  # type: ignore[arg-type]
     raw: Any = OmegaConf.to_container(kept, resolve=False)
     for key in ignored:
-        *parents, last = key.split(".")
-        node = raw
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            node.pop(last, None)
+        drop_key(raw, key)
     literal = _literal(raw)
     try:
         plain = OmegaConf.to_container(OmegaConf.create(literal), resolve=True)
@@ -73,7 +67,7 @@ def foreign_fingerprint(plain: Plain, code: Collection[str] = ()) -> str:
     """
     held = {key: file_hash(value) for key, value in flatten(plain).items() if _names_file(value)}
     files = {key: it for key, it in held.items() if it is not None}
-    return _digest([plain, files, sorted(str(file_hash(path)) for path in code)])
+    return config_digest([plain, files, sorted(str(file_hash(path)) for path in code)])
 
 
 def code_files(plain: Plain) -> list[str]:
@@ -89,21 +83,15 @@ def named_files(plain: Plain) -> list[str]:
 
 def foreign_difference(
     directory: Path, plain: Plain, ignored: Collection[str], *, own_study: bool = False
-) -> list[str]:
-    """Which keys of a run's saved config differ from ``plain``, with both values; none if no saved
-    config tells."""
+) -> dict[str, tuple[str, str]]:
+    """Both values of the keys in which a run's saved config differs from ``plain``; none if no
+    saved config tells."""
     try:
         saved = OmegaConf.load(directory / ".hydra" / "config.yaml")
-        there = flatten(plain_foreign(saved, ignored, own_study=own_study))  # type: ignore[arg-type]
+        there = plain_foreign(saved, ignored, own_study=own_study)  # type: ignore[arg-type]
     except (OSError, ValueError, OmegaConfBaseException):
-        return []
-    here = flatten(plain)
-    missing = "not set"
-    return [
-        f"{key}={there.get(key, missing)} there, {here.get(key, missing)} now"
-        for key in {**there, **here}
-        if there.get(key, missing) != here.get(key, missing)
-    ]
+        return {}
+    return differing_values(flatten(there), flatten(plain))
 
 
 def _names_file(value: Any) -> bool:
@@ -117,8 +105,3 @@ def _literal(node: Any) -> Any:
     if isinstance(node, list):
         return [_literal(value) for value in node]
     return node.replace("${", "\\${") if isinstance(node, str) and _OF_JOB.search(node) else node
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

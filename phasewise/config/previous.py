@@ -104,7 +104,12 @@ def settings_difference(record: RunRecord, cfg: Mapping[Any, Any]) -> str:
     if not found:
         named = file_hashes(named_files(computed(cfg), cfg))
         return f"what {' or '.join(named)} holds has changed since"
-    lines = [f"{key}={there} there, {here} now" for key, (there, here) in found.items()]
+    return listed(found)
+
+
+def listed(differing: Mapping[str, tuple[str, str]]) -> str:
+    """The first of some keys with both values, for people."""
+    lines = [f"{key}={there} there, {here} now" for key, (there, here) in differing.items()]
     rest = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
     return "; ".join([*lines[:SHOWN], *rest])
 
@@ -116,7 +121,13 @@ def _differing(record: RunRecord, cfg: Mapping[Any, Any]) -> dict[str, tuple[str
         there = flatten(computed(saved))  # type: ignore[arg-type]
     except (OSError, ValueError, OmegaConfBaseException):
         return None
-    here = flatten(computed(cfg))
+    return differing_values(there, flatten(computed(cfg)))
+
+
+def differing_values(
+    there: Mapping[str, Any], here: Mapping[str, Any]
+) -> dict[str, tuple[str, str]]:
+    """Both values, as text, of the keys in which two flat configs differ."""
     keys = [key for key in {**there, **here} if there.get(key, here) != here.get(key, there)]
     return {key: (_shown(there, key), _shown(here, key)) for key in keys}
 

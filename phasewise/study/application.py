@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import re
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from phasewise.config.foreign import (
 from phasewise.config.foreign import named_files as foreign_files
 from phasewise.config.help import nearest_key, settings_error
 from phasewise.config.identity import data_key
-from phasewise.config.previous import settings_difference
+from phasewise.config.previous import listed, settings_difference
+from phasewise.config.signatures import is_foreign
 from phasewise.errors import Problem, UserError
 from phasewise.records.record import RunRecord
 from phasewise.study.job import TEST, PlannedJob, RecordedJob
@@ -112,11 +113,21 @@ class Application:
         return metrics_of(self.config)
 
     @property
-    def fractions(self) -> list[str]:
-        """Metrics, without their split, that are in [0, 1]."""
+    def known_metrics(self) -> Mapping[str, str] | None:
+        """``metrics``; ``None`` where a module of somebody's own logs what it likes."""
+        module = OmegaConf.select(self.config, "task.module._target_")
+        return None if module and is_foreign(module) else self.metrics
+
+    @property
+    def fractions(self) -> Collection[str]:
+        """Metrics that are in [0, 1]."""
         from phasewise.config.schema import fractions_of
 
-        return [metric.partition("/")[2] for metric in fractions_of(self.config)]
+        return fractions_of(self.config)
+
+    def swept(self, arguments: Sequence[str]) -> list[str]:
+        """The words of a command line that make trials, without those for the study around them."""
+        return [word for word in arguments if not word.lstrip("+~").startswith(self.around)]
 
     def check(self, config: DictConfig) -> None:
         """See that a trial's config can be used.
@@ -178,7 +189,7 @@ class HydraApplication(Application):
             self.around = ("hydra.",)
         own = self.section
         self.budget = str(own.get("budget") or "full")
-        self.tests = False
+        self.tests = True  # nothing is run for it: jobs have test metrics, or have none
         self.ignored = [str(key) for key in own.get("ignore") or []]
         self.seed_key = self._seed_key(own)
         seed = None if self.seed_key is None else OmegaConf.select(config, self.seed_key)
@@ -211,9 +222,14 @@ class HydraApplication(Application):
         return {}
 
     @property
-    def fractions(self) -> list[str]:
+    def known_metrics(self) -> Mapping[str, str] | None:
+        """Not known either."""
+        return None
+
+    @property
+    def fractions(self) -> Collection[str]:
         """Not known."""
-        return []
+        return ()
 
     def check(self, config: DictConfig) -> None:
         """Nothing is known of it."""
@@ -228,12 +244,12 @@ class HydraApplication(Application):
     def difference(self, record: RunRecord, config: DictConfig) -> str:
         """Keys with both values; else the code or a file has changed."""
         plain = plain_foreign(config, self.ignored, own_study=self.own_study)
-        lines = foreign_difference(record.directory, plain, self.ignored, own_study=self.own_study)
+        found = foreign_difference(record.directory, plain, self.ignored, own_study=self.own_study)
         for key, value in self._objective.items():
             if record.objective[key] != value:
-                lines.append(f"study.{GOALS[key]}={record.objective[key]} there, {value} now")
-        if lines:
-            return "; ".join([*lines[:4], *([f"and {len(lines) - 4} more"] if lines[4:] else [])])
+                found[f"study.{GOALS[key]}"] = str(record.objective[key]), value
+        if found:
+            return listed(found)
         named = [*map(Path, [*self._code, *code_files(plain)])]
         files = [*(it.name for it in named), *(foreign_files(plain))]
         return f"the code, or a file that it names, has changed since: {', '.join(files)}"
@@ -298,13 +314,18 @@ class HydraApplication(Application):
         return {"metric": metric, "mode": str(mode)}
 
 
+def is_project(config: DictConfig) -> bool:
+    """Whether a config is of this project's own scripts, whose tasks have a schema."""
+    return OmegaConf.select(config, "task.schema") is not None
+
+
 def application_of(config: DictConfig, launcher: Launcher | None = None) -> Application | None:
     """The application that a config is of; None of another one that says nothing of a study.
 
     Raises:
         UserError: it says something that cannot be used.
     """
-    if OmegaConf.select(config, "task.schema") is not None:
+    if is_project(config):
         return Application(config)
     places = ("study", SWEEPER_SECTION)
     if any(isinstance(it := OmegaConf.select(config, at), DictConfig) and it for at in places):

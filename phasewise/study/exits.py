@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from phasewise.cli.script import FULL_ERROR, exit_with
 from phasewise.config.help import ADVICE
 from phasewise.errors import UserError
 from phasewise.storage import storage_error
+from phasewise.study.application import is_project
 
 
 @contextmanager
@@ -24,8 +25,7 @@ def exits_plainly(config: DictConfig) -> Iterator[None]:
     Args:
         config: what Hydra composed for the sweep as a whole.
     """
-    own = OmegaConf.select(config, "task.schema") is not None
-    plain = not own and os.environ.get(FULL_ERROR) != "1"
+    plain = not is_project(config) and os.environ.get(FULL_ERROR) != "1"
     try:
         yield
     except KeyboardInterrupt:

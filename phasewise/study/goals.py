@@ -6,12 +6,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
-from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, model_validator
 
 from phasewise.config.fields import Node, Text, message, wrong
 from phasewise.config.help import not_one_of, settings_error
-from phasewise.config.signatures import is_foreign
 from phasewise.errors import Problem
 from phasewise.study.constraints import parse_requirement, unknown_name
 from phasewise.study.journal import Phase
@@ -242,17 +240,6 @@ def _way(choose: Choose | None, others: Sequence[str]) -> dict[str, dict[str, fl
         given = choose.guarded.tolerance
         return {GUARDED: given if isinstance(given, dict) else dict.fromkeys(others, given)}
     return {PARETO: {}}
-
-
-def known_metrics(config: DictConfig) -> tuple[Mapping[str, str] | None, Collection[str]]:
-    """The metrics of a config's task and those that are fractions; ``None`` where a module of
-    somebody's own logs what it likes."""
-    module = OmegaConf.select(config, "task.module._target_")
-    if OmegaConf.select(config, "task.schema") is None or (module and is_foreign(module)):
-        return None, ()
-    from phasewise.config.schema import fractions_of, metrics_of
-
-    return metrics_of(config), fractions_of(config)
 
 
 def saved_goals(config: Mapping[str, Any], first: Mapping[str, str]) -> Goals:

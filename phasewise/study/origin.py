@@ -28,7 +28,6 @@ from phasewise.study.compose import Composer
 from phasewise.study.journal import Journal, Origin, Phase, read_journal
 from phasewise.study.naming import parse_override
 from phasewise.study.overrides import merge
-from phasewise.study.plan import swept
 from phasewise.study.read import read_study
 from phasewise.study.saved_config import SavedConfig
 from phasewise.study.winner import best_run
@@ -161,7 +160,7 @@ class _Taken:
     ) -> None:
         self.composer = composer
         self.choices = config.hydra.runtime.choices
-        typed = swept(config, arguments)
+        typed = composer.application.swept(arguments)
         chosen = [word for word in typed if word.startswith("study=")]
         self.own = merge(scaled, [word for word in typed if word not in chosen])
         self.chosen = chosen

@@ -61,7 +61,7 @@ class Runner:
         journal: the journal, with a planned phase for each of ``study.phases``.
         study: the settings.
         planner: builds the stages again, from the winners.
-        crew: runs the trials.
+        executor: runs the trials.
         index: of what was computed before.
         test: whether the test data are looked at in the end.
         keeps: which weights stay; None where trials are of an application that keeps its own.
@@ -122,9 +122,6 @@ class Runner:
                     self.ended = explain_undecided(stage.phase, self._needed(stage))
                     return
         last, base = self._conclude()
-        application = self.planner.composer.application
-        if not application.writes_records and self.study.phases.keys() - {""}:
-            self.test = True  # nothing is run for it: jobs have test metrics, or have none
         if self.test and self._can_test(last):
             stage = self._test_stage(base, last)
             self._run([stage])
@@ -223,7 +220,7 @@ class Runner:
         if stage.phase.search is not None:
             self._search(stage, more)
         elif stage.phase.halving is not None:
-            halve(stage, lambda jobs: self._launch(stage, jobs, more))
+            self._launch_all(stage, more)
         else:
             name = " and ".join(it.phase.name for it in group)
             progress = self._progress(stage, len({job.subdir for job in jobs}), name)

@@ -7,14 +7,11 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 
-from omegaconf import DictConfig
-
 from phasewise.config.help import settings_error
 from phasewise.config.identity import COMPARED_SPLITS
 from phasewise.config.previous import data_difference, has_no_epochs
 from phasewise.errors import Problem
 from phasewise.records.record import DATA_MARK, read_record
-from phasewise.study.application import Application, application_of
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
@@ -417,10 +414,3 @@ def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
             what = f"holds a run of other settings ({there})"
         found.setdefault(what, []).append(job.subdir)
     return found
-
-
-def swept(config: DictConfig, arguments: Sequence[str]) -> list[str]:
-    """The words of a command line that make trials, without those for the study around them."""
-    application = application_of(config)
-    around = Application.around if application is None else application.around
-    return [word for word in arguments if not word.lstrip("+~").startswith(around)]

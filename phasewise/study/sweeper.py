@@ -23,13 +23,13 @@ from phasewise.errors import Problem, UserError
 from phasewise.project import JOURNAL, tell_children
 from phasewise.records.lock import LOCK
 from phasewise.storage import remove_drafts, write_whole
-from phasewise.study.application import Application, name_directory
+from phasewise.study.application import Application, is_project, name_directory
 from phasewise.study.changes import changes
 from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
-from phasewise.study.goals import known_metrics, resolve_goals
+from phasewise.study.goals import resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, read_journal
 from phasewise.study.launching import TrialExecutor
@@ -39,7 +39,7 @@ from phasewise.study.origin import check_origin, find_origin, origin_notes
 from phasewise.study.overrides import merge
 from phasewise.study.owner import check_owner
 from phasewise.study.phases import Runner
-from phasewise.study.plan import Planner, Stage, planned_candidates, remembered, swept
+from phasewise.study.plan import Planner, Stage, planned_candidates, remembered
 from phasewise.study.plan_summary import print_plan
 from phasewise.study.published import check_published
 from phasewise.study.reuse import SUPERSEDED, RunIndex, other_settings
@@ -105,7 +105,8 @@ def sweep(
     composer.compares_data, composer.fetches = index.knows_data, study.fetch
     goal = application.objective
     planner = Planner(composer, directory, goal, study.seeds, application.seed)
-    metrics, fractions = known_metrics(config)
+    metrics = application.known_metrics
+    fractions = () if metrics is None else application.fractions
     planner.goals = resolve_goals(study, study.requirements(), goal, metrics, fractions)
     if is_study(study) and application.writes_records:
         planner.origin = find_origin(arguments, scaled, config, composer, old)
@@ -157,7 +158,7 @@ def _plan(
     Raises:
         UserError: the command line mixes what does not go together.
     """
-    words = swept(config, arguments)
+    words = planner.composer.application.swept(arguments)
     _check_command(words, arguments, config, study)
     chosen = [word for word in words if word.lstrip("+").startswith("study=")]
     others = [word for word in words if word not in chosen]
@@ -227,9 +228,9 @@ def _checked_plan(
     if study.hypotheses:
         refuse_untried(study.hypotheses, journal, config, composer.application.metrics, old)
     if study.published:
-        names = [metric.partition("/")[2] for metric in composer.application.metrics]
+        known = (composer.application.metrics, composer.application.fractions)
+        names, fractions = ([name.partition("/")[2] for name in found] for found in known)
         changed = rewritten_phases(config, study, composer.application.budget)
-        fractions = composer.application.fractions
         check_published(study.published, journal.phases, names, changed, fractions)
     if not study.set_aside:
         check_origin(journal, old)
@@ -296,7 +297,7 @@ def _check_command(
 ) -> None:
     """What can be typed and composed, but means nothing that anybody could want."""
     raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-    own = OmegaConf.select(config, "task.schema") is not None
+    own = is_project(config)
     if (own or is_study(study)) and isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
         raise UserError(
             "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"

@@ -10,7 +10,7 @@ VARIED = "study.varied"
 """The key by which a trial is told them: TensorBoard lists them, and not the whole config."""
 
 
-def varied_keys(journal: Journal, seed_key: str | None = SEED) -> list[str]:
+def varied_keys(journal: Journal) -> list[str]:
     """Keys for which candidates of a phase are told different values, and seeds if several."""
     found: dict[str, None] = {}
     for phase in journal.phases:
@@ -20,6 +20,6 @@ def varied_keys(journal: Journal, seed_key: str | None = SEED) -> list[str]:
                 found[key] = None
         if phase.search is not None:  # whose candidates are not there yet
             found |= dict.fromkeys(one.name for one in phase.search.space)
-        if len(phase.seeds) > 1 and seed_key is not None:
-            found[seed_key] = None
+        if len(phase.seeds) > 1:
+            found[SEED] = None
     return [*found]

@@ -143,7 +143,7 @@ def slices(
     best = int(scores.argmax() if mode == "max" else scores.argmin())
     figure, axes = panel_grid(len(scales))
     shade = np.linspace(0, 0.92, len(scores))
-    spread = (np.arange(len(scores)) * 0.618 % 1 - 0.5) * 2 * JITTER
+    spread = _apart(len(scores)) * 2 * JITTER
     limits = _limits(scores, mode)
     for place, (ax, scale) in enumerate(zip(axes, scales, strict=True)):
         across = values[place] + (spread if scale.choices else 0)
@@ -155,6 +155,11 @@ def slices(
         if place % 3 == 0 or len(scales) in (2, 4):
             ax.set_ylabel(metric)
     return figure
+
+
+def _apart(count: int) -> np.ndarray:
+    """(count,) numbers in [-0.5, 0.5), neighbours far from each other: the golden ratio's."""
+    return np.arange(count) * 0.618 % 1 - 0.5
 
 
 def _scaled(ax: Axes, scale: Scale) -> None:
@@ -197,7 +202,7 @@ def parallel(
     rank = np.argsort(np.argsort(scores if mode == "max" else -scores, kind="stable"))
     share = rank / max(len(scores) - 1, 1)
     heights = np.stack([one.share(row) for one, row in zip(scales, values, strict=True)], axis=1)
-    nudge = (np.arange(len(scores)) * 0.618 % 1 - 0.5) * 0.04
+    nudge = _apart(len(scores)) * 0.04
     for place, one in enumerate(scales):
         if one.choices:
             heights[:, place] += nudge
