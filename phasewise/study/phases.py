@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,27 +11,26 @@ from functools import partial
 from phasewise.errors import UserError, say
 from phasewise.records.record import RunRecord, read_record
 from phasewise.study.branches import decide_branches
-from phasewise.study.console import print_decision, print_final, print_trials
+from phasewise.study.console import print_decision, print_trials
 from phasewise.study.constraints import NameCheck
 from phasewise.study.decision import decide
-from phasewise.study.ensemble import score_seeds
+from phasewise.study.final_test import TEST, FinalTest
 from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
 from phasewise.study.hours import HourLimits
-from phasewise.study.journal import Journal, Phase
+from phasewise.study.journal import Journal
 from phasewise.study.launching import TrialExecutor
 from phasewise.study.leaves import best_leaf
 from phasewise.study.log_names import write_logs
 from phasewise.study.membership import Membership, Memberships, role_of
 from phasewise.study.memory_limits import MemoryLimits
-from phasewise.study.naming import parse_override, trial_name
+from phasewise.study.naming import trial_name
 from phasewise.study.overrides import merge
-from phasewise.study.plan import REFIT, Planner, Stage
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.progress import Progress
 from phasewise.study.reports import Reporter
 from phasewise.study.results import objective_value
 from phasewise.study.reuse import RunIndex
-from phasewise.study.saved_config import SavedConfig
-from phasewise.study.schema import PhaseConfig, StudyConfig
+from phasewise.study.schema import StudyConfig
 from phasewise.study.searching import Searcher
 from phasewise.study.side_by_side import batches, share_trials
 from phasewise.study.starts import StageBuilder, runs_of
@@ -48,8 +46,6 @@ from phasewise.study.weights import (
     remove_all,
     remove_needless,
 )
-
-TEST = "test"
 
 log = logging.getLogger(__name__)
 
@@ -122,15 +118,17 @@ class Runner:
                     self.ended = explain_undecided(stage.phase, self._needed(stage))
                     return
         last, base = self._conclude()
-        if self.test and self._can_test(last):
-            stage = self._test_stage(base, last)
+        final = FinalTest(self.journal, self.planner, self.executor, refit=self.study.refit)
+        if self.test and final.is_possible(last):
+            stage = final.stage(base, last)
             self._run([stage])
-            self._score_seeds(stage)
-            self._print_final(stage, last)
+            if self.keeps is not None:
+                final.score_seeds(stage)
+            final.tell(stage)
         else:
             self._keep_winner(last)
             if self.test:
-                self._print_final(self._test_stage(base, last), last, tested=False)
+                final.tell(final.stage(base, last), last, self.stages[0])
         if self.keeps == "none":
             remove_all(self.stages)
         elif self.keeps is not None and self._spared:  # an earlier call's decisions are no more
@@ -399,77 +397,3 @@ class Runner:
         wanted = self.keeps in ("winners", "best") and row is not None
         if jobs := forget(stage.jobs[row or 0]) if wanted else []:
             self._launch(stage, jobs, self._around())
-
-    def _can_test(self, stage: Stage) -> bool:
-        """Whether there is a test split; without one nothing is trained for it."""
-        records = [read_record(job.directory) for job in stage.jobs[stage.phase.winner or 0]]
-        if self.planner.composer.application.writes_records:
-            lacks = any(it is not None and it.lacks_test_split for it in records)
-        else:
-            lacks = not all(it is not None and it.test for it in records)
-        if self.study.refit or not lacks:
-            return True
-        log.info(
-            "\nthere is no test split: what the winner of the last phase scores on validation "
-            "data stands for it, by which it was selected"
-        )
-        return False
-
-    def _score_seeds(self, stage: Stage) -> None:
-        """Intervals and the ensemble, where all seeds of the final configuration were tested."""
-        found = [[read_record(job.directory) for job in jobs] for jobs in stage.jobs]
-        tested = [[it for it in each if it is not None and it.test] for each in found]
-        if self.keeps is not None and len(tested[0]) == len(found[0]):
-            place = self.journal.directory / stage.phase.name
-            start = [record for each in tested[1:] for record in each]
-            score_seeds(place, tested[0], start, here=self.executor.in_process)
-
-    def _test_stage(self, base: Sequence[str], last: Stage) -> Stage:
-        """The final configuration and, if it is another one, the starting one.
-
-        Over the seeds that the study names, and those with which the last phase has trained.
-        """
-        seeds = list(dict.fromkeys([*(self.planner.seeds or []), *last.phase.seeds]))
-        start = self.journal.base
-        phase = Phase(TEST, "test", self.journal.objective, seeds, base=list(start))
-        phase.objectives = self.planner.goals.objectives
-        stage = Stage(phase, PhaseConfig(overrides=["test=true"]))
-        refit = list(REFIT) if self.study.refit else []
-        identity = self.planner.composer.fingerprint
-        if identity(base) != identity(start):  # words alone may say what the start is anyway
-            own = [word for word in base if word not in start]
-            self.planner.add(stage, merge(own, refit))
-        self.planner.add_once(stage, refit)
-        return stage
-
-    def _print_final(self, stage: Stage, last: Stage, *, tested: bool = True) -> None:
-        """The last words: scores on test data, if they were looked at, and how to train it again.
-
-        Args:
-            stage: of the test, whose candidates have trials of their own only if it was run.
-            last: of the phase that the final configuration comes from.
-            tested: whether it was.
-        """
-        words, there = stage.jobs[0][0].words, [stage.jobs[0][0], stage.jobs[-1][0]]
-        records: list[list[RunRecord]] = []
-        if tested:
-            records = [[self.executor.outcome(job) for job in jobs] for jobs in stage.jobs]
-        else:
-            first = self.stages[0]
-            rows = [(last, last.phase.winner), (first, first.phase.incumbent)]
-            trained = [one.jobs[row or 0] for one, row in rows]
-            there = [jobs[0] for jobs in trained]
-            once = {jobs[0].directory: jobs for jobs in trained}
-            records = [[self.executor.outcome(job) for job in jobs] for jobs in once.values()]
-        start = self.journal.base
-        seeds = (f"{self.planner.composer.application.seed_key}=",)
-        words = tuple(w for w in words if w in start or not w.startswith(seeds))
-        final, before = (SavedConfig(job.directory) for job in there)
-        overrides = stage.phase.candidates[0].overrides
-        keys = {word: parse_override(word).key_or_group for word in overrides}
-        changed = [
-            word
-            for word, key in keys.items()
-            if word not in REFIT and final.get(key) != before.get(key)
-        ]
-        print_final(self.journal, records, sys.argv[0], words, changed, there[0].directory)
