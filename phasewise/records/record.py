@@ -14,7 +14,9 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -282,15 +284,19 @@ def environment() -> dict[str, Any]:
         repository that the running script lies in) and ``machine`` (e.g. ``x86_64``). The device
         is the caller's to add: only torch knows it.
     """
-    found: dict[str, Any] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     repository = next((it for it in (APPLICATION, *APPLICATION.parents) if _has_git(it)), None)
     commit = None if repository is None else git_commit(repository)
-    return found | {"git": commit, "machine": platform.machine()}
+    return _versions() | {"git": commit, "machine": platform.machine()}
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    """Looked for once: what a process has imported stays what it is."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _has_git(folder: Path) -> bool:
