@@ -87,8 +87,8 @@ def full_epochs(rows: Sequence[Row], objective: Mapping[str, Any]) -> Full | Non
 def jump(rows: Sequence[Row], metric: str) -> float:
     """By how much a metric typically jumps from one epoch to the next near the end of a run.
 
-    The median absolute deviation of the differences between successive values from their median,
-    over the last half of the epochs: a steady rise or fall is no jump.
+    The median absolute difference between successive values over the last half of the epochs, their
+    mean difference taken off: a steady rise or fall is no jump.
 
     Returns:
         NaN with less than `LEAST_JUMPS` differences.
@@ -98,7 +98,7 @@ def jump(rows: Sequence[Row], metric: str) -> float:
     steps = [after - before for before, after in pairwise(late)]
     if len(steps) < LEAST_JUMPS:
         return math.nan
-    trend = median(steps)
+    trend = fmean(steps)
     return median(abs(step - trend) for step in steps)
 
 
@@ -217,9 +217,9 @@ def _items(record: RunRecord) -> tuple[Any, ...] | None:
     )
 
 
-def look_alikes_of(record: RunRecord) -> list[str]:
+def look_alikes_of(data: Mapping[str, Any]) -> list[str]:
     """What the reading of the data has found of images that are nearly the same in two splits."""
-    remarks = record.data.get("warnings")
+    remarks = data.get("warnings")
     reasons = [
         str(it.get("reason"))
         for it in (remarks if isinstance(remarks, list) else [])
@@ -260,7 +260,7 @@ def run_remarks(record: RunRecord, rows: Sequence[Row]) -> Iterator[str]:
     if half is not None and half.width > WIDE * abs(value):
         yield (
             f"too_few_items: over the {half.items} {half.unit} of validation, {metric} is "
-            f"{value:.3g} +- {half.width:.2g} (95 %): more of them, or data.folds=5, tell more"
+            f"{value:.3g} ± {half.width:.2g} (95 %): more of them, or data.folds=5, tell more"
         )
-    for found in look_alikes_of(record):
+    for found in look_alikes_of(record.data):
         yield f"split_leaks: {found}: figures on copies are too good"

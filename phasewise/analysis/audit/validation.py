@@ -183,7 +183,7 @@ def too_few_items(case: Case) -> Iterator[Finding]:
             f"{count(len(known), 'other')}: the 95 % interval of the difference {_kind(halves)} "
             "holds 0",
             tuple(
-                f"{phase.label(rival.candidate)}: {rival.gap:.3g} behind, +- {half.width:.2g}"
+                f"{phase.label(rival.candidate)}: {rival.gap:.3g} behind, ± {half.width:.2g}"
                 for rival, half in open_
             ),
             "more validation data; data.folds=5 judges by all images that there are; or fewer "
@@ -202,7 +202,7 @@ def split_leaks(case: Case) -> Iterator[Finding]:
     """Near-duplicates across splits: what is measured on copies is too good."""
     found: dict[str, str] = {}
     for one in case.ran:
-        for text in look_alikes_of(one.record):
+        for text in look_alikes_of(one.record.data):
             found.setdefault(text, one.name)
     if found:
         yield Finding(
