@@ -75,6 +75,10 @@ class RunRecord:
         headline: the metrics that a table shows first, without their split: ``mAP``; those that
             the run does not have are passed over.
         notes: what the task adds to reports that show the run.
+        resampled: the objective of the weights that the run keeps, in resamples of the items of
+            its validation data: ``metric``, ``unit`` (``images``), ``count`` of items, ``values``.
+            The same data draw the same resamples in each run, so that runs compare in pairs
+            (`phasewise.analysis.validation`). Empty where it was not measured.
         checkpoints: files of weights by name (``best``, ``last``), relative to the directory if
             they lie in it; empty for those of `phasewise.records.checkpoints`.
     """
@@ -97,6 +101,7 @@ class RunRecord:
     study: dict[str, Any] = field(default_factory=dict)
     headline: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
+    resampled: dict[str, Any] = field(default_factory=dict)
     checkpoints: dict[str, str] = field(default_factory=dict)
 
     @property
