@@ -178,9 +178,10 @@ def half_width_between(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Half | N
     """Of the mean difference of the objective between two configurations.
 
     A normal interval by the bootstrap's standard deviation (Efron & Tibshirani 1993, "An
-    Introduction to the Bootstrap", section 13.3). Where all runs were judged by the same items,
-    each resample holds the same ones for both and the interval is that of the paired difference;
-    else the two are taken as independent, which is wider.
+    Introduction to the Bootstrap", section 13.3). Where both runs of a pair were judged by the same
+    items, a resample holds the same ones for both, and what is resampled is their difference; else
+    the two are taken as independent, which is wider. Pairs with other items, as folds have, are
+    independent of each other.
 
     Args:
         pairs: runs of both, of one seed each.
@@ -188,16 +189,22 @@ def half_width_between(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Half | N
     Returns:
         None where a record does not tell.
     """
-    values = [_resampled(record) for pair in pairs for record in pair]
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
+    same: dict[tuple[Any, ...], list[npt.NDArray[np.float64]]] = {}
+    apart: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
+    for one, other in pairs:
+        ours, theirs = _resampled(one), _resampled(other)
+        if ours is None or theirs is None:
+            return None
+        items = _items(one)
+        if items is not None and items == _items(other):
+            same.setdefault(items, []).append(ours - theirs)
+        else:
+            apart.append((ours, theirs))
+    sums = [np.sum(each, axis=0) for each in (*same.values(), *zip(*apart, strict=True))]
+    spread = math.sqrt(sum(float(np.nanvar(each)) for each in sums)) / len(pairs)
     about = pairs[0][0].resampled
-    same = {_items(record) for pair in pairs for record in pair}
-    ours, theirs = (np.mean(known[place::2], axis=0) for place in (0, 1))
-    paired = len(same) == 1 and None not in same
-    spread = np.nanstd(ours - theirs) if paired else np.hypot(np.nanstd(ours), np.nanstd(theirs))
-    return Half(NORMAL_95 * float(spread), about["count"], about["unit"], paired)
+    count = sum(items[1] for items in same) if same and not apart else about["count"]
+    return Half(NORMAL_95 * spread, count, about["unit"], paired=not apart)
 
 
 def _resampled(record: RunRecord) -> npt.NDArray[np.float64] | None:
@@ -210,7 +217,7 @@ def _resampled(record: RunRecord) -> npt.NDArray[np.float64] | None:
 
 
 def _items(record: RunRecord) -> tuple[Any, ...] | None:
-    """What the items of validation are; None if it is not known."""
+    """What the items of validation are, how many, and how often resampled; None if unknown."""
     held = (record.data.get("hashes") or {}).get("val")
     return (
         None if held is None else (held, record.resampled["count"], len(record.resampled["values"]))
