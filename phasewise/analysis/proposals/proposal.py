@@ -10,6 +10,9 @@ from typing import Any
 Cell = tuple[str, ...]
 """Overrides of one configuration, one value each, on top of the final one."""
 
+UNCLEAR = ("name",)
+"""Last parts of keys that say nothing without the one before."""
+
 CanRun = Callable[[Cell], bool]
 """Whether such a configuration is valid at all; only the schema of its task knows."""
 
@@ -88,8 +91,9 @@ def one_line(cells: Sequence[Cell]) -> str:
 def last_name(key: str) -> str:
     """A key as part of a phase's name.
 
-    >>> last_name("optimizer.lr"), last_name("hydra/launcher")
-    ('lr', 'launcher')
+    >>> last_name("optimizer.lr"), last_name("loss.name")
+    ('lr', 'loss_name')
     """
-    name = key.lstrip("+~").replace("/", ".").rpartition(".")[2]
+    *_, section, name = ["", *key.lstrip("+~").replace("/", ".").split(".")]
+    name = f"{section}_{name}" if name in UNCLEAR and section else name
     return "".join(letter if letter.isalnum() else "_" for letter in name)
