@@ -141,13 +141,21 @@ def _data_keys(kind: type[DataConfig]) -> Iterator[str]:
         yield from _data_keys(other)
 
 
+class WorthTrying(Node):
+    """A key that usually matters for a task: its values, as after ``-m``, and who says so."""
+
+    overrides: Text
+    source: Text
+
+
 class Task(Node, Generic[Target]):
-    """What conf/task/*.yaml says about the task itself."""
+    """What conf/task/*.yaml says about the task itself; a user's own need name nothing to try."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), message("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
     module: Module[Target]
     predictor: str | None
+    worth_trying: list[WorthTrying] = Field(default_factory=list)
 
     @field_validator("module", mode="wrap")
     @classmethod
