@@ -46,7 +46,11 @@ LOST = 0.02
 NORMAL_95 = 1.96
 """Of a normal distribution 95 % lie within so many standard deviations."""
 
+# What to do, by rule, in the words that one types.
 HARDER = "data.validation=... holds out whole groups, cameras or recordings, data.folds=5 tests all"
+GENTLER = "a smaller optimizer.lr, fewer epochs or finetuning.interpolate=0.5 keep more of it"
+CALMER = "a smaller optimizer.lr, scheduler=cosine or finetuning.ema=0.99 calm it"
+MORE_ITEMS = "more validation data, or data.folds=5, which judges by all images that there are"
 
 _ALIKE = re.compile(r"\d+ of \d+ images of \w+ look like one of \w+ \(.+?\)(?=, \d+ of |: |$)")
 """How `phasewise.data.look_alikes` words that images of two splits look alike."""
@@ -251,23 +255,19 @@ def run_remarks(record: RunRecord, rows: Sequence[Row]) -> Iterator[str]:
         )
     for split in ("val", "test"):
         if lost := losses_of_training([record], split):
-            yield (
-                f"worse_than_start: {'; '.join(map(str, lost))}: a smaller optimizer.lr, fewer "
-                "epochs or finetuning.interpolate=0.5 keep more of it"
-            )
+            yield f"worse_than_start: {'; '.join(map(str, lost))}: {GENTLER}"
     if value is None:
         return
     if (size := jump(rows, metric)) > JUMPS * abs(value):
         yield (
             f"unstable: {metric} jumps by {size:.2g} between epochs (median of the last half): "
-            "the best epoch is partly luck; a smaller optimizer.lr, scheduler=cosine or more "
-            "validation data calm it"
+            f"the best epoch is partly luck; {CALMER}"
         )
     half = half_width(record)
     if half is not None and half.width > WIDE * abs(value):
         yield (
             f"too_few_items: over the {half.items} {half.unit} of validation, {metric} is "
-            f"{value:.3g} +- {half.width:.2g} (95 %): more of them, or data.folds=5, tell more"
+            f"{value:.3g} +- {half.width:.2g} (95 %); {MORE_ITEMS}"
         )
     for found in look_alikes_of(record.data):
         yield f"split_leaks: {found}: figures on copies are too good"
