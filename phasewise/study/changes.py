@@ -98,7 +98,8 @@ class _Forecast:
         if phase.search is not None and old is not None and old.base == phase.base:
             _ask_again(stage, old, self.builder.planner)
         jobs = list({job.fingerprint: job for row in stage.jobs for job in row}.values())
-        there = [job for job in jobs if self._is_done(job) or job.fingerprint in self.coming]
+        known = self.coming | _stopped(phase, old)
+        there = [job for job in jobs if self._is_done(job) or job.fingerprint in known]
         moved: Counter[str] = Counter()
         for job in jobs:
             run = None if job in there else self.index.find(job.fingerprint)
@@ -233,6 +234,18 @@ def _same(old: Phase, was: Candidate, phase: Phase, now: Candidate) -> bool:
         return True
     same_words = {*old.base, *was.overrides} == {*phase.base, *now.overrides}
     return same_words or (bool(was.overrides) and was.overrides == now.overrides)
+
+
+def _stopped(phase: Phase, old: Phase | None) -> set[str]:
+    """Trials that halving by the values of a key has stopped before their last run, and stops again
+    while it halves in the same way."""
+    if old is None or old.halving is None or phase.halving is None:
+        return set()
+    keys = ("unit", "rungs", "factor", "brackets", "asynchronous", "parallel")
+    if any(getattr(old.halving, key) != getattr(phase.halving, key) for key in keys):
+        return set()
+    stopped = (one for one in old.candidates if one.epochs is not None)
+    return {trial.fingerprint for one in stopped for trial in one.trials}
 
 
 def _ask_again(stage: Stage, old: Phase, planner: Planner) -> None:

@@ -181,6 +181,9 @@ def test_halving_drops_no_branch(app: Path, halving: dict[str, Any]) -> None:
         assert branch.incumbent not in stopped
     assert [branch.level for branch in drop.branches] == ["relu", "gelu", "native"]
     assert rate.halving is not None
+    again = study(app)
+    assert again.returncode == 0, again.stderr
+    assert "since the last call" not in again.stdout  # what was stopped is not new
     assert 0 < rate.halving.spent < rate.halving.full or rate.halving.unit != "epochs"
 
 
