@@ -56,6 +56,9 @@ OBSTACLES = 3
 """So many different ones are listed; they are long, and much the same."""
 
 SUBDIR = "hydra.sweep.subdir"
+ADDED_ORIGIN = ("+init_study=", "++init_study=")
+"""As it is typed where an application has no such key of its own, and would not heed it."""
+
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
 log = logging.getLogger(__name__)
@@ -306,6 +309,9 @@ def _check_command(
             f"{SUBDIR} cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
+    if not own and (asked := [word for word in arguments if word.startswith(ADDED_ORIGIN)]):
+        reason = "is for this project's runs; type the words that the other study's last lines say"
+        raise settings_error([Problem(asked[0], reason)])
     if not is_study(study):
         for key, default in (("budget", "full"), ("init_study", None)):
             if own and config.get(key, default) != default:

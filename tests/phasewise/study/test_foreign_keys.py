@@ -115,3 +115,12 @@ def test_where_its_own_jobs_lie_is_passed_over_and_told(app: Path) -> None:
     )
     places = {path.parent.name for path in app.glob("multirun/app/a/*/record.json")}
     assert places == {"default", "rate=1", "rate=2"}
+
+
+def test_another_studys_winner_is_typed(app: Path) -> None:
+    study = {"mode": "max", "phases": {"a": "rate=1,2"}}
+    OmegaConf.save({"rate": 0.1, "study": study}, app / "main.yaml")
+    done = call(app, "+init_study=outputs/before")
+    assert done.returncode == 2
+    assert "+init_study=outputs/before: is for this project's runs; type the words" in done.stderr
+    assert not (app / "multirun").exists()
