@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from phasewise.config.augment import NO_BOXES, augment_names
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -186,6 +187,8 @@ class LocalizationConfig(RunConfig):
         data, loss, epochs = self.data, self.loss, self.finetuning.freeze_epochs
         if loss.box_weight == loss.iou_weight == 0:
             yield Problem("loss.box_weight=0 loss.iou_weight=0", "nothing is left to learn from")
+        if "cutmix" in augment_names(data.augment):
+            yield Problem("data.augment: cutmix", NO_BOXES)
         if self.model.box == "raw" and self.model.head not in RAW_HEADS:
             reason = f"goes with model.head={' and '.join(RAW_HEADS)}: others make boxes their way"
             yield Problem("model.box=raw", reason)

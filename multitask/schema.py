@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from phasewise.config.augment import NO_BOXES, augment_names
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -177,6 +178,9 @@ class MultitaskConfig(RunConfig):
         ):
             reason = "no such folder; data.download=true fetches VOC 2012 into it (2 GB)"
             yield Problem(f"data.root={data.root}", reason)
+        if "cutmix" in augment_names(data.augment) and self.model.detection_head != "none":
+            reason = f"{NO_BOXES}; it goes with model.detection_head=none"
+            yield Problem("data.augment: cutmix", reason)
         absent = [head for head in HEAD_METRICS if getattr(self.model, head) == "none"]
         if len(absent) == len(HEAD_METRICS):
             names = " ".join(f"model.{head}=none" for head in absent)

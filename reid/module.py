@@ -88,6 +88,7 @@ class ReidModule(TaskModule):
 
     network: ReidNetwork
     evaluates_loss = False
+    works_untrained = True
     headline = ("mAP", "rank1", "rank5", "mINP")
 
     def __init__(
@@ -266,22 +267,15 @@ class ReidModule(TaskModule):
         return {name: float(found[name]) for name in SCORES}
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
-        """Random features, an image's mean colour, and, in validation, the network before
-        training."""
+        """Random features, and an image's mean colour."""
         predictors: dict[str, Callable[[Batch], Tensor]] = {
             "random": random_features,
             "mean_colour": mean_colour,
         }
-        if split == "val" and self.training:  # in eval mode it comes from a checkpoint
-            predictors["untrained"] = lambda batch: self.features(batch["image"])
         metrics = {name: self._make_metric().to(self.device) for name in predictors}
-        before = self.training
-        self.eval()
-        with torch.no_grad():
-            for batch in self._batches(data, split, data.evaluated_rows(split)):
-                for name, features in predictors.items():
-                    self._update(metrics[name], features(batch), batch)
-        self.train(before)
+        for batch in self._batches(data, split, data.evaluated_rows(split)):
+            for name, features in predictors.items():
+                self._update(metrics[name], features(batch), batch)
         found = {name: metric.compute() for name, metric in metrics.items()}
         return {name: {key: float(values[key]) for key in SCORES} for name, values in found.items()}
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from phasewise.config.augment import augment_names
 from phasewise.config.fields import (
     Activation,
     BelowOne,
@@ -200,6 +201,9 @@ class ReidConfig(RunConfig):
             yield Problem(key, "nothing is left to learn from")
         if loss.metric == "triplet" and loss.mining == "semi_hard" and loss.margin == "soft":
             yield Problem("loss.mining=semi_hard", "needs loss.margin as a number, e.g. 0.3")
-        names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in data.augment]
+        names = augment_names(data.augment)
         if "mixup" in names:
             yield Problem("data.augment: mixup", "a blend of two identities has no identity")
+        if "cutmix" in names:
+            reason = "an image with a piece of another identity has no identity"
+            yield Problem("data.augment: cutmix", reason)

@@ -48,7 +48,7 @@ class TrainMetrics(Callback):
         assert isinstance(module, TaskModule)
         assert isinstance(data, StoreDataModule)
         rows = module.training_rows(data, self._count(trainer, data))
-        with _evaluating(trainer, module):
+        with evaluating(trainer, module):
             scores = module.training_metrics(_evaluated(trainer, module, data, rows))
         module.log_dict({f"train/{name}": torch.tensor(value) for name, value in scores.items()})
 
@@ -80,7 +80,7 @@ def check_train_metrics(config: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _evaluating(trainer: L.Trainer, module: TaskModule) -> Iterator[None]:
+def evaluating(trainer: L.Trainer, module: TaskModule) -> Iterator[None]:
     """As Lightning validates; afterwards each part trains that did."""
     before = {part: part.training for part in module.modules()}
     # Metrics begun under the one mode cannot go on under the other.

@@ -18,6 +18,7 @@ ONE_PASS = [
     "data.batch_size=8",
     "data.augment=[]",
     "data.augment=[mixup]",
+    "data.augment=[cutmix] model.detection_head=none|model.detection_head=none",
     "data.augment=[flip,color_jitter]",
     "data.train_images=6",
     "data.val_images=3",

@@ -26,6 +26,7 @@ ONE_PASS = [
     "data.train_images=4",
     "data.val_images=3",
     "data.augment=[mixup]",
+    "data.augment=[cutmix]",
     "model.architecture=attention_unet",
     "model.architecture=resunet",
     "model.architecture=attention_resunet",
