@@ -101,6 +101,7 @@ class ReidNetwork(nn.Module):
             anew. The norms of vectors stay batch norms.
         dropout_rate: between the feature and the classifier. Neither the metric loss nor retrieval
             sees it.
+        drop_path_rate: of timm's backbones, see `phasewise.networks.backbones.drop_path`.
 
     Raises:
         UserError: no such neck or pooling; or see `reid.backbones.build_backbone`.
@@ -121,6 +122,7 @@ class ReidNetwork(nn.Module):
         init_scheme: str,
         norm: str,
         dropout_rate: float,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         for key, value, known in (("neck", neck, NECKS), ("pooling", pooling, POOLINGS)):
@@ -133,6 +135,7 @@ class ReidNetwork(nn.Module):
             pretrained=pretrained,
             last_stride=last_stride or (1 if variant.fc512 else 2),
             pooling=pooling if isinstance(pooling, str) else "avg",
+            drop_path_rate=drop_path_rate,
         )
         self.pool = (
             _own("pooling", pooling, width) if isinstance(pooling, Mapping) else POOLINGS[pooling]()
