@@ -103,7 +103,20 @@ def test_one_cell_far_off_leaves_the_others_their_colours() -> None:
         figure = heatmaps([Measure("std", [grid], "lowest")], [""], ("x", names), ("y", names))
     shown = figure.axes[0].images[0]
     assert np.ptp(np.delete(shown.norm(grid).ravel(), 15)) == pytest.approx(1)
-    assert "0.316" in {text.get_text() for text in figure.axes[0].texts}
+    assert "0.3160" in {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_cells_of_a_measure_have_as_many_digits_and_counts_none_too_many() -> None:
+    def written(*cells: float) -> list[str]:
+        measure = Measure("x", [np.array([cells])], "")
+        names = list(map(str, range(len(cells))))
+        with styled():
+            ax = heatmaps([measure], [""], ("x", names), ("y", ["1"])).axes[0]
+        return [text.get_text() for text in ax.texts]
+
+    assert written(0.189, 0.1903, 0.0, np.nan) == ["0.1890", "0.1903", "0.000", "-"]
+    assert written(7.0, 12.0, 1234.0, 12345678.0) == ["7", "12", "1234", "1.2e7"]
+    assert written(7.0, 12.5, 1234.0) == ["7.000", "12.50", "1234"]
 
 
 def test_decades_of_cells_are_logarithmic() -> None:
