@@ -46,7 +46,7 @@ class LocalizationModule(TaskModule):
         class_names: of the background and of what is in the boxes; the network does not tell
             classes apart.
         backbone, pretrained, stride, head, hidden, box, activation, init_scheme, norm,
-            dropout_rate: see `LocalizationNetwork`.
+            dropout_rate, drop_path_rate: see `LocalizationNetwork`.
         loss: ``smooth_l1``, ``l1``, ``mse``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``,
             ``l1_giou``, ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of
             ``_target_`` and its arguments, see `localization.losses.OwnLoss`.
@@ -76,6 +76,7 @@ class LocalizationModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.1,
+        drop_path_rate: float = 0.0,
         loss: str | Mapping[str, Any] = "smooth_l1_giou",
         loss_box_weight: float = 5.0,
         loss_iou_weight: float = 2.0,
@@ -110,6 +111,7 @@ class LocalizationModule(TaskModule):
             init_scheme=init_scheme,
             norm=norm,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
         )
         self.loss = criterion
         self.metric = BoxIoU()

@@ -237,6 +237,7 @@ class LocalizationNetwork(AroundBackbone):
             layer's weights are scaled down, so that the first boxes are near the middle half of the
             image.
         dropout_rate: before the last layer.
+        drop_path_rate: of the backbone, see `phasewise.networks.backbones.drop_path`.
 
     Raises:
         UserError: the backbone cannot be built, its weights do not fit, or ``norm`` would change
@@ -258,6 +259,7 @@ class LocalizationNetwork(AroundBackbone):
         init_scheme: str,
         norm: str,
         dropout_rate: float,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         if box not in ("bounded", "raw"):
@@ -277,7 +279,9 @@ class LocalizationNetwork(AroundBackbone):
                 "and model.head=linear, which has none"
             )
         self.level = STRIDES.index(stride)
-        self.backbone = build_backbone(backbone, image_size, pretrained, depth=self.level)
+        self.backbone = build_backbone(
+            backbone, image_size, pretrained, depth=self.level, drop_path_rate=drop_path_rate
+        )
         channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
         self.head: LinearHead | SpatialHead | PointsHead | OwnHead
         if isinstance(head, Mapping):

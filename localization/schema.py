@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from phasewise.config.augment import NO_BOXES, augment_names
+from phasewise.config.backbone_names import without_drop_path
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -129,6 +130,7 @@ class Model(Node):
     init_scheme: InitScheme
     norm: Norm
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
 
 
 class Loss(Node):
@@ -172,6 +174,9 @@ class LocalizationConfig(RunConfig):
     def conflicts(self) -> Iterator[Problem]:
         """Also: a loss without weight, a head that has no coordinates, absent data."""
         yield from super().conflicts()
+        rate = self.model.drop_path_rate
+        if rate and (reason := without_drop_path(self.model.backbone)):
+            yield Problem(f"model.drop_path_rate={rate:g}", reason)
         data, loss = self.data, self.loss
         if loss.box_weight == loss.iou_weight == 0:
             yield Problem("loss.box_weight=0 loss.iou_weight=0", "nothing is left to learn from")

@@ -76,7 +76,7 @@ class MultitaskModule(TaskModule):
         class_names: C names, of the background first.
         image_size: side S of the images in pixels, a multiple of 32.
         backbone, pretrained, segmentation_head, detection_head, activation, init_scheme, norm,
-            dropout_rate, head_channels, head_depth: see `MultitaskNetwork`.
+            dropout_rate, drop_path_rate, head_channels, head_depth: see `MultitaskNetwork`.
         loss_segmentation: ``cross_entropy``, ``dice``, ``focal``, ``ce_dice``, see
             `SegmentationLoss`; or one of somebody's own, a mapping of ``_target_`` and its
             arguments: it makes a module that takes logits (B, C, S, S) and masks (B, S, S) in which
@@ -115,6 +115,7 @@ class MultitaskModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.1,
+        drop_path_rate: float = 0.0,
         head_channels: int = 64,
         head_depth: int = 2,
         loss_segmentation: str | Mapping[str, Any] = "cross_entropy",
@@ -163,6 +164,7 @@ class MultitaskModule(TaskModule):
             init_scheme=init_scheme,
             norm=norm,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
             head_channels=head_channels,
             head_depth=head_depth,
         )

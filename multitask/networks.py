@@ -240,6 +240,7 @@ class MultitaskNetwork(AroundBackbone):
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the heads are changed and drawn anew.
         dropout_rate: of both heads.
+        drop_path_rate: of the backbone, see `phasewise.networks.backbones.drop_path`.
         head_channels, head_depth: width and depth of the detection head.
 
     Raises:
@@ -261,10 +262,13 @@ class MultitaskNetwork(AroundBackbone):
         dropout_rate: float,
         head_channels: int,
         head_depth: int,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         _check_heads(image_size, segmentation_head, detection_head)
-        self.backbone = build_backbone(backbone, image_size, pretrained)
+        self.backbone = build_backbone(
+            backbone, image_size, pretrained, drop_path_rate=drop_path_rate
+        )
         channels: list[int] = list(self.backbone.out_channels)  # type: ignore[arg-type]
         self.segmentation: nn.Module | None = None
         self.detection: FpnDetector | OwnDetector | None = None

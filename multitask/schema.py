@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from phasewise.config.augment import NO_BOXES, augment_names
+from phasewise.config.backbone_names import without_drop_path
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -130,6 +131,7 @@ class Model(Node):
     init_scheme: InitScheme
     norm: Norm
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
     head_channels: HeadWidth
     head_depth: Count
 
@@ -170,6 +172,9 @@ class MultitaskConfig(RunConfig):
     def conflicts(self) -> Iterator[Problem]:
         """Also: a network without heads, metrics of a head that is not there, absent data."""
         yield from super().conflicts()
+        rate = self.model.drop_path_rate
+        if rate and (reason := without_drop_path(self.model.backbone)):
+            yield Problem(f"model.drop_path_rate={rate:g}", reason)
         data = self.data
         if (
             isinstance(data, Voc2012Data)

@@ -70,7 +70,7 @@ class ReidModule(TaskModule):
             sizes as well.
         cameras: use the cameras of evaluation batches, where they have them.
         backbone, pretrained, last_stride, embedding_dim, neck, pooling, activation, init_scheme,
-            norm, dropout_rate: see `reid.networks.ReidNetwork`.
+            norm, dropout_rate, drop_path_rate: see `reid.networks.ReidNetwork`.
         loss_metric, loss_id_weight, loss_metric_weight, loss_label_smoothing, loss_margin,
             loss_mining: see `reid.losses.ReidLoss`.
         evaluation_distance: of features, ``cosine`` or ``euclidean``.
@@ -107,6 +107,7 @@ class ReidModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
         loss_metric: str | Mapping[str, Any] = "triplet",
         loss_id_weight: float = 1.0,
         loss_metric_weight: float = 1.0,
@@ -146,6 +147,7 @@ class ReidModule(TaskModule):
             init_scheme=init_scheme,
             norm=norm,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
         )
         self.loss = ReidLoss(
             num_classes,

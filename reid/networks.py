@@ -102,6 +102,7 @@ class ReidNetwork(AroundBackbone):
             anew. The norms of vectors stay batch norms.
         dropout_rate: between the feature and the classifier. Neither the metric loss nor retrieval
             sees it.
+        drop_path_rate: of timm's backbones, see `phasewise.networks.backbones.drop_path`.
 
     Raises:
         UserError: no such neck or pooling; or see `reid.backbones.build_backbone`.
@@ -122,6 +123,7 @@ class ReidNetwork(AroundBackbone):
         init_scheme: str,
         norm: str,
         dropout_rate: float,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         for key, value, known in (("neck", neck, NECKS), ("pooling", pooling, POOLINGS)):
@@ -134,6 +136,7 @@ class ReidNetwork(AroundBackbone):
             pretrained=pretrained,
             last_stride=last_stride or (1 if variant.fc512 else 2),
             pooling=pooling if isinstance(pooling, str) else "avg",
+            drop_path_rate=drop_path_rate,
         )
         self.pool = (
             _own("pooling", pooling, width) if isinstance(pooling, Mapping) else POOLINGS[pooling]()

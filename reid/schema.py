@@ -30,7 +30,12 @@ from phasewise.config.help import did_you_mean
 from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
-from reid.backbone_names import NAMED, backbone_weight_names, is_backbone
+from reid.backbone_names import (
+    NAMED,
+    backbone_weight_names,
+    is_backbone,
+    without_drop_path,
+)
 
 
 def backbone(name: str) -> str:
@@ -119,6 +124,7 @@ class Model(Node):
     init_scheme: InitScheme
     norm: Norm
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
 
 
 class Loss(Node):
@@ -182,6 +188,9 @@ class ReidConfig(RunConfig):
     def conflicts(self) -> Iterator[Problem]:
         """Also: batches that do not divide, losses that have nothing to do."""
         yield from super().conflicts()
+        rate = self.model.drop_path_rate
+        if rate and (reason := without_drop_path(self.model.backbone)):
+            yield Problem(f"model.drop_path_rate={rate:g}", reason)
         data, loss = self.data, self.loss
         each = data.images_per_identity
         if data.sampler == "identity" and data.batch_size % each:

@@ -61,7 +61,8 @@ class SegmentationModule(TaskModule):
         min_area: objects of fewer pixels are not counted.
         min_distance: least distance of the centres of touching objects in pixels.
         architecture, backbone, pretrained, in_channels, width, depth, activation, init_scheme,
-            norm, norm_momentum, dropout_rate, dropout_type, head_norm: see `SegmentationNetwork`.
+            norm, norm_momentum, dropout_rate, dropout_type, drop_path_rate, head_norm: see
+            `SegmentationNetwork`.
         loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``; or one of
             somebody's own, a mapping of ``_target_`` and its arguments, see
             `segmentation.losses.OwnLoss`.
@@ -97,6 +98,7 @@ class SegmentationModule(TaskModule):
         norm: str = "batch",
         norm_momentum: float = 0.1,
         dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
         dropout_type: str = "element",
         head_norm: bool = False,
         loss: str | Mapping[str, Any] = "combined",
@@ -149,6 +151,7 @@ class SegmentationModule(TaskModule):
             norm=norm,
             norm_momentum=norm_momentum,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
             dropout_type=dropout_type,
             head_norm=head_norm,
         )

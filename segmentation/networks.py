@@ -17,6 +17,8 @@ from phasewise.errors import UserError
 from phasewise.networks.backbones import (
     LATER,
     building,
+    check_drop_path,
+    drop_path,
     fetch,
     load_backbone_weights,
     smp_encoder,
@@ -125,6 +127,7 @@ class SegmentationNetwork(AroundBackbone):
         norm_momentum: of all batch norms, in torch's sense: the weight of the newest batch.
         dropout_rate, dropout_type: see `segmentation.unet.make_dropout`; ours: in every block,
             SMP's: before the segmentation head.
+        drop_path_rate: of SMP's backbones, see `phasewise.networks.backbones.drop_path`.
         head_norm: a batch norm after the last convolution, whatever ``norm`` is.
 
     Raises:
@@ -149,6 +152,7 @@ class SegmentationNetwork(AroundBackbone):
         dropout_rate: float,
         dropout_type: str,
         head_norm: bool,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         self.in_channels, self.image_size = in_channels, image_size
@@ -164,15 +168,29 @@ class SegmentationNetwork(AroundBackbone):
         _check_size(image_size, depth, architecture)
         dropout = partial(make_dropout, dropout_type, dropout_rate)
         if ours:
+            if drop_path_rate:
+                raise UserError(
+                    f"model.drop_path_rate={drop_path_rate:g}: model.architecture={architecture} "
+                    "has no backbone; model.dropout_type=depth is for those with residual branches"
+                )
             make = partial(_build_ours, architecture, in_channels, depth=depth, norm=norm)
             self.network = make(width, dropout=dropout)
             self._narrow = partial(make, 1, dropout=nn.Identity)
             self._step = step_of(architecture, depth)
         else:
             backbone = backbone or DEFAULT_BACKBONE
+            check_drop_path(backbone, drop_path_rate)
             complaint = _complaint(architecture, backbone, depth, image_size)
             with building(complaint):
-                self.network = _build(architecture, backbone, image_size, in_channels, width, depth)
+                self.network = _build(
+                    architecture,
+                    backbone,
+                    image_size,
+                    in_channels,
+                    width,
+                    depth,
+                    **drop_path(drop_path_rate),
+                )
         for part in self.network.children():
             if not pretrained or part is not self.network.encoder:
                 swap_norm(part, norm)
@@ -334,7 +352,13 @@ def _complaint(architecture: str, backbone: str, depth: int, image_size: int) ->
 
 
 def _build(
-    architecture: str, backbone: str, image_size: int, in_channels: int, width: int, depth: int
+    architecture: str,
+    backbone: str,
+    image_size: int,
+    in_channels: int,
+    width: int,
+    depth: int,
+    **options: float,
 ) -> nn.Module:
     encoder = smp_encoder(backbone, image_size)
     if encoder.plain:
@@ -350,6 +374,7 @@ def _build(
         classes=1,
         **decoder(width, depth),
         **encoder.options,
+        **options,
     )
 
 

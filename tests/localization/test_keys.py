@@ -30,6 +30,7 @@ ONE_PASS = [
     "model.init_scheme=normal",
     "model.norm=group",
     "model.dropout_rate=0.5",
+    "model.drop_path_rate=0.5",
     "loss.name=smooth_l1",
     "loss.name=l1",
     "loss.name=mse",

@@ -41,6 +41,7 @@ ONE_PASS = [
     "model.init_scheme=orthogonal",
     "model.norm=group",
     "model.dropout_rate=0.5",
+    "model.drop_path_rate=0.5",
     "model.head_channels=64",
     "model.head_depth=1",
     "loss.segmentation=dice",

@@ -50,6 +50,7 @@ ONE_PASS = [
     "model.norm=group",
     "model.norm_momentum=0.01",
     "model.dropout_rate=0.3",
+    "model.drop_path_rate=0.5|model.architecture=smp_unet model.backbone=test_resnet model.depth=3",
     "model.dropout_type=channel|model.dropout_rate=0.3",
     "model.dropout_type=block|model.dropout_rate=0.3",
     "model.dropout_type=depth|model.dropout_rate=0.3 model.architecture=attention_resunet",
