@@ -203,10 +203,12 @@ def test_keys_never_tried_that_the_task_names(tmp_path: Path) -> None:
 
 
 def test_remedies_of_the_audit(tmp_path: Path) -> None:
-    def finding(rule: str) -> Finding:
-        return Finding(rule, "warning", f"it is {rule}", (), "")
+    def finding(rule: str, phase: str = "activation") -> Finding:
+        return Finding(rule, "warning", f"it is {rule}", (), "", phase)
 
-    study = Synthetic()
+    study = Synthetic(test=True)
+    by_test = [finding("worse_than_start", "test")]  # which nothing is chosen by
+    assert proposed(tmp_path, study, found=by_test).phases == ()
     found = proposed(
         tmp_path,
         study,
