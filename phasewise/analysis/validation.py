@@ -260,7 +260,7 @@ def run_remarks(record: RunRecord, rows: Sequence[Row]) -> Iterator[str]:
     if half is not None and half.width > WIDE * abs(value):
         yield (
             f"too_few_items: over the {half.items} {half.unit} of validation, {metric} is "
-            f"{value:.3g} ± {half.width:.2g} (95 %): more of them, or data.folds=5, tell more"
+            f"{value:.3g} +- {half.width:.2g} (95 %): more of them, or data.folds=5, tell more"
         )
     for found in look_alikes_of(record.data):
         yield f"split_leaks: {found}: figures on copies are too good"

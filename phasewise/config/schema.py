@@ -40,6 +40,7 @@ from phasewise.config.fields import (
     several,
     wrong,
 )
+from phasewise.config.finetuning_schema import Finetuning, finetuning_conflicts
 from phasewise.config.help import (
     MISSING,
     did_you_mean,
@@ -193,6 +194,7 @@ class RunConfig(Node):
     early_stopping: EarlyStopping
     trainer: Trainer
     figures: Figures
+    finetuning: Finetuning
     optimizer: Optimizer
     scheduler: Scheduler
 
@@ -237,6 +239,10 @@ class RunConfig(Node):
         """
         return [str(model["backbone"])] if model.get("backbone") else []
 
+    def without_backbone(self) -> str | None:
+        """Why the network has no backbone; None where it has one, or the config cannot tell."""
+        return None
+
     def watched(self) -> dict[str, str]:
         """The metrics that a run goes by, under the keys that name them."""
         keys = {"objective.metric": self.objective.metric}
@@ -252,6 +258,7 @@ class RunConfig(Node):
         own = isinstance(self.task.module, ForeignModule)
         own |= isinstance(getattr(self, "data", None), ForeignData)
         yield from RunConfig.conflicts(self) if own else self.conflicts()
+        yield from finetuning_conflicts(self)
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""

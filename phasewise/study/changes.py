@@ -17,8 +17,8 @@ from phasewise.study.branches import decide_branches
 from phasewise.study.compatibility import ERRORS
 from phasewise.study.decision import decide
 from phasewise.study.journal import Candidate, Journal, Phase
-from phasewise.study.plan import Stage, foreign_runs
-from phasewise.study.reuse import SUPERSEDED, RunIndex
+from phasewise.study.plan import Planner, Stage
+from phasewise.study.reuse import SUPERSEDED, RunIndex, foreign_runs
 from phasewise.study.schema import StudyConfig
 from phasewise.study.starts import StageBuilder, runs_of
 from phasewise.study.table import placeholder_record
@@ -95,11 +95,11 @@ class _Forecast:
     def _of_phase(self, stage: Stage) -> str:
         """What changes of a phase; empty where nothing does."""
         phase, old = stage.phase, self.before.get(stage.phase.name)
-        if phase.search is not None and old is not None:
-            for one in old.candidates if old.base == phase.base else []:
-                self.builder.planner.add_once(stage, one.overrides)
+        if phase.search is not None and old is not None and old.base == phase.base:
+            _ask_again(stage, old, self.builder.planner)
         jobs = list({job.fingerprint: job for row in stage.jobs for job in row}.values())
-        there = [job for job in jobs if self._is_done(job) or job.fingerprint in self.coming]
+        known = self.coming | _stopped(phase, old)
+        there = [job for job in jobs if self._is_done(job) or job.fingerprint in known]
         moved: Counter[str] = Counter()
         for job in jobs:
             run = None if job in there else self.index.find(job.fingerprint)
@@ -235,6 +235,35 @@ def _same(old: Phase, was: Candidate, phase: Phase, now: Candidate) -> bool:
         return True
     same_words = {*old.base, *was.overrides} == {*phase.base, *now.overrides}
     return same_words or (bool(was.overrides) and was.overrides == now.overrides)
+
+
+def _stopped(phase: Phase, old: Phase | None) -> set[str]:
+    """Trials that halving by the values of a key has stopped before their last run, and stops again
+    while it halves in the same way."""
+    if old is None or old.halving is None or phase.halving is None:
+        return set()
+    keys = ("unit", "rungs", "factor", "brackets", "asynchronous", "parallel")
+    if any(getattr(old.halving, key) != getattr(phase.halving, key) for key in keys):
+        return set()
+    stopped = (one for one in old.candidates if one.epochs is not None)
+    return {trial.fingerprint for one in stopped for trial in one.trials}
+
+
+def _ask_again(stage: Stage, old: Phase, planner: Planner) -> None:
+    """What a search has asked for before; in branches that started from the same."""
+    starts = {it.level: old.candidates[it.incumbent or 0].overrides for it in old.branches}
+    branches = {it.level: it for it in stage.phase.branches}
+    levels = {row: it.level for it in old.branches for row in it.candidates}
+    for row, one in enumerate(old.candidates):
+        branch = branches.get(levels.get(row, ""))
+        if branch is not None:
+            assert branch.incumbent is not None
+            if stage.phase.candidates[branch.incumbent].overrides != starts[branch.level]:
+                continue
+        elif levels:
+            continue
+        if planner.add_once(stage, one.overrides) and branch is not None:
+            branch.candidates.append(len(stage.phase.candidates) - 1)
 
 
 def _keep_branches(phase: Phase, old: Phase | None) -> None:

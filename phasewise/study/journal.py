@@ -133,6 +133,7 @@ class Branch:
         winner: index of the one that a following phase of branches starts from, ``None`` while not
             decided, or where none has a result.
         verdict, reason: of that decision, as in `Phase`.
+        repeated, ended: of a search, in this branch alone, as in `SearchPlan`.
     """
 
     level: str
@@ -141,6 +142,8 @@ class Branch:
     winner: int | None = None
     verdict: Verdict | None = None
     reason: str = ""
+    repeated: int = 0
+    ended: str = ""
 
 
 @dataclass
@@ -202,13 +205,23 @@ class Phase:
     why: str = ""
     round: int = 0
 
+    def rivals(self) -> list[Branch]:
+        """Who is held against whom while it runs: its branches; where it has none, one without a
+        level, of all candidates."""
+        return self.branches or [Branch("", [*range(len(self.candidates))], self.incumbent)]
+
     @property
     def planned_trials(self) -> int:
         """How many there are, or will be where they are asked for one after the other."""
         there = sum(len(one.trials) for one in self.candidates)
-        asked = 0 if self.search is None or self.search.ended else self.search.trials
-        ours = len(self.candidates) - 1  # beside the incumbent
-        return there + max(asked - ours, 0) * len(self.seeds) if asked else there
+        if self.search is None:
+            return there
+        ended = self.search.ended  # of all branches
+        left = (
+            0 if ended or it.ended else max(self.search.trials - (len(it.candidates) - 1), 0)
+            for it in self.rivals()  # beside the incumbent of each
+        )
+        return there + sum(left) * len(self.seeds)
 
 
 @dataclass

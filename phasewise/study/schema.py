@@ -141,10 +141,6 @@ class PhaseConfig(Node):
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
         if self.per is not None and self.rerun is not None:
             raise wrong(f"of a rerun stands within it: rerun: {{per: {self.per}}}", key="per")
-        if self.per is not None and self.halving is not None:
-            raise wrong("goes without halving, which would stop whole branches", key="per")
-        if self.per is not None and self.search is not None:
-            raise wrong("goes without search", key="per")
         return self
 
 

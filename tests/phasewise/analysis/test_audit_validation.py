@@ -293,7 +293,7 @@ def test_a_run_says_what_keeps_its_figures_from_meaning_much() -> None:
     assert named == [*expected, "split_leaks", "split_leaks"]
     assert "val/mIoU 0.6, before training 0.7" in lines[0]
     assert "test/mIoU 0.5, before training 0.8" in lines[1]
-    assert "over the 20 images of validation, val/mIoU is 0.6 ± 0.1" in lines[3]
+    assert "over the 20 images of validation, val/mIoU is 0.6 +- 0.1" in lines[3]
     (full,) = run_remarks(a_run(1.0), a_history(1.0, rise=0.2))
     assert full.startswith("saturated: val/mIoU is at its ceiling")
 
