@@ -15,11 +15,11 @@ from phasewise.analysis.proposals.fixed import fixed
 from phasewise.analysis.proposals.interactions import interactions
 from phasewise.analysis.proposals.known import Known, NothingDecided
 from phasewise.analysis.proposals.longer import longer
-from phasewise.analysis.proposals.proposal import CanRun, Proposal, Proposals
+from phasewise.analysis.proposals.proposal import CanRun, Cell, Proposal, Proposals
 from phasewise.analysis.proposals.remedies import fine_tuning, validation
 from phasewise.analysis.proposals.repeats import repeats
 from phasewise.analysis.proposals.untried import untried
-from phasewise.study.results import StudyResult
+from phasewise.study.results import StudyResult, typed
 
 __all__ = ["NothingDecided", "Proposal", "Proposals", "propose"]
 
@@ -56,11 +56,20 @@ def propose(
         *longer(known),
         *confirm,
     ]
-    allowed = [one.allowed(can_run) for one in all_of_them]
+    allowed = [
+        one.allowed(lambda cell: not _is_final(known, cell) and can_run(cell))
+        for one in all_of_them
+    ]
     kept = [one for one in allowed if one.cells]
     told = [*settled, *same.values(), *later]
     taken = {phase.plan.name for phase in study.phases}
     return Proposals(tuple(_named_apart(kept, taken)), tuple(told))
+
+
+def _is_final(known: Known, cell: Cell) -> bool:
+    """Whether it changes nothing: what lost in an earlier phase may have come back in a later."""
+    pairs = (word.lstrip("+").partition("=") for word in cell)
+    return all(known.setting(key) == typed(value) for key, _, value in pairs)
 
 
 def _named_apart(proposals: Iterable[Proposal], taken: set[str]) -> Iterable[Proposal]:

@@ -29,9 +29,15 @@ SLOWER = (3, 10)
 FINALISTS = 3
 
 
+def _of_validation(known: Known, found: Sequence[Finding], rule: str) -> Finding | None:
+    """What a rule found in a phase that compares: nothing is proposed by what test data show."""
+    names = [phase.plan.name for phase in known.case.compared]
+    return next((one for one in found if one.rule == rule and one.phase in names), None)
+
+
 def validation(known: Known, found: Sequence[Finding], can_run: CanRun) -> Iterator[Proposal]:
     """The last candidates once more, judged by a split that can tell them apart."""
-    finding = next((one for one in found if one.rule == SATURATED), None)
+    finding = _of_validation(known, found, SATURATED)
     if finding is None:
         return
     now = {f"{key}={known.saved(key)}" for key in ("data.validation", "data.folds")}
@@ -46,7 +52,7 @@ def validation(known: Known, found: Sequence[Finding], can_run: CanRun) -> Itera
 
 def fine_tuning(known: Known, found: Sequence[Finding]) -> Iterator[Proposal]:
     """Weights between those before and after training, and smaller steps away from the first."""
-    finding = next((one for one in found if one.rule == WORSE_THAN_START), None)
+    finding = _of_validation(known, found, WORSE_THAN_START)
     if finding is None:
         return
     cells: list[Cell] = [(INTERPOLATION,)]

@@ -51,15 +51,15 @@ def next_section(study: StudyView, found: Sequence[Finding]) -> Section | None:
     table = Table(
         "next",
         "Phases that the records call for, each from the final configuration on.",
-        [Column("phase"), Column("tries"), Column("with seeds"), Column("why")],
+        [Column("phase"), Column("tries"), Column("seeds"), Column("why")],
     )
+    usual = ", ".join(map(str, study.plan.seeds))
     for one in proposals.phases:
-        table.add(one.name, one.typed(), ", ".join(map(str, one.seeds or ())) or None, one.reason)
-    table.drop_empty("with seeds")
+        table.add(one.name, one.typed(), ", ".join(map(str, one.seeds or ())) or usual, one.reason)
     blocks: list[Block] = [table] if proposals.phases else []
     if proposals.phases:
         text = (
-            "`python report.py DIRECTORY --propose` writes them into a study's file, without "
+            "python report.py DIRECTORY --propose writes them into a study's file, without "
             "values that the task does not allow, and says how to run it."
         )
         blocks.append(Text(text, "note"))

@@ -203,10 +203,12 @@ def test_keys_never_tried_that_the_task_names(tmp_path: Path) -> None:
 
 
 def test_remedies_of_the_audit(tmp_path: Path) -> None:
-    def finding(rule: str) -> Finding:
-        return Finding(rule, "warning", f"it is {rule}", (), "")
+    def finding(rule: str, phase: str = "activation") -> Finding:
+        return Finding(rule, "warning", f"it is {rule}", (), "", phase)
 
-    study = Synthetic()
+    study = Synthetic(test=True)
+    by_test = [finding("worse_than_start", "test")]  # which nothing is chosen by
+    assert proposed(tmp_path, study, found=by_test).phases == ()
     found = proposed(
         tmp_path,
         study,
@@ -218,3 +220,20 @@ def test_remedies_of_the_audit(tmp_path: Path) -> None:
     assert len(judged.cells) == 2
     assert tuned.cells[0] == ("finetuning.interpolate=[0.25,0.5,0.75,1]",)
     assert tuned.cells[-1][1] == f"{LR}=0.0001"
+
+
+def test_what_lost_and_came_back_is_no_rival_of_itself(tmp_path: Path) -> None:
+    """With one run each, the first phase's second best is what the second phase chose again."""
+
+    def score(settings: Settings, seed: int) -> float:
+        rate, activation = settings.get(LR, 1e-3), settings.get("model.activation", "relu")
+        low, high = (0.5, 0.6) if activation == "relu" else (0.8, 0.7)
+        return {1e-3: high, 1e-2: low}[rate]
+
+    phases = {
+        "rate": f"{LR}=1e-3,1e-2",
+        "activation": "model.activation=relu,gelu",
+        "again": f"{LR}=1e-3,1e-2",
+    }
+    found = proposed(tmp_path, Synthetic(phases, score, seeds=[0]))
+    assert one(found, "seeds").cells == ((f"{LR}=0.001",), ("model.activation=relu",))

@@ -27,8 +27,8 @@ def test_what_to_ask_next_is_shown_with_its_reason(tmp_path: Path) -> None:
     section = next_section(_view(tmp_path), [])
     assert section is not None
     table = next(block for block in section.blocks if isinstance(block, Table))
-    ((name, tries, why),) = table.rows
-    assert (name, tries) == ("lr_beyond", f"{LR}=0.1,1.0")
+    ((name, tries, seeds, why),) = table.rows
+    assert (name, tries, seeds) == ("lr_beyond", f"{LR}=0.1,1.0", "0, 1, 2")
     assert str(why).startswith(f"the best {LR}, 0.01, is the largest of all that were tried")
     assert not any(isinstance(block, Bullets) for block in section.blocks)
 
