@@ -93,7 +93,7 @@ class MultitaskModule(TaskModule):
             ``gradnorm``, ``pcgrad``, see `multitask.balance`.
         loss_segmentation_weight, loss_detection_weight: of the two losses under ``fixed``, and in
             the losses that are logged, >= 0.
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together, or names that do not exist.
@@ -128,6 +128,7 @@ class MultitaskModule(TaskModule):
         loss_detection_weight: float = 1.0,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/mIoU",
         mode: str = "max",
     ) -> None:
@@ -142,7 +143,12 @@ class MultitaskModule(TaskModule):
                 "segmentation_head=none and detection_head=none: nothing is left to train"
             )
         super().__init__(
-            tuple(weights), optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+            tuple(weights),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
         )
         self.save_hyperparameters(logger=False)
         self.weights = weights
@@ -169,6 +175,11 @@ class MultitaskModule(TaskModule):
         )
         self.detection_loss = make_detection_loss(loss_detection, loss_boxes)
         self.balance = make_balance(loss_balance, weights)
+        if loss_balance == "pcgrad" and self.finetuning.l2_sp:
+            raise UserError(
+                "loss_balance=pcgrad projects the gradients of the two losses, of which the "
+                "distance of finetuning.l2_sp is none"
+            )
         self.metrics = make_metrics(len(class_names), self.loss_names())
         self._to_be_counted = loss_class_weights == "balanced" and "segmentation" in weights
 

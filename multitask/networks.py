@@ -23,6 +23,7 @@ from phasewise.errors import UserError
 from phasewise.networks.backbones import DEEPEST, build_backbone
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
+from phasewise.networks.stages import AroundBackbone
 
 UNET_WIDTHS = (256, 128, 64, 32, 16)
 DEEPLAB_WIDTH = 256
@@ -223,7 +224,7 @@ class OwnDetector(nn.Module):
 SEGMENTATION_HEADS = {"unet": Unet, "fcn": Fcn, "deeplabv3plus": DeepLabV3Plus}
 
 
-class MultitaskNetwork(nn.Module):
+class MultitaskNetwork(AroundBackbone):
     """A backbone with the heads that are asked for.
 
     Args:
@@ -301,7 +302,7 @@ class MultitaskNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """``(B, 3, S, S)`` to ``segmentation (B, C, S, S)`` and `FpnDetector.forward`'s outputs."""
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        features = self.maps(images.contiguous(memory_format=torch.channels_last))
         out = {}
         if self.segmentation is not None:
             out["segmentation"] = self.segmentation(features)

@@ -181,6 +181,9 @@ class MultitaskConfig(RunConfig):
         if "cutmix" in augment_names(data.augment) and self.model.detection_head != "none":
             reason = f"{NO_BOXES}; it goes with model.detection_head=none"
             yield Problem("data.augment: cutmix", reason)
+        if self.loss.balance == "pcgrad" and self.finetuning.l2_sp:
+            reason = "projects gradients of the two losses, of which the distance is none"
+            yield Problem("loss.balance=pcgrad finetuning.l2_sp > 0", reason)
         absent = [head for head in HEAD_METRICS if getattr(self.model, head) == "none"]
         if len(absent) == len(HEAD_METRICS):
             names = " ".join(f"model.{head}=none" for head in absent)

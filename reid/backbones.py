@@ -165,6 +165,9 @@ def _from_torchvision(
             # Not called by a word of Python's, which torch.export makes code of.
             parts |= {"attention": NonLocal(_NONLOCAL_WIDTH), "layer4": last}
         backbone = nn.Sequential(parts)
+    backbone.added = tuple(  # type: ignore[assignment]
+        f"{key}." for key, module in backbone.named_modules() if isinstance(module, ADDED)
+    )
     if pretrained and pretrained != LATER:
         _load(backbone, name, variant.body, image_size, pretrained)
     return backbone
@@ -192,9 +195,6 @@ def _load(
     if isinstance(backbone, VisionTokens):
         patch = backbone.conv_proj.kernel_size[0]
         found = {key: _resized(key, value, image_size, patch) for key, value in found.items()}
-    backbone.added = tuple(  # type: ignore[assignment]
-        f"{key}." for key, module in backbone.named_modules() if isinstance(module, ADDED)
-    )
     fit_weights(backbone, found, source, name)
 
 

@@ -79,7 +79,7 @@ class ReidModule(TaskModule):
         evaluation_max_rank: length of the CMC curve, >= 1.
         evaluation_flip: features are the mean of an image's and its mirror image's.
         evaluation_rerank: k-reciprocal re-ranking (Zhong et al. 2017).
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together.
@@ -120,10 +120,18 @@ class ReidModule(TaskModule):
         evaluation_rerank: bool = False,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/mAP",
         mode: str = "max",
     ) -> None:
-        super().__init__((), optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode)
+        super().__init__(
+            (),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
+        )
         self.save_hyperparameters(logger=False)
         self.network = ReidNetwork(
             num_classes,

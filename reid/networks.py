@@ -14,6 +14,7 @@ from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
+from phasewise.networks.stages import AroundBackbone
 from reid.attention import ADDED
 from reid.backbone_names import NAMED, Variant
 from reid.backbones import build_backbone
@@ -75,7 +76,7 @@ def _full_precision(device: torch.device) -> AbstractContextManager:
     return nullcontext()  # nothing to leave; in a graph to export it would only be in the way
 
 
-class ReidNetwork(nn.Module):
+class ReidNetwork(AroundBackbone):
     """Images to features that are near each other if the identity is the same.
 
     Args:
@@ -168,7 +169,7 @@ class ReidNetwork(nn.Module):
             ``embedding`` (B, E), what the metric loss sees; ``feature`` (B, E), what retrieval
             uses; in training mode also ``logits`` (B, num_classes), before the softmax.
         """
-        maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        maps = self.maps(images.contiguous(memory_format=torch.channels_last))
         # Ranks hang on small differences between distances, so half precision ends here.
         with _full_precision(images.device):
             embedding = self.projection(self.pool(maps.float()))

@@ -196,6 +196,9 @@ class ReidConfig(RunConfig):
         if data.validation == "none" and self.objective.keep == "best":
             reason = "needs objective.keep=last: on identities that train, the best epoch is chance"
             yield Problem("data.validation=none", reason)
+        if data.validation == "none" and self.finetuning.chooses:
+            reason = "with data.validation=none nothing is left to choose by: name one share"
+            yield Problem("finetuning.interpolate", reason)
         if not loss.id_weight and (loss.metric == "none" or not loss.metric_weight):
             key = f"loss.id_weight=0 loss.metric={loss.metric}"
             yield Problem(key, "nothing is left to learn from")

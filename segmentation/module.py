@@ -70,7 +70,7 @@ class SegmentationModule(TaskModule):
         evaluation_threshold: what counts as foreground: ``auto``, the best Jaccard index on
             validation data, or a probability in (0, 1).
         evaluation_objects: count objects and match them with the true ones.
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together.
@@ -112,6 +112,7 @@ class SegmentationModule(TaskModule):
         evaluation_objects: bool = True,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/jaccard",
         mode: str = "max",
     ) -> None:
@@ -127,7 +128,12 @@ class SegmentationModule(TaskModule):
             reduce=loss_reduce,
         )
         super().__init__(
-            criterion.names, optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+            criterion.names,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
         )
         self.save_hyperparameters(logger=False)
         self.network = SegmentationNetwork(
@@ -195,6 +201,7 @@ class SegmentationModule(TaskModule):
         Raises:
             UserError: it does not.
         """
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, StoreDataModule):
             self.network.check_sizes(data.train_sizes())

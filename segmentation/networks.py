@@ -8,6 +8,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from phasewise.networks.backbones import (
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
 from phasewise.networks.receptive_field import receptive_field
+from phasewise.networks.stages import AroundBackbone
 from segmentation.architectures import (
     FOURS,
     OURS,
@@ -93,7 +95,7 @@ class OwnArchitecture(nn.Module):
         return returned(logits, shape, meaning, by=self.network, where="model.architecture")
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(AroundBackbone):
     """One of the architectures, from RGB images to the logits of the foreground.
 
     Args:
@@ -221,10 +223,23 @@ class SegmentationNetwork(nn.Module):
         """
         if self.in_channels == 1:
             images = images.mean(1, keepdim=True)
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        logits = self._logits(images.contiguous(memory_format=torch.channels_last))
         if isinstance(logits, Tensor):
             return logits.squeeze(1)
         return [scale.squeeze(1) for scale in logits]
+
+    def inner_backbone(self) -> nn.Module | None:
+        """SMP's encoder; ours, and networks of somebody's own, have none."""
+        found = isinstance(self.network, SegmentationModel)
+        return self.network.encoder if found else None
+
+    def _logits(self, images: Tensor) -> Any:
+        if not self.frozen:
+            return self.network(images)
+        maps = self.maps(images)
+        if isinstance(self.network, TransUNet):
+            maps = self.network.bridged(maps)
+        return self.network.segmentation_head(self.network.decoder(maps))
 
     def receptive_field(self) -> int | None:
         """See `phasewise.networks.receptive_field`; of ours by a network of width 1, which sees as

@@ -272,6 +272,13 @@ class SegmentationConfig(RunConfig):
         """Of SMP's architectures, whose backbone is ResNet-18 where none is named."""
         return [model.get("backbone") or "resnet18"]
 
+    def without_backbone(self) -> str | None:
+        """Of the architectures of ours, and of one's own."""
+        name = self.model.architecture
+        if isinstance(name, dict):
+            return "an architecture of one's own has no backbone that is known"
+        return f"model.architecture={name} has no backbone" if name in OURS else None
+
     def _architecture_conflicts(self) -> Iterator[Problem]:
         model = self.model
         if isinstance(model.architecture, dict):

@@ -46,7 +46,11 @@ LOST = 0.02
 NORMAL_95 = 1.96
 """Of a normal distribution 95 % lie within so many standard deviations."""
 
+# What to do, by rule, in the words that one types.
 HARDER = "data.validation=... holds out whole groups, cameras or recordings, data.folds=5 tests all"
+GENTLER = "a smaller optimizer.lr, fewer epochs or finetuning.interpolate=0.5 keep more of it"
+CALMER = "a smaller optimizer.lr, scheduler=cosine or finetuning.ema=0.99 calm it"
+MORE_ITEMS = "more validation data, or data.folds=5, which judges by all images that there are"
 
 _ALIKE = re.compile(r"\d+ of \d+ images of \w+ look like one of \w+ \(.+?\)(?=, \d+ of |: |$)")
 """How `phasewise.data.look_alikes` words that images of two splits look alike."""
@@ -178,9 +182,10 @@ def half_width_between(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Half | N
     """Of the mean difference of the objective between two configurations.
 
     A normal interval by the bootstrap's standard deviation (Efron & Tibshirani 1993, "An
-    Introduction to the Bootstrap", section 13.3). Where all runs were judged by the same items,
-    each resample holds the same ones for both and the interval is that of the paired difference;
-    else the two are taken as independent, which is wider.
+    Introduction to the Bootstrap", section 13.3). Where both runs of a pair were judged by the same
+    items, a resample holds the same ones for both, and what is resampled is their difference; else
+    the two are taken as independent, which is wider. Pairs with other items, as folds have, are
+    independent of each other.
 
     Args:
         pairs: runs of both, of one seed each.
@@ -188,16 +193,22 @@ def half_width_between(pairs: Sequence[tuple[RunRecord, RunRecord]]) -> Half | N
     Returns:
         None where a record does not tell.
     """
-    values = [_resampled(record) for pair in pairs for record in pair]
-    known = [value for value in values if value is not None]
-    if not known or len(known) < len(values):
-        return None
+    same: dict[tuple[Any, ...], list[npt.NDArray[np.float64]]] = {}
+    apart: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = []
+    for one, other in pairs:
+        ours, theirs = _resampled(one), _resampled(other)
+        if ours is None or theirs is None:
+            return None
+        items = _items(one)
+        if items is not None and items == _items(other):
+            same.setdefault(items, []).append(ours - theirs)
+        else:
+            apart.append((ours, theirs))
+    sums = [np.sum(each, axis=0) for each in (*same.values(), *zip(*apart, strict=True))]
+    spread = math.sqrt(sum(float(np.nanvar(each)) for each in sums)) / len(pairs)
     about = pairs[0][0].resampled
-    same = {_items(record) for pair in pairs for record in pair}
-    ours, theirs = (np.mean(known[place::2], axis=0) for place in (0, 1))
-    paired = len(same) == 1 and None not in same
-    spread = np.nanstd(ours - theirs) if paired else np.hypot(np.nanstd(ours), np.nanstd(theirs))
-    return Half(NORMAL_95 * float(spread), about["count"], about["unit"], paired)
+    count = sum(items[1] for items in same) if same and not apart else about["count"]
+    return Half(NORMAL_95 * spread, count, about["unit"], paired=not apart)
 
 
 def _resampled(record: RunRecord) -> npt.NDArray[np.float64] | None:
@@ -210,7 +221,7 @@ def _resampled(record: RunRecord) -> npt.NDArray[np.float64] | None:
 
 
 def _items(record: RunRecord) -> tuple[Any, ...] | None:
-    """What the items of validation are; None if it is not known."""
+    """What the items of validation are, how many, and how often resampled; None if unknown."""
     held = (record.data.get("hashes") or {}).get("val")
     return (
         None if held is None else (held, record.resampled["count"], len(record.resampled["values"]))
@@ -244,23 +255,19 @@ def run_remarks(record: RunRecord, rows: Sequence[Row]) -> Iterator[str]:
         )
     for split in ("val", "test"):
         if lost := losses_of_training([record], split):
-            yield (
-                f"worse_than_start: {'; '.join(map(str, lost))}: a smaller optimizer.lr, fewer "
-                "epochs or finetuning.interpolate=0.5 keep more of it"
-            )
+            yield f"worse_than_start: {'; '.join(map(str, lost))}: {GENTLER}"
     if value is None:
         return
     if (size := jump(rows, metric)) > JUMPS * abs(value):
         yield (
             f"unstable: {metric} jumps by {size:.2g} between epochs (median of the last half): "
-            "the best epoch is partly luck; a smaller optimizer.lr, scheduler=cosine or more "
-            "validation data calm it"
+            f"the best epoch is partly luck; {CALMER}"
         )
     half = half_width(record)
     if half is not None and half.width > WIDE * abs(value):
         yield (
             f"too_few_items: over the {half.items} {half.unit} of validation, {metric} is "
-            f"{value:.3g} ± {half.width:.2g} (95 %): more of them, or data.folds=5, tell more"
+            f"{value:.3g} +- {half.width:.2g} (95 %); {MORE_ITEMS}"
         )
     for found in look_alikes_of(record.data):
         yield f"split_leaks: {found}: figures on copies are too good"

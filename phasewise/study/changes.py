@@ -204,8 +204,9 @@ class _Forecast:
         return sum(it.parent == folder and it not in own | moved | self.used for it in there)
 
     def _gone(self) -> Iterator[str]:
-        for name in self.before:
-            if name not in self.builder.tree.parents:
+        for name, phase in self.before.items():
+            comes_again = phase.round and self.study.follow_up is not None
+            if name not in self.builder.tree.parents and not comes_again:
                 folder = self.index.directory / name
                 records = self.index.records()
                 count = sum(it.directory.parent == folder for it in records)

@@ -172,6 +172,8 @@ class Phase:
         source: ``from`` as typed; ``None`` where it starts from the phase before it.
         per: the key of whose levels each has a branch; empty where there are none.
         branches: these, in the order in which the levels came up.
+        why: the ``reason`` that its file gives for running it.
+        round: of ``study.follow_up``, from 1; 0 for what the study's file has.
     """
 
     name: str
@@ -200,6 +202,8 @@ class Phase:
     source: str | None = None
     per: str = ""
     branches: list[Branch] = field(default_factory=list)
+    why: str = ""
+    round: int = 0
 
     def rivals(self) -> list[Branch]:
         """Who is held against whom while it runs: its branches; where it has none, one without a
@@ -264,6 +268,7 @@ class Journal:
         last: the phase whose winner is the final configuration, where several phases have none
             after them; empty before that is decided, and where only one can be. ``last_reason``:
             why, in words.
+        rounds_ended: why there were no more rounds of ``study.follow_up``; empty without any.
     """
 
     directory: Path
@@ -288,6 +293,7 @@ class Journal:
     origin: Origin | None = None
     last: str = ""
     last_reason: str = ""
+    rounds_ended: str = ""
 
     def write(self) -> None:
         """Replace the file in one step.

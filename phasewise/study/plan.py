@@ -161,6 +161,7 @@ class Planner:
             declared=grid.declared,
             sampled_from=grid.sampled_from,
             source=spec.source,
+            why=spec.reason or "",
         )
         self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec, start=list(base))
@@ -243,6 +244,7 @@ class Planner:
             base=list(start),
             incumbent=0,
             source=spec.source,
+            why=spec.reason or "",
         )
         self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec, start=list(start))

@@ -29,6 +29,7 @@ from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
+from phasewise.study.follow_up import known_rounds
 from phasewise.study.goals import resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, read_journal
@@ -122,6 +123,7 @@ def sweep(
         keeps = policy_of(study.checkpoints, is_sweep=not is_study(study))
     builder = StageBuilder(planner, study.phases, journal.base)
     notes = [*_passed_over(config), *notes, *changes(builder, old, index, study)]
+    notes += known_rounds(journal, old, study.follow_up)
     print_plan(journal, stages, index, notes, keeps)
     if study.fetch:
         fetch(stages, composer)
@@ -252,7 +254,7 @@ def _same_plan(journal: Journal, old: Journal | None) -> bool:
         [
             (phase.name, phase.declared, phase.source, phase.per)
             for phase in one.phases
-            if phase.kind != "test"
+            if phase.kind != "test" and not phase.round
         ]
         for one in (journal, old)
     )

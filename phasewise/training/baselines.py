@@ -11,8 +11,8 @@ import lightning as L
 from phasewise.analysis.bootstrap import resample
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
+from phasewise.training.evaluating import evaluating
 from phasewise.training.module import Scores, TaskModule
-from phasewise.training.train_metrics import evaluating
 
 RESAMPLES = 200
 """Their standard deviation is known to 5 % then: 1 / sqrt(2 * 200)."""

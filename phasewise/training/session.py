@@ -285,6 +285,8 @@ class Session:
         origin = self.config["init_from"]
         if origin is not None and self.module is not None:
             start_from(network(self.module), origin, self.config["model"])
+            if isinstance(self.module, TaskModule):
+                self.module.came = "network"
             log.info("         starting from the weights of %s", origin)
 
     def _check_files(self) -> None:

@@ -17,8 +17,11 @@ from phasewise.analysis.audit.case import (
     sign_of,
 )
 from phasewise.analysis.validation import (
+    CALMER,
     CEILING,
+    GENTLER,
     HARDER,
+    MORE_ITEMS,
     Half,
     Loss,
     full_epochs,
@@ -86,8 +89,7 @@ def worse_than_start(case: Case) -> Iterator[Finding]:
                 f"{of_phase(phase)}{count(len(lines), 'configuration')} no better on {split} than "
                 f"the network before training{among}",
                 tuple(lines),
-                "a smaller optimizer.lr, fewer epochs, or finetuning.interpolate=[0.25,0.5,0.75,1] "
-                "keep what the network knew",
+                GENTLER,
                 phase.plan.name,
             )
 
@@ -157,8 +159,7 @@ def unstable(case: Case) -> Iterator[Finding]:
                 f"{of_mean}, more than the {apart:.2g} (median) by which others are behind "
                 f"{phase.label(winner)}",
                 tuple(f"{name}: jumps by {size:.2g}" for name, size in jumps.items()),
-                "a smaller optimizer.lr, scheduler=cosine or finetuning.ema=0.99 calm it; "
-                "study.seeds=[0,1,2] or more, or data.folds=5, average it out",
+                f"{CALMER}; study.seeds=[0,1,2] or more average it out",
                 phase.plan.name,
             )
 
@@ -186,8 +187,7 @@ def too_few_items(case: Case) -> Iterator[Finding]:
                 f"{phase.label(rival.candidate)}: {rival.gap:.3g} behind, ± {half.width:.2g}"
                 for rival, half in open_
             ),
-            "more validation data; data.folds=5 judges by all images that there are; or fewer "
-            "candidates that differ more",
+            f"{MORE_ITEMS}; or fewer candidates that differ more",
             phase.plan.name,
         )
 

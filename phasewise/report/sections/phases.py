@@ -25,6 +25,8 @@ PICTURES = 2
 def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
+    if phase.plan.why:
+        section.blocks.append(Text(f"Why it was run: {phase.plan.why}."))
     section.blocks += [*started_from(study, phase), _verdict(phase), *choosing_blocks(phase)]
     section.blocks += [*_tied(phase), trials_table(phase)]
     if phase.plan.sampled_from is not None:

@@ -248,6 +248,20 @@ def test_half_widths_are_those_of_means() -> None:
     assert (paired.items, paired.unit) == (ITEMS, "images")
 
 
+def test_folds_are_judged_by_items_of_their_own() -> None:
+    pairs, variances = [], []
+    for fold in range(3):
+        runs = a_run(0.5), a_run(0.4)
+        scores = [items_of({"fold": fold}, seed, 0.2) for seed in (0, 1)]
+        for run, own in zip(runs, scores, strict=True):
+            run.resampled, run.data = kept(own), {"hashes": {"val": str(fold)}}
+        pairs.append(runs)
+        variances.append((scores[0] - scores[1]).var() / ITEMS)
+    half = half_width_between(pairs)
+    assert half is not None and half.paired and half.items == 3 * ITEMS
+    assert half.width == pytest.approx(1.96 * math.sqrt(sum(variances)) / 3, rel=0.1)
+
+
 # split_leaks
 
 
@@ -293,7 +307,7 @@ def test_a_run_says_what_keeps_its_figures_from_meaning_much() -> None:
     assert named == [*expected, "split_leaks", "split_leaks"]
     assert "val/mIoU 0.6, before training 0.7" in lines[0]
     assert "test/mIoU 0.5, before training 0.8" in lines[1]
-    assert "over the 20 images of validation, val/mIoU is 0.6 ± 0.1" in lines[3]
+    assert "over the 20 images of validation, val/mIoU is 0.6 +- 0.1" in lines[3]
     (full,) = run_remarks(a_run(1.0), a_history(1.0, rise=0.2))
     assert full.startswith("saturated: val/mIoU is at its ceiling")
 
