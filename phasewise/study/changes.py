@@ -24,6 +24,9 @@ from phasewise.study.starts import StageBuilder, runs_of
 from phasewise.study.table import placeholder_record
 from phasewise.study.trial_job import TrialJob
 
+ASKED_BY = ("sampler", "trials", "parallel", "startup", "seed")
+"""What decides, beside the space, which trials a search asks for."""
+
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +127,9 @@ class _Forecast:
             texts = texts or ["a new phase" + (f", {new} of {len(jobs)} new" if new else "")]
         rest = len(there) - sum(moved.values())
         texts += [f"{rest} there"] if texts and rest else []
-        texts += self._winner(stage, old, is_complete=not new)
+        edited = _search_edited(phase, old)
+        texts += [edited] if edited else []
+        texts += self._winner(stage, old, is_complete=not new and not edited)
         left = self._left(stage, old) if not self.assumed and old is not None else 0
         texts += [f"{_runs(left)} not compared any more and kept in {phase.name}/"] if left else []
         return ", ".join(texts)
@@ -235,6 +240,20 @@ def _same(old: Phase, was: Candidate, phase: Phase, now: Candidate) -> bool:
         return True
     same_words = {*old.base, *was.overrides} == {*phase.base, *now.overrides}
     return same_words or (bool(was.overrides) and was.overrides == now.overrides)
+
+
+def _search_edited(phase: Phase, old: Phase | None) -> str:
+    """What differs in who asks, and where: then other trials may be asked for than before."""
+    if old is None or old.search is None or phase.search is None:
+        return ""
+    before, now = old.search, phase.search
+    values = {it: (getattr(before, it), getattr(now, it)) for it in ASKED_BY}
+    found = [f"{key} {was}, now {is_}" for key, (was, is_) in values.items() if was != is_]
+    where = (before.fixed, before.space), (now.fixed, now.space)
+    found += ["another space"] if where[0] != where[1] else []
+    if not found:
+        return ""
+    return f"it asks anew ({', '.join(found)}), and what is there is not run again"
 
 
 def _stopped(phase: Phase, old: Phase | None) -> set[str]:
