@@ -173,6 +173,25 @@ def test_fourteen_values_have_colours_of_their_own() -> None:
     assert {*hues} == {*PALETTE, *MORE}
 
 
+def test_colours_of_names_can_be_seen_on_a_dark_page() -> None:
+    """Three to one at least, as the WCAG ask of graphics (relative luminance, contrast ratio)."""
+
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    with styled():
+        values = {
+            f"k{i}": [Value("a", colour, [0.5])] for i, colour in enumerate([*PALETTE, *MORE])
+        }
+        dark = b64decode(to_svg(bars(values, "val/IoU", "max"))[1].split(",")[1]).decode()
+    shown = [ON_DARK.get(colour.lower(), colour.lower()) for colour in (*PALETTE, *MORE)]
+    assert all(colour in dark for colour in shown)
+    paper = luminance(ON_DARK[PAPER]) + 0.05
+    assert all((luminance(colour) + 0.05) / paper >= 3 for colour in shown)
+
+
 @pytest.mark.parametrize(
     "draw",
     [
