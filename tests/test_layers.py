@@ -74,11 +74,11 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def rank(module: str) -> int:
-    """The place of a module's room; tasks come last, the plugin stands beside the study."""
+    """The place of a module's room; tasks come last, the plugin begins studies as the API does."""
     top, _, below = module.partition(".")
     if top in TASKS:
         return len(ROOMS)
-    room = "study" if top == "hydra_plugins" else below.partition(".")[0]
+    room = "api" if top == "hydra_plugins" else below.partition(".")[0]
     return ROOMS.index(room) if room in ROOMS else 0
 
 

@@ -29,6 +29,13 @@ ConfigStore.instance().store(
 )
 
 
+def _propose(*study: Any) -> Any:
+    """Imported when it is asked: pandas and the like are not for every sweep."""
+    from phasewise.analysis.proposals import propose_phases
+
+    return propose_phases(*study)
+
+
 class PhasewiseSweeper(BasicSweeper):
     """Checks every trial before the first one runs, names their directories, tells what came out.
 
@@ -63,5 +70,6 @@ class PhasewiseSweeper(BasicSweeper):
                 application=application,
                 config_loader=self.hydra_context.config_loader,
                 launcher=self.launcher,
+                propose=_propose,
                 max_batch_size=self.max_batch_size,
             )

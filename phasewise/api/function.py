@@ -29,6 +29,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from phasewise.analysis.proposals import propose_phases
 from phasewise.api.loaded import LoadedStudy, load
 from phasewise.config.help import ADVICE
 from phasewise.errors import Problem, UserError
@@ -233,6 +234,7 @@ def _run(
         application=HydraApplication(config, launcher),
         config_loader=hydra.config_loader,
         launcher=launcher,
+        propose=propose_phases,
     )
 
 

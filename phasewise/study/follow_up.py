@@ -6,9 +6,9 @@ on proposes the same rounds again and finds their trials there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from phasewise.errors import say
 from phasewise.study.follow_settings import FollowUp
@@ -19,8 +19,35 @@ from phasewise.study.schema import PhaseConfig
 from phasewise.study.starts import StageBuilder
 from phasewise.study.tree import tree_of_specs
 
-if TYPE_CHECKING:
-    from phasewise.analysis.proposals import Proposal
+
+class Proposal(Protocol):
+    """A phase that the records of a study call for, see `phasewise.analysis.proposals`.
+
+    Attributes:
+        rule: what was found.
+        name: of the phase.
+        settings: overrides of the whole study that it wants.
+    """
+
+    @property
+    def rule(self) -> str:
+        """See above."""
+
+    @property
+    def name(self) -> str:
+        """See above."""
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """See above."""
+
+    def phase(self) -> dict[str, Any]:
+        """What stands under ``study.phases.NAME``."""
+
+
+Propose = Callable[[StudyResult, Callable[[Sequence[str]], bool]], Sequence[Proposal]]
+"""What a study should ask next, of the overrides that can run; the analysis, which builds on this
+room, is handed in by whoever begins a study."""
 
 LAST = "seeds"
 """The rule of proposals that only confirm: they wait for a round that has nothing else."""
@@ -38,15 +65,22 @@ class Rounds:
         journal: of the study.
         planner: builds stages.
         builder: knows the phases that there are; those of a round are added to it.
+        propose: proposes them.
 
     Attributes:
         numbers: of the phases that were added, their round, from 1.
     """
 
     def __init__(
-        self, settings: FollowUp | None, journal: Journal, planner: Planner, builder: StageBuilder
+        self,
+        settings: FollowUp | None,
+        journal: Journal,
+        planner: Planner,
+        builder: StageBuilder,
+        propose: Propose,
     ) -> None:
         self.settings = settings
+        self.propose = propose
         self.journal = journal
         self.planner = planner
         self.builder = builder
@@ -118,9 +152,6 @@ class Rounds:
         return self.planner.winner_words(last, last.phase.winner)
 
     def _proposed(self, stages: Sequence[Stage], last: Stage) -> Sequence[Proposal]:
-        # the analysis builds on the study's files; only what is proposed comes back from it
-        from phasewise.analysis.proposals import NothingDecided, propose
-
         directory = self.journal.directory
         phases = [stage.phase for stage in stages]
         results = [read_phase(phase, directory) for phase in phases]
@@ -131,12 +162,8 @@ class Rounds:
             words = tuple(self.planner.choices.join(base, cell))
             return composer.try_fingerprint(words, "", {}) is not None
 
-        try:
-            found = propose(study, can_run)
-        except NothingDecided:
-            return []
         # another validation judges anew what was found: that is a study of its own
-        return [one for one in found.phases if not one.settings]
+        return [one for one in self.propose(study, can_run) if not one.settings]
 
 
 def _in_turn(proposals: Sequence[Proposal]) -> Iterator[Proposal]:

@@ -15,7 +15,7 @@ from phasewise.study.console import print_decision, print_trials
 from phasewise.study.constraints import NameCheck
 from phasewise.study.decision import decide
 from phasewise.study.final_test import TEST, FinalTest
-from phasewise.study.follow_up import Rounds
+from phasewise.study.follow_up import Propose, Rounds
 from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
 from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal
@@ -61,6 +61,7 @@ class Runner:
         executor: runs the trials.
         index: of what was computed before.
         test: whether the test data are looked at in the end.
+        propose: what ``study.follow_up`` asks.
         keeps: which weights stay; None where trials are of an application that keeps its own.
         old: the journal of an earlier call.
 
@@ -78,6 +79,7 @@ class Runner:
         index: RunIndex,
         *,
         test: bool,
+        propose: Propose,
         keeps: Policy | None = None,
         old: Journal | None = None,
     ) -> None:
@@ -92,7 +94,7 @@ class Runner:
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
         self.builder = StageBuilder(planner, study.phases, journal.base)
-        self.rounds = Rounds(study.follow_up, journal, planner, self.builder)
+        self.rounds = Rounds(study.follow_up, journal, planner, self.builder, propose)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
         self._hours = HourLimits(study, old)

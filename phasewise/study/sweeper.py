@@ -29,7 +29,7 @@ from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
-from phasewise.study.follow_up import known_rounds
+from phasewise.study.follow_up import Propose, known_rounds
 from phasewise.study.goals import resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, read_journal
@@ -72,6 +72,7 @@ def sweep(
     application: Application,
     config_loader: ConfigLoader,
     launcher: Launcher,
+    propose: Propose,
     max_batch_size: int | None = None,
 ) -> list[Sequence[JobReturn]]:
     """Run a study, or every combination of the values on an ``-m`` line, as far as it is not done.
@@ -85,6 +86,7 @@ def sweep(
         application: whose config it is.
         config_loader: Hydra's, which composes the trials.
         launcher: any of Hydra's.
+        propose: what ``study.follow_up`` asks.
         max_batch_size: most trials that the launcher gets at once; ``None`` for one by one in this
             process, all at once elsewhere.
 
@@ -130,7 +132,9 @@ def sweep(
     if study.dry_run or study.fetch:
         return []
     prepare(config)
-    runner = Runner(journal, study, planner, executor, index, test=tests, keeps=keeps, old=old)
+    runner = Runner(
+        journal, study, planner, executor, index, test=tests, propose=propose, keeps=keeps, old=old
+    )
     with _locked(directory):
         remove_drafts(directory / JOURNAL, directory / MULTIRUN)
         run_to_end(runner, stages[0], old)

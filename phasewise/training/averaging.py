@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import lightning as L
 import torch
@@ -17,13 +17,13 @@ from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
 from phasewise.training.evaluating import evaluating
 
-if TYPE_CHECKING:  # it makes this callback
-    from phasewise.training.module import TaskModule
-
 SHARE = "finetuned_share"
 """Under ``val/`` the share that validation has chosen, in the rows of the history."""
 
 State = dict[str, Tensor]
+
+TaskModule = Any
+"""One of `phasewise.training.module`, which makes this callback."""
 
 
 class Averaging(Callback):
@@ -58,9 +58,9 @@ class Averaging(Callback):
         self._training: State | None = None
         self._is_over = False
 
-    def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: TaskModule) -> None:
         """Begin the average; go on with the weights of training where a run is continued."""
-        module, self._is_over = _ours(module), False
+        self._is_over = False
         if self._training is not None:
             _put(module, self._training)
             self._training = None
@@ -76,12 +76,11 @@ class Averaging(Callback):
             }
             self._step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: L.Trainer, module: L.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, module: TaskModule, *_: Any) -> None:
         """Bring the average up to date after an optimizer step."""
         if self._average is None or trainer.global_step == self._step:
             return
         self._step, self._updates = trainer.global_step, self._updates + 1
-        module = _ours(module)
         decay = min(module.finetuning.ema or 0.0, (1 + self._updates) / (10 + self._updates))
         state = _state(module)
         with torch.no_grad():
@@ -89,30 +88,28 @@ class Averaging(Callback):
                 [*self._average.values()], [state[name] for name in self._average], 1 - decay
             )
 
-    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, module: TaskModule) -> None:
         """Put in what is validated."""
         if trainer.state.fn != TrainerFn.FITTING:
             return  # the weights of a checkpoint are those already
-        module = _ours(module)
         self._training = _copy(module)
         if len(module.finetuning.shares) > 1:
             self._choose(trainer, module)
         _put(module, self._evaluated(module))
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, module: TaskModule) -> None:
         """Say which share was chosen."""
-        if self._training is not None and len(_ours(module).finetuning.shares) > 1:
+        if self._training is not None and len(module.finetuning.shares) > 1:
             module.log(f"val/{SHARE}", float(self.share or 0.0))
 
-    def on_validation_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, module: TaskModule) -> None:
         """Put the weights of training back."""
         if self._training is not None:
-            _put(_ours(module), self._training)
+            _put(module, self._training)
             self._training = None
 
-    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def on_train_end(self, trainer: L.Trainer, module: TaskModule) -> None:
         """Whoever uses the module after training uses what was validated."""
-        module = _ours(module)
         _put(module, self._evaluated(module))
         self._is_over = True
 
@@ -181,11 +178,6 @@ class Averaging(Callback):
         """Of a run that is continued."""
         self.share, self._updates = state_dict["share"], state_dict["updates"]
         self._average, self._training = state_dict["average"], state_dict["training"]
-
-
-def _ours(module: L.LightningModule) -> TaskModule:
-    """Only these make this callback."""
-    return cast("TaskModule", module)
 
 
 def _state(module: TaskModule) -> State:

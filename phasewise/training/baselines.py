@@ -3,16 +3,20 @@ by how much the objective depends on the items that validation happens to have."
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 
 from phasewise.analysis.bootstrap import resample
+from phasewise.analysis.items import Items
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.training.evaluating import evaluating
 from phasewise.training.module import Scores, TaskModule
+
+log = logging.getLogger(__name__)
 
 RESAMPLES = 200
 """Their standard deviation is known to 5 % then: 1 / sqrt(2 * 200)."""
@@ -101,12 +105,10 @@ def resampled_objective(
             outputs, _ = module.losses(batch)
             module.update_metrics(outputs, batch)
             observed.append(module.observe(outputs, batch))
-        items = module.items(observed)
+        items = _items(module, observed)
         module.compute_metrics("test")  # which forgets them, and fits nothing to them
-    if items is None or not len(items.rows):
-        return {}
-    values = resample(items, resamples=RESAMPLES, seed=0).get(name)
-    if values is None:
+    values = None if items is None else resample(items, resamples=RESAMPLES, seed=0).get(name)
+    if items is None or values is None:
         return {}
     return {
         "metric": metric,
@@ -114,6 +116,15 @@ def resampled_objective(
         "count": len(items.rows),
         "values": [float(f"{value:.{DIGITS}g}") for value in values],
     }
+
+
+def _items(module: TaskModule, observed: list[Any]) -> Items | None:
+    try:
+        items = module.items(observed)
+    except Exception as error:  # of a user's own task, who is not to lose a training by it
+        log.warning("no interval over validation items: %s: %s", type(error).__name__, error)
+        return None
+    return items if items is not None and len(items.rows) else None
 
 
 def _attach(trainer: L.Trainer, module: TaskModule, data: StoreDataModule) -> None:

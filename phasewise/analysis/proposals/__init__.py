@@ -21,7 +21,7 @@ from phasewise.analysis.proposals.repeats import repeats
 from phasewise.analysis.proposals.untried import untried
 from phasewise.study.results import StudyResult, typed
 
-__all__ = ["NothingDecided", "Proposal", "Proposals", "propose"]
+__all__ = ["NothingDecided", "Proposal", "Proposals", "propose", "propose_phases"]
 
 
 def propose(
@@ -64,6 +64,14 @@ def propose(
     told = [*settled, *same.values(), *later]
     taken = {phase.plan.name for phase in study.phases}
     return Proposals(tuple(_named_apart(kept, taken)), tuple(told))
+
+
+def propose_phases(study: StudyResult, can_run: CanRun) -> Sequence[Proposal]:
+    """The phases that `propose` finds; none before there is a winner."""
+    try:
+        return propose(study, can_run).phases
+    except NothingDecided:
+        return ()
 
 
 def _is_final(known: Known, cell: Cell) -> bool:
