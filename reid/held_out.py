@@ -83,16 +83,17 @@ class HeldOutIdentities:
         share = f"{100 * self.fraction:.0f} % of the training identities"
         what = self.by if self.by in (CAMERAS, RECORDINGS) else "training identities"
         if self.folds is not None:
-            which = f"the {what} are dealt into {self.folds} folds {hashed}, of which one is"
+            which = f"the {what} are dealt into {self.folds} folds {hashed}; one is held out"
         elif isinstance(self.holdout, Sequence):
-            which = f"the {what} {', '.join(map(str, self.holdout))} are"
+            which = f"the {what} {', '.join(map(str, self.holdout))} are held out"
         else:
-            which = f"{100 * (self.holdout or self.fraction):.0f} % of the {what}, {hashed}, are"
+            part = f"{100 * (self.holdout or self.fraction):.0f} %"
+            which = f"{part} of the {what}, {hashed}, are held out"
         if self.by == CAMERAS:
             return f"{share} validate, {hashed}, asked for by cameras that train nothing: {which}"
         if self.by == RECORDINGS:
-            return f"{which} held out with all identities that they show"
-        return f"{share} validate, {hashed}" if self.folds is None else f"{which} held out"
+            return f"{which}, with all identities that they show"
+        return f"{share} validate, {hashed}" if self.folds is None else which
 
     def _held(self, there: Iterable[str], seed: int) -> set[str]:
         """Names of the cameras or recordings that validate."""
