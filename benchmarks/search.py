@@ -31,12 +31,12 @@ from scipy.stats import binomtest
 from phasewise.analysis.statistics.halving import spearman
 from phasewise.records.history import Row, read_history
 from phasewise.records.record import read_record
+from phasewise.study.asking import MOST_REPEATS
 from phasewise.study.journal import SearchPlan
 from phasewise.study.results import settings_of
 from phasewise.study.rungs import Ladder, Race, deal, epoch_rungs
 from phasewise.study.sampling import Sampler
 from phasewise.study.search_settings import STARTUP
-from phasewise.study.searching import MOST_REPEATS
 from phasewise.study.selection import select, value_at
 from phasewise.study.space import Dimension, Space
 

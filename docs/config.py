@@ -122,6 +122,12 @@ def _task(task: str) -> Iterator[str]:
     yield from ("", f"Metrics for `objective.metric`: {told}")
     own = {key: it for key, it in keys.items() if key not in known}
     yield from _sections(own, _schema_says(task))
+    yield from ("", "### worth trying", "")
+    yield "`task.worth_trying`, the most important first: what `report.py --propose` and"
+    yield "`study.follow_up` try of these keys where a study has varied none of their values."
+    hints = _config(f"task={task}")["task"]["worth_trying"]
+    rows = [(f"`{one['overrides']}`", _safe(one["source"])) for one in hints]
+    yield from _table(("values", "who says so"), rows)
 
 
 def _data_sets(task: str, names: Iterable[str]) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ from localization.targets import box_targets
 from phasewise.analysis.items import Items, mean
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
-from phasewise.errors import UserError
 from phasewise.records.notes import Shares
 from phasewise.training.module import Scores, TaskModule
 
@@ -48,16 +46,12 @@ class LocalizationModule(TaskModule):
         class_names: of the background and of what is in the boxes; the network does not tell
             classes apart.
         backbone, pretrained, stride, head, hidden, box, activation, init_scheme, norm,
-            dropout_rate: see `LocalizationNetwork`.
+            dropout_rate, drop_path_rate: see `LocalizationNetwork`.
         loss: ``smooth_l1``, ``l1``, ``mse``, ``giou``, ``ciou``, and sums: ``smooth_l1_giou``,
             ``l1_giou``, ``smooth_l1_ciou``, ``l1_ciou``; or one of somebody's own, a mapping of
             ``_target_`` and its arguments, see `localization.losses.OwnLoss`.
         loss_box_weight, loss_iou_weight, loss_beta: see `LocalizationLoss`.
-        finetuning_freeze_epochs: so many epochs train the head alone.
-        finetuning_backbone_lr_factor: learning rate of the backbone's last stage as a share of
-            ``optimizer["lr"]``, > 0.
-        finetuning_layer_decay: by which each earlier stage learns slower, 0 < factor <= 1.
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together, or a backbone that cannot be built.
@@ -82,15 +76,14 @@ class LocalizationModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.1,
+        drop_path_rate: float = 0.0,
         loss: str | Mapping[str, Any] = "smooth_l1_giou",
         loss_box_weight: float = 5.0,
         loss_iou_weight: float = 2.0,
         loss_beta: float = 0.1,
-        finetuning_freeze_epochs: int = 0,
-        finetuning_backbone_lr_factor: float = 1.0,
-        finetuning_layer_decay: float = 1.0,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/IoU",
         mode: str = "max",
     ) -> None:
@@ -98,10 +91,14 @@ class LocalizationModule(TaskModule):
             loss, beta=loss_beta, box_weight=loss_box_weight, iou_weight=loss_iou_weight
         )
         super().__init__(
-            criterion.names, optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+            criterion.names,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
         )
         self.save_hyperparameters(logger=False)
-        self._check_finetuning()
         self.network = LocalizationNetwork(
             image_size,
             backbone=backbone,
@@ -114,27 +111,11 @@ class LocalizationModule(TaskModule):
             init_scheme=init_scheme,
             norm=norm,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
         )
         self.loss = criterion
         self.metric = BoxIoU()
         self._bands: dict[str, Shares] = {}
-
-    def _check_finetuning(self) -> None:
-        epochs, factor, decay = (
-            self.hparams[f"finetuning_{key}"]
-            for key in ("freeze_epochs", "backbone_lr_factor", "layer_decay")
-        )
-        if epochs < 0:
-            raise ValueError(f"finetuning_freeze_epochs must be >= 0, got {epochs}")
-        if not (factor > 0 and math.isfinite(factor)):
-            raise ValueError(f"finetuning_backbone_lr_factor must be > 0 and finite, got {factor}")
-        if not 0 < decay <= 1:
-            raise ValueError(f"finetuning_layer_decay must be in (0, 1], got {decay}")
-        if not factor == decay == 1 and "lr" not in self.optimizer_config:
-            raise UserError(
-                "finetuning_backbone_lr_factor and finetuning_layer_decay are shares of the "
-                "learning rate: optimizer must have an 'lr'"
-            )
 
     def prepare_targets(self, batch: Mapping[str, Any], images: Tensor) -> dict[str, Tensor]:
         """``boxes`` (B, 1, 4) and ``labels`` (B, 1), as our DataModules have them."""
@@ -175,20 +156,6 @@ class LocalizationModule(TaskModule):
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
         """The mean box of the training split, a centred one, and a random one per image."""
         return baselines(data, split)
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        """The head, and the backbone's stages with learning rates of their own."""
-        factor = self.hparams["finetuning_backbone_lr_factor"]
-        decay = self.hparams["finetuning_layer_decay"]
-        if factor == decay == 1:
-            return super().parameter_groups()
-        return self.network.groups(self.optimizer_config["lr"], factor, decay)
-
-    def on_train_epoch_start(self) -> None:
-        """The first epochs may train the head alone."""
-        super().on_train_epoch_start()
-        frozen = self.current_epoch < self.hparams["finetuning_freeze_epochs"]
-        self.network.freeze_backbone(frozen)
 
     def predict_step(self, batch: Mapping[str, Any], batch_idx: int = 0) -> dict[str, Tensor]:
         """``boxes`` (B, 4), x1, y1, x2, y2 in pixels of the images that were given; of a batch no

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from phasewise.errors import UserError
 from phasewise.networks.backbones import build_backbone
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
+from phasewise.networks.stages import AroundBackbone
 
 STRIDES = (1, 2, 4, 8, 16, 32)
 """Of the backbone's maps."""
@@ -31,9 +32,6 @@ BETWEEN = math.log(2)
 
 FIRST_SCALE = 0.01
 """What the last layer's weights are multiplied with, so that training starts near that box."""
-
-LEAST_STAGES = 4
-"""A backbone of fewer parts is looked into for the stages of `LocalizationNetwork.groups`."""
 
 
 def boxes_from_logits(logits: Tensor) -> Tensor:
@@ -220,7 +218,7 @@ class OwnHead(nn.Module):
         )
 
 
-class LocalizationNetwork(nn.Module):
+class LocalizationNetwork(AroundBackbone):
     """Images to one box each.
 
     Args:
@@ -239,6 +237,7 @@ class LocalizationNetwork(nn.Module):
             layer's weights are scaled down, so that the first boxes are near the middle half of the
             image.
         dropout_rate: before the last layer.
+        drop_path_rate: of the backbone, see `phasewise.networks.backbones.drop_path`.
 
     Raises:
         UserError: the backbone cannot be built, its weights do not fit, or ``norm`` would change
@@ -260,6 +259,7 @@ class LocalizationNetwork(nn.Module):
         init_scheme: str,
         norm: str,
         dropout_rate: float,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         if box not in ("bounded", "raw"):
@@ -279,7 +279,9 @@ class LocalizationNetwork(nn.Module):
                 "and model.head=linear, which has none"
             )
         self.level = STRIDES.index(stride)
-        self.backbone = build_backbone(backbone, image_size, pretrained, depth=self.level)
+        self.backbone = build_backbone(
+            backbone, image_size, pretrained, depth=self.level, drop_path_rate=drop_path_rate
+        )
         channels: int = self.backbone.out_channels[self.level]  # type: ignore[index, assignment]
         self.head: LinearHead | SpatialHead | PointsHead | OwnHead
         if isinstance(head, Mapping):
@@ -293,7 +295,6 @@ class LocalizationNetwork(nn.Module):
             self.head = PointsHead(channels, hidden, dropout_rate)
         else:
             raise ValueError(f"head must be points, spatial or linear, got {head!r}")
-        self.frozen = False
         for part in (self.head,) if pretrained else (self.backbone, self.head):
             swap_norm(part, norm)
             init_weights(part, init_scheme)
@@ -309,78 +310,7 @@ class LocalizationNetwork(nn.Module):
         x2 > x1 and y2 > y1 always; within [0, 1] in evaluation. Of raw coordinates nothing is
         certain.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        maps = self.maps(images.contiguous(memory_format=torch.channels_last))
         # bfloat16's steps would move the sides of a box by up to a thousandth of the image.
         with torch.autocast(images.device.type, enabled=False):
             return self.head(maps[self.level].float())
-
-    def freeze_backbone(self, frozen: bool) -> None:
-        """Keep the backbone as it is, its batch norms' statistics included, or train it again.
-
-        A frozen backbone is in eval mode and gets no gradients, so optimizers pass it by. Its
-        parameters still require gradients: DDP leaves out for ever those that do not when it is
-        set up, and the ranks' backbones would drift apart later. While the backbone is frozen DDP
-        must look for unused parameters (``trainer.strategy=ddp_find_unused_parameters_true``).
-        """
-        self.frozen = frozen
-        self.train(self.training)
-
-    def train(self, mode: bool = True) -> Self:
-        """Training or eval mode, the latter always for a frozen backbone."""
-        super().train(mode)
-        if self.frozen:
-            self.backbone.eval()
-        return self
-
-    def groups(
-        self, lr: float, backbone_lr_factor: float, layer_decay: float
-    ) -> list[dict[str, Any]]:
-        """Parameter groups with learning rates of their own, as torch's optimizers take them.
-
-        The head comes first, with ``lr``; then the backbone's stages from the last one down to the
-        stem, the k-th of them (from 0) with ``lr * backbone_lr_factor * layer_decay**k`` (Clark et
-        al. 2020, "ELECTRA", use such rates for fine-tuning). Stages are the backbone's children in
-        their order; of a plain transformer, its blocks.
-        """
-        own = [{"params": list(self.head.parameters()), "lr": lr}]
-        rate = lr * backbone_lr_factor
-        return own + [
-            {"params": stage, "lr": rate * layer_decay**depth}
-            for depth, stage in enumerate(reversed(_stages(self.backbone)))
-        ]
-
-
-def _trained(module: nn.Module, recurse: bool = True) -> list[nn.Parameter]:
-    return [p for p in module.parameters(recurse) if p.requires_grad]
-
-
-def _stages(backbone: nn.Module) -> list[list[nn.Parameter]]:
-    """The trained parameters of a backbone by stage, the stem first.
-
-    Children are opened, the largest first, until there are enough: libraries wrap their networks.
-    """
-    parts: list[tuple[list[nn.Parameter], nn.Module]] = [([], backbone)]
-    while len(stages := _joined(parts)) < LEAST_STAGES:
-        sizes = [sum(p.numel() for p in _trained(module)) for _, module in parts]
-        largest = sizes.index(max(sizes))
-        bare, module = parts[largest]
-        inner = [child for child in module.children() if _trained(child)]
-        if not inner:
-            break
-        # A class token or a table of positions belongs to what comes first.
-        bare = bare + _trained(module, recurse=False)
-        parts[largest : largest + 1] = [(bare, inner[0]), *(([], child) for child in inner[1:])]
-    return stages
-
-
-def _joined(parts: list[tuple[list[nn.Parameter], nn.Module]]) -> list[list[nn.Parameter]]:
-    """The parameters of each part; a norm goes with the part before it."""
-    stages: list[list[nn.Parameter]] = []
-    for bare, module in parts:
-        own = bare + _trained(module)
-        if stages and all(p.ndim < 2 for p in own):
-            stages[-1] += own
-        else:
-            stages.append(own)
-    return stages

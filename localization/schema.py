@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from phasewise.config.augment import NO_BOXES, augment_names
+from phasewise.config.backbone_names import without_drop_path
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -24,8 +26,6 @@ from phasewise.config.fields import (
     Pretrained,
     Seed,
     Text,
-    Whole,
-    message,
 )
 from phasewise.config.held_out import SplitConfig
 from phasewise.config.schema import DataConfig, RunConfig, Task
@@ -120,6 +120,7 @@ class Model(Node):
     init_scheme: InitScheme
     norm: Norm
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
 
 
 class Loss(Node):
@@ -144,14 +145,6 @@ class Loss(Node):
     beta: Positive
 
 
-class Finetuning(Node):
-    """How a pretrained backbone is treated."""
-
-    freeze_epochs: Whole
-    backbone_lr_factor: Positive
-    layer_decay: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
-
-
 class LocalizationConfig(RunConfig):
     """The whole config of a localization run."""
 
@@ -167,25 +160,21 @@ class LocalizationConfig(RunConfig):
     data: Data
     model: Model
     loss: Loss
-    finetuning: Finetuning
 
     def conflicts(self) -> Iterator[Problem]:
-        """Also: a loss without weight, a head that never gets its backbone or has no coordinates,
-        absent data."""
+        """Also: a loss without weight, a head that has no coordinates, absent data."""
         yield from super().conflicts()
-        data, loss, epochs = self.data, self.loss, self.finetuning.freeze_epochs
+        rate = self.model.drop_path_rate
+        if rate and (reason := without_drop_path(self.model.backbone)):
+            yield Problem(f"model.drop_path_rate={rate:g}", reason)
+        data, loss = self.data, self.loss
         if loss.box_weight == loss.iou_weight == 0:
             yield Problem("loss.box_weight=0 loss.iou_weight=0", "nothing is left to learn from")
+        if "cutmix" in augment_names(data.augment):
+            yield Problem("data.augment: cutmix", NO_BOXES)
         if self.model.box == "raw" and self.model.head not in RAW_HEADS:
             reason = f"goes with model.head={' and '.join(RAW_HEADS)}: others make boxes their way"
             yield Problem("model.box=raw", reason)
-        unused = "ddp_find_unused_parameters_true"
-        if epochs and self.trainer.devices > 1 and self.trainer.strategy != unused:
-            reason = f"on several devices a frozen backbone wants trainer.strategy={unused}"
-            yield Problem(f"finetuning.freeze_epochs={epochs}", reason)
-        if epochs >= self.trainer.max_epochs:
-            reason = f"must be less than trainer.max_epochs={self.trainer.max_epochs}"
-            yield Problem(f"finetuning.freeze_epochs={epochs}", reason)
         if (
             isinstance(data, PetsData)
             and not data.download

@@ -76,7 +76,7 @@ class MultitaskModule(TaskModule):
         class_names: C names, of the background first.
         image_size: side S of the images in pixels, a multiple of 32.
         backbone, pretrained, segmentation_head, detection_head, activation, init_scheme, norm,
-            dropout_rate, head_channels, head_depth: see `MultitaskNetwork`.
+            dropout_rate, drop_path_rate, head_channels, head_depth: see `MultitaskNetwork`.
         loss_segmentation: ``cross_entropy``, ``dice``, ``focal``, ``ce_dice``, see
             `SegmentationLoss`; or one of somebody's own, a mapping of ``_target_`` and its
             arguments: it makes a module that takes logits (B, C, S, S) and masks (B, S, S) in which
@@ -93,7 +93,7 @@ class MultitaskModule(TaskModule):
             ``gradnorm``, ``pcgrad``, see `multitask.balance`.
         loss_segmentation_weight, loss_detection_weight: of the two losses under ``fixed``, and in
             the losses that are logged, >= 0.
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together, or names that do not exist.
@@ -115,6 +115,7 @@ class MultitaskModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.1,
+        drop_path_rate: float = 0.0,
         head_channels: int = 64,
         head_depth: int = 2,
         loss_segmentation: str | Mapping[str, Any] = "cross_entropy",
@@ -128,6 +129,7 @@ class MultitaskModule(TaskModule):
         loss_detection_weight: float = 1.0,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/mIoU",
         mode: str = "max",
     ) -> None:
@@ -142,7 +144,12 @@ class MultitaskModule(TaskModule):
                 "segmentation_head=none and detection_head=none: nothing is left to train"
             )
         super().__init__(
-            tuple(weights), optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+            tuple(weights),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
         )
         self.save_hyperparameters(logger=False)
         self.weights = weights
@@ -157,6 +164,7 @@ class MultitaskModule(TaskModule):
             init_scheme=init_scheme,
             norm=norm,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
             head_channels=head_channels,
             head_depth=head_depth,
         )
@@ -169,6 +177,11 @@ class MultitaskModule(TaskModule):
         )
         self.detection_loss = make_detection_loss(loss_detection, loss_boxes)
         self.balance = make_balance(loss_balance, weights)
+        if loss_balance == "pcgrad" and self.finetuning.l2_sp:
+            raise UserError(
+                "loss_balance=pcgrad projects the gradients of the two losses, of which the "
+                "distance of finetuning.l2_sp is none"
+            )
         self.metrics = make_metrics(len(class_names), self.loss_names())
         self._to_be_counted = loss_class_weights == "balanced" and "segmentation" in weights
 

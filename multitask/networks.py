@@ -23,6 +23,7 @@ from phasewise.errors import UserError
 from phasewise.networks.backbones import DEEPEST, build_backbone
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
+from phasewise.networks.stages import AroundBackbone
 
 UNET_WIDTHS = (256, 128, 64, 32, 16)
 DEEPLAB_WIDTH = 256
@@ -223,7 +224,7 @@ class OwnDetector(nn.Module):
 SEGMENTATION_HEADS = {"unet": Unet, "fcn": Fcn, "deeplabv3plus": DeepLabV3Plus}
 
 
-class MultitaskNetwork(nn.Module):
+class MultitaskNetwork(AroundBackbone):
     """A backbone with the heads that are asked for.
 
     Args:
@@ -239,6 +240,7 @@ class MultitaskNetwork(nn.Module):
         activation, norm, init_scheme: see `phasewise.networks.layers`. With pretrained weights, the
             backbone keeps its norms and weights; only the heads are changed and drawn anew.
         dropout_rate: of both heads.
+        drop_path_rate: of the backbone, see `phasewise.networks.backbones.drop_path`.
         head_channels, head_depth: width and depth of the detection head.
 
     Raises:
@@ -260,10 +262,13 @@ class MultitaskNetwork(nn.Module):
         dropout_rate: float,
         head_channels: int,
         head_depth: int,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         _check_heads(image_size, segmentation_head, detection_head)
-        self.backbone = build_backbone(backbone, image_size, pretrained)
+        self.backbone = build_backbone(
+            backbone, image_size, pretrained, drop_path_rate=drop_path_rate
+        )
         channels: list[int] = list(self.backbone.out_channels)  # type: ignore[arg-type]
         self.segmentation: nn.Module | None = None
         self.detection: FpnDetector | OwnDetector | None = None
@@ -301,7 +306,7 @@ class MultitaskNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """``(B, 3, S, S)`` to ``segmentation (B, C, S, S)`` and `FpnDetector.forward`'s outputs."""
-        features = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        features = self.maps(images.contiguous(memory_format=torch.channels_last))
         out = {}
         if self.segmentation is not None:
             out["segmentation"] = self.segmentation(features)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from phasewise.config.augment import NO_BOXES, augment_names
+from phasewise.config.backbone_names import without_drop_path
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -123,6 +125,7 @@ class Model(Node):
     init_scheme: InitScheme
     norm: Norm
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
     head_channels: HeadWidth
     head_depth: Count
 
@@ -163,6 +166,9 @@ class MultitaskConfig(RunConfig):
     def conflicts(self) -> Iterator[Problem]:
         """Also: a network without heads, metrics of a head that is not there, absent data."""
         yield from super().conflicts()
+        rate = self.model.drop_path_rate
+        if rate and (reason := without_drop_path(self.model.backbone)):
+            yield Problem(f"model.drop_path_rate={rate:g}", reason)
         data = self.data
         if (
             isinstance(data, Voc2012Data)
@@ -171,6 +177,12 @@ class MultitaskConfig(RunConfig):
         ):
             reason = "no such folder; data.download=true fetches VOC 2012 into it (2 GB)"
             yield Problem(f"data.root={data.root}", reason)
+        if "cutmix" in augment_names(data.augment) and self.model.detection_head != "none":
+            reason = f"{NO_BOXES}; it goes with model.detection_head=none"
+            yield Problem("data.augment: cutmix", reason)
+        if self.loss.balance == "pcgrad" and self.finetuning.l2_sp:
+            reason = "projects gradients of the two losses, of which the distance is none"
+            yield Problem("loss.balance=pcgrad finetuning.l2_sp > 0", reason)
         absent = [head for head in HEAD_METRICS if getattr(self.model, head) == "none"]
         if len(absent) == len(HEAD_METRICS):
             names = " ".join(f"model.{head}=none" for head in absent)

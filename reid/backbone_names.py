@@ -9,7 +9,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from phasewise.config.backbone_names import timm_names
+from phasewise.config.backbone_names import DROPPING, timm_names
 
 _TORCHVISION_NAME = re.compile(r"^@register_model\(.*?^def (\w+)\(", re.MULTILINE | re.DOTALL)
 
@@ -65,6 +65,15 @@ def torchvision_names() -> frozenset[str]:
         p.read_text(encoding="utf-8") for p in (Path(spec.origin).parent / "models").glob("*.py")
     )
     return frozenset(name for text in texts for name in _TORCHVISION_NAME.findall(text)) - _UNUSED
+
+
+def without_drop_path(name: str) -> str:
+    """Why ``model.drop_path_rate`` is not for a backbone of torchvision's; empty if it may be."""
+    if name not in NAMED and name.split(".", 1)[0] in timm_names():
+        return ""
+    return (
+        f"{name} is torchvision's here, without stochastic depth; timm's have it, e.g. {DROPPING}"
+    )
 
 
 def is_backbone(name: str) -> bool:

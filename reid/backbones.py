@@ -28,13 +28,15 @@ from phasewise.networks.backbones import (
     HUB_TIMEOUT,
     LATER,
     building,
+    check_drop_path,
+    drop_path,
     fetch,
     fit_weights,
     read_weights,
 )
 from phasewise.networks.weights import Download, chosen_file
 from reid.attention import ADDED, NonLocal, SEBasicBlock, SEBottleneck
-from reid.backbone_names import NAMED, Variant, backbone_weight_names
+from reid.backbone_names import NAMED, Variant, backbone_weight_names, without_drop_path
 
 _BLOCKS: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet18": (SEBasicBlock, [2, 2, 2, 2]),
@@ -108,6 +110,7 @@ def build_backbone(
     pretrained: bool | str = False,
     last_stride: int = 2,
     pooling: str = "avg",
+    drop_path_rate: float = 0.0,
 ) -> tuple[nn.Module, int]:
     """Make a backbone.
 
@@ -121,6 +124,7 @@ def build_backbone(
             is made from; a `Download` fetches what its folder lacks.
         last_stride: 1 doubles the map by taking the stride out of the last stage.
         pooling: ``native`` or another; see the module's docstring.
+        drop_path_rate: of timm's, see `phasewise.networks.backbones.drop_path`.
 
     Returns:
         The backbone and the channels of its map.
@@ -129,6 +133,9 @@ def build_backbone(
         UserError: it cannot be built, its weights cannot be had or do not fit, or it has no stride
             to be taken away.
     """
+    if drop_path_rate and (reason := without_drop_path(name)):
+        raise UserError(f"model.drop_path_rate={drop_path_rate:g}: {reason}")
+    check_drop_path(name, drop_path_rate)
     native = pooling == "native"
     complaint = f"model.backbone={name}: cannot be built for {image_size}x{image_size} images"
     if not native:
@@ -137,7 +144,7 @@ def build_backbone(
         if name in NAMED or name.split(".", 1)[0] not in timm_names():
             backbone = _from_torchvision(name, image_size, pretrained, native)
         else:
-            backbone = _from_timm(name, image_size, pretrained, native)
+            backbone = _from_timm(name, image_size, pretrained, native, drop_path_rate)
         width = _try(backbone, image_size).shape[1]
     if last_stride == 1:
         _take_last_stride(backbone, name, image_size)
@@ -165,6 +172,9 @@ def _from_torchvision(
             # Not called by a word of Python's, which torch.export makes code of.
             parts |= {"attention": NonLocal(_NONLOCAL_WIDTH), "layer4": last}
         backbone = nn.Sequential(parts)
+    backbone.added = tuple(  # type: ignore[assignment]
+        f"{key}." for key, module in backbone.named_modules() if isinstance(module, ADDED)
+    )
     if pretrained and pretrained != LATER:
         _load(backbone, name, variant.body, image_size, pretrained)
     return backbone
@@ -192,9 +202,6 @@ def _load(
     if isinstance(backbone, VisionTokens):
         patch = backbone.conv_proj.kernel_size[0]
         found = {key: _resized(key, value, image_size, patch) for key, value in found.items()}
-    backbone.added = tuple(  # type: ignore[assignment]
-        f"{key}." for key, module in backbone.named_modules() if isinstance(module, ADDED)
-    )
     fit_weights(backbone, found, source, name)
 
 
@@ -223,10 +230,11 @@ def _resized(key: str, value: Tensor, image_size: int, patch: int) -> Tensor:
     return interpolate_embeddings(image_size, patch, OrderedDict({_POSITIONS: value}))[_POSITIONS]
 
 
-def _from_timm(name: str, image_size: int, pretrained: bool | str, native: bool) -> nn.Module:
-    options: dict[str, Any] = (
-        {"num_classes": 0} if native else {"num_classes": 0, "global_pool": ""}
-    )
+def _from_timm(
+    name: str, image_size: int, pretrained: bool | str, native: bool, drop_path_rate: float
+) -> nn.Module:
+    options: dict[str, Any] = {"num_classes": 0, **drop_path(drop_path_rate)}
+    options |= {} if native else {"global_pool": ""}
     with torch.device("meta"):
         try:
             timm.create_model(name, img_size=image_size, **options)

@@ -70,7 +70,7 @@ class ReidModule(TaskModule):
             sizes as well.
         cameras: use the cameras of evaluation batches, where they have them.
         backbone, pretrained, last_stride, embedding_dim, neck, pooling, activation, init_scheme,
-            norm, dropout_rate: see `reid.networks.ReidNetwork`.
+            norm, dropout_rate, drop_path_rate: see `reid.networks.ReidNetwork`.
         loss_metric, loss_id_weight, loss_metric_weight, loss_label_smoothing, loss_margin,
             loss_mining: see `reid.losses.ReidLoss`.
         evaluation_distance: of features, ``cosine`` or ``euclidean``.
@@ -79,7 +79,7 @@ class ReidModule(TaskModule):
         evaluation_max_rank: length of the CMC curve, >= 1.
         evaluation_flip: features are the mean of an image's and its mirror image's.
         evaluation_rerank: k-reciprocal re-ranking (Zhong et al. 2017).
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together.
@@ -88,6 +88,7 @@ class ReidModule(TaskModule):
 
     network: ReidNetwork
     evaluates_loss = False
+    works_untrained = True
     headline = ("mAP", "rank1", "rank5", "mINP")
 
     def __init__(
@@ -106,6 +107,7 @@ class ReidModule(TaskModule):
         init_scheme: str = "native",
         norm: str = "batch",
         dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
         loss_metric: str | Mapping[str, Any] = "triplet",
         loss_id_weight: float = 1.0,
         loss_metric_weight: float = 1.0,
@@ -119,10 +121,18 @@ class ReidModule(TaskModule):
         evaluation_rerank: bool = False,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/mAP",
         mode: str = "max",
     ) -> None:
-        super().__init__((), optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode)
+        super().__init__(
+            (),
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
+        )
         self.save_hyperparameters(logger=False)
         self.network = ReidNetwork(
             num_classes,
@@ -137,6 +147,7 @@ class ReidModule(TaskModule):
             init_scheme=init_scheme,
             norm=norm,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
         )
         self.loss = ReidLoss(
             num_classes,
@@ -266,22 +277,15 @@ class ReidModule(TaskModule):
         return {name: float(found[name]) for name in SCORES}
 
     def baselines(self, data: StoreDataModule, split: str) -> dict[str, Scores]:
-        """Random features, an image's mean colour, and, in validation, the network before
-        training."""
+        """Random features, and an image's mean colour."""
         predictors: dict[str, Callable[[Batch], Tensor]] = {
             "random": random_features,
             "mean_colour": mean_colour,
         }
-        if split == "val" and self.training:  # in eval mode it comes from a checkpoint
-            predictors["untrained"] = lambda batch: self.features(batch["image"])
         metrics = {name: self._make_metric().to(self.device) for name in predictors}
-        before = self.training
-        self.eval()
-        with torch.no_grad():
-            for batch in self._batches(data, split, data.evaluated_rows(split)):
-                for name, features in predictors.items():
-                    self._update(metrics[name], features(batch), batch)
-        self.train(before)
+        for batch in self._batches(data, split, data.evaluated_rows(split)):
+            for name, features in predictors.items():
+                self._update(metrics[name], features(batch), batch)
         found = {name: metric.compute() for name, metric in metrics.items()}
         return {name: {key: float(values[key]) for key in SCORES} for name, values in found.items()}
 

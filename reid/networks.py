@@ -14,6 +14,7 @@ from phasewise.config.targets import build
 from phasewise.errors import UserError
 from phasewise.networks.layers import init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
+from phasewise.networks.stages import AroundBackbone
 from reid.attention import ADDED
 from reid.backbone_names import NAMED, Variant
 from reid.backbones import build_backbone
@@ -75,7 +76,7 @@ def _full_precision(device: torch.device) -> AbstractContextManager:
     return nullcontext()  # nothing to leave; in a graph to export it would only be in the way
 
 
-class ReidNetwork(nn.Module):
+class ReidNetwork(AroundBackbone):
     """Images to features that are near each other if the identity is the same.
 
     Args:
@@ -101,6 +102,7 @@ class ReidNetwork(nn.Module):
             anew. The norms of vectors stay batch norms.
         dropout_rate: between the feature and the classifier. Neither the metric loss nor retrieval
             sees it.
+        drop_path_rate: of timm's backbones, see `phasewise.networks.backbones.drop_path`.
 
     Raises:
         UserError: no such neck or pooling; or see `reid.backbones.build_backbone`.
@@ -121,6 +123,7 @@ class ReidNetwork(nn.Module):
         init_scheme: str,
         norm: str,
         dropout_rate: float,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         for key, value, known in (("neck", neck, NECKS), ("pooling", pooling, POOLINGS)):
@@ -133,6 +136,7 @@ class ReidNetwork(nn.Module):
             pretrained=pretrained,
             last_stride=last_stride or (1 if variant.fc512 else 2),
             pooling=pooling if isinstance(pooling, str) else "avg",
+            drop_path_rate=drop_path_rate,
         )
         self.pool = (
             _own("pooling", pooling, width) if isinstance(pooling, Mapping) else POOLINGS[pooling]()
@@ -168,7 +172,7 @@ class ReidNetwork(nn.Module):
             ``embedding`` (B, E), what the metric loss sees; ``feature`` (B, E), what retrieval
             uses; in training mode also ``logits`` (B, num_classes), before the softmax.
         """
-        maps = self.backbone(images.contiguous(memory_format=torch.channels_last))
+        maps = self.maps(images.contiguous(memory_format=torch.channels_last))
         # Ranks hang on small differences between distances, so half precision ends here.
         with _full_precision(images.device):
             embedding = self.projection(self.pool(maps.float()))

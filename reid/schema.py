@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from phasewise.config.augment import augment_names
 from phasewise.config.fields import (
     Activation,
     BelowOne,
@@ -32,7 +33,12 @@ from phasewise.config.schema import RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
 from phasewise.text import format_value
-from reid.backbone_names import NAMED, backbone_weight_names, is_backbone
+from reid.backbone_names import (
+    NAMED,
+    backbone_weight_names,
+    is_backbone,
+    without_drop_path,
+)
 
 HELD = ("cameras", "recordings")
 """Of ``data.validation``: what is held out besides identities."""
@@ -141,6 +147,7 @@ class Model(Node):
     init_scheme: InitScheme
     norm: Norm
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
 
 
 class Loss(Node):
@@ -204,6 +211,9 @@ class ReidConfig(RunConfig):
     def conflicts(self) -> Iterator[Problem]:
         """Also: batches that do not divide, losses that have nothing to do."""
         yield from super().conflicts()
+        rate = self.model.drop_path_rate
+        if rate and (reason := without_drop_path(self.model.backbone)):
+            yield Problem(f"model.drop_path_rate={rate:g}", reason)
         data, loss = self.data, self.loss
         each = data.images_per_identity
         if data.sampler == "identity" and data.batch_size % each:
@@ -218,11 +228,17 @@ class ReidConfig(RunConfig):
         if data.validation == "none" and self.objective.keep == "best":
             reason = "needs objective.keep=last: on identities that train, the best epoch is chance"
             yield Problem("data.validation=none", reason)
+        if data.validation == "none" and self.finetuning.chooses:
+            reason = "with data.validation=none nothing is left to choose by: name one share"
+            yield Problem("finetuning.interpolate", reason)
         if not loss.id_weight and (loss.metric == "none" or not loss.metric_weight):
             key = f"loss.id_weight=0 loss.metric={loss.metric}"
             yield Problem(key, "nothing is left to learn from")
         if loss.metric == "triplet" and loss.mining == "semi_hard" and loss.margin == "soft":
             yield Problem("loss.mining=semi_hard", "needs loss.margin as a number, e.g. 0.3")
-        names = [entry if isinstance(entry, str) else next(iter(entry)) for entry in data.augment]
+        names = augment_names(data.augment)
         if "mixup" in names:
             yield Problem("data.augment: mixup", "a blend of two identities has no identity")
+        if "cutmix" in names:
+            reason = "an image with a piece of another identity has no identity"
+            yield Problem("data.augment: cutmix", reason)

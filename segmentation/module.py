@@ -61,7 +61,8 @@ class SegmentationModule(TaskModule):
         min_area: objects of fewer pixels are not counted.
         min_distance: least distance of the centres of touching objects in pixels.
         architecture, backbone, pretrained, in_channels, width, depth, activation, init_scheme,
-            norm, norm_momentum, dropout_rate, dropout_type, head_norm: see `SegmentationNetwork`.
+            norm, norm_momentum, dropout_rate, dropout_type, drop_path_rate, head_norm: see
+            `SegmentationNetwork`.
         loss: ``dice``, ``focal``, ``combined``, ``bce``, ``dice_bce``, ``tversky``; or one of
             somebody's own, a mapping of ``_target_`` and its arguments, see
             `segmentation.losses.OwnLoss`.
@@ -70,7 +71,7 @@ class SegmentationModule(TaskModule):
         evaluation_threshold: what counts as foreground: ``auto``, the best Jaccard index on
             validation data, or a probability in (0, 1).
         evaluation_objects: count objects and match them with the true ones.
-        optimizer, scheduler, monitor, mode: see `TaskModule`.
+        optimizer, scheduler, finetuning, monitor, mode: see `TaskModule`.
 
     Raises:
         UserError: settings that do not go together.
@@ -97,6 +98,7 @@ class SegmentationModule(TaskModule):
         norm: str = "batch",
         norm_momentum: float = 0.1,
         dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
         dropout_type: str = "element",
         head_norm: bool = False,
         loss: str | Mapping[str, Any] = "combined",
@@ -112,6 +114,7 @@ class SegmentationModule(TaskModule):
         evaluation_objects: bool = True,
         optimizer: Mapping[str, Any] | None = None,
         scheduler: Mapping[str, Any] | None = None,
+        finetuning: Mapping[str, Any] | None = None,
         monitor: str = "val/jaccard",
         mode: str = "max",
     ) -> None:
@@ -127,7 +130,12 @@ class SegmentationModule(TaskModule):
             reduce=loss_reduce,
         )
         super().__init__(
-            criterion.names, optimizer=optimizer, scheduler=scheduler, monitor=monitor, mode=mode
+            criterion.names,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            finetuning=finetuning,
+            monitor=monitor,
+            mode=mode,
         )
         self.save_hyperparameters(logger=False)
         self.network = SegmentationNetwork(
@@ -143,6 +151,7 @@ class SegmentationModule(TaskModule):
             norm=norm,
             norm_momentum=norm_momentum,
             dropout_rate=dropout_rate,
+            drop_path_rate=drop_path_rate,
             dropout_type=dropout_type,
             head_norm=head_norm,
         )
@@ -195,6 +204,7 @@ class SegmentationModule(TaskModule):
         Raises:
             UserError: it does not.
         """
+        super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and isinstance(data, StoreDataModule):
             self.network.check_sizes(data.train_sizes())

@@ -8,6 +8,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+from segmentation_models_pytorch.base import SegmentationModel
 from segmentation_models_pytorch.encoders import get_encoder
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from phasewise.errors import UserError
 from phasewise.networks.backbones import (
     LATER,
     building,
+    check_drop_path,
+    drop_path,
     fetch,
     load_backbone_weights,
     smp_encoder,
@@ -23,6 +26,7 @@ from phasewise.networks.backbones import (
 from phasewise.networks.layers import freeze_unused, init_weights, swap_activation, swap_norm
 from phasewise.networks.parts import returned
 from phasewise.networks.receptive_field import receptive_field
+from phasewise.networks.stages import AroundBackbone
 from segmentation.architectures import (
     FOURS,
     OURS,
@@ -93,7 +97,7 @@ class OwnArchitecture(nn.Module):
         return returned(logits, shape, meaning, by=self.network, where="model.architecture")
 
 
-class SegmentationNetwork(nn.Module):
+class SegmentationNetwork(AroundBackbone):
     """One of the architectures, from RGB images to the logits of the foreground.
 
     Args:
@@ -123,6 +127,7 @@ class SegmentationNetwork(nn.Module):
         norm_momentum: of all batch norms, in torch's sense: the weight of the newest batch.
         dropout_rate, dropout_type: see `segmentation.unet.make_dropout`; ours: in every block,
             SMP's: before the segmentation head.
+        drop_path_rate: of SMP's backbones, see `phasewise.networks.backbones.drop_path`.
         head_norm: a batch norm after the last convolution, whatever ``norm`` is.
 
     Raises:
@@ -147,6 +152,7 @@ class SegmentationNetwork(nn.Module):
         dropout_rate: float,
         dropout_type: str,
         head_norm: bool,
+        drop_path_rate: float = 0.0,
     ) -> None:
         super().__init__()
         self.in_channels, self.image_size = in_channels, image_size
@@ -162,15 +168,29 @@ class SegmentationNetwork(nn.Module):
         _check_size(image_size, depth, architecture)
         dropout = partial(make_dropout, dropout_type, dropout_rate)
         if ours:
+            if drop_path_rate:
+                raise UserError(
+                    f"model.drop_path_rate={drop_path_rate:g}: model.architecture={architecture} "
+                    "has no backbone; model.dropout_type=depth is for those with residual branches"
+                )
             make = partial(_build_ours, architecture, in_channels, depth=depth, norm=norm)
             self.network = make(width, dropout=dropout)
             self._narrow = partial(make, 1, dropout=nn.Identity)
             self._step = step_of(architecture, depth)
         else:
             backbone = backbone or DEFAULT_BACKBONE
+            check_drop_path(backbone, drop_path_rate)
             complaint = _complaint(architecture, backbone, depth, image_size)
             with building(complaint):
-                self.network = _build(architecture, backbone, image_size, in_channels, width, depth)
+                self.network = _build(
+                    architecture,
+                    backbone,
+                    image_size,
+                    in_channels,
+                    width,
+                    depth,
+                    **drop_path(drop_path_rate),
+                )
         for part in self.network.children():
             if not pretrained or part is not self.network.encoder:
                 swap_norm(part, norm)
@@ -221,10 +241,23 @@ class SegmentationNetwork(nn.Module):
         """
         if self.in_channels == 1:
             images = images.mean(1, keepdim=True)
-        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        logits = self._logits(images.contiguous(memory_format=torch.channels_last))
         if isinstance(logits, Tensor):
             return logits.squeeze(1)
         return [scale.squeeze(1) for scale in logits]
+
+    def inner_backbone(self) -> nn.Module | None:
+        """SMP's encoder; ours, and networks of somebody's own, have none."""
+        found = isinstance(self.network, SegmentationModel)
+        return self.network.encoder if found else None
+
+    def _logits(self, images: Tensor) -> Any:
+        if not self.frozen:
+            return self.network(images)
+        maps = self.maps(images)
+        if isinstance(self.network, TransUNet):
+            maps = self.network.bridged(maps)
+        return self.network.segmentation_head(self.network.decoder(maps))
 
     def receptive_field(self) -> int | None:
         """See `phasewise.networks.receptive_field`; of ours by a network of width 1, which sees as
@@ -319,7 +352,13 @@ def _complaint(architecture: str, backbone: str, depth: int, image_size: int) ->
 
 
 def _build(
-    architecture: str, backbone: str, image_size: int, in_channels: int, width: int, depth: int
+    architecture: str,
+    backbone: str,
+    image_size: int,
+    in_channels: int,
+    width: int,
+    depth: int,
+    **options: float,
 ) -> nn.Module:
     encoder = smp_encoder(backbone, image_size)
     if encoder.plain:
@@ -335,6 +374,7 @@ def _build(
         classes=1,
         **decoder(width, depth),
         **encoder.options,
+        **options,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from phasewise.config.backbone_names import without_drop_path
 from phasewise.config.fields import (
     Activation,
     BackboneName,
@@ -51,6 +52,7 @@ NOT_OF_OWN: dict[str, Any] = {
     "norm_momentum": 0.1,
     "dropout_rate": 0.0,
     "dropout_type": "element",
+    "drop_path_rate": 0.0,
     "head_norm": False,
 }
 """Keys that an architecture of one's own has arguments of its own for, with their defaults."""
@@ -193,6 +195,7 @@ class Model(Node):
     norm: Norm
     norm_momentum: Annotated[float, Field(gt=0, le=1), message("must be a number in (0, 1]")]
     dropout_rate: BelowOne
+    drop_path_rate: BelowOne
     dropout_type: Literal["element", "channel", "block", "depth"]
     head_norm: Flag
 
@@ -270,6 +273,13 @@ class SegmentationConfig(RunConfig):
         """Of SMP's architectures, whose backbone is ResNet-18 where none is named."""
         return [model.get("backbone") or "resnet18"]
 
+    def without_backbone(self) -> str | None:
+        """Of the architectures of ours, and of one's own."""
+        name = self.model.architecture
+        if isinstance(name, dict):
+            return "an architecture of one's own has no backbone that is known"
+        return f"model.architecture={name} has no backbone" if name in OURS else None
+
     def _architecture_conflicts(self) -> Iterator[Problem]:
         model = self.model
         if isinstance(model.architecture, dict):
@@ -288,6 +298,12 @@ class SegmentationConfig(RunConfig):
         if not ours and model.pretrained is not False and model.in_channels == 1:
             reason = "pretrained weights want RGB; of grey images all three channels are equal"
             yield Problem("model.in_channels=1", reason)
+        if model.drop_path_rate:
+            reason = f"{name} has no backbone; model.dropout_type=depth is for residual ones"
+            if not ours:
+                reason = without_drop_path(model.backbone or "resnet18")
+            if reason:
+                yield Problem(f"model.drop_path_rate={model.drop_path_rate:g}", reason)
         allowed = depths(model.architecture)
         if model.depth is not None and model.depth not in allowed:
             reason = f"{name} takes {allowed[0]} to {allowed[-1]}"

@@ -76,7 +76,11 @@ class TransUNet(smp.Unet):
         side = image_size // self.encoder.output_stride
         self.bridge = Bridge(self.encoder.out_channels[-1], side, transformer_width)
 
+    def bridged(self, maps: list[Tensor]) -> list[Tensor]:
+        """The encoder's maps, the last one through the transformer."""
+        *finer, last = maps
+        return [*finer, self.bridge(last)]
+
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, S, S)`` to logits ``(B, 1, S, S)``."""
-        *finer, last = self.encoder(images)
-        return self.segmentation_head(self.decoder([*finer, self.bridge(last)]))
+        return self.segmentation_head(self.decoder(self.bridged(self.encoder(images))))

@@ -33,7 +33,11 @@ def test_every_key_of_a_run_is_there(choice: tuple[str, ...], text: str) -> None
         for key in (node if isinstance(node, dict) else "-")
     }
     assert len(keys) > 60
-    assert {key for key in keys - CHOSEN if f"| `{key}` |" not in text} == {"task.module"}
+    assert {key for key in keys - CHOSEN if f"| `{key}` |" not in text} == {
+        "task.module",
+        "task.worth_trying",  # a table of its own
+    }
+    assert all(f"| `{one['overrides']}` |" in text for one in config["task"]["worth_trying"])
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,8 @@ NAMELESS = "function"
 
 Show = Literal["progress", "all", "nothing"]
 
+INTERRUPTED = "the study was interrupted; the same call continues"
+
 log = logging.getLogger("phasewise")
 
 
@@ -116,6 +118,8 @@ def run_study(
                 log.warning("%s", UserError(error.head, error.problems))
             except UserError as error:
                 raise _in_python(error) from None
+            except KeyboardInterrupt:  # a notebook shows all that it came from
+                raise KeyboardInterrupt(INTERRUPTED) from None
     return None if study.get("dry_run") else load(directory)
 
 

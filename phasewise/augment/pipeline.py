@@ -1,5 +1,5 @@
 """The augmentation of a batch: AutoAugment's colours, one colour map, one warp, blur, erasing,
-what somebody brings, mixup."""
+what somebody brings, cutmix, mixup."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from phasewise.augment import auto
 from phasewise.augment.blur import blur
 from phasewise.augment.color import COLOR, normalize, normalized, recolor, unit_range
+from phasewise.augment.cutmix import Window, draw_cutmix, paste
 from phasewise.augment.draws import Draws
 from phasewise.augment.erase import ERASE, fill
 from phasewise.augment.geometry import GEOMETRY, Warp
 from phasewise.augment.transfer import send
-from phasewise.config.augment import KEY, settings
+from phasewise.config.augment import KEY, NO_BOXES, settings
 from phasewise.config.signatures import TARGET
 from phasewise.config.targets import build
 from phasewise.errors import UserError
@@ -38,6 +39,7 @@ class _Plan:
     sigma: Tensor | None = None  # (B,), 0 = not blurred
     holes: list[Tensor] = field(default_factory=list)  # (B, K, 4) each
     own: list[tuple[Own, int]] = field(default_factory=list)  # with the seed of its draws
+    cut: tuple[Tensor, Window] | None = None  # (B,) partners, window that is theirs
     mix: tuple[Tensor, float] | None = None  # (B,) partners, weight of the image itself
 
 
@@ -46,7 +48,7 @@ class Augment:
 
     The order of ``names`` is the order in which geometry is composed with geometry and colour with
     colour. Whatever the order, colour comes first (AutoAugment's before the others), then ONE warp
-    of image, mask and boxes, then blur and erasing, then those of somebody's own, then mixup.
+    of image, mask and boxes, then blur and erasing, then those of somebody's own, cutmix, mixup.
 
     One of somebody's own is made once, and called with each training batch: ``images`` float32
     (B, 3, H, W), RGB from 0 to 1, on the device, and ``generator``, on the CPU, from which all its
@@ -82,10 +84,12 @@ class Augment:
             ``mask`` is 255 there; ``boxes`` are the clipped hulls of the warped ones, those that
             left the image are padding. ``mixup`` adds ``mix_index`` (B,) int64 and ``mix_lambda``
             (scalar): the image is lambda x own + (1 - lambda) x that of mix_index, and the loss is
-            to be mixed likewise.
+            to be mixed likewise. ``cutmix`` moves the mask with the image, which leaves nothing to
+            mix; boxes it does not know how to cut.
 
         Raises:
             ValueError: the image is not uint8 (B, 3, H, W).
+            UserError: ``cutmix`` of images with boxes and without masks.
         """
         image = batch["image"]
         if image.dtype != torch.uint8 or image.ndim != 4 or image.shape[1] != 3:
@@ -110,6 +114,8 @@ class Augment:
         if plan.own:
             image = _applied(image, plan.own)
         out["image"] = image
+        if plan.cut is not None:
+            _cut(out, *plan.cut)
         if plan.mix is not None:
             _mix(out, *plan.mix)
         return out
@@ -120,6 +126,9 @@ class Augment:
         for i, (name, values) in enumerate(self._steps):
             if name == TARGET:
                 plan.own.append((self._own[i], _seed(draws)))
+                continue
+            if name == "cutmix":
+                plan.cut = draw_cutmix(draws, values["alpha"])
                 continue
             if name == "mixup":
                 plan.mix = _draw_mix(draws, values["alpha"])
@@ -194,6 +203,14 @@ def _applied(image: Tensor, steps: Sequence[tuple[Own, int]]) -> Tensor:
             raise UserError(f"{KEY}: {name} returned {got}; {reason}")
         values = found.detach().float().clamp(0, 1)
     return normalized(values)
+
+
+def _cut(batch: dict[str, Tensor], partners: Tensor, window: Window) -> None:
+    if "boxes" in batch and "mask" not in batch:
+        raise UserError(f"{KEY}: cutmix: {NO_BOXES}")
+    for key in ("image", "mask"):
+        if key in batch:
+            batch[key] = paste(batch[key], partners, window)
 
 
 def _mix(batch: dict[str, Tensor], partners: Tensor, weight: float) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 from phasewise.config.signatures import TARGET, is_foreign, signature_of
 
-AROUND = {"model", "data", "optimizer", "scheduler", "task", "objective", "early_stopping"} | {
+WHOLE = ("optimizer", "scheduler", "finetuning")
+"""Sections that are one argument each."""
+
+AROUND = {"model", "data", *WHOLE, "task", "objective", "early_stopping"} | {
     *("trainer", "callbacks", "logger", "figures", "study", "debug", "hydra")
 }
 """Sections of a config that concern the run, or that `available_arguments` knows by name."""
@@ -17,8 +20,8 @@ def available_arguments(config: Mapping[str, Any], info: Mapping[str, Any]) -> d
     """The keyword arguments that a config and its data have for a module.
 
     ``model.KEY`` is ``KEY``; ``loss.KEY`` is ``loss_KEY``, and ``loss.name`` is ``loss``, likewise
-    of the other sections of a task. ``optimizer`` and ``scheduler`` are given as a whole, the
-    objective as ``monitor`` and ``mode``.
+    of the other sections of a task. Those of `WHOLE` are given as a whole, the objective as
+    ``monitor`` and ``mode``.
 
     Args:
         config: of a run, as plain containers.
@@ -32,7 +35,7 @@ def available_arguments(config: Mapping[str, Any], info: Mapping[str, Any]) -> d
         for key, value in content.items():
             found[section if key == "name" else f"{section}_{key}"] = value
     objective = config.get("objective", {})
-    found |= {"optimizer": config.get("optimizer"), "scheduler": config.get("scheduler")}
+    found |= {name: config.get(name) for name in WHOLE}
     found |= {"monitor": objective.get("metric"), "mode": objective.get("mode")}
     if "class_names" in info:
         found["num_classes"] = len(info["class_names"])

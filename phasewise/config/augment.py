@@ -21,6 +21,9 @@ from phasewise.errors import Problem, UserError
 
 KEY = "data.augment"
 
+NO_BOXES = "a window of another image may leave out the object that its box says is there"
+"""Why cutmix is not for boxes."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -143,6 +146,10 @@ AUGMENTATIONS: dict[str, Augmentation] = {
             "holes": Parameter(1, 1, 16, "number of squares", whole=True),
         },
     ),
+    "cutmix": Augmentation(
+        "replace one window of every image of the batch by that of another one, the mask with it",
+        {"alpha": Parameter(1, 0.01, 10, "the share that stays is drawn from Beta(alpha, alpha)")},
+    ),
     "mixup": Augmentation(
         "blend every image of the batch with another one",
         {"alpha": Parameter(0.2, 0.01, 10, "the weight is drawn from Beta(alpha, alpha)")},
@@ -160,6 +167,11 @@ def check_augment(entries: object, *, imports: bool = False) -> list[Problem]:
         imports: whether the latter are imported, to compare them with their signatures.
     """
     return list(_problems(entries, imports=imports))
+
+
+def augment_names(entries: Iterable[str | Mapping[str, Any]]) -> list[str]:
+    """The names of entries that `check_augment` has nothing against."""
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def settings(entries: Sequence[str | Mapping[str, Any]]) -> list[tuple[str, dict[str, Any]]]:

@@ -8,6 +8,9 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+DROPPING = "resnet18d, convnext_tiny, efficientnet_b0, swin_tiny_patch4_window7_224"
+"""Backbones with stochastic depth, for messages."""
+
 _SMP_NAME = re.compile(r'^    "([\w-]+)": \{', re.MULTILINE)
 _TIMM_NAME = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
 
@@ -35,6 +38,13 @@ def smp_names() -> frozenset[str]:
 def timm_names() -> frozenset[str]:
     """Architectures of timm, without the tag of their weights."""
     return _names("timm", "models", _TIMM_NAME)
+
+
+def without_drop_path(name: str) -> str:
+    """Why ``model.drop_path_rate`` is not for a backbone of SMP's own; empty if it may be."""
+    if name not in smp_names():
+        return ""
+    return f"{name} is SMP's, without stochastic depth; timm's have it, e.g. {DROPPING}"
 
 
 def is_backbone(name: str) -> bool:

@@ -32,6 +32,7 @@ NOT_COMPUTATION = (
     "data.download",
     "task.schema",
     "task.predictor",
+    "task.worth_trying",
     "trainer.pause_after",
     "trainer.auto_accumulate",
     "trainer.enable_progress_bar",

@@ -40,6 +40,7 @@ from phasewise.config.fields import (
     several,
     wrong,
 )
+from phasewise.config.finetuning_schema import Finetuning, finetuning_conflicts
 from phasewise.config.help import (
     MISSING,
     did_you_mean,
@@ -145,13 +146,21 @@ def _data_keys(kind: type[DataConfig]) -> Iterator[str]:
         yield from _data_keys(other)
 
 
+class WorthTrying(Node):
+    """A key that usually matters for a task: its values, as after ``-m``, and who says so."""
+
+    overrides: Text
+    source: Text
+
+
 class Task(Node, Generic[Target]):
-    """What conf/task/*.yaml says about the task itself."""
+    """What conf/task/*.yaml says about the task itself; a user's own need name nothing to try."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$"), message("must be a short name, a-z")]
     schema_: str = Field(alias="schema")
     module: Module[Target]
     predictor: str | None
+    worth_trying: list[WorthTrying] = Field(default_factory=list)
 
     @field_validator("module", mode="wrap")
     @classmethod
@@ -189,6 +198,7 @@ class RunConfig(Node):
     early_stopping: EarlyStopping
     trainer: Trainer
     figures: Figures
+    finetuning: Finetuning
     optimizer: Optimizer
     scheduler: Scheduler
 
@@ -233,6 +243,10 @@ class RunConfig(Node):
         """
         return [str(model["backbone"])] if model.get("backbone") else []
 
+    def without_backbone(self) -> str | None:
+        """Why the network has no backbone; None where it has one, or the config cannot tell."""
+        return None
+
     def watched(self) -> dict[str, str]:
         """The metrics that a run goes by, under the keys that name them."""
         keys = {"objective.metric": self.objective.metric}
@@ -248,6 +262,7 @@ class RunConfig(Node):
         own = isinstance(self.task.module, ForeignModule)
         own |= isinstance(getattr(self, "data", None), ForeignData)
         yield from RunConfig.conflicts(self) if own else self.conflicts()
+        yield from finetuning_conflicts(self)
 
     def conflicts(self) -> Iterator[Problem]:
         """Values that are fine alone but not together."""

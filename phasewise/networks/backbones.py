@@ -19,9 +19,10 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 
-from phasewise.config.backbone_names import smp_names
+from phasewise.config.backbone_names import DROPPING, smp_names, without_drop_path
 from phasewise.errors import UserError
 from phasewise.networks.weights import Download, chosen_file
 
@@ -55,15 +56,23 @@ class ViTPyramid(nn.Module):
         name: a timm architecture whose stages all have stride 16.
         image_size: side of the images in pixels.
         pretrained: download timm's weights.
+        drop_path_rate: see `drop_path`.
     """
 
     added = ("up4.", "up8.")
     """Prefixes of parameters that no weights file of the transformer has."""
 
-    def __init__(self, name: str, image_size: int, pretrained: bool = False) -> None:
+    def __init__(
+        self, name: str, image_size: int, pretrained: bool = False, drop_path_rate: float = 0.0
+    ) -> None:
         super().__init__()
         model: Any = timm.create_model(
-            name, pretrained=pretrained, features_only=True, img_size=image_size, out_indices=[-1]
+            name,
+            pretrained=pretrained,
+            features_only=True,
+            img_size=image_size,
+            out_indices=[-1],
+            **drop_path(drop_path_rate),
         )
         self.model = model
         width = model.feature_info.channels()[-1]
@@ -86,7 +95,12 @@ class ViTPyramid(nn.Module):
 
 
 def build_backbone(
-    name: str, image_size: int, pretrained: bool | str = False, *, depth: int = DEPTH
+    name: str,
+    image_size: int,
+    pretrained: bool | str = False,
+    *,
+    depth: int = DEPTH,
+    drop_path_rate: float = 0.0,
 ) -> nn.Module:
     """Make a backbone; ``out_channels`` lists the channels of its maps.
 
@@ -98,11 +112,14 @@ def build_backbone(
             what its folder lacks.
         depth: how many maps are wanted besides the images, the finest; what comes after them is not
             computed, where the network can be cut. A plain transformer's all come from its end.
+        drop_path_rate: see `drop_path`.
 
     Raises:
-        UserError: the network cannot be built, its weights not fetched, or the file does not fit.
+        UserError: the network cannot be built, its weights not fetched, or the file does not fit;
+            or it has no stochastic depth.
     """
-    build = partial(_build, name, image_size, depth)
+    check_drop_path(name, drop_path_rate)
+    build = partial(_build, name, image_size, depth, drop_path_rate=drop_path_rate)
     with building(
         f"model.backbone={name}: cannot be built for {image_size}x{image_size} images as a "
         "pyramid of strides 2 to 32"
@@ -180,13 +197,45 @@ def _hub() -> Iterator[str | None]:
         constants.HF_HUB_OFFLINE = offline
 
 
-def _build(name: str, image_size: int, depth: int, download: bool = False) -> nn.Module:
+def drop_path(rate: float) -> dict[str, Any]:
+    """What timm's networks take for stochastic depth.
+
+    Huang et al., "Deep Networks with Stochastic Depth", 2016: in training each residual branch is
+    left out of an image with a probability that grows linearly with depth up to this rate, and
+    else divided by the probability that it stays.
+    """
+    return {"drop_path_rate": rate} if rate else {}
+
+
+def check_drop_path(name: str, rate: float) -> None:
+    """Refuse stochastic depth of a network that has nothing to drop.
+
+    Raises:
+        UserError: it is not timm's, or timm knows no residual branches in it.
+    """
+    if not rate:
+        return
+    reason = without_drop_path(name)
+    if not reason:
+        with torch.device("meta"):
+            try:
+                parts = timm.create_model(name, **drop_path(rate)).modules()
+            except TypeError:  # no such argument
+                parts = iter(())
+        if any(isinstance(part, DropPath) and part.drop_prob for part in parts):
+            return
+        reason = f"{name} has no stochastic depth in timm; others have, e.g. {DROPPING}"
+    raise UserError(f"model.drop_path_rate={rate:g}: {reason}")
+
+
+def _build(
+    name: str, image_size: int, depth: int, download: bool = False, *, drop_path_rate: float = 0.0
+) -> nn.Module:
     encoder = smp_encoder(name, image_size, download)
     if encoder.plain:
-        return ViTPyramid(name, image_size, download)
-    return smp.encoders.get_encoder(
-        encoder.name, weights=encoder.weights, depth=depth, **encoder.options
-    )
+        return ViTPyramid(name, image_size, download, drop_path_rate)
+    options = encoder.options | drop_path(drop_path_rate)
+    return smp.encoders.get_encoder(encoder.name, weights=encoder.weights, depth=depth, **options)
 
 
 class SmpEncoder(NamedTuple):

@@ -14,7 +14,9 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,10 @@ class RunRecord:
         headline: the metrics that a table shows first, without their split: ``mAP``; those that
             the run does not have are passed over.
         notes: what the task adds to reports that show the run.
+        resampled: the objective of the weights that the run keeps, in resamples of the items of
+            its validation data: ``metric``, ``unit`` (``images``), ``count`` of items, ``values``.
+            The same data draw the same resamples in each run, so that runs compare in pairs
+            (`phasewise.analysis.validation`). Empty where it was not measured.
         checkpoints: files of weights by name (``best``, ``last``), relative to the directory if
             they lie in it; empty for those of `phasewise.records.checkpoints`.
     """
@@ -95,6 +101,7 @@ class RunRecord:
     study: dict[str, Any] = field(default_factory=dict)
     headline: list[str] = field(default_factory=list)
     notes: Notes = field(default_factory=Notes)
+    resampled: dict[str, Any] = field(default_factory=dict)
     checkpoints: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -282,15 +289,19 @@ def environment() -> dict[str, Any]:
         repository that the running script lies in) and ``machine`` (e.g. ``x86_64``). The device
         is the caller's to add: only torch knows it.
     """
-    found: dict[str, Any] = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     repository = next((it for it in (APPLICATION, *APPLICATION.parents) if _has_git(it)), None)
     commit = None if repository is None else git_commit(repository)
-    return found | {"git": commit, "machine": platform.machine()}
+    return _versions() | {"git": commit, "machine": platform.machine()}
+
+
+@cache
+def _versions() -> dict[str, Any]:
+    """Looked for once: what a process has imported stays what it is."""
+    found: dict[str, Any] = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _has_git(folder: Path) -> bool:

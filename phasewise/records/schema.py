@@ -39,6 +39,15 @@ class Objective(TypedDict):
 Objective.__pydantic_config__ = {"extra": "allow"}  # type: ignore[attr-defined]
 
 
+class Resampled(TypedDict, total=False):
+    """See `phasewise.records.record.RunRecord`; all of it or nothing."""
+
+    metric: str
+    unit: str
+    count: int
+    values: list[Number]
+
+
 class Content(TypedDict):
     """The file; see `phasewise.records.record.RunRecord`."""
 
@@ -60,6 +69,7 @@ class Content(TypedDict):
     study: NotRequired[dict[str, Any]]  # which earlier versions did not write
     headline: NotRequired[list[str]]
     notes: NotRequired[Notes]
+    resampled: NotRequired[Resampled]
     checkpoints: NotRequired[dict[str, str]]
 
 

@@ -70,6 +70,14 @@ def _parser(program: str = "report.py") -> argparse.ArgumentParser:
         help='show these only, e.g. "Summary,Audit,Phase 2"',
     )
     parser.add_argument(
+        "--propose",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="write no report, but a study's file that asks what this one has left open, into "
+        "STUDY/proposals or FOLDER, and print the command that runs it",
+    )
+    parser.add_argument(
         "--watch", action="store_true", help="write it again whenever something has changed"
     )
     return parser
@@ -80,7 +88,20 @@ def _words(text: str) -> list[str]:
     return [*dict.fromkeys(word.strip() for word in text.split(","))]
 
 
+def _propose(args: argparse.Namespace) -> None:
+    from phasewise.report.proposals import write_proposals
+
+    given = {"OTHER": args.other, "--output": args.output, "--watch": args.watch}
+    given |= {"--format": args.format, "--sections": args.sections}
+    if wrong := [name for name, value in given.items() if value]:
+        raise UserError(f"--propose writes no report: it goes without {', '.join(wrong)}")
+    say(write_proposals(args.study, Path(args.propose) if args.propose else None))
+
+
 def _run(args: argparse.Namespace) -> None:
+    if args.propose is not None:
+        _propose(args)
+        return
     from phasewise.report.formats import check_formats
     from phasewise.report.report import write_comparison, write_report
     from phasewise.report.watch import REFRESH, watch

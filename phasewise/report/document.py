@@ -224,7 +224,7 @@ class _Filler:
             cell.width = width
             paragraph = cell.paragraphs[0]
             paragraph.style = style
-            run = paragraph.add_run(clean(breakable(content)))
+            run = paragraph.add_run(clean(breakable(content, 0 if bold else LONG_WORD)))
             run.font.size = self.size
             run.bold = bold or None
             if colour is not None:
@@ -291,12 +291,16 @@ def _ink(style: Any, colour: str) -> None:
     style.font.color.rgb = RGBColor.from_string(colour)
 
 
-def breakable(content: str) -> str:
-    """Text whose long words may go on in another line where `layout.BREAK` says: Word breaks them
-    anywhere else."""
+def breakable(content: str, long: int = LONG_WORD) -> str:
+    """Text whose words of more than ``long`` characters may go on in another line where
+    `layout.BREAK` says: Word breaks them anywhere else.
+
+    >>> breakable("a model.activation", 0).split("\u200b"), breakable("a model.activation")
+    (['a model.', 'activation'], 'a model.activation')
+    """
     return " ".join(
         ZERO_WIDTH_SPACE.join(part for part in BREAK.split(word) if part)
-        if len(word) > LONG_WORD
+        if len(word) > long
         else word
         for word in content.split(" ")
     )

@@ -114,11 +114,16 @@ def _has_words(table: Table, column: int) -> bool:
 
 
 def _has_paths(table: Table, column: int) -> bool:
-    """Whether a column holds long words, which would make a row high where they have no room."""
+    """Whether a column holds long words, which would make a row high where they have no room.
+
+    Long overrides are such words, though there is a space between them.
+    """
     if column == 0 or table.columns[column].is_numeric:
         return False
     texts = [str(row[column]) for row in table.rows]
-    return any(len(text) > LONG_WORD and " " not in text for text in texts)
+    return any(
+        len(text) > LONG_WORD and all("=" in word for word in text.split(" ")[1:]) for text in texts
+    )
 
 
 def _dots(title: str) -> Markup:

@@ -135,6 +135,7 @@ def build_report(study: StudyView, output: Path) -> Report:
     from phasewise.report.sections.final import final_pictures
     from phasewise.report.sections.glance import glance_section
     from phasewise.report.sections.hypotheses import hypotheses_section
+    from phasewise.report.sections.next import next_section, rounds_section
     from phasewise.report.sections.origin import origin_section
     from phasewise.report.sections.overall import behaviour_section, importance_section
     from phasewise.report.sections.phases import phase_section
@@ -152,11 +153,13 @@ def build_report(study: StudyView, output: Path) -> Report:
     parts: dict[str, Callable[[], Section | None]] = {
         "Summary": lambda: summary_section(study, found),
         "Audit": lambda: audit_part,
+        "What to ask next": lambda: next_section(study, found),
         "Start": lambda: origin_section(study),
         "Data": lambda: data_section(study),
         "Configuration": lambda: configuration_section(study, output),
         "Hypotheses": lambda: hypotheses_section(study),
         "Phases at a glance": lambda: glance_section(study),
+        "Rounds": lambda: rounds_section(study),
         "Beside what was published": lambda: published_section(study),
         **{one.title: partial(phase_section, study, one, colours) for one in study.phases},
         "Predictions of the final configuration": lambda: final_pictures(study),

@@ -14,12 +14,11 @@ from omegaconf import OmegaConf
 
 from phasewise.config.help import did_you_mean, settings_error
 from phasewise.errors import Problem
-from phasewise.records.history import read_history
 from phasewise.study.compatibility import OverrideMerger
 from phasewise.study.console import level_word
 from phasewise.study.decision import Runs, decide
+from phasewise.study.halving import value_reached
 from phasewise.study.journal import Branch, Phase
-from phasewise.study.objectives import scalar_at
 from phasewise.study.plan import Planner, Stage
 from phasewise.study.schema import PhaseConfig
 from phasewise.text import format_value
@@ -106,13 +105,10 @@ def _best(stage: Stage, rows: Sequence[int], runs: Sequence[Runs]) -> int | None
     if part.winner is not None:
         return rows[part.winner]
     sign = 1.0 if phase.objective["mode"] == "max" else -1.0
-    reached: list[tuple[float, float, int]] = []
+    reached: list[tuple[int, float, int]] = []
     for row in rows:
-        epochs = phase.candidates[row].epochs
-        if epochs is not None:
-            histories = [read_history(job.directory) for job in stage.jobs[row]]
-            value = scalar_at(phase, histories, int(epochs))
-            reached += [(epochs, sign * value, -row)] if math.isfinite(value) else []
+        value, rung = value_reached(stage, row) or (math.nan, 0)
+        reached += [(rung, sign * value, -row)] if math.isfinite(value) else []
     return -max(reached)[2] if reached else None
 
 
@@ -149,10 +145,13 @@ def branched_stage(
                 branch.candidates.append(len(phase.candidates) - 1)
         branch.incumbent = _incumbent(stage, branch, before, planner, lead)
         phase.branches.append(branch)
-        _name_level(stage, branch)
+        for row in branch.candidates:
+            name_level(stage, row)
         if start.level == first:
             phase.incumbent = branch.incumbent
     planner.check_compared_samples(stage)
+    planner.plan_search(stage)
+    planner.plan_halving(stage)
     return stage
 
 
@@ -174,11 +173,11 @@ def _incumbent(
     return branch.candidates[-1]
 
 
-def _name_level(stage: Stage, branch: Branch) -> None:
-    """Trials say which branch they are of, also where that is the default of its key."""
-    for row in branch.candidates:
-        if level := level_word(stage.phase, stage.phase.candidates[row]):
-            stage.jobs[row] = [replace(job, name=f"{level} {job.name}") for job in stage.jobs[row]]
+def name_level(stage: Stage, row: int) -> None:
+    """Trials of a candidate say which branch they are of, also where that is the default of its
+    key."""
+    if level := level_word(stage.phase, stage.phase.candidates[row]):
+        stage.jobs[row] = [replace(job, name=f"{level} {job.name}") for job in stage.jobs[row]]
 
 
 def note_branches(stage: Stage, key: str, planner: Planner) -> None:

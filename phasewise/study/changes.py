@@ -17,12 +17,15 @@ from phasewise.study.branches import decide_branches
 from phasewise.study.compatibility import ERRORS
 from phasewise.study.decision import decide
 from phasewise.study.journal import Candidate, Journal, Phase
-from phasewise.study.plan import Stage, foreign_runs
-from phasewise.study.reuse import SUPERSEDED, RunIndex
+from phasewise.study.plan import Planner, Stage
+from phasewise.study.reuse import SUPERSEDED, RunIndex, foreign_runs
 from phasewise.study.schema import StudyConfig
 from phasewise.study.starts import StageBuilder, runs_of
 from phasewise.study.table import placeholder_record
 from phasewise.study.trial_job import TrialJob
+
+ASKED_BY = ("sampler", "trials", "parallel", "startup", "seed")
+"""What decides, beside the space, which trials a search asks for."""
 
 log = logging.getLogger(__name__)
 
@@ -95,11 +98,11 @@ class _Forecast:
     def _of_phase(self, stage: Stage) -> str:
         """What changes of a phase; empty where nothing does."""
         phase, old = stage.phase, self.before.get(stage.phase.name)
-        if phase.search is not None and old is not None:
-            for one in old.candidates if old.base == phase.base else []:
-                self.builder.planner.add_once(stage, one.overrides)
+        if phase.search is not None and old is not None and old.base == phase.base:
+            _ask_again(stage, old, self.builder.planner)
         jobs = list({job.fingerprint: job for row in stage.jobs for job in row}.values())
-        there = [job for job in jobs if self._is_done(job) or job.fingerprint in self.coming]
+        known = self.coming | _stopped(phase, old)
+        there = [job for job in jobs if self._is_done(job) or job.fingerprint in known]
         moved: Counter[str] = Counter()
         for job in jobs:
             run = None if job in there else self.index.find(job.fingerprint)
@@ -124,7 +127,9 @@ class _Forecast:
             texts = texts or ["a new phase" + (f", {new} of {len(jobs)} new" if new else "")]
         rest = len(there) - sum(moved.values())
         texts += [f"{rest} there"] if texts and rest else []
-        texts += self._winner(stage, old, is_complete=not new)
+        edited = _search_edited(phase, old)
+        texts += [edited] if edited else []
+        texts += self._winner(stage, old, is_complete=not new and not edited)
         left = self._left(stage, old) if not self.assumed and old is not None else 0
         texts += [f"{_runs(left)} not compared any more and kept in {phase.name}/"] if left else []
         return ", ".join(texts)
@@ -199,8 +204,9 @@ class _Forecast:
         return sum(it.parent == folder and it not in own | moved | self.used for it in there)
 
     def _gone(self) -> Iterator[str]:
-        for name in self.before:
-            if name not in self.builder.tree.parents:
+        for name, phase in self.before.items():
+            comes_again = phase.round and self.study.follow_up is not None
+            if name not in self.builder.tree.parents and not comes_again:
                 folder = self.index.directory / name
                 records = self.index.records()
                 count = sum(it.directory.parent == folder for it in records)
@@ -234,6 +240,49 @@ def _same(old: Phase, was: Candidate, phase: Phase, now: Candidate) -> bool:
         return True
     same_words = {*old.base, *was.overrides} == {*phase.base, *now.overrides}
     return same_words or (bool(was.overrides) and was.overrides == now.overrides)
+
+
+def _search_edited(phase: Phase, old: Phase | None) -> str:
+    """What differs in who asks, and where: then other trials may be asked for than before."""
+    if old is None or old.search is None or phase.search is None:
+        return ""
+    before, now = old.search, phase.search
+    values = {it: (getattr(before, it), getattr(now, it)) for it in ASKED_BY}
+    found = [f"{key} {was}, now {is_}" for key, (was, is_) in values.items() if was != is_]
+    where = (before.fixed, before.space), (now.fixed, now.space)
+    found += ["another space"] if where[0] != where[1] else []
+    if not found:
+        return ""
+    return f"it asks anew ({', '.join(found)}), and what is there is not run again"
+
+
+def _stopped(phase: Phase, old: Phase | None) -> set[str]:
+    """Trials that halving by the values of a key has stopped before their last run, and stops again
+    while it halves in the same way."""
+    if old is None or old.halving is None or phase.halving is None:
+        return set()
+    keys = ("unit", "rungs", "factor", "brackets", "asynchronous", "parallel")
+    if any(getattr(old.halving, key) != getattr(phase.halving, key) for key in keys):
+        return set()
+    stopped = (one for one in old.candidates if one.epochs is not None)
+    return {trial.fingerprint for one in stopped for trial in one.trials}
+
+
+def _ask_again(stage: Stage, old: Phase, planner: Planner) -> None:
+    """What a search has asked for before; in branches that started from the same."""
+    starts = {it.level: old.candidates[it.incumbent or 0].overrides for it in old.branches}
+    branches = {it.level: it for it in stage.phase.branches}
+    levels = {row: it.level for it in old.branches for row in it.candidates}
+    for row, one in enumerate(old.candidates):
+        branch = branches.get(levels.get(row, ""))
+        if branch is not None:
+            assert branch.incumbent is not None
+            if stage.phase.candidates[branch.incumbent].overrides != starts[branch.level]:
+                continue
+        elif levels:
+            continue
+        if planner.add_once(stage, one.overrides) and branch is not None:
+            branch.candidates.append(len(stage.phase.candidates) - 1)
 
 
 def _keep_branches(phase: Phase, old: Phase | None) -> None:

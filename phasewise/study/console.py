@@ -136,10 +136,11 @@ def branch_lines(
 
 def search_text(phase: Phase, search: SearchPlan) -> str:
     """What a search asked for, and why for no more."""
-    count = len(phase.candidates) - 1
+    each = len(phase.rivals())
+    count, wanted = len(phase.candidates) - each, each * search.trials
     again = f" ({search.repeated} times for one that was there)" if search.repeated else ""
     ended = f"; {search.ended}" if search.ended else ""
-    return f"{search.sampler} asked for {count} of {search.trials} trials{again}{ended}"
+    return f"{search.sampler} asked for {count} of {wanted} trials{again}{ended}"
 
 
 def _means(phase: Phase, runs: Mapping[int, RunRecord]) -> str:
@@ -246,12 +247,15 @@ def _what(phase: Phase) -> str:
         what = f"the best so far{each}{f' with {words}' if words else ''}"
         return f"{len(phase.candidates):>3}{seeds}  {what}"
     if phase.branches:
-        levels = ", ".join(branch.level for branch in phase.branches)
-        total = f"{len(phase.candidates):>3}{drawn}{seeds}"
-        return f"{total}  {what}, from the best of each {phase.per} ({levels})"
+        return f"{len(phase.candidates):>3}{drawn}{seeds}  {what}{_from_each(phase)}"
     own = sum(bool(candidate.overrides) for candidate in phase.candidates)
     start = " + incumbent" if own < len(phase.candidates) else ""
     return f"{own:>3}{drawn}{start}{seeds}  {what}"
+
+
+def _from_each(phase: Phase) -> str:
+    levels = ", ".join(branch.level for branch in phase.branches)
+    return f", from the best of each {phase.per} ({levels})"
 
 
 def _searched(phase: Phase, search: SearchPlan) -> str:
@@ -259,7 +263,12 @@ def _searched(phase: Phase, search: SearchPlan) -> str:
     seeds = f" x {len(phase.seeds)} seeds" if len(phase.seeds) > 1 else ""
     once = f", at most {search.parallel} at a time" if search.parallel > 1 else ", one at a time"
     space = " ".join([*search.fixed, *(f"{one.key}={one.typed}" for one in search.space)])
-    return f"{search.trials:>3} + incumbent{seeds}  asked by {search.sampler}{once}: {space}"
+    text = f"asked by {search.sampler}{once}: {space}"
+    if not phase.branches:
+        return f"{search.trials:>3} + incumbent{seeds}  {text}"
+    count = len(phase.branches)
+    each = f"{count * search.trials:>3} + {count} incumbents{seeds}  {text}"
+    return f"{each}{_from_each(phase)}"
 
 
 def print_final(

@@ -51,7 +51,7 @@ def halve(stage: Stage, launch: Launch) -> None:
         _tell_wave(settings, done, moves)
     for row, candidate in enumerate(phase.candidates):
         rung = race.reached(row)
-        stopped = 0 <= rung < race.ladder.top
+        stopped = 0 <= rung < len(settings.rungs) - 1
         candidate.epochs = settings.rungs[rung] if stopped else None
     full, spent = (len(phase.seeds) * it for it in cost(phase, race))
     settings.full += full  # a search halves batch after batch

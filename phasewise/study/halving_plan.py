@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from phasewise.config.fields import Count, CountOrNull, Flag, Text, message, wrong
 from phasewise.study.halved import EPOCHS, Halved
-from phasewise.study.journal import Phase
-from phasewise.study.rungs import Ladder, Race, deal, epoch_rungs
+from phasewise.study.journal import Branch, Phase
+from phasewise.study.rungs import Ladder, Race, Races, deal, epoch_rungs
 from phasewise.study.written import Written
 from phasewise.text import format_value
 
@@ -134,27 +134,33 @@ def halving_plan_text(phase: Phase) -> list[str]:
         return [phase.halving.text()]
     seeds, halved = len(phase.seeds), phase.halving
     race = race_of(phase)
+    starts = {branch.incumbent for branch in phase.rivals()}
     while moves := race.wave():
         for move in moves:  # who goes on beside the incumbent, if that is never among the best
-            race.tell(move.row, move.rung, -1.0 if move.row == phase.incumbent else 0.0)
+            race.tell(move.row, move.rung, -1.0 if move.row in starts else 0.0)
     full, spent = cost(phase, race)
     unit = "epochs" if halved.unit == EPOCHS else f"in all of {halved.unit}"
     return [f"{halved.text()}: at most {spent * seeds:g} {unit} instead of {full * seeds:g}"]
 
 
-def race_of(phase: Phase) -> Race:
-    """The race of a phase that halves, before its first wave; candidates learn their brackets."""
+def race_of(phase: Phase) -> Races:
+    """The races of a phase that halves, one per branch, before their first wave; candidates learn
+    their brackets."""
+    return Races([_race(phase, branch) for branch in phase.rivals()])
+
+
+def _race(phase: Phase, branch: Branch) -> Race:
     settings = phase.halving
     assert settings is not None
     ladder = Ladder(tuple(settings.rungs), settings.factor, settings.brackets)
     race = Race(
         ladder,
         phase.objective["mode"],
-        incumbent=phase.incumbent,
+        incumbent=branch.incumbent,
         parallel=settings.parallel if settings.asynchronous else None,
     )
-    rows = [row for row, one in enumerate(phase.candidates) if one.trials]
-    dealt = [row for row in rows if row != phase.incumbent]
+    rows = [row for row in branch.candidates if phase.candidates[row].trials]
+    dealt = [row for row in rows if row != branch.incumbent]
     names = [" ".join(sorted(phase.candidates[row].overrides)) for row in dealt]
     brackets = dict(zip(dealt, deal(names, ladder), strict=True))
     for row in rows:
@@ -163,7 +169,7 @@ def race_of(phase: Phase) -> Race:
     return race
 
 
-def cost(phase: Phase, race: Race) -> tuple[float, float]:
+def cost(phase: Phase, race: Races) -> tuple[float, float]:
     """What all candidates would have taken to the end, and what they took, with one seed each.
 
     In the unit of the rungs; where each rung begins anew, all of them count.

@@ -16,6 +16,7 @@ from phasewise.study.table import LEFT_OUT, placeholder_record
 from phasewise.study.trial_job import TrialJob
 
 KEY = "max_hours"
+ROUNDS_KEY = f"study.follow_up.{KEY}"
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class HourLimits:
     def __init__(self, study: StudyConfig, old: Journal | None) -> None:
         self._limit = study.max_hours
         self._limits = {name: spec.max_hours for name, spec in study.phases.items()}
+        self._rounds_limit = None if study.follow_up is None else study.follow_up.max_hours
+        self._rounds: set[str] = set()
         self._before = {phase.name: phase.out_of_hours for phase in (old.phases if old else ())}
         self._seconds: dict[Path, float] = {}
         self._phases: dict[Path, str] = {}
@@ -38,7 +41,9 @@ class HourLimits:
     @property
     def limited(self) -> bool:
         """Whether there is a limit at all."""
-        return any(it is not None for it in (self._limit, *self._limits.values()))
+        return any(
+            it is not None for it in (self._limit, self._rounds_limit, *self._limits.values())
+        )
 
     def note(self, record: RunRecord | None, phase: str) -> None:
         """What a trial has taken so far; it counts for the phase that had it first."""
@@ -49,6 +54,8 @@ class HourLimits:
 
     def keep(self, phase: Phase) -> None:
         """Take over what was decided of a phase, unless the limit is another one now."""
+        if phase.round:
+            self._rounds.add(phase.name)
         before = self._before.get(phase.name)
         if before is not None and before.limit == self._limits_of(phase).get(before.key):
             phase.out_of_hours = before
@@ -75,8 +82,10 @@ class HourLimits:
         if phase.out_of_hours is not None:
             return True
         for key, limit in self._limits_of(phase).items():
-            own = key != f"study.{KEY}"
-            hours = self._used(phase.name if own else None)
+            own: set[str] | None = {phase.name}
+            if key in (f"study.{KEY}", ROUNDS_KEY):
+                own = self._rounds if key == ROUNDS_KEY else None
+            hours = self._used(own)
             if hours >= limit:
                 phase.out_of_hours = OutOfHours(key, limit, hours)
                 log.info("\n%s: %s", phase.name or "the sweep", phase.out_of_hours)
@@ -87,11 +96,13 @@ class HourLimits:
         limits = {
             f"study.{KEY}": self._limit,
             f"study.phases.{phase.name}.{KEY}": self._limits.get(phase.name),
+            ROUNDS_KEY: self._rounds_limit if phase.round else None,
         }
         if phase.kind == "test":  # what was found is looked at in any case
             return {}
         return {key: limit for key, limit in limits.items() if limit is not None}
 
-    def _used(self, phase: str | None) -> float:
-        kept = (s for d, s in self._seconds.items() if phase in (None, self._phases[d]))
+    def _used(self, phases: set[str] | None) -> float:
+        """By trials of some phases; of all where ``None``."""
+        kept = (s for d, s in self._seconds.items() if phases is None or self._phases[d] in phases)
         return sum(kept) / 3600

@@ -133,6 +133,7 @@ class Branch:
         winner: index of the one that a following phase of branches starts from, ``None`` while not
             decided, or where none has a result.
         verdict, reason: of that decision, as in `Phase`.
+        repeated, ended: of a search, in this branch alone, as in `SearchPlan`.
     """
 
     level: str
@@ -141,6 +142,8 @@ class Branch:
     winner: int | None = None
     verdict: Verdict | None = None
     reason: str = ""
+    repeated: int = 0
+    ended: str = ""
 
 
 @dataclass
@@ -169,6 +172,8 @@ class Phase:
         source: ``from`` as typed; ``None`` where it starts from the phase before it.
         per: the key of whose levels each has a branch; empty where there are none.
         branches: these, in the order in which the levels came up.
+        why: the ``reason`` that its file gives for running it.
+        round: of ``study.follow_up``, from 1; 0 for what the study's file has.
     """
 
     name: str
@@ -197,14 +202,26 @@ class Phase:
     source: str | None = None
     per: str = ""
     branches: list[Branch] = field(default_factory=list)
+    why: str = ""
+    round: int = 0
+
+    def rivals(self) -> list[Branch]:
+        """Who is held against whom while it runs: its branches; where it has none, one without a
+        level, of all candidates."""
+        return self.branches or [Branch("", [*range(len(self.candidates))], self.incumbent)]
 
     @property
     def planned_trials(self) -> int:
         """How many there are, or will be where they are asked for one after the other."""
         there = sum(len(one.trials) for one in self.candidates)
-        asked = 0 if self.search is None or self.search.ended else self.search.trials
-        ours = len(self.candidates) - 1  # beside the incumbent
-        return there + max(asked - ours, 0) * len(self.seeds) if asked else there
+        if self.search is None:
+            return there
+        ended = self.search.ended  # of all branches
+        left = (
+            0 if ended or it.ended else max(self.search.trials - (len(it.candidates) - 1), 0)
+            for it in self.rivals()  # beside the incumbent of each
+        )
+        return there + sum(left) * len(self.seeds)
 
 
 @dataclass
@@ -251,6 +268,7 @@ class Journal:
         last: the phase whose winner is the final configuration, where several phases have none
             after them; empty before that is decided, and where only one can be. ``last_reason``:
             why, in words.
+        rounds_ended: why there were no more rounds of ``study.follow_up``; empty without any.
     """
 
     directory: Path
@@ -275,6 +293,7 @@ class Journal:
     origin: Origin | None = None
     last: str = ""
     last_reason: str = ""
+    rounds_ended: str = ""
 
     def write(self) -> None:
         """Replace the file in one step.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from phasewise.study.console import print_decision, print_trials
 from phasewise.study.constraints import NameCheck
 from phasewise.study.decision import decide
 from phasewise.study.final_test import TEST, FinalTest
+from phasewise.study.follow_up import Rounds
 from phasewise.study.halving import halve, last_records, ran_jobs, remove_rung_weights
 from phasewise.study.hours import HourLimits
 from phasewise.study.journal import Journal
@@ -91,6 +92,7 @@ class Runner:
         self.ended: str | None = None
         self.reporter = Reporter(journal.directory, study.report)
         self.builder = StageBuilder(planner, study.phases, journal.base)
+        self.rounds = Rounds(study.follow_up, journal, planner, self.builder)
         self._memberships = Memberships(journal.name)
         self._limits = MemoryLimits(planner.composer, study.memory_grows_with)
         self._hours = HourLimits(study, old)
@@ -102,22 +104,22 @@ class Runner:
         self.room = None if keeps is None else Room(journal, keeps, index.records())
 
     def run(self, first: Stage) -> None:
-        """Run all phases, then look at the test data.
+        """Run all phases, those that follow from them, then look at the test data.
 
         Args:
             first: the first phase as planned.
         """
         # limits in hours are those of one phase at a time
         together = not self.executor.in_process and not self._hours.limited
-        for names in self.builder.tree.steps(side_by_side=together):
-            stages = [first if it == first.phase.name else self._decided(it) for it in names]
-            for group in batches(stages):
-                self._run(group)
-            for stage in stages:
-                if stage.phase.winner is None and stage.phase.name:
-                    self.ended = explain_undecided(stage.phase, self._needed(stage))
-                    return
+        self._run_steps(self.builder.tree.steps(side_by_side=together), first)
+        if self.ended:
+            return
         last, base = self._conclude()
+        while names := self.rounds.next(self.stages, last):
+            self._run_steps([name] for name in names)
+            if self.ended:
+                return
+            last, base = self._conclude()
         final = FinalTest(self.journal, self.planner, self.executor, refit=self.study.refit)
         if self.test and final.is_possible(last):
             stage = final.stage(base, last)
@@ -135,10 +137,23 @@ class Runner:
             remove_needless(self.stages, self.keeps)
         self._memberships.settle()
 
+    def _run_steps(self, steps: Iterable[Sequence[str]], first: Stage | None = None) -> None:
+        """Run phases by name, until one of them decides nothing; ``first`` is built already."""
+        for names in steps:
+            stages = [
+                first if first and it == first.phase.name else self._decided(it) for it in names
+            ]
+            for group in batches(stages):
+                self._run(group)
+            for stage in stages:
+                if stage.phase.winner is None and stage.phase.name:
+                    self.ended = explain_undecided(stage.phase, self._needed(stage))
+                    return
+
     def _decided(self, name: str) -> Stage:
         """A phase that starts from what those before it have decided."""
         known = {stage.phase.name: stage for stage in self.stages}
-        return self.builder.decided(name, known, self.executor.outcome)
+        return self.rounds.mark(self.builder.decided(name, known, self.executor.outcome))
 
     def _conclude(self) -> tuple[Stage, list[str]]:
         """The phase whose winner is the final configuration, and the words of that."""

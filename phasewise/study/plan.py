@@ -9,9 +9,8 @@ from pathlib import Path
 
 from phasewise.config.help import settings_error
 from phasewise.config.identity import COMPARED_SPLITS
-from phasewise.config.previous import data_difference, has_no_epochs
 from phasewise.errors import Problem
-from phasewise.records.record import DATA_MARK, read_record
+from phasewise.records.record import DATA_MARK
 from phasewise.study.compatibility import OverrideMerger, PlannedCandidates
 from phasewise.study.compose import Composer, ConfigIdentity, Problems
 from phasewise.study.console import candidate_label
@@ -143,9 +142,8 @@ class Planner:
             phase.incumbent = len(phase.candidates)
             self.add(stage, [])
         self.check_compared_samples(stage)
-        if spec.search is not None:
-            self._probe(stage)
-        self._plan_halving(stage)
+        self.plan_search(stage)
+        self.plan_halving(stage)
         self._note_dropped(stage)
         return stage
 
@@ -163,6 +161,7 @@ class Planner:
             declared=grid.declared,
             sampled_from=grid.sampled_from,
             source=spec.source,
+            why=spec.reason or "",
         )
         self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec, start=list(base))
@@ -170,13 +169,22 @@ class Planner:
             stage.notes.append(f"trials that repeat another one and are left out: {grid.repeated}")
         return stage, grid
 
-    def _probe(self, stage: Stage) -> None:
-        """See whether what a search may ask for can run; the incumbent is there already."""
+    def plan_search(self, stage: Stage) -> None:
+        """Who asks for the candidates of a phase that searches, and whether what may be asked for
+        can run; its incumbents are there already."""
+        if stage.spec.search is None:
+            return
         search = planned_search(stage.spec, self.composer.loader)
         stage.phase.kind, stage.phase.search = "search", search
         probed = Stage(replace(stage.phase, candidates=[]), stage.spec)
-        for words in [[], *probes(search, lambda it: self._can_run(stage.phase, it))]:
-            self.add(probed, words)
+        for row in (branch.incumbent for branch in stage.phase.rivals()):
+            assert row is not None
+
+            def can_run(words: list[str], row: int = row) -> bool:
+                return self._can_run(stage.phase, self.beside(stage, row, words))
+
+            for words in [[], *probes(search, can_run)]:
+                self.add(probed, self.beside(stage, row, words))
         self.check_compared_samples(probed)
         stage.probes = [one.overrides for one in probed.phase.candidates]
         stage.refused, stage.problems = probed.refused, stage.problems | probed.problems
@@ -236,6 +244,7 @@ class Planner:
             base=list(start),
             incumbent=0,
             source=spec.source,
+            why=spec.reason or "",
         )
         self.goals.give(phase, spec.metric, spec.require)
         stage = Stage(phase, spec, start=list(start))
@@ -248,7 +257,7 @@ class Planner:
         self._note_dropped(stage)
         return stage
 
-    def _plan_halving(self, stage: Stage) -> None:
+    def plan_halving(self, stage: Stage) -> None:
         """The rungs of a phase that halves, and the runs at them where each is one of its own."""
         phase, settings = stage.phase, stage.spec.halving
         if settings is None:
@@ -361,6 +370,13 @@ class Planner:
         """What a phase starts from that starts from a candidate of this one."""
         return self.choices.join(stage.start, stage.phase.candidates[row].overrides)
 
+    def beside(self, stage: Stage, row: int, words: list[str]) -> list[str]:
+        """The overrides of a candidate that has these words, and for the rest what another has."""
+        if not stage.phase.candidates[row].overrides:
+            return words
+        whole = self.choices.join(self.winner_words(stage, row), words)
+        return [word for word in whole if word not in stage.start or word in words]
+
     def objective_of(self, spec: PhaseConfig) -> dict[str, str]:
         """What a phase is judged by."""
         if spec.metric is None:
@@ -396,21 +412,3 @@ def planned_candidates(stage: Stage) -> PlannedCandidates:
     """What a phase has to do with the others' choices."""
     words = stage.probes or [candidate.overrides for candidate in stage.phase.candidates]
     return PlannedCandidates(stage.phase.name, words, stage.refused)
-
-
-def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
-    """Directories of its trials that hold a run of other settings or data, by what they hold."""
-    found: dict[str, list[str]] = {}
-    for job in (job for jobs in stage.jobs for job in jobs):
-        record = read_record(job.directory)
-        if record is None or record.is_of(job.fingerprint) or has_no_epochs(record):
-            continue
-        if record.fingerprint == job.fingerprint.partition(DATA_MARK)[0]:
-            what = data_difference(
-                record, composer.config_of(job.words), composer.data_of(job.words)
-            )
-        else:
-            there = composer.application.difference(record, composer.config_of(job.words))
-            what = f"holds a run of other settings ({there})"
-        found.setdefault(what, []).append(job.subdir)
-    return found

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from phasewise.config.previous import data_difference, has_no_epochs
 from phasewise.records.record import DATA_MARK, RunRecord, read_record
 from phasewise.study.compose import Composer
 from phasewise.study.folders import run_folders
 from phasewise.study.journal import Journal
-from phasewise.study.plan import Planner, Stage, foreign_runs
+from phasewise.study.plan import Planner, Stage
 from phasewise.study.results import has_readable_overrides
 from phasewise.study.trial_job import TrialJob
 
@@ -131,6 +132,24 @@ class RunIndex:
                 run.directory = target
 
 
+def foreign_runs(stage: Stage, composer: Composer) -> dict[str, list[str]]:
+    """Directories of its trials that hold a run of other settings or data, by what they hold."""
+    found: dict[str, list[str]] = {}
+    for job in (job for jobs in stage.jobs for job in jobs):
+        record = read_record(job.directory)
+        if record is None or record.is_of(job.fingerprint) or has_no_epochs(record):
+            continue
+        if record.fingerprint == job.fingerprint.partition(DATA_MARK)[0]:
+            what = data_difference(
+                record, composer.config_of(job.words), composer.data_of(job.words)
+            )
+        else:
+            there = composer.application.difference(record, composer.config_of(job.words))
+            what = f"holds a run of other settings ({there})"
+        found.setdefault(what, []).append(job.subdir)
+    return found
+
+
 def other_settings(
     stage: Stage, planner: Planner, base: Sequence[str], old: Journal | None
 ) -> dict[str, list[str]]:
@@ -147,7 +166,7 @@ def other_settings(
         old: the journal of the earlier call.
 
     Returns:
-        As `phasewise.study.plan.foreign_runs`.
+        As `foreign_runs`.
     """
     found = foreign_runs(stage, planner.composer)
     if old is None or not found or not stage.phase.name:  # a sweep has no phases before it

@@ -140,6 +140,10 @@ class Race:
         """The last rung to which a trial came; -1 if it has not begun."""
         return self._sent.get(row, -1)
 
+    def has(self, row: int) -> bool:
+        """Whether a trial takes part."""
+        return row in self._bracket
+
     def _brackets(self) -> range:
         return range(self.ladder.brackets)
 
@@ -191,3 +195,29 @@ class Race:
                 self._sent[row] = bracket
                 return Move(row, bracket)
         return None
+
+
+class Races:
+    """Those of the branches of a phase, side by side: nothing is dropped for what another branch
+    has. As a `Race`, whose waves are those of all of them.
+
+    Args:
+        races: with their trials, each of which takes part in one.
+    """
+
+    def __init__(self, races: Sequence[Race]) -> None:
+        self._races = races
+
+    def tell(self, row: int, rung: int, value: float) -> None:
+        """As `Race.tell`."""
+        for race in self._races:
+            if race.has(row):
+                race.tell(row, rung, value)
+
+    def wave(self) -> list[Move]:
+        """As `Race.wave`."""
+        return [move for race in self._races for move in race.wave()]
+
+    def reached(self, row: int) -> int:
+        """As `Race.reached`."""
+        return max(race.reached(row) for race in self._races)

@@ -26,6 +26,7 @@ from phasewise.config.open_keys import open_words
 from phasewise.config.override_syntax import parse_words, suggest_correction, syntax_problem
 from phasewise.errors import Problem
 from phasewise.study.application import Application
+from phasewise.study.follow_settings import FollowUp
 from phasewise.study.goals import Requirements, StatedGoals, goal_problems
 from phasewise.study.halving_plan import Halving
 from phasewise.study.hypotheses import Hypothesis, unanswerable
@@ -109,6 +110,7 @@ class PhaseConfig(Node):
     require: Requirements = Field(default_factory=list)
     source: Annotated[Text | None, Field(alias="from")] = None
     per: Text | None = None
+    reason: Text | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -139,10 +141,6 @@ class PhaseConfig(Node):
             raise wrong("overrides, combinations or rerun must be given", key="overrides")
         if self.per is not None and self.rerun is not None:
             raise wrong(f"of a rerun stands within it: rerun: {{per: {self.per}}}", key="per")
-        if self.per is not None and self.halving is not None:
-            raise wrong("goes without halving, which would stop whole branches", key="per")
-        if self.per is not None and self.search is not None:
-            raise wrong("goes without search", key="per")
         return self
 
 
@@ -187,6 +185,7 @@ class StudyConfig(StatedGoals):
     budget: Text | None = None
     ignore: list[Text] = Field(default_factory=list)
     max_hours: Hours | None = None
+    follow_up: FollowUp | None = None
 
     def problems(self) -> list[Problem]:
         """Values that are fine alone but not together."""
@@ -199,6 +198,9 @@ class StudyConfig(StatedGoals):
         several = bool(self.phases)
         if self.log_names and (bad := name_problem(self.log_names, several_phases=several)):
             found.append(Problem(f"study.log_names={self.log_names}", bad))
+        if self.follow_up is not None and not several:
+            reason = "is for study=NAME, or phases: what it proposes is a phase after others"
+            found.append(Problem("study.follow_up", reason))
         first = next(iter(self.phases.values()), None)
         if first is not None and first.rerun is not None:
             key = f"study.phases.{next(iter(self.phases))}.rerun"

@@ -20,6 +20,10 @@ Values = dict[int, float]
 DIFFERENT_SAMPLES = "the candidates were judged by different validation samples"
 
 
+ROUNDING = 1e-12
+"""Relative difference of two means that comes of the order in which numbers are added."""
+
+
 @dataclass(frozen=True)
 class Decision:
     """What was chosen.
@@ -60,8 +64,8 @@ def select(
     """Choose the candidate with the best mean over the seeds.
 
     Means over different seeds cannot be compared: candidates with a result for every seed go
-    before all others, and only if there is none, those with the most results compete. On a tie the
-    incumbent stays, else the first one wins.
+    before all others, and only if there is none, those with the most results compete. On a tie (up
+    to the rounding of a mean) the incumbent stays, else the first one wins.
 
     Args:
         candidates: the objective of each by seed; NaN and infinite values count as missing.
@@ -90,7 +94,7 @@ def select(
         tested = significant and incumbent is not None
         return _untested(incumbent or 0, results, seeds) if tested else chosen
     before = means[incumbent]
-    if sign * means[best] <= sign * before:
+    if sign * means[best] <= sign * before or math.isclose(means[best], before, rel_tol=ROUNDING):
         return Decision(incumbent, "kept", f"the incumbent's {before:.4g} is best{short}")
     ours, theirs = told_apart(means[best], before)
     gain = f"{ours} against {theirs} of the incumbent{short}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hydra.errors import HydraException
 
+from phasewise.config.help import settings_error
 from phasewise.errors import Problem, UserError
 from phasewise.records.record import RunRecord
 from phasewise.study.branches import (
@@ -16,6 +17,7 @@ from phasewise.study.branches import (
 )
 from phasewise.study.compose import problems_in
 from phasewise.study.finalists import find_finalists, planned_count
+from phasewise.study.halving_plan import END
 from phasewise.study.journal import Phase
 from phasewise.study.leaves import best_leaf
 from phasewise.study.plan import Planner, Stage
@@ -65,6 +67,7 @@ class StageBuilder:
             if spec.per is not None:
                 sources = self._with_levels(name, stages)
                 if not any(source.problems for source in sources):  # else these are told
+                    self._refuse_scaled(name, spec, stages)
                     starts, first = planned_starts(spec.per, sources, self.planner)
                     return branched_stage(name, spec, starts, self.planner, first)
             return self.planner.stage(name, spec, self.base)
@@ -95,6 +98,18 @@ class StageBuilder:
             reruns = self.specs[one].rerun is not None
             found += self._with_levels(one, stages) if reruns else [stages[one]]
         return found
+
+    def _refuse_scaled(self, name: str, spec: PhaseConfig, stages: Mapping[str, Stage]) -> None:
+        """Branches that halve compare after the same amounts, so that none may have its own.
+
+        Raises:
+            UserError: a phase before has chosen what scales the trials.
+        """
+        scale = None if spec.halving is None else spec.halving.key or END
+        for one in self.tree.upstream(name):
+            if scale in stages[one].phase.declared:
+                reason = f"branches compare after equal shares of {scale}, which {one} varies"
+                raise settings_error([Problem(f"halving of {scale}", reason)])
 
     def decided(self, name: str, stages: Mapping[str, Stage], outcome: Outcome) -> Stage:
         """A phase as it starts from what was decided.

@@ -29,6 +29,7 @@ from phasewise.study.compatibility import CompatibilityCheck
 from phasewise.study.compose import Composer, Problems, context, trials_error
 from phasewise.study.ending import run_to_end
 from phasewise.study.fetching import fetch
+from phasewise.study.follow_up import known_rounds
 from phasewise.study.goals import resolve_goals
 from phasewise.study.hypotheses import refuse_untried
 from phasewise.study.journal import Journal, read_journal
@@ -54,6 +55,10 @@ Checked = tuple[Journal, list[Stage], list[str]]
 
 OBSTACLES = 3
 """So many different ones are listed; they are long, and much the same."""
+
+SUBDIR = "hydra.sweep.subdir"
+ADDED_ORIGIN = ("+init_study=", "++init_study=")
+"""As it is typed where an application has no such key of its own, and would not heed it."""
 
 DEFAULT_SUBDIR = "${hydra.job.num}"
 
@@ -117,7 +122,8 @@ def sweep(
     if application.writes_records:
         keeps = policy_of(study.checkpoints, is_sweep=not is_study(study))
     builder = StageBuilder(planner, study.phases, journal.base)
-    notes = [*notes, *changes(builder, old, index, study)]
+    notes = [*_passed_over(config), *notes, *changes(builder, old, index, study)]
+    notes += known_rounds(journal, old, study.follow_up)
     print_plan(journal, stages, index, notes, keeps)
     if study.fetch:
         fetch(stages, composer)
@@ -248,7 +254,7 @@ def _same_plan(journal: Journal, old: Journal | None) -> bool:
         [
             (phase.name, phase.declared, phase.source, phase.per)
             for phase in one.phases
-            if phase.kind != "test"
+            if phase.kind != "test" and not phase.round
         ]
         for one in (journal, old)
     )
@@ -296,13 +302,18 @@ def _check_command(
     words: Sequence[str], arguments: Sequence[str], config: DictConfig, study: StudyConfig
 ) -> None:
     """What can be typed and composed, but means nothing that anybody could want."""
-    raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
     own = is_project(config)
-    if (own or is_study(study)) and isinstance(raw, dict) and raw["subdir"] != DEFAULT_SUBDIR:
+    about_hydra = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)
+    assert isinstance(about_hydra, list)
+    typed = any(str(word).lstrip("+").startswith(f"{SUBDIR}=") for word in about_hydra)
+    if (own or typed) and _own_subdir(config):
         raise UserError(
-            "hydra.sweep.subdir cannot be set: trials are named by their overrides\n"
+            f"{SUBDIR} cannot be set: trials are named by their overrides\n"
             "hydra.sweep.dir=DIR chooses the directory of the sweep"
         )
+    if not own and (asked := [word for word in arguments if word.startswith(ADDED_ORIGIN)]):
+        reason = "is for this project's runs; type the words that the other study's last lines say"
+        raise settings_error([Problem(asked[0], reason)])
     if not is_study(study):
         for key, default in (("budget", "full"), ("init_study", None)):
             if own and config.get(key, default) != default:
@@ -322,6 +333,19 @@ def _check_command(
             problems.append(Problem(word, reason))
     if problems:
         raise settings_error(problems)
+
+
+def _own_subdir(config: DictConfig) -> str:
+    """Where an application wants its jobs to lie below the sweep; empty if it says nothing."""
+    raw = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+    assert isinstance(raw, dict)
+    return "" if raw["subdir"] == DEFAULT_SUBDIR else str(raw["subdir"])
+
+
+def _passed_over(config: DictConfig) -> list[str]:
+    """What the application's config says that a study does not heed, told with the plan."""
+    own = _own_subdir(config)
+    return [f"{SUBDIR}={own} is passed over: trials are named by their overrides"] if own else []
 
 
 def prepare(config: DictConfig) -> Path:

@@ -38,12 +38,16 @@ class TaskContract(L.LightningModule, ABC):
     Attributes:
         network: what other runs can start from.
         evaluates_loss: whether validation and test images have a loss.
+        works_untrained: whether its metrics mean something of a network that was not trained here,
+            as those of features do; a head that was drawn at random finds nothing. Such a network
+            is measured before training, as every one is that starts from another run.
         headline: the metrics that the line of an epoch and the report's tables show, most telling
             first, without their split.
     """
 
     network: nn.Module
     evaluates_loss = True
+    works_untrained = False
     headline: tuple[str, ...] = ()
 
     @abstractmethod

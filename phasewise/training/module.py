@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
@@ -18,8 +20,10 @@ from phasewise.config.trust import refuse_foreign
 from phasewise.data.batch import Batch, checked_images
 from phasewise.errors import UserError
 from phasewise.networks.backbones import LATER
+from phasewise.training.averaging import Averaging
 from phasewise.training.checkpoints import kept_arguments
 from phasewise.training.contract import Scores, TaskContract
+from phasewise.training.finetuning import Came, Finetuning, distance, weights_that_came
 from phasewise.training.optim import build_optimizer, build_schedulers
 
 __all__ = ["OPTIMIZER", "SCHEDULER", "Scores", "TaskModule", "defined"]
@@ -51,10 +55,20 @@ class TaskModule(TaskContract):
         scheduler: ``name`` (``none``, ``plateau``, ``cosine``, ``multistep``, ``onecycle``) and its
             settings as in ``conf/scheduler``, or ``_target_`` and the arguments of another one;
             None for `SCHEDULER`.
+        finetuning: how weights that came with the run are treated, see
+            `phasewise.training.finetuning.Finetuning`; None leaves everything as it is.
         monitor: the metric that decides which weights are best, and that ``plateau`` watches.
         mode: whether more of it is better: ``max``, ``min``.
 
+    Raises:
+        UserError: an unknown key of ``finetuning``.
+        ValueError: a value of it is out of its range.
+
     Attributes:
+        came: which weights came with the run, and were not drawn; None: those of the backbone,
+            where the constructor has an argument ``pretrained`` that is set.
+        start: of the network, the weights that came, where ``finetuning`` goes back to them.
+        averaging: what puts in the weights that are validated, where these are not those trained.
         step_values: what the last training batch has noted, see `note`.
     """
 
@@ -66,8 +80,13 @@ class TaskModule(TaskContract):
         scheduler: Mapping[str, Any] | None,
         monitor: str,
         mode: str,
+        finetuning: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.finetuning = Finetuning.of(finetuning)
+        self.came: Came | None = None
+        self.start: dict[str, Tensor] = {}
+        self.averaging: Averaging | None = None
         self.optimizer_config = dict(optimizer or OPTIMIZER)
         self.scheduler_config = dict(scheduler or SCHEDULER)
         self.objective = {"metric": monitor, "mode": mode}
@@ -102,6 +121,32 @@ class TaskModule(TaskContract):
         return super().load_from_checkpoint(
             checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
         )
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What puts averaged or interpolated weights in, where ``finetuning`` asks for it."""
+        if self.averaging is None and self.finetuning.averages:
+            self.averaging = Averaging(self.objective["metric"], self.objective["mode"])
+        return [] if self.averaging is None else [self.averaging]
+
+    def as_validated(self) -> AbstractContextManager[None]:
+        """The weights that are validated and kept are in the network while this lasts, which need
+        not be those that train."""
+        return nullcontext() if self.averaging is None else self.averaging.put_in(self)
+
+    def setup(self, stage: str) -> None:
+        """Keep the weights that came with the run, where ``finetuning`` goes back to them.
+
+        Raises:
+            UserError: none came.
+        """
+        key = "l2_sp" if self.finetuning.l2_sp else "interpolate"
+        if stage == "fit" and (self.finetuning.l2_sp or self.finetuning.shares):
+            drawn: Came = "backbone" if self.hparams.get("pretrained") else "nothing"
+            self.start = weights_that_came(self.network, self.came or drawn, key)
+
+    def on_train_start(self) -> None:
+        """The weights that came go where the others are."""
+        self.start = {name: value.to(self.device) for name, value in self.start.items()}
 
     def prepare(self, batch: Mapping[str, Any], *, targets: bool = True) -> Batch:
         """A batch as the steps take it: as it is from our DataModules, from any other loader with
@@ -139,7 +184,10 @@ class TaskModule(TaskContract):
 
     def configure_optimizers(self) -> Any:
         """As ``optimizer`` and ``scheduler`` say."""
-        optimizer = build_optimizer(self.optimizer_config, self.parameter_groups())
+        groups = self.parameter_groups()
+        if self.finetuning.has_rates:
+            groups = self.finetuning.groups(groups, self.network, self.optimizer_config)
+        optimizer = build_optimizer(self.optimizer_config, groups)
         schedulers = build_schedulers(
             self.scheduler_config,
             optimizer,
@@ -158,8 +206,11 @@ class TaskModule(TaskContract):
         return max(math.ceil(batches / self.trainer.accumulate_grad_batches), 1)
 
     def on_train_epoch_start(self) -> None:
-        """What an epoch that was cut short has noted is no part of this one."""
+        """What an epoch that was cut short has noted is no part of this one; the first epochs may
+        leave the backbone as it is."""
         self._noted.clear()
+        if self.finetuning.freeze_epochs:
+            self.finetuning.freeze(self.network, self.current_epoch)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step after each batch; `on_train_epoch_end` steps the ones that go by a metric."""
@@ -200,7 +251,10 @@ class TaskModule(TaskContract):
         batch = self.prepare(batch)
         _, terms = self.losses(batch)
         self.note(self._named_losses("train", terms), len(batch["image"]))
-        return self.total_loss(terms)
+        loss = self.total_loss(terms)
+        if self.finetuning.l2_sp and (far := distance(self.network, self.start)) is not None:
+            loss = loss + self.finetuning.l2_sp / 2 * far
+        return loss
 
     def note(self, values: Mapping[str, Tensor], size: int) -> None:
         """Add a training batch's values to the means over images that its epoch will log.
@@ -277,6 +331,8 @@ class TaskModule(TaskContract):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Whoever loads it has the weights: none are to be fetched."""
+        if self.averaging is not None:
+            self.averaging.keep(self, checkpoint)
         arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if arguments.get("pretrained"):
             kept = {**arguments, "pretrained": LATER}

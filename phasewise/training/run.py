@@ -16,11 +16,13 @@ from hydra.types import RunMode
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.analysis.validation import run_remarks
 from phasewise.config.lifecycle import is_done, lacks_test, own_overrides, start_record
 from phasewise.config.previous import OLDER, previous_run
 from phasewise.data.resources import device_name
 from phasewise.errors import OutOfMemoryError, RunFailedError
 from phasewise.records.checkpoints import FOLDER, LAST, remove_last
+from phasewise.records.history import read_history
 from phasewise.records.lock import locked
 from phasewise.records.record import RunRecord
 from phasewise.records.summary import summary_text
@@ -204,6 +206,9 @@ class _Request:
     def _log_end(self, record: RunRecord, lead: str = "") -> None:
         if record.status == "completed":  # the first of several devices writes the record
             log.info("%s%s", lead, summary_text(record))
+            if not self.trial:  # of trials the audit tells
+                for remark in run_remarks(record, read_history(self.directory)):
+                    log.warning(remark)
         elif record.status == "paused":
             done, of = record.cost["epochs"], self.cfg.trainer.max_epochs
             log.info("%spaused after epoch %d of %d", lead, done, of)

@@ -23,11 +23,13 @@ from phasewise.data.facts import about, check_objective
 from phasewise.data.resources import reset_peak_memory
 from phasewise.errors import StorageError, UserError
 from phasewise.figures import curves
+from phasewise.records.baselines import BEFORE
 from phasewise.records.checkpoints import BEST, FOLDER, LAST
 from phasewise.records.history import History
 from phasewise.records.record import RunRecord
 from phasewise.records.schema import Status
 from phasewise.records.steps import cut_steps
+from phasewise.training.baselines import resampled_objective, start_scores, trivial_scores
 from phasewise.training.build import build_data, build_module
 from phasewise.training.callbacks import epochs_without_gain, is_paused
 from phasewise.training.checkpoints import read_checkpoint, start_from
@@ -150,6 +152,8 @@ class Session:
             data = self._begin()
             self._set_up(data, self.record.data.get("hash"))
             module = self._build(data)
+            self._start_from()
+            self._evaluate_start(data)
             module.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
             if not has_test(data):  # of foreign data, which an older record says nothing of
                 self.record.data = {"has_test": False}
@@ -226,12 +230,15 @@ class Session:
             self._try_out(data)
             return
         self._evaluate_baselines(data, "val")
+        self._evaluate_start(data)
         with without_lightning_output():
             self._fit(data)
             if is_paused(self.trainer):
                 self._finish("paused")
                 return
             self._restore_best()
+            metric = self.config["objective"]["metric"]
+            self.record.resampled = resampled_objective(self.trainer, self.module, data, metric)
             if wants_test(self.cfg, trial=self.trial) and has_test(data):
                 self._test(data)
         self._draw(data, "val", "test")
@@ -278,6 +285,8 @@ class Session:
         origin = self.config["init_from"]
         if origin is not None and self.module is not None:
             start_from(network(self.module), origin, self.config["model"])
+            if isinstance(self.module, TaskModule):
+                self.module.came = "network"
             log.info("         starting from the weights of %s", origin)
 
     def _check_files(self) -> None:
@@ -287,16 +296,20 @@ class Session:
             what = "changed while it was read; try again when nothing writes there"
             raise UserError(f"{' and '.join(changed)}: {what}")
 
+    def _evaluate_start(self, data: L.LightningDataModule) -> None:
+        """The network before training, on every split that the trained one is judged by."""
+        assert self.trainer is not None
+        tested = wants_test(self.cfg, trial=self.trial) and has_test(data)
+        splits = ("val", "test") if tested else ("val",)
+        started = self.config["init_from"] is not None
+        found = start_scores(self.trainer, self.module, data, splits, from_run=started)
+        if found:
+            self.baselines[BEFORE] = found
+
     def _evaluate_baselines(self, data: L.LightningDataModule, split: str) -> None:
         assert self.trainer is not None
-        if not isinstance(self.module, TaskModule) or not isinstance(data, StoreDataModule):
-            return  # nobody knows trivial predictors of a foreign task
-        data.trainer = self.trainer  # its limits hold for what is compared, see `evaluated_rows`
-        # One of them may be the network itself, which Lightning moves to the device in `fit` only.
-        module = self.module.to(self.trainer.strategy.root_device)
-        for name, scores in module.baselines(data, split).items():
-            prefixed = {f"{split}/{key}": value for key, value in scores.items()}
-            self.baselines.setdefault(name, {}).update(prefixed)
+        for name, scores in trivial_scores(self.trainer, self.module, data, split).items():
+            self.baselines.setdefault(name, {}).update(scores)
 
     def _fit(self, data: L.LightningDataModule) -> None:
         assert self.trainer is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
@@ -16,6 +15,7 @@ from phasewise.config.signatures import TARGET
 from phasewise.data.batch import Batch
 from phasewise.data.datamodule import StoreDataModule
 from phasewise.errors import UserError
+from phasewise.training.evaluating import evaluating
 from phasewise.training.module import TaskModule
 
 
@@ -48,7 +48,7 @@ class TrainMetrics(Callback):
         assert isinstance(module, TaskModule)
         assert isinstance(data, StoreDataModule)
         rows = module.training_rows(data, self._count(trainer, data))
-        with _evaluating(trainer, module):
+        with module.as_validated(), evaluating(trainer, module):
             scores = module.training_metrics(_evaluated(trainer, module, data, rows))
         module.log_dict({f"train/{name}": torch.tensor(value) for name, value in scores.items()})
 
@@ -77,24 +77,6 @@ def check_train_metrics(config: Mapping[str, Any]) -> None:
                 f"trainer.train_metrics=true: {key}._target_={name} is no {kind.__name__}, which "
                 "alone can be evaluated on training images; it may log train/METRIC itself"
             )
-
-
-@contextmanager
-def _evaluating(trainer: L.Trainer, module: TaskModule) -> Iterator[None]:
-    """As Lightning validates; afterwards each part trains that did."""
-    before = {part: part.training for part in module.modules()}
-    # Metrics begun under the one mode cannot go on under the other.
-    inference = trainer.fit_loop.epoch_loop.val_loop.inference_mode
-    module.eval()
-    try:
-        with (
-            torch.inference_mode() if inference else torch.no_grad(),
-            trainer.precision_plugin.val_step_context(),
-        ):
-            yield
-    finally:
-        for part, training in before.items():
-            part.training = training
 
 
 def _evaluated(

@@ -30,6 +30,7 @@ ONE_PASS = [
     "model.init_scheme=normal",
     "model.norm=group",
     "model.dropout_rate=0.5",
+    "model.drop_path_rate=0.5",
     "loss.name=smooth_l1",
     "loss.name=l1",
     "loss.name=mse",
@@ -102,6 +103,6 @@ def test_every_key_is_looked_at(make_config: Callable[..., DictConfig]) -> None:
     ):
         keys |= all_keys(make_config("task=localization", *f"data={name}".split()))
     elsewhere = tried(SHARED_CHANGES) | set(SHARED_ELSEWHERE) | set(ELSEWHERE)
-    own = {key for key in keys if key.split(".")[0] in ("model", "loss", "finetuning")}
+    own = {key for key in keys if key.split(".")[0] in ("model", "loss")}
     assert keys - tried(CHANGES) - elsewhere - CHOSEN == set()
     assert own - tried(CHANGES) == {"model.pretrained"}

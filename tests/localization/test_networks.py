@@ -18,6 +18,7 @@ from localization.networks import (
 )
 from phasewise.errors import UserError
 from phasewise.networks.backbones import build_backbone
+from phasewise.networks.stages import groups_by_stage
 
 SIZE = 64
 TINY = "test_resnet"  # timm's smallest
@@ -145,7 +146,13 @@ def test_backbones_and_stages(backbone: str) -> None:
     boxes.square().sum().backward()
     trained = {p for p in model.parameters() if p.requires_grad}
     assert trained == {p for p in model.parameters() if p.grad is not None}
-    groups = model.groups(1.0, 0.5, 0.1)
+    groups = groups_by_stage(
+        [{"params": [p for p in model.parameters() if p.requires_grad]}],
+        model.backbone,
+        lr=1.0,
+        backbone_lr_factor=0.5,
+        layer_decay=0.1,
+    )
     grouped = [p for group in groups for p in group["params"]]
     assert len(grouped) == len(set(grouped))
     assert set(grouped) == trained
@@ -328,7 +335,7 @@ def test_a_frozen_backbone_stays_as_it_is() -> None:
     model = network().train()
     model.freeze_backbone(True)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    optimizer = torch.optim.AdamW(model.groups(0.01, 1.0, 1.0), weight_decay=0.1)
+    optimizer = torch.optim.AdamW(model.parameters(), 0.01, weight_decay=0.1)
 
     def step() -> set[str]:
         """What a step of training changes, by the part of the network."""

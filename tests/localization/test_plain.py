@@ -157,24 +157,14 @@ def test_a_batch_that_cannot_be_used_is_refused(change: dict[str, Any], told: st
         {"head": "pooled"},
         {"stride": 4},
         {"loss": "iou"},
-        {"finetuning_freeze_epochs": -1},
-        {"finetuning_layer_decay": 0.0},
-        {"finetuning_backbone_lr_factor": 0.0},
+        {"finetuning": {"freeze_epochs": -1}},
+        {"finetuning": {"layer_decay": 0.0}},
+        {"finetuning": {"backbone_lr_factor": 0.0}},
     ],
 )
 def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong)).rpartition("_")[2]):
         LocalizationModule(**(SMALL | wrong))
-
-
-def test_the_rates_of_stages_go_by_the_rate_of_the_constructor() -> None:
-    target = {"_target_": "torch.optim.SGD"}
-    module = LocalizationModule(
-        **SMALL, finetuning_layer_decay=0.5, optimizer={**target, "lr": 0.4}
-    )
-    assert [group["lr"] for group in module.parameter_groups()][:3] == [0.4, 0.4, 0.2]
-    with pytest.raises(UserError, match="optimizer must have an 'lr'"):
-        LocalizationModule(**SMALL, finetuning_layer_decay=0.5, optimizer=target)
 
 
 def test_defaults_are_those_of_the_config(make_config: Callable[..., DictConfig]) -> None:
@@ -183,7 +173,7 @@ def test_defaults_are_those_of_the_config(make_config: Callable[..., DictConfig]
     parameters = inspect.signature(LocalizationModule).parameters
     known = available_arguments(config, info)
     own = {"loss" if key == "name" else f"loss_{key}" for key in config["loss"]}
-    own |= {*config["model"]} | {f"finetuning_{key}" for key in config["finetuning"]}
+    own |= {*config["model"]}
     assert own <= set(parameters)
     for name in own | {"monitor", "mode", "image_size"}:
         assert parameters[name].default == known[name], name

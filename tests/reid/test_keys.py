@@ -40,6 +40,7 @@ ONE_PASS = [
     "model.init_scheme=normal",
     "model.norm=group",
     "model.dropout_rate=0.5",
+    "model.drop_path_rate=0.5 model.backbone=test_resnet|model.backbone=test_resnet",
     "loss.metric=circle",
     "loss.metric=arcface",
     "loss.metric=cosface",

@@ -120,6 +120,7 @@ def test_the_coursework_is_what_was_published(make_config: Make) -> None:
         (("loss.mining=semi_hard", "loss.margin=soft"), "needs loss.margin as a number"),
         (("loss.margin=hard",), "loss.margin=hard: must be soft or a number >= 0"),
         (("data.validation=none",), "data.validation=none: needs objective.keep=last"),
+        (("data.augment=[cutmix]",), "a piece of another identity has no identity"),
         (("data.augment=[mixup]",), "a blend of two identities has no identity"),
         (("model.backbone=resnet18_fc51",), "did you mean resnet18_fc512?"),
         (("objective.metric=val/loss",), "objective.metric=val/loss: not one of val/mAP"),

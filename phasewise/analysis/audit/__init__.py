@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from phasewise.analysis.audit import choices, conditions, coverage, halving, training, trivial
+from phasewise.analysis.audit import (
+    choices,
+    conditions,
+    coverage,
+    halving,
+    training,
+    trivial,
+    validation,
+)
 from phasewise.analysis.audit.case import Case, Finding, Severity
 from phasewise.study.results import StudyResult
 
@@ -19,6 +27,7 @@ Rule = Callable[[Case], Iterator[Finding]]
 
 _CHECKS: tuple[Rule, ...] = (
     *trivial.CHECKS,
+    *validation.CHECKS,
     *choices.CHECKS,
     *training.CHECKS,
     *coverage.CHECKS,

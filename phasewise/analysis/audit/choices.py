@@ -42,7 +42,7 @@ def within_noise(case: Case) -> Iterator[Finding]:
     """A winner whose gain is within the noise of seeds."""
     for phase, index in case.winners():
         candidate = phase.candidates[index]
-        rival = _rival(phase, index)
+        rival = rival_of(phase, index)
         if rival is None or PARETO in phase.plan.choose or phase.candidates[rival].plan.infeasible:
             continue  # a knee, or what satisfies the requirements, is no gain in one number
         found = compare_with(phase, index)
@@ -67,7 +67,7 @@ def within_noise(case: Case) -> Iterator[Finding]:
         )
 
 
-def _rival(phase: PhaseResult, winner: int) -> int | None:
+def rival_of(phase: PhaseResult, winner: int) -> int | None:
     """The incumbent if it lost; where there is none, the second best of several seeds."""
     if phase.plan.incumbent is not None:
         return phase.plan.incumbent if phase.plan.incumbent != winner else None
@@ -111,6 +111,8 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
             side, where = _end(phase, key, float(chosen), finished)
             if not side or chosen == 0:  # nothing lies below none at all
                 continue
+            if _tried_beyond(case, phase, key, float(chosen), side):
+                continue
             yield Finding(
                 "on_the_edge",
                 "warning",
@@ -119,6 +121,19 @@ def on_the_edge(case: Case) -> Iterator[Finding]:
                 f"add {'smaller' if side == 'smallest' else 'larger'} values of {key}",
                 phase.plan.name,
             )
+
+
+def _tried_beyond(case: Case, own: PhaseResult, key: str, chosen: float, side: str) -> bool:
+    """Whether another phase has had a result beyond an end: then it is known what lies there."""
+    found = (
+        phase.setting(one, key)
+        for phase in case.compared
+        if phase is not own and key in phase.keys
+        for one in phase.candidates
+        if one.has_outcome
+    )
+    values = [float(value) for value in found if is_number(value)]
+    return any(value < chosen if side == "smallest" else value > chosen for value in values)
 
 
 def _end(phase: PhaseResult, key: str, chosen: float, finished: Sequence[float]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from phasewise.analysis.audit.case import Case, Finding, TrialRun, count, of_phase, sign_of
+from phasewise.records.record import RunRecord
 from phasewise.study.results import CandidateResult, PhaseResult, Setting
 
 LAST_DROP = 0.1
@@ -141,7 +142,7 @@ def still_improving(case: Case) -> Iterator[Finding]:
         candidate = phase.candidates[index]
         runs = [one for one in case.of(phase) if one.candidate is candidate]
         scored = [one for one in runs if math.isfinite(one.trial.value)]
-        late = [one for one in scored if _ended_best(one)]
+        late = [one for one in scored if ended_best(one.record)]
         if 2 * len(late) > len(scored):
             yield Finding(
                 "still_improving",
@@ -154,8 +155,9 @@ def still_improving(case: Case) -> Iterator[Finding]:
             )
 
 
-def _ended_best(one: TrialRun) -> bool:
-    epochs, epoch = one.record.cost.get("epochs"), one.record.objective["epoch"]
+def ended_best(record: RunRecord) -> bool:
+    """Whether a run was best at the last of several epochs."""
+    epochs, epoch = record.cost.get("epochs"), record.objective["epoch"]
     return epochs is not None and epochs > 1 and epoch == epochs
 
 

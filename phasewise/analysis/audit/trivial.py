@@ -14,7 +14,7 @@ from phasewise.analysis.audit.case import (
     metric_value,
     of_phase,
 )
-from phasewise.records.baselines import rivals
+from phasewise.records.baselines import trivial
 from phasewise.records.notes import Limit
 from phasewise.study.results import PhaseResult
 
@@ -99,19 +99,19 @@ def _baseline(one: TrialRun, metric: str, value: float) -> str | None:
     """The strongest trivial predictor, in words, if a value does not beat it."""
     sign = 1.0 if one.record.objective["mode"] == "max" else -1.0
     known = {
-        name: trivial
-        for name, scores in rivals(one.record.baselines).items()
-        if math.isfinite(trivial := metric_value(scores, metric))
+        name: score
+        for name, scores in trivial(one.record.baselines).items()
+        if math.isfinite(score := metric_value(scores, metric))
     }
     if not known or not math.isfinite(value):
         return None
     name = max(known, key=lambda name: sign * known[name])
-    trivial = known[name]
+    best = known[name]
     # a score ends at 1, a loss or error at 0
-    margin = MARGIN * (max(1 - trivial, 0.0) if sign > 0 else abs(trivial))
-    if sign * (value - trivial) > margin:
+    margin = MARGIN * (max(1 - best, 0.0) if sign > 0 else abs(best))
+    if sign * (value - best) > margin:
         return None
-    return f"{one.name}: {metric} {value:.4g}, {name} {trivial:.4g}"
+    return f"{one.name}: {metric} {value:.4g}, {name} {best:.4g}"
 
 
 def _rival(one: TrialRun) -> str | None:
@@ -122,7 +122,7 @@ def _rival(one: TrialRun) -> str | None:
         return None
     if (beaten := _baseline(one, metric, value)) is not None:
         return beaten
-    known = any(metric in scores for scores in rivals(one.record.baselines).values())
+    known = any(metric in scores for scores in trivial(one.record.baselines).values())
     for name, truth in best.items():
         if TRUTH in name and truth and not known and abs(value - truth) <= SAME * abs(truth):
             return f"{one.name}: {metric} {value:.4g} equals {name} {truth:.4g}"

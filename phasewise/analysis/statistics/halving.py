@@ -10,6 +10,7 @@ from statistics import fmean, variance
 from phasewise.analysis.bootstrap import Interval
 from phasewise.records.record import RunRecord
 from phasewise.study.halved import EPOCHS, Halved
+from phasewise.study.journal import Branch
 from phasewise.study.objectives import scalar_at, scalar_of
 from phasewise.study.results import CandidateResult, PhaseResult, TrialResult
 
@@ -56,15 +57,17 @@ class RungSummary:
     """What came of a rung of a bracket.
 
     Attributes:
+        level: of the branch, where each halves by itself; else empty.
         bracket: from 0.
         rung: index in `Halved.rungs`.
         seen, on: how many candidates came to it, and went on from it.
         rank: among the candidates of all brackets that ran to the end; ``None`` with fewer than
-            two of them, or where all are equal.
+            two of them, or where all are equal; of a branch, its own.
         noise: as in `Close`; NaN with one seed: then nobody knows.
         close: the candidates that were dropped within noise.
     """
 
+    level: str
     bracket: int
     rung: int
     seen: int
@@ -108,22 +111,26 @@ def stopped_value(phase: PhaseResult, one: CandidateResult) -> float:
 
 
 def rung_summaries(phase: PhaseResult) -> list[RungSummary]:
-    """The rungs below the last one, bracket by bracket; none where the phase does not halve, or
-    has not decided."""
+    """The rungs below the last one, bracket by bracket in each branch; none where the phase does
+    not halve, or has not decided."""
     settings = phase.plan.halving
     if settings is None or not settings.full:
         return []
     return [
-        _summary(phase, settings, bracket, rung)
+        _summary(phase, settings, branch, bracket, rung)
+        for branch in phase.plan.rivals()
         for bracket in range(settings.brackets)
         for rung in range(bracket, len(settings.rungs) - 1)
     ]
 
 
-def _summary(phase: PhaseResult, settings: Halved, bracket: int, rung: int) -> RungSummary:
+def _summary(
+    phase: PhaseResult, settings: Halved, branch: Branch, bracket: int, rung: int
+) -> RungSummary:
+    whole = [phase.candidates[row] for row in branch.candidates]
     rows = [
         row
-        for row, one in enumerate(phase.candidates)
+        for row, one in zip(branch.candidates, whole, strict=True)
         if one.trials
         and one.plan.bracket == bracket
         and (one.plan.epochs is None or one.plan.epochs >= settings.rungs[rung])
@@ -131,18 +138,24 @@ def _summary(phase: PhaseResult, settings: Halved, bracket: int, rung: int) -> R
     values = {row: rung_values(phase, phase.candidates[row], rung) for row in rows}
     on = [row for row in rows if phase.candidates[row].plan.epochs != settings.rungs[rung]]
     noise = _noise([*values.values()])
-    close = () if math.isnan(noise) else tuple(_close(phase, values, on, noise))
-    return RungSummary(bracket, rung, len(rows), len(on), rank_agreement(phase, rung), noise, close)
+    close = []
+    if not math.isnan(noise):
+        close = [*_close(phase, values, on, noise, branch.incumbent)]
+    rank = rank_agreement(phase, whole, rung)
+    counts = len(rows), len(on)
+    return RungSummary(branch.level, bracket, rung, *counts, rank, noise, tuple(close))
 
 
-def rank_agreement(phase: PhaseResult, rung: int) -> Rank | None:
+def rank_agreement(
+    phase: PhaseResult, candidates: Sequence[CandidateResult], rung: int
+) -> Rank | None:
     """How the ranks at a rung agree with those at the end, among the candidates that got there.
 
     Only the better ones did, which are closer to each other than all would be: among all of them
     the agreement is rather better than this.
     """
     pairs = []
-    for one in phase.candidates:
+    for one in candidates:
         at, end = rung_values(phase, one, rung), _scores(phase, one.trials)
         if one.plan.epochs is None and end and at.keys() == end.keys():
             pairs.append((fmean(at.values()), fmean(end.values())))
@@ -188,12 +201,16 @@ def _noise(values: Sequence[dict[int, float]]) -> float:
 
 
 def _close(
-    phase: PhaseResult, values: dict[int, dict[int, float]], on: Sequence[int], noise: float
+    phase: PhaseResult,
+    values: dict[int, dict[int, float]],
+    on: Sequence[int],
+    noise: float,
+    incumbent: int | None,
 ) -> Iterator[Close]:
     sign = 1.0 if phase.plan.objective["mode"] == "max" else -1.0
     means = {row: sign * fmean(one.values()) for row, one in values.items() if one}
     # the incumbent goes on whatever its rank
-    ranked = [row for row in on if row in means and row != phase.plan.incumbent] or [
+    ranked = [row for row in on if row in means and row != incumbent] or [
         row for row in on if row in means
     ]
     if not ranked:

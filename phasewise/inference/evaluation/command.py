@@ -56,9 +56,27 @@ def evaluate(settings: EvaluationSettings, data_words: Sequence[str], run_of: Ru
     if settings.ensemble:
         _evaluate(settings, data_words, *members)
         return
+    if settings.soup is not None:
+        _evaluate_soup(settings, data_words, members)
+        return
     runs = [_evaluate(settings, data_words, trained) for trained in members]
     if len(runs) > 1:
         say(_over_runs(settings, runs))
+
+
+def _evaluate_soup(
+    settings: EvaluationSettings, data_words: Sequence[str], members: Sequence[Restored]
+) -> None:
+    """Make it, evaluate it as any network, and set it beside what it is made of."""
+    from phasewise.inference.evaluation.soup_command import make_soup
+    from phasewise.inference.restore import restore
+
+    soup = make_soup(settings, data_words, members)
+    say(soup.described())
+    output = str(soup.place / FOLDER / settings.split)
+    made = restore(soup.place, trust=settings.trust)
+    found = _evaluate(settings.model_copy(update={"output": output}), data_words, made)
+    say(f"\n{soup.compare(settings, found.metrics)}")
 
 
 def _evaluate(

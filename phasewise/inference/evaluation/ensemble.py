@@ -10,15 +10,19 @@ from phasewise.inference.restore import Restored
 from phasewise.training.module import TaskModule
 
 
-def check_alike(members: Sequence[Restored]) -> None:
+def check_alike(members: Sequence[Restored], what: str = "an ensemble") -> None:
     """Refuse networks that do not see the same images; their classes are compared with the data's.
+
+    Args:
+        members: that are to be one.
+        what: they are to be, for the message.
 
     Raises:
         UserError: they do; with what differs.
     """
     first, *others = members
     for other in others:
-        for what, here, there in (
+        for setting, here, there in (
             ("data.image_size", first.image_size, other.image_size),
             ("data.resize", first.resize, other.resize),
             ("evaluation", _evaluation(first), _evaluation(other)),
@@ -26,8 +30,8 @@ def check_alike(members: Sequence[Restored]) -> None:
         ):
             if here != there:
                 raise UserError(
-                    f"checkpoint: an ensemble is scored on the same images in the same way, but "
-                    f"{what} of {first.checkpoint} is {here}, that of {other.checkpoint} {there}"
+                    f"checkpoint: {what} is scored on the same images in the same way, but "
+                    f"{setting} of {first.checkpoint} is {here}, that of {other.checkpoint} {there}"
                 )
 
 

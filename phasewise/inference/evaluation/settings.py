@@ -35,6 +35,7 @@ class EvaluationSettings(ScriptSettings):
         "checkpoint=STUDY split=val": "the winner of a study or sweep on the validation split",
         "checkpoint=[RUN1,RUN2,RUN3]": "several, say seeds, and their mean",
         "checkpoint=[RUN1,RUN2,RUN3] ensemble=true": "their mean predictions, as one network",
+        "checkpoint=[RUN1,RUN2,RUN3] soup=greedy": "the mean of their weights, as far as it helps",
         "checkpoint=RUN data=voc data.root=PATH": "other data, in any layout that the task reads",
         "checkpoint=a.ckpt data.root=PATH output=DIR": "a checkpoint from elsewhere",
     }
@@ -51,6 +52,13 @@ class EvaluationSettings(ScriptSettings):
     ensemble: Flag = Field(
         default=False,
         description="several checkpoints count as one network, as in predict.py: true, false",
+    )
+    soup: Literal["greedy"] | None = Field(
+        default=None,
+        description="greedy: one network whose weights are the mean of those checkpoints that, the "
+        "best first, do not lower the validation objective; it is written to output (default: "
+        "soup/ in the first run's directory) as a run's checkpoint, and compared with its best "
+        "member and the ensemble; null = none",
     )
     split: Literal["test", "val"] = Field(default="test", description="test, val")
     output: Text | None = Field(
@@ -83,9 +91,14 @@ class EvaluationSettings(ScriptSettings):
 
     @model_validator(mode="after")
     def _output_of_one(self) -> Self:
-        several = len(self.checkpoint) > 1
-        if self.ensemble and not several:
-            raise wrong("needs several checkpoints: checkpoint=[a,b,c]", "ensemble")
-        if self.output is not None and several and not self.ensemble:
+        several, one = len(self.checkpoint) > 1, self.ensemble or self.soup is not None
+        if one and not several:
+            key = "ensemble" if self.ensemble else "soup"
+            raise wrong("needs several checkpoints: checkpoint=[a,b,c]", key)
+        if self.ensemble and self.soup is not None:
+            raise wrong("compares itself with the ensemble already; leave ensemble out", "soup")
+        if self.soup is not None and self.mask_size is not None:
+            raise wrong("is for the soup's own evaluation afterwards: checkpoint=SOUP", "mask_size")
+        if self.output is not None and several and not one:
             raise wrong("is for one checkpoint; the results of several lie in their runs", "output")
         return self

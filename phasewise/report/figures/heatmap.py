@@ -24,6 +24,9 @@ MANY = 12
 FITTING = 5
 """Characters of a name that fits below a cell."""
 
+FITTING_NUMBER = 6
+"""Characters of a number that fits into a cell."""
+
 MOST_NUMBERS = 150
 """Cells beyond which they are not written into, for they could not be read."""
 
@@ -71,7 +74,7 @@ def heatmaps(
             _panel(ax, grid, scale)
             _frame(ax, grid, measure, known)
             if count <= MOST_NUMBERS:
-                _write(ax, grid, scale)
+                _write(ax, grid, scale, whole=not np.any(known % 1))
             names = distinct(x[1], 12)
             wide = max(map(len, names)) > FITTING
             turn: dict[str, Any] = {"rotation": 60} if wide or len(names) * columns > MANY else {}
@@ -118,22 +121,24 @@ def _panel(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
     ax.spines[:].set_visible(False)
 
 
-def _write(ax: Axes, grid: np.ndarray, scale: Normalize) -> None:
+def _write(ax: Axes, grid: np.ndarray, scale: Normalize, *, whole: bool) -> None:
     for (i, j), value in np.ndenumerate(grid):
         text, tone = "-", FAINT
         if np.isfinite(value):
-            text, tone = _short(value), "#000000" if scale(value) > 0.55 else "#ffffff"
+            text = f"{value:.0f}" if whole else ""
+            text = text if 0 < len(text) <= FITTING_NUMBER else _short(value)
+            tone = "#000000" if scale(value) > 0.55 else "#ffffff"
         ax.text(j, i, text, ha="center", va="center", color=tone, fontsize=6)
 
 
 def _short(value: float) -> str:
-    """What fits into a cell: at most six characters, of four digits or as many as they hold.
+    """What fits into a cell: four digits, zeros at the end too, or as many as fit.
 
-    >>> [_short(value) for value in (0.12345, 0.007416, 0.0079, 123456.0, 5.3e-6)]
-    ['0.1235', '0.0074', '0.0079', '1.2e5', '5.3e-6']
+    >>> [_short(value) for value in (0.12346, 0.189, 0.007416, 123456.0, 5.3e-6)]
+    ['0.1235', '0.1890', '0.0074', '1.2e5', '5.3e-6']
     """
     for digits in (4, 3, 2):
-        if len(text := f"{value:.{digits}g}") <= 6:
+        if len(text := f"{value:#.{digits}g}".rstrip(".")) <= FITTING_NUMBER:
             return text
     return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -64,18 +64,40 @@ class Scale:
 
 
 def best_so_far(
-    scores: np.ndarray, mode: str, metric: str, *, at_random: int, incumbent: bool
+    branches: Mapping[str, np.ndarray], mode: str, metric: str, *, at_random: int, incumbent: bool
 ) -> Figure:
-    """Scores (n,) of the trials in the order asked for, NaN without a result, and the best of them.
+    """Scores of trials in the order asked for, NaN without a result, and the best of them.
 
     Args:
-        scores: the first is the incumbent's.
+        branches: by their names scores (n,), of which the first is the incumbent's; where there is
+            one, it needs no name.
         mode: ``max`` or ``min``.
         metric: title of the axis.
         at_random: so many after the incumbent were drawn at random; 0 where none was told apart.
         incumbent: whether there is one.
     """
-    figure, (ax,) = canvas(height=2.7)
+    figure, axes = canvas(height=2.7) if len(branches) == 1 else panel_grid(len(branches))
+    everything = np.concatenate([*branches.values()])
+    known = everything[np.isfinite(everything)]
+    limits = _limits(known, mode) if len(known) else None
+    random = failed = False
+    for place, (ax, (name, scores)) in enumerate(zip(axes, branches.items(), strict=True)):
+        own = _progress(ax, scores, mode, at_random=at_random, incumbent=incumbent)
+        random, failed = random or own[0], failed or own[1]
+        limit_axis(ax, limits)
+        ax.set_xlabel("trial, in the order asked for")
+        if place % 3 == 0 or len(branches) in (2, 4):
+            ax.set_ylabel(metric)
+        ax.set_title(name)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    legend_below(figure, _legend(random, failed, incumbent))
+    return figure
+
+
+def _progress(
+    ax: Axes, scores: np.ndarray, mode: str, *, at_random: int, incumbent: bool
+) -> tuple[bool, bool]:
+    """Scores (n,) and the best so far; whether some were drawn at random, and some have none."""
     number_of = np.arange(len(scores))
     known = np.isfinite(scores)
     best = np.fmax if mode == "max" else np.fmin
@@ -83,7 +105,6 @@ def best_so_far(
         first = int(np.argmax(known))
         line = best.accumulate(scores[first:])
         ax.step(number_of[first:], line, where="post", color=PALETTE[0], lw=1.8)
-        limit_axis(ax, _limits(scores[known], mode))
     random = (number_of > 0) & (number_of <= at_random)
     asked = known & ~random & ((number_of > 0) | (not incumbent))
     ax.scatter(number_of[asked], scores[asked], s=14, color=PALETTE[0])
@@ -100,10 +121,7 @@ def best_so_far(
     if incumbent and len(known) and known[0]:
         ax.axhline(scores[0], color=FAINT, lw=0.9, ls="--")
         ax.scatter(0, scores[0], s=14, color=FAINT, zorder=3)
-    ax.set(xlabel="trial, in the order asked for", ylabel=metric)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    legend_below(figure, _legend(bool(random.any()), bool((~known).any()), incumbent))
-    return figure
+    return bool(random.any()), bool((~known).any())
 
 
 def _limits(scores: np.ndarray, mode: str) -> Limits | None:

@@ -41,6 +41,8 @@ MORE = ("#5124F2", "#A61919", "#8BBF69", "#8C3166", "#5572F2", "#738C4D", "#9C6B
 """Seven more where a key has up to fourteen values, chosen to lie far from the others also for the
 colour-blind (CIELAB, Machado et al. 2009); lines in these colours have dots on them too."""
 
+ON_DARK |= {"#5124f2": "#6841f4", "#a61919": "#c91e1e", "#8c3166": "#aa3c7c"}  # too dark there
+
 DOT = "o"
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -11,7 +11,7 @@ import pandas as pd
 from phasewise.analysis.statistics.effects import fair_rows, marginal_means, phase_effects
 from phasewise.analysis.statistics.frame import in_order, is_number
 from phasewise.analysis.statistics.intervals import t_interval
-from phasewise.records.baselines import rivals
+from phasewise.records.baselines import trivial
 from phasewise.records.record import RunRecord
 from phasewise.report.content import (
     Block,
@@ -145,7 +145,7 @@ def _scores(study: StudyView) -> dict[str, list[float]]:
                 found[f"{name}: {target}"] = values
     for split in ("val", "test"):
         target = objective_on(study, split)
-        known = [v[target] for v in rivals(baselines(records, split)).values() if target in v]
+        known = [v[target] for v in trivial(baselines(records, split)).values() if target in v]
         if known:
             best = max if study.plan.objective["mode"] == "max" else min
             found[f"best trivial predictor: {target}"] = [best(known)]

@@ -18,7 +18,7 @@ from phasewise.analysis.bootstrap import intervals, over_runs
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.analysis.statistics.intervals import CONFIDENCE, Interval, t_interval
 from phasewise.cli.shell import relative_path, script, shell_command
-from phasewise.records.baselines import rivals
+from phasewise.records.baselines import BEFORE, rivals, trivial
 from phasewise.records.record import RunRecord
 from phasewise.report.comparable import differing_losses
 from phasewise.report.content import Block, Column, Command, Figure, Picture, Section, Table, Text
@@ -100,6 +100,19 @@ def baselines(records: list[RunRecord], split: str) -> dict[str, dict[str, float
     return {name: {k: fmean(v) for k, v in values.items()} for name, values in found.items()}
 
 
+def references(candidates: Mapping[str, CandidateView], split: str) -> dict[str, dict[str, float]]:
+    """`baselines` of all runs. Networks before training may be different ones: that of the first
+    configuration, the final one, is taken."""
+    first, *others = candidates.values()
+    records = [record for one in others for record in one.records]
+    return trivial(baselines(records, split)) | baselines(first.records, split)
+
+
+def reference_name(name: str) -> str:
+    """What tables call a baseline."""
+    return "before training" if name == BEFORE else f"trivial: {name}"
+
+
 @dataclass(frozen=True)
 class Score:
     """A metric of a configuration: over seeds, and where it lies with 95 % confidence."""
@@ -173,19 +186,18 @@ def final_blocks(study: StudyView) -> list[Block]:
     if figures:  # beside the networks that it is made of
         ensemble = {key: Score(value, None, items) for key, (value, items) in figures.items()}
         known = {FINAL: known.get(FINAL, {}), name: ensemble} | known
-    records = [record for one in candidates.values() for record in one.records]
-    trivial = baselines(records, split)
+    beside = references(candidates, split)
     target = objective_on(study, split)
     found = {key for values in known.values() for key in values}
     shown = [*dict.fromkeys([*_first(candidates, split), *sorted(found)])]
     shown = [key for key in shown if key in found]
     goals = {target, *(one["metric"].replace("val", split, 1) for one in _objectives(study))}
-    blocks: list[Block] = [_table(split, goals, shown, known, trivial)]
+    blocks: list[Block] = [_table(split, goals, shown, known, beside)]
     reason = differing_losses(study, [*candidates.values()])
     if reason and any("loss" in key for key in shown):
         blocks.append(Text(f"The losses of the configurations do not compare: {reason}.", "note"))
     if target in shown:
-        blocks.append(_drawing(target, known, rivals(trivial)))
+        blocks.append(_drawing(target, known, rivals(beside)))
     all_of = [score for values in known.values() for score in values.values()]
     blocks += [Text(ENSEMBLE_NOTE)] if figures else []
     trials = [trial for one in candidates.values() for trial in one.result.trials]
@@ -226,7 +238,7 @@ def _table(
     goals: set[str],
     keys: list[str],
     known: dict[str, dict[str, Score]],
-    trivial: dict[str, dict[str, float]],
+    beside: dict[str, dict[str, float]],
 ) -> Table:
     all_of = [score for values in known.values() for score in values.values()]
     several = any(score.std is not None for score in all_of)
@@ -238,7 +250,7 @@ def _table(
         columns += [Column(f"{name}, 95 % CI", "interval")] if certain else []
         both = f"{name}, 95 % CI over seeds and items"
         columns += [Column(both, "interval")] if name in jointly else []
-    columns += [Column(f"trivial: {name}", "number") for name in trivial]
+    columns += [Column(reference_name(name), "number") for name in beside]
     what = ""
     if several:
         what = "; mean ± std over seeds, confidence interval by Student's t"
@@ -254,13 +266,13 @@ def _table(
             cells.append((score.mean, score.std) if several else score.mean)
             cells += [score.interval] if certain else []
             cells += [score.joint] if name in jointly else []
-        cells += [means.get(key) for means in trivial.values()]
+        cells += [means.get(key) for means in beside.values()]
         table.add(*cells, mark="best" if key in goals else "")
     return table
 
 
 def _drawing(
-    target: str, known: dict[str, dict[str, Score]], trivial: dict[str, dict[str, float]]
+    target: str, known: dict[str, dict[str, Score]], beside: dict[str, dict[str, float]]
 ) -> Figure:
     rows = [
         (name, values[target].mean, values[target].interval, colour)
@@ -268,8 +280,8 @@ def _drawing(
         if target in values
     ]
     rows += [
-        (f"trivial: {name}", means[target], None, FAINT)
-        for name, means in trivial.items()
+        (reference_name(name), means[target], None, FAINT)
+        for name, means in beside.items()
         if target in means
     ]
     names, middles, ends, colours = map(list, zip(*rows, strict=True))

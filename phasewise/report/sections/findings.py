@@ -12,15 +12,15 @@ from phasewise.analysis.audit import Finding
 from phasewise.analysis.statistics.effects import phase_effects
 from phasewise.analysis.statistics.intervals import compare_with
 from phasewise.analysis.statistics.power import ALPHA
-from phasewise.records.baselines import rivals
+from phasewise.records.baselines import BEFORE, rivals
 from phasewise.report.outcomes import failed_runs
 from phasewise.report.sections.audit import counted
 from phasewise.report.sections.final import (
     FINAL,
     START,
-    baselines,
     compared,
     objective_on,
+    references,
     scores,
     split_of,
 )
@@ -62,16 +62,17 @@ def _final(study: StudyView) -> Iterator[str]:
     start = found.get(START)
     if start is not None:
         text += f", {_against(final, start, sign)} the starting one ({number(start)})"
-    records = [record for one in compared(study).values() for record in one.records]
-    trivial = {
+    beside = {
         name: values[target]
-        for name, values in rivals(baselines(records, split)).items()
+        for name, values in rivals(references(compared(study), split)).items()
         if target in values
     }
-    if trivial:
-        best = max(trivial, key=lambda name: sign * trivial[name])
-        text += f", {_against(final, trivial[best], sign)} the best trivial predictor, {best} "
-        text += f"({number(trivial[best])})"
+    if (before := beside.pop(BEFORE, None)) is not None:
+        text += f", {_against(final, before, sign)} the network before training ({number(before)})"
+    if beside:
+        best = max(beside, key=lambda name: sign * beside[name])
+        text += f", {_against(final, beside[best], sign)} the best trivial predictor, {best} "
+        text += f"({number(beside[best])})"
     yield f"{text}."
 
 

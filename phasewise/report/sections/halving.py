@@ -42,6 +42,7 @@ def _table(phase: PhaseView, found: Sequence[RungSummary]) -> Table:
         "a difference between two means over seeds."
     )
     columns = [
+        *([Column(phase.plan.per)] if phase.plan.branches else []),
         Column("bracket", "count"),
         Column("after"),
         Column("came", "count"),
@@ -56,6 +57,7 @@ def _table(phase: PhaseView, found: Sequence[RungSummary]) -> Table:
     for one in found:
         rank = one.rank
         table.add(
+            *([one.level] if phase.plan.branches else []),
             one.bracket + 1,
             settings.at(one.rung),
             one.seen,

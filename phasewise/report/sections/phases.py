@@ -25,11 +25,14 @@ PICTURES = 2
 def phase_section(study: StudyView, phase: PhaseView, colours: Colours) -> Section:
     """One phase."""
     section = Section(phase.title)
+    if phase.plan.why:
+        section.blocks.append(Text(f"Why it was run: {phase.plan.why}."))
     section.blocks += [*started_from(study, phase), _verdict(phase), *choosing_blocks(phase)]
     section.blocks += [*_tied(phase), trials_table(phase)]
     if phase.plan.sampled_from is not None:
-        count = f"{len(phase.candidates)} of {phase.plan.sampled_from}"
-        text = f"{count} configurations, drawn at random."
+        count = sum(bool(one.result.plan.overrides) for one in phase.candidates)
+        beside = ", and the incumbent" if count < len(phase.candidates) else ""
+        text = f"{count} of {phase.plan.sampled_from} configurations, drawn at random{beside}."
         section.blocks.append(Text(text, "note"))
     if phase.plan.epochs_saved and phase.plan.halving is None:  # an older version's
         text = f"Successive halving saved {phase.plan.epochs_saved} epochs."

@@ -55,12 +55,13 @@ def _score(one: CandidateView) -> float:
 
 def _told(phase: PhaseView, search: SearchPlan, scored: int) -> str:
     """What was asked, of whom, and what came of it."""
-    count = len(phase.candidates) - 1
+    each, count = len(phase.plan.rivals()), len(phase.candidates)
     random = f", the first {search.startup} of them at random" if search.startup else ""
+    where = f" in each of {each} branches by itself" if phase.plan.branches else ""
     batch = f", {search.parallel} at a time" if search.parallel > 1 else ", one at a time"
     lines = [
-        f"{count} of {search.trials} trials were asked of {NAMES[search.sampler]}{random}{batch} "
-        f"(seed {search.seed}, {search.library})."
+        f"{count - each} of {each * search.trials} trials were asked of {NAMES[search.sampler]}"
+        f"{where}{random}{batch} (seed {search.seed}, {search.library})."
     ]
     stopped = sum(one.result.plan.epochs is not None for one in phase.candidates)
     if stopped:
@@ -122,18 +123,26 @@ def _range(values: list[Setting]) -> str:
 
 
 def _curve(phase: PhaseView, search: SearchPlan) -> Figure:
-    scores = np.array([_score(one) for one in phase.candidates], float)
+    shown = phase.plan.rivals()[:MOST_PANELS]
+    scores = {
+        branch.level: np.array([_score(phase.candidates[row]) for row in branch.candidates], float)
+        for branch in shown
+    }
     caption = (
         f"{phase.title}: {phase.metric} of each trial in the order in which they were asked for, "
         "means over seeds, and the best so far. Trial 0 is the incumbent."
     )
+    if phase.plan.branches:
+        caption += f" Each {phase.plan.per} was searched by itself, from its own incumbent"
+        left = len(phase.plan.branches) - len(shown)
+        caption += f"; {left} more are not drawn." if left else "."
     draw = partial(
         best_so_far,
         scores,
         phase.mode,
         phase.metric,
         at_random=search.startup,
-        incumbent=phase.plan.incumbent == 0,
+        incumbent=bool(phase.plan.branches) or phase.plan.incumbent == 0,
     )
     return Figure(f"search_{phase.slug}", caption, draw)
 

@@ -76,6 +76,30 @@ def test_the_same_call_runs_what_is_missing(tmp_path: Path) -> None:
     assert study.best.overrides == before.best.overrides
 
 
+def test_one_that_was_interrupted_goes_on(tmp_path: Path) -> None:
+    """As by the stop button of a notebook, whose next call is the same one."""
+    stops, seen = [3], list[float]()
+
+    def train(config: Any) -> float:
+        seen.append(config.lr)
+        if len(seen) in stops:
+            raise KeyboardInterrupt
+        return float(config.lr)
+
+    def run() -> Any:
+        return phasewise.run_study(
+            train, {"rate": {"lr": [0.1, 0.2, 0.3]}}, start={"lr": 0.1}, directory=tmp_path / "out"
+        )
+
+    with pytest.raises(KeyboardInterrupt, match="the same call continues"):
+        run()
+    assert phasewise.load(tmp_path / "out").trials["status"].tolist()[:2] == ["completed"] * 2
+    study = run()
+    assert seen == [0.1, 0.2, 0.3, 0.3]
+    assert study.trials["status"].tolist() == ["completed"] * 3
+    assert study.best.overrides == ["lr=0.3"]
+
+
 @pytest.mark.slow
 def test_another_function_is_another_application(tmp_path: Path) -> None:
     call(tmp_path)

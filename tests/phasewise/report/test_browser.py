@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from phasewise.report.content import Column, Figure, FindingBlock, Report, Section, Table
 from phasewise.report.report import publish
@@ -66,6 +68,27 @@ def test_page_shows_its_sections_and_figures(
     # every entry of the contents leads somewhere
     links = page.locator("nav a").evaluate_all("all => all.map(one => one.hash.slice(1))")
     assert all(page.locator(f"[id='{link}']").count() == 1 for link in links)
+    page.close()
+
+
+def test_rules_stay_with_the_cells_that_stay_in_sight(browser: Any, tmp_path: Path) -> None:
+    columns = [Column("key"), *(Column(f"{n} title", "number") for n in range(16))]
+    wide = Table("wide", "wide", columns)
+    for row in range(30):
+        wide.add(f"row {row}", *(row + n / 7 for n in range(16)))
+    publish(Report("title", [], [Section("One", [wide])]), tmp_path)
+    page = browser.new_page(viewport={"width": 390, "height": 900}, color_scheme="light")
+    page.goto((tmp_path / "report.html").as_uri())
+    table = page.locator(".scroll").first
+    table.evaluate("one => one.scrollTo(200, 33)")
+    head = table.locator("th").first.bounding_box()
+    image = Image.open(BytesIO(page.screenshot())).convert("RGB")
+    bottom = round(head["y"] + head["height"]) - 1
+    for x in (round(head["x"]) + 9, 300):  # in the first column, and beside it
+        column = [image.getpixel((x, y)) for y in range(bottom - 1, bottom + 300)]
+        rules = [y for y, colour in enumerate(column) if colour == (209, 217, 224)]
+        assert rules[0] <= 2, "the head's own"
+        assert len(rules) == pytest.approx(300 / 33, abs=2), "a rule below each row"
     page.close()
 
 

@@ -111,3 +111,16 @@ def test_an_older_study_has_one_objective(tmp_path: Path) -> None:
     assert "objective: val/mIoU, highest is best" in text
     assert "Chosen by" not in text
     assert "equired" not in text
+
+
+def test_the_incumbent_is_not_counted_among_what_was_drawn(tmp_path: Path) -> None:
+    Synthetic(phases=RATES).write(tmp_path)
+    plan = load_journal(tmp_path)
+    (phase,) = plan.phases
+    phase.sampled_from = 9
+    plan.write()
+    assert "3 of 9 configurations, drawn at random." in write_report(tmp_path).read_text()
+    phase.candidates[0].overrides = []
+    plan.write()
+    text = write_report(tmp_path).read_text()
+    assert "2 of 9 configurations, drawn at random, and the incumbent." in text

@@ -103,7 +103,20 @@ def test_one_cell_far_off_leaves_the_others_their_colours() -> None:
         figure = heatmaps([Measure("std", [grid], "lowest")], [""], ("x", names), ("y", names))
     shown = figure.axes[0].images[0]
     assert np.ptp(np.delete(shown.norm(grid).ravel(), 15)) == pytest.approx(1)
-    assert "0.316" in {text.get_text() for text in figure.axes[0].texts}
+    assert "0.3160" in {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_cells_of_a_measure_have_as_many_digits_and_counts_none_too_many() -> None:
+    def written(*cells: float) -> list[str]:
+        measure = Measure("x", [np.array([cells])], "")
+        names = list(map(str, range(len(cells))))
+        with styled():
+            ax = heatmaps([measure], [""], ("x", names), ("y", ["1"])).axes[0]
+        return [text.get_text() for text in ax.texts]
+
+    assert written(0.189, 0.1903, 0.0, np.nan) == ["0.1890", "0.1903", "0.000", "-"]
+    assert written(7.0, 12.0, 1234.0, 12345678.0) == ["7", "12", "1234", "1.2e7"]
+    assert written(7.0, 12.5, 1234.0) == ["7.000", "12.50", "1234"]
 
 
 def test_decades_of_cells_are_logarithmic() -> None:
@@ -158,6 +171,25 @@ def test_fourteen_values_have_colours_of_their_own() -> None:
     assert len(set(hues)) == 14
     assert [colours.marker("backbone", name) != "" for name in names] == [False] * 7 + [True] * 7
     assert {*hues} == {*PALETTE, *MORE}
+
+
+def test_colours_of_names_can_be_seen_on_a_dark_page() -> None:
+    """Three to one at least, as the WCAG ask of graphics (relative luminance, contrast ratio)."""
+
+    def luminance(colour: str) -> float:
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ (0.2126, 0.7152, 0.0722))
+
+    with styled():
+        values = {
+            f"k{i}": [Value("a", colour, [0.5])] for i, colour in enumerate([*PALETTE, *MORE])
+        }
+        dark = b64decode(to_svg(bars(values, "val/IoU", "max"))[1].split(",")[1]).decode()
+    shown = [ON_DARK.get(colour.lower(), colour.lower()) for colour in (*PALETTE, *MORE)]
+    assert all(colour in dark for colour in shown)
+    paper = luminance(ON_DARK[PAPER]) + 0.05
+    assert all((luminance(colour) + 0.05) / paper >= 3 for colour in shown)
 
 
 @pytest.mark.parametrize(

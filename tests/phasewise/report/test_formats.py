@@ -111,6 +111,17 @@ def test_a_wide_table_is_split_and_every_part_names_its_rows(tmp_path: Path) -> 
 
 
 @has_docx
+def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None:
+    from docx import Document
+
+    table = Table("one", "one", [Column("model.activation"), Column("val/mIoU", "number")])
+    table.add("gelu", 0.5)
+    publish(Report("t", [], [Section("one", [table])]), tmp_path, formats=["docx"])
+    (grid,) = Document(str(tmp_path / "report.docx")).tables
+    heads = [cell.text.split("\u200b") for cell in grid.rows[0].cells]
+    assert heads == [["model.", "activation"], ["val/", "mIoU"]]
+
+
 def test_a_very_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
     from docx import Document
 

@@ -233,17 +233,20 @@ def test_long_tables_are_folded_up(tmp_path: Path) -> None:
 
 def test_sentences_get_room_and_lists_break_between_their_values(tmp_path: Path) -> None:
     columns = [Column("key"), Column("verdict"), Column("value", "number"), Column("state")]
-    columns.append(Column("directory"))
+    columns += [Column("directory"), Column("overrides")]
     table = Table("one", "", columns)
+    words = "model.backbone=resnet18 model.segmentation_head=fcn"
     place = "search/data.batch_size=4,loss.name=dice,optimizer.lr=0.0001,seed=0"
-    table.add("[translate,flip,color_jitter]", "one seed: it cannot be told", 1.0, "kept", place)
+    verdict = "one seed: it cannot be told"
+    table.add("[translate,flip,color_jitter]", verdict, 1.0, "kept", place, words)
     publish(Report("title", [], [Section("One", [table])]), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "[translate,<wbr>flip,<wbr>color_jitter]" in page
     assert '<th class="t words" scope="col">verdict</th>' in page
     assert page.count('class="t words"') == 1
     assert '<th class="t paths" scope="col">directory</th>' in page
-    assert page.count('class="t paths"') == 1
+    assert '<th class="t paths" scope="col">overrides</th>' in page
+    assert page.count('class="t paths"') == 2
 
 
 def test_what_belongs_together_stays_in_a_line_and_names_break_behind_underscores() -> None:

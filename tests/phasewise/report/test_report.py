@@ -187,6 +187,22 @@ def test_final_scores_stand_beside_start_and_trivial_predictor(study: Path, repo
     assert float(row["trivial: majority"]) == pytest.approx(0.2)
 
 
+def test_the_network_before_training_is_that_of_the_final_configuration(tmp_path: Path) -> None:
+    """Phases may have changed the network."""
+
+    def untrained(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        known = {"gelu": 0.3, "relu": 0.1}.get(settings.get("model.activation", "relu"), 0.0)
+        record.baselines["untrained"] = {"test/mIoU": known}
+
+    Synthetic(edit=untrained, test=True).write(tmp_path)
+    write_report(tmp_path)
+    (row,) = table(tmp_path, "final")
+    assert float(row["before training"]) == pytest.approx(0.3)
+    summary = text_of(tmp_path / "report.html")
+    assert "better than the network before training (0.3000)" in summary
+    assert "best trivial predictor, untrained" not in summary
+
+
 def test_one_seed_has_the_intervals_that_were_resampled(tmp_path: Path) -> None:
     Synthetic(phases={"lr": CLEAN["lr"]}, seeds=[0], test=True).write(tmp_path)
     write_report(tmp_path)

@@ -92,7 +92,7 @@ def test_the_best_so_far_only_rises(searched: Path) -> None:
 def test_the_best_so_far_of_what_is_to_fall() -> None:
     scores = np.array([math.nan, 3.0, 4.0, math.nan, 1.0])
     with styled():
-        figure = best_so_far(scores, "min", "val/loss", at_random=1, incumbent=True)
+        figure = best_so_far({"": scores}, "min", "val/loss", at_random=1, incumbent=True)
     line = next(it for it in figure.axes[0].lines if len(it.get_xdata()) > 2)
     assert list(line.get_xdata()) == [1, 2, 3, 4]
     assert list(line.get_ydata()) == [3.0, 3.0, 3.0, 1.0]

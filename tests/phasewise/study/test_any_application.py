@@ -183,6 +183,17 @@ def test_three_phases_killed_continued_and_reported(app: Application, tmp_path: 
 
 
 @pytest.mark.slow
+def test_rounds_follow_here_too(app: Application) -> None:
+    """Proposals need records and saved configs alone."""
+    done = app(*STUDY, "++study.follow_up={rounds: 1}")
+    assert done.returncode == 0, done.stderr
+    found = load_journal(app.study)
+    rounds = [phase for phase in found.phases if phase.round]
+    assert rounds and all(phase.why and phase.winner is not None for phase in rounds)
+    assert found.rounds_ended == "these were all rounds"
+
+
+@pytest.mark.slow
 def test_trials_side_by_side_are_the_same(app: Application, tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     whole = Application(tmp_path / "whole")

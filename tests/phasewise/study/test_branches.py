@@ -291,18 +291,6 @@ def test_another_study_starts_from_the_best_of_the_last_phases(app: Path) -> Non
             {"per": "model.norm", "rerun": {"top": 1, "overrides": "seed=1"}},
             "study.phases.b.per=model.norm: of a rerun stands within it: rerun: {per: model.norm}",
         ),
-        (
-            {
-                "per": "model.norm",
-                "overrides": "optimizer.lr=1,2",
-                "search": {"sampler": "tpe", "trials": 2},
-            },
-            "study.phases.b.per=model.norm: goes without search",
-        ),
-        (
-            {"per": "model.norm", "overrides": "seed=1,2", "halving": {"epochs": 1}},
-            "study.phases.b.per=model.norm: goes without halving",
-        ),
     ],
 )
 def test_refused_before_anything_runs(app: Path, phase: dict[str, Any], told: str) -> None:

@@ -93,3 +93,34 @@ def test_its_own_keys_are_compared_and_the_plan_survives_its_file(app: Path) -> 
     for one, wanted in zip(rebuilt.phases, whole.plan.phases, strict=False):
         assert (one.name, one.seeds, one.base) == (wanted.name, wanted.seeds, wanted.base)
         assert len(one.candidates) == len(wanted.candidates)
+
+
+def test_where_its_own_jobs_lie_is_passed_over_and_told(app: Path) -> None:
+    own = {"sweep": {"subdir": "${hydra.job.override_dirname}"}}
+    study = {"mode": "max", "phases": {"a": "rate=1,2"}}
+    OmegaConf.save({"rate": 0.1, "study": study, "hydra": own}, app / "main.yaml")
+    (app / "app.py").write_text(
+        APP.partition("    value =")[0] + "    return cfg.rate\n\n\nmain()\n"
+    )
+    typed = call(app, "hydra.sweep.subdir=x${hydra.job.num}")
+    assert typed.returncode == 2
+    assert "hydra.sweep.subdir cannot be set: trials are named by" in typed.stderr
+    assert not (app / "multirun").exists()
+    done = call(app, "+study.report=false")
+    assert done.returncode == 0, done.stderr
+    (told,) = (line for line in done.stdout.splitlines() if "sweep.subdir" in line)
+    assert told == (
+        "note: hydra.sweep.subdir=${hydra.job.override_dirname} is passed over: trials are named "
+        "by their overrides"
+    )
+    places = {path.parent.name for path in app.glob("multirun/app/a/*/record.json")}
+    assert places == {"default", "rate=1", "rate=2"}
+
+
+def test_another_studys_winner_is_typed(app: Path) -> None:
+    study = {"mode": "max", "phases": {"a": "rate=1,2"}}
+    OmegaConf.save({"rate": 0.1, "study": study}, app / "main.yaml")
+    done = call(app, "+init_study=outputs/before")
+    assert done.returncode == 2
+    assert "+init_study=outputs/before: is for this project's runs; type the words" in done.stderr
+    assert not (app / "multirun").exists()

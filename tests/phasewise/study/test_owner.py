@@ -103,3 +103,29 @@ def test_a_long_sweep_is_named_by_its_beginning(tmp_path: Path) -> None:
     old = book(f"optimizer.lr={','.join(map(str, range(1000)))}", "run")
     with pytest.raises(UserError, match=r"the sweep -m optimizer.lr=0,1,.* \.\.\., and this is"):
         check_owner(book("seed=1,2", "seed=1"), old)
+
+
+def test_another_budget_or_objective_is_refused_with_both_values(app: Path) -> None:
+    def written(epochs: int) -> None:
+        words = {"small": f"trainer.max_epochs={epochs}"}
+        write_study(app, {"rate": "optimizer.lr=1e-2,1e-4"}, budgets=words)
+
+    written(2)
+    assert study(app, "budget=small").returncode == 0
+    before = calls(app)
+    written(3)
+    done = study(app, "budget=small")
+    assert done.returncode == 2
+    assert "holds a run of other settings (trainer.max_epochs=2 there, 3 now)" in done.stderr
+    written(2)
+    metric = ("budget=small", "objective.metric=val/mAP")
+    done = study(app, *metric, "hydra.sweep.dir=out")
+    assert done.returncode == 2
+    assert "(objective.metric=val/mIoU there, val/mAP now)" in done.stderr
+    assert calls(app) == before
+    elsewhere = study(app, *metric)  # no directory typed: it has one of its own
+    assert elsewhere.returncode == 0, elsewhere.stderr
+    assert "note: out is this study with no settings typed; it goes to out-metric-val_mAP" in (
+        elsewhere.stdout
+    )
+    assert calls(app) == before

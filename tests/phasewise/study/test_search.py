@@ -243,3 +243,22 @@ def test_each_batch_is_halved_by_itself(app: Path) -> None:
         assert study(app, KILL_AT=str(kill)).returncode == -9
     assert study(app).returncode == 0
     assert results(app) == wanted
+
+
+def test_a_search_that_was_edited_says_that_it_asks_anew(app: Path) -> None:
+    write_study(app, {"rate": searched(sampler="tpe"), "norm": "model.norm=batch,group"})
+    assert study(app).returncode == 0
+    before = len(calls(app))
+    linear = SPACE.replace("tag(log,interval(1e-5,1e-1))", "interval(1e-5,1e-1)")
+    write_study(app, {"rate": searched(linear, trials=8), "norm": "model.norm=batch,group"})
+    told = study(app, "study.dry_run=true").stdout
+    assert (
+        "note: since the last call: rate: it asks anew (sampler tpe, now random, trials 6" in told
+    )
+    assert "another space), and what is there is not run again, its winner may change" in told
+    assert "note: norm: if rate stays with " in told
+    assert len(calls(app)) == before
+    done = study(app)
+    assert done.returncode == 0, done.stderr
+    assert len(journal(app).phases[0].candidates) == 9
+    assert "since the last call" not in study(app, "study.dry_run=true").stdout

@@ -108,3 +108,14 @@ def test_survivors() -> None:
     assert survivors([0.1, NAN, 0.5, 0.5, 0.4], 2, "min") == [0, 4]
     assert survivors([0.1, 0.5, 0.5], 1, "max") == [1]
     assert survivors([NAN, NAN], 1, "max") == []
+
+
+def test_what_only_rounding_tells_apart_is_a_tie() -> None:
+    """The same two values, added in another order with what cancels out."""
+    ours = {0: 0.41873812875559302, 1: 0.41873812875559302}
+    theirs = {0: 0.41873812875559296, 1: 0.41873812875559296}
+    assert ours != theirs
+    decision = select([theirs, ours], 0, mode="max", seeds=[0, 1])
+    assert (decision.winner, decision.verdict) == (0, "kept")
+    decision = select([theirs, {0: 0.418738129, 1: 0.418738129}], 0, mode="max", seeds=[0, 1])
+    assert (decision.winner, decision.verdict) == (1, "adopted")

@@ -38,7 +38,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
         def scores(self: MultitaskModule, stage: str) -> dict[str, float]:
             found = original(self, stage)
-            if self.trainer.testing:
+            if stage == "test":
                 return found
             return found | {"mIoU": values[self.current_epoch]}
 
