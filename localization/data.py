@@ -25,6 +25,7 @@ from localization.samples import Listing, Sample
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
+from phasewise.data.held_out import HeldOut
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import beside
@@ -147,6 +148,15 @@ class AnimalsData(LocalizationData):
         return splits
 
 
+class FilesSettings(DataSettings, total=False):
+    """What all data sets of files have that are split here; see `FilesData`."""
+
+    validation: str
+    holdout: float | Sequence[str | int] | None
+    folds: int | None
+    fold: int
+
+
 class FilesData(LocalizationData):
     """Images on disk, as a reader lists them.
 
@@ -154,6 +164,7 @@ class FilesData(LocalizationData):
         root: the folder that they are below.
         split_seed: of the split by hashed name, where nothing else tells the splits.
         group_by: which images that split keeps together, see `phasewise.data.groups.find_groups`.
+        validation, holdout, folds, fold: what validates, see `phasewise.data.held_out.HeldOut`.
         settings: see `LocalizationData`.
     """
 
@@ -163,11 +174,17 @@ class FilesData(LocalizationData):
         root: str,
         split_seed: int = 0,
         group_by: str = "auto",
+        validation: str = "auto",
+        holdout: float | Sequence[str | int] | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         **settings: Unpack[DataSettings],
     ) -> None:
         super().__init__(root=root, **settings)
         self.split_seed = split_seed
         self.group_by = group_by
+        self.held_out = HeldOut(validation, holdout, folds, fold)
+        self.folds, self.fold = folds, fold
         self._resize = Resize(self.image_size, self.resize)
 
     @abstractmethod
@@ -258,7 +275,7 @@ class VocBoxesData(FilesData):
         coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
         size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
         split_seed, group_by: see `FilesData`.
-        settings: see `LocalizationData`.
+        settings: see `FilesData`.
     """
 
     WHAT = "a folder in PASCAL VOC layout"
@@ -272,7 +289,7 @@ class VocBoxesData(FilesData):
         size_tag: str = "auto",
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.pick = object
@@ -286,6 +303,7 @@ class VocBoxesData(FilesData):
             pick=self.pick,
             split_seed=self.split_seed,
             group_by=self.group_by,
+            held_out=self.held_out,
             coordinates=self.coordinates,
             size_tag=self.size_tag,
         )
@@ -298,8 +316,8 @@ class CsvData(FilesData):
         root: the folder that the table's file names are relative to.
         file: the table, or a pattern for one per split, relative to the root.
         object: which object of an image: ``largest``, or ``only`` (several are refused).
-        split_seed, group_by: see `FilesData`; the latter may name a column.
-        settings: see `LocalizationData`.
+        split_seed, group_by: see `FilesData`; group_by may name a column.
+        settings: see `FilesData`.
     """
 
     WHAT = "images named by a table"
@@ -312,7 +330,7 @@ class CsvData(FilesData):
         object: str = "largest",
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.file = file
@@ -330,6 +348,7 @@ class CsvData(FilesData):
             pick=self.pick,
             split_seed=self.split_seed,
             group_by=self.group_by,
+            held_out=self.held_out,
         )
 
 
@@ -342,7 +361,7 @@ class CocoData(FilesData):
         object: which object of an image: ``largest``, or ``only`` (several are refused).
         crowds: what ``iscrowd`` means: ``auto``, ``objects`` or ``ignore``.
         split_seed, group_by: see `FilesData`.
-        settings: see `LocalizationData`.
+        settings: see `FilesData`.
     """
 
     WHAT = "images described by COCO files"
@@ -356,7 +375,7 @@ class CocoData(FilesData):
         crowds: str = "auto",
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.annotations = annotations
@@ -376,6 +395,7 @@ class CocoData(FilesData):
             split_seed=self.split_seed,
             crowds=self.crowds,
             group_by=self.group_by,
+            held_out=self.held_out,
         )
 
 
@@ -387,7 +407,7 @@ class YoloData(FilesData):
         file: ultralytics' YAML, relative to the root; need not be there.
         object: which object of an image: ``largest``, or ``only`` (several are refused).
         split_seed, group_by: see `FilesData`.
-        settings: see `LocalizationData`.
+        settings: see `FilesData`.
     """
 
     WHAT = "images with YOLO's text files"
@@ -400,7 +420,7 @@ class YoloData(FilesData):
         object: str = "largest",
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.file = file
@@ -418,6 +438,7 @@ class YoloData(FilesData):
             pick=self.pick,
             split_seed=self.split_seed,
             group_by=self.group_by,
+            held_out=self.held_out,
         )
 
 
@@ -430,7 +451,7 @@ class PetsData(FilesData):
         root: the folder that holds oxford-iiit-pet, or will.
         download: fetch them (800 MB) where ``root`` does not hold them.
         split_seed, group_by: see `FilesData`.
-        settings: see `LocalizationData`.
+        settings: see `FilesData`.
     """
 
     WHAT = "the heads of the Oxford-IIIT pets"
@@ -442,7 +463,7 @@ class PetsData(FilesData):
         download: bool = False,
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         settings.setdefault("image_size", 192)
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
@@ -452,4 +473,6 @@ class PetsData(FilesData):
         """See `localization.readers.read_pets` and `localization.readers.fetch_pets`."""
         if self.download and find_pets(root) is None:
             fetch_pets(root)
-        return read_pets(root, split_seed=self.split_seed, group_by=self.group_by)
+        return read_pets(
+            root, split_seed=self.split_seed, group_by=self.group_by, held_out=self.held_out
+        )

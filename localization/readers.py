@@ -28,9 +28,10 @@ from phasewise.data.annotated import (
 from phasewise.data.coco import read_coco as read_coco_annotations
 from phasewise.data.frame import Frame
 from phasewise.data.groups import AUTO, NEAR, NONE
+from phasewise.data.held_out import AS_LISTED, HeldOut
 from phasewise.data.images import IMAGE_SUFFIXES, image_size
 from phasewise.data.listing import check_folder, files_in
-from phasewise.data.splits import SPLITS, split_rule
+from phasewise.data.splits import SPLITS
 from phasewise.data.voc import ANNOTATIONS, LABELS, MASKS, read_voc
 from phasewise.data.voc_xml import parse_annotation
 from phasewise.data.yolo import read_yolo as read_yolo_annotations
@@ -51,6 +52,7 @@ def read_voc_boxes(
     pick: str,
     split_seed: int,
     group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
     coordinates: str = "auto",
     size_tag: str = "auto",
 ) -> Listing:
@@ -64,6 +66,7 @@ def read_voc_boxes(
             problem.
         split_seed: of the split by hashed name, where lists are missing.
         group_by: see `phasewise.data.groups.find_groups`.
+        held_out: what validates.
         coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
 
     Raises:
@@ -73,6 +76,7 @@ def read_voc_boxes(
         root,
         split_seed=split_seed,
         group_by=group_by,
+        held_out=held_out,
         coordinates=coordinates,
         size_tag=size_tag,
         mask_values="none",
@@ -85,7 +89,7 @@ def read_voc_boxes(
             objects = [(item.class_name, item.box) for item in sample.objects or ()]
             collector.add(sample.name, sample.image, sample.size, objects, pick)
     names = {split: [sample.name for sample in found.samples[split]] for split in SPLITS}
-    collector.rule = split_rule(found.lists, split_seed)
+    collector.rule = held_out.rule(found.lists, split_seed)
     return collector.listing(names, found.class_names)
 
 
@@ -116,7 +120,13 @@ def fetch_pets(root: Path | str) -> None:
         ) from error
 
 
-def read_pets(root: Path | str, *, split_seed: int, group_by: str = AUTO) -> Listing:
+def read_pets(
+    root: Path | str,
+    *,
+    split_seed: int,
+    group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
+) -> Listing:
     """List and check the Oxford-IIIT pets (Parkhi et al., "Cats and Dogs", 2012) as unpacked.
 
     About half of the images have the box of a head; the others are not used. All are split
@@ -126,6 +136,7 @@ def read_pets(root: Path | str, *, split_seed: int, group_by: str = AUTO) -> Lis
         root: the folder that holds ``images`` and ``annotations/xmls``, or the one above it.
         split_seed: of the split.
         group_by: see `phasewise.data.groups.find_groups`.
+        held_out: what validates.
 
     Raises:
         UserError: they are not there.
@@ -153,7 +164,9 @@ def read_pets(root: Path | str, *, split_seed: int, group_by: str = AUTO) -> Lis
         reason = f"{count} have no box in {PETS_BOXES}: not used"
         collector.warnings.append(Problem(PETS_IMAGES, reason))
     names = [path.stem for path in annotations]
-    return collector.listing(collector.split({EVERYTHING: names}, split_seed, group_by))
+    return collector.listing(
+        collector.split({EVERYTHING: names}, split_seed, group_by, held_out=held_out)
+    )
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -170,7 +183,13 @@ TABLES_ELSEWHERE = ("*/_annotations.csv", "_annotations.csv")
 
 @uncollected()
 def read_csv(
-    root: Path | str, *, file: str, pick: str = "largest", split_seed: int, group_by: str = AUTO
+    root: Path | str,
+    *,
+    file: str,
+    pick: str = "largest",
+    split_seed: int,
+    group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
 ) -> Listing:
     """List and check the images that a table names, with a row for each box.
 
@@ -192,6 +211,7 @@ def read_csv(
         pick: see `read_voc_boxes`.
         split_seed: of the split by hashed name.
         group_by: see `phasewise.data.groups.find_groups`; it may name a column.
+        held_out: what validates.
 
     Raises:
         UserError: no such file, not a table, or columns are missing.
@@ -203,7 +223,7 @@ def read_csv(
         _read_table(found, path, split, columns if group_by not in (AUTO, NEAR, NONE) else None)
     names = list(map(str, files))
     found.finish(names[0] if len(names) == 1 else file)
-    return _listing(found, pick, split_seed, group_by, columns)
+    return _listing(found, pick, split_seed, group_by, held_out, columns)
 
 
 def _tables(found: Annotations, file: str) -> dict[str, str]:
@@ -324,6 +344,7 @@ def read_coco(
     split_seed: int,
     crowds: str = AUTO,
     group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
 ) -> Listing:
     """List and check the images that one or several COCO files describe.
 
@@ -335,16 +356,23 @@ def read_coco(
         pick: see `read_voc_boxes`.
         split_seed: of the split by hashed name.
         group_by: see `phasewise.data.groups.find_groups`.
+        held_out: what validates.
 
     Raises:
         UserError: see `phasewise.data.coco.read_coco`.
     """
     found = read_coco_annotations(root, annotations=annotations, crowds=crowds)
-    return _listing(found, pick, split_seed, group_by)
+    return _listing(found, pick, split_seed, group_by, held_out)
 
 
 def read_yolo(
-    root: Path | str, *, file: str, pick: str, split_seed: int, group_by: str = AUTO
+    root: Path | str,
+    *,
+    file: str,
+    pick: str,
+    split_seed: int,
+    group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
 ) -> Listing:
     """List and check images with YOLO's text files, see `phasewise.data.yolo.read_yolo`.
 
@@ -353,12 +381,13 @@ def read_yolo(
         pick: see `read_voc_boxes`.
         split_seed: of the split by hashed name, where neither the file nor folders tell the splits.
         group_by: see `phasewise.data.groups.find_groups`.
+        held_out: what validates.
 
     Raises:
         UserError: see there.
     """
     found = read_yolo_annotations(root, file=file)
-    return _listing(found, pick, split_seed, group_by)
+    return _listing(found, pick, split_seed, group_by, held_out)
 
 
 def _listing(
@@ -366,6 +395,7 @@ def _listing(
     pick: str,
     split_seed: int,
     group_by: str,
+    held_out: HeldOut,
     columns: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Listing:
     """One object of each image."""
@@ -375,4 +405,4 @@ def _listing(
         with collector.noting():
             collector.add(it.name, it.image, it.size, objects, pick)
     lists = {split: list(names) for split, names in found.lists.items()}
-    return collector.listing(collector.split(lists, split_seed, group_by, columns))
+    return collector.listing(collector.split(lists, split_seed, group_by, columns, held_out))

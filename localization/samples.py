@@ -13,7 +13,8 @@ from pathlib import Path
 from phasewise.data.annotated import EVERYTHING, OBJECT, SHOWN, Finder, number, sound
 from phasewise.data.frame import Box
 from phasewise.data.groups import AUTO, find_groups
-from phasewise.data.splits import SPLITS, resolve_splits, split_rule
+from phasewise.data.held_out import AS_LISTED, HeldOut
+from phasewise.data.splits import SPLITS
 from phasewise.data.voc_xml import BACKGROUND
 from phasewise.errors import BadSample, Problem
 
@@ -117,6 +118,7 @@ class Collector(Finder):
         seed: int,
         group_by: str = AUTO,
         columns: Mapping[str, Mapping[str, str]] | None = None,
+        held_out: HeldOut = AS_LISTED,
     ) -> dict[str, list[str]]:
         """Names by split, from lists called as in `phasewise.data.splits` or in `EVERYTHING`.
 
@@ -124,6 +126,7 @@ class Collector(Finder):
             lists: names by list.
             seed: of the split by hashed name.
             group_by, columns: see `phasewise.data.groups.find_groups`.
+            held_out: what validates.
 
         Raises:
             UserError: see there.
@@ -131,9 +134,11 @@ class Collector(Finder):
         names = [name for names in lists.values() for name in names]
         groups = find_groups(group_by, names, images=self._image, columns=columns)
         listed = {key: names for key, names in lists.items() if key != EVERYTHING}
-        splits, notes = resolve_splits(listed, lists.get(EVERYTHING, ()), seed, groups)
+        classes = {name: sample.class_name for name, sample in self.samples.items()}
+        everything = lists.get(EVERYTHING, ())
+        splits, notes = held_out.resolve(listed, everything, seed, groups, classes)
         self.warnings += notes
-        self.rule = split_rule(sorted(listed), seed)
+        self.rule = held_out.rule(sorted(listed), seed)
         return splits
 
     def _image(self, name: str) -> Path | None:

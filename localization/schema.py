@@ -18,7 +18,6 @@ from phasewise.config.fields import (
     Count,
     Flag,
     Folder,
-    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -28,6 +27,7 @@ from phasewise.config.fields import (
     Seed,
     Text,
 )
+from phasewise.config.held_out import SplitConfig
 from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
@@ -48,7 +48,7 @@ class AnimalsData(DataConfig):
     draw_seed: Seed
 
 
-class VocBoxesData(DataConfig):
+class VocBoxesData(SplitConfig):
     """``conf/data/voc_boxes.yaml``"""
 
     target: Literal["localization.data.VocBoxesData"] = Field(alias="_target_")
@@ -56,22 +56,18 @@ class VocBoxesData(DataConfig):
     object: Pick
     coordinates: Literal["auto", "one_based", "zero_based"]
     size_tag: Literal["auto", "ignore"]
-    split_seed: Seed
-    group_by: GroupBy
 
 
-class CsvData(DataConfig):
+class CsvData(SplitConfig):
     """``conf/data/csv.yaml``"""
 
     target: Literal["localization.data.CsvData"] = Field(alias="_target_")
     root: Folder
     file: Text
     object: Pick
-    split_seed: Seed
-    group_by: GroupBy
 
 
-class CocoData(DataConfig):
+class CocoData(SplitConfig):
     """``conf/data/coco/localization.yaml``"""
 
     target: Literal["localization.data.CocoData"] = Field(alias="_target_")
@@ -79,29 +75,23 @@ class CocoData(DataConfig):
     annotations: Text
     object: Pick
     crowds: Literal["auto", "objects", "ignore"]
-    split_seed: Seed
-    group_by: GroupBy
 
 
-class YoloData(DataConfig):
+class YoloData(SplitConfig):
     """``conf/data/yolo/localization.yaml``"""
 
     target: Literal["localization.data.YoloData"] = Field(alias="_target_")
     root: Folder
     file: Text
     object: Pick
-    split_seed: Seed
-    group_by: GroupBy
 
 
-class PetsData(DataConfig):
+class PetsData(SplitConfig):
     """``conf/data/pets.yaml``"""
 
     target: Literal["localization.data.PetsData"] = Field(alias="_target_")
     root: Text
     download: Flag
-    split_seed: Seed
-    group_by: GroupBy
 
 
 class ReaderData(DataConfig):

@@ -18,14 +18,24 @@ from phasewise.data.coco import outline_mask, read_coco
 from phasewise.data.datamodule import DataSettings
 from phasewise.data.facts import original_sizes
 from phasewise.data.groups import find_groups
+from phasewise.data.held_out import HeldOut
 from phasewise.data.images import UINT8, Resize, read_image
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import beside, check_filled
-from phasewise.data.splits import SPLITS, resolve_splits, split_rule
+from phasewise.data.splits import SPLITS
 from phasewise.data.store import Arrays
 from phasewise.data.voc_xml import BACKGROUND
 from phasewise.data.yolo import read_yolo
 from phasewise.errors import Problem, UserError
+
+
+class FilesSettings(DataSettings, total=False):
+    """What both data sets have; see `AnnotatedData`."""
+
+    validation: str
+    holdout: float | Sequence[str | int] | None
+    folds: int | None
+    fold: int
 
 
 class AnnotatedData(MultitaskData):
@@ -38,6 +48,7 @@ class AnnotatedData(MultitaskData):
         root: the folder that they are below.
         split_seed: of the split by hashed name, where nothing else tells the splits.
         group_by: what one split must hold whole, see `phasewise.data.groups.find_groups`.
+        validation, holdout, folds, fold: what validates, see `phasewise.data.held_out.HeldOut`.
         settings: see `StoreDataModule`; by default ``augment=["flip"]``.
     """
 
@@ -47,11 +58,17 @@ class AnnotatedData(MultitaskData):
         root: str,
         split_seed: int = 0,
         group_by: str = "auto",
+        validation: str = "auto",
+        holdout: float | Sequence[str | int] | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         **settings: Unpack[DataSettings],
     ) -> None:
         super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
         self.split_seed = split_seed
         self.group_by = group_by
+        self.held_out = HeldOut(validation, holdout, folds, fold)
+        self.folds, self.fold = folds, fold
         self._resize = Resize(self.image_size, self.resize)
 
     @abstractmethod
@@ -74,14 +91,14 @@ class AnnotatedData(MultitaskData):
         everything = list(found.lists.get(EVERYTHING, ()))
         names = [*everything, *(name for listed in lists.values() for name in listed)]
         groups = find_groups(self.group_by, names, images=partial(_file, found))
-        parts, notes = resolve_splits(lists, everything, self.split_seed, groups)
+        parts, notes = self.held_out.resolve(lists, everything, self.split_seed, groups)
         samples = {
             split: [found.images[name] for name in parts[split] if name in found.images]
             for split in SPLITS
         }
         check_filled(self.root, samples, sorted(lists), found.problems)
         classes = _classes(self.root, found)
-        rule = split_rule(sorted(lists), self.split_seed)
+        rule = self.held_out.rule(sorted(lists), self.split_seed)
         warnings = [*found.warnings, *notes, *_notes(found)]
         splits = Splits(classes, found.problems, warnings, rule=rule)
         outlined = any(it.outline for image in found.images.values() for it in image.objects)
@@ -141,7 +158,7 @@ class CocoData(AnnotatedData):
         crowds: str = "auto",
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.annotations = annotations
@@ -174,7 +191,7 @@ class YoloData(AnnotatedData):
         file: str = "data.yaml",
         split_seed: int = 0,
         group_by: str = "auto",
-        **settings: Unpack[DataSettings],
+        **settings: Unpack[FilesSettings],
     ) -> None:
         super().__init__(root=root, split_seed=split_seed, group_by=group_by, **settings)
         self.file = file

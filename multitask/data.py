@@ -19,11 +19,12 @@ from multitask.schema import HEAD_METRICS
 from phasewise.data import painting
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import original_sizes
+from phasewise.data.held_out import HeldOut
 from phasewise.data.images import Resize, read_image
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.listing import find_layouts
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
-from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
+from phasewise.data.splits import BY_READER, DRAWN, SPLITS
 from phasewise.data.store import Arrays, code_key
 from phasewise.data.voc import IMAGES, VocListing, VocSample, read_voc
 from phasewise.errors import UserError
@@ -147,6 +148,7 @@ class VocData(MultitaskData):
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where there are no lists.
         group_by: what one split must hold whole, see `phasewise.data.groups.find_groups`.
+        validation, holdout, folds, fold: what validates, see `phasewise.data.held_out.HeldOut`.
         coordinates: from which number boxes count pixels: ``auto``, ``one_based``, ``zero_based``.
         size_tag: whether size tags tell which image boxes are for: ``auto``, ``ignore``.
         mask_values: what masks hold: ``auto``, ``indices`` (255 is void), ``binary`` (all but 0 is
@@ -163,6 +165,10 @@ class VocData(MultitaskData):
         root: str,
         split_seed: int = 0,
         group_by: str = "auto",
+        validation: str = "auto",
+        holdout: float | Sequence[str | int] | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         coordinates: str = "auto",
         size_tag: str = "auto",
         mask_values: str = "auto",
@@ -172,6 +178,8 @@ class VocData(MultitaskData):
         super().__init__(root=root, **(DataSettings(augment=["flip"]) | settings))
         self.split_seed = split_seed
         self.group_by = group_by
+        self.held_out = HeldOut(validation, holdout, folds, fold)
+        self.folds, self.fold = folds, fold
         self.coordinates = coordinates
         self.size_tag = size_tag
         self.mask_values = mask_values
@@ -189,6 +197,7 @@ class VocData(MultitaskData):
             root,
             split_seed=self.split_seed,
             group_by=self.group_by,
+            held_out=self.held_out,
             coordinates=self.coordinates,
             size_tag=self.size_tag,
             mask_values=self.mask_values,
@@ -197,7 +206,7 @@ class VocData(MultitaskData):
 
     def rule(self, listing: VocListing) -> str:
         """How samples came into their splits, in words."""
-        return split_rule(listing.lists, self.split_seed)
+        return self.held_out.rule(listing.lists, self.split_seed)
 
     def read(self) -> Splits:
         """List and check all samples.

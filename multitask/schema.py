@@ -18,7 +18,6 @@ from phasewise.config.fields import (
     Count,
     Flag,
     Folder,
-    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -28,6 +27,7 @@ from phasewise.config.fields import (
     Text,
     message,
 )
+from phasewise.config.held_out import SplitConfig
 from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
@@ -56,13 +56,11 @@ class ShapesData(DataConfig):
     draw_seed: Seed
 
 
-class VocData(DataConfig):
+class VocData(SplitConfig):
     """``conf/data/voc.yaml``"""
 
     target: Literal["multitask.data.VocData"] = Field(alias="_target_")
     root: Folder
-    split_seed: Seed
-    group_by: GroupBy
     coordinates: Literal["auto", "one_based", "zero_based"]
     size_tag: Literal["auto", "ignore"]
     mask_values: Literal["auto", "indices", "binary", "none"]
@@ -78,25 +76,21 @@ class Voc2012Data(DataConfig):
     split_seed: Seed
 
 
-class CocoData(DataConfig):
+class CocoData(SplitConfig):
     """``conf/data/coco/multitask.yaml``"""
 
     target: Literal["multitask.annotated.CocoData"] = Field(alias="_target_")
     root: Folder
     annotations: Text
     crowds: Literal["auto", "objects", "ignore"]
-    split_seed: Seed
-    group_by: GroupBy
 
 
-class YoloData(DataConfig):
+class YoloData(SplitConfig):
     """``conf/data/yolo/multitask.yaml``"""
 
     target: Literal["multitask.annotated.YoloData"] = Field(alias="_target_")
     root: Folder
     file: Text
-    split_seed: Seed
-    group_by: GroupBy
 
 
 class ReaderData(DataConfig):

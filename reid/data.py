@@ -20,7 +20,9 @@ from phasewise.data.sampling import BatchSchedule
 from phasewise.data.splits import BY_READER, DRAWN
 from phasewise.data.store import Arrays, code_key
 from phasewise.errors import Problem, UserError
+from phasewise.records.content import digest
 from reid import bodies, paint, synthetic, vehicles
+from reid.held_out import HeldOutIdentities
 from reid.readers import read_folder, read_market, read_veri
 from reid.sampling import IdentitySchedule
 from reid.splits import (
@@ -29,7 +31,6 @@ from reid.splits import (
     choose_queries,
     identity_facts,
     not_judged,
-    split_identities,
     valid_queries,
 )
 
@@ -52,6 +53,10 @@ class ReidSettings(DataSettings, total=False):
     validation: str
     validation_fraction: float
     split_seed: int
+    holdout: float | Sequence[str | int] | None
+    group_by: str | None
+    folds: int | None
+    fold: int
     sampler: str
     images_per_identity: int
 
@@ -75,14 +80,17 @@ class ReidData(StoreDataModule):
 
     Args:
         validation: what selects the model. ``identities``: some of the training identities, which
-            then train nothing. ``none``: the same, but they also train. ``test``: the test split.
+            then train nothing; ``cameras``, ``recordings``: also none of these, see
+            `reid.held_out.HeldOutIdentities`. ``none``: identities that also train. ``test``: the
+            test split.
         validation_fraction: share of the training identities that validate, in (0, 1).
         split_seed: which ones; and of the split of a folder without train, query and gallery.
+        holdout, group_by, folds, fold: see `reid.held_out.HeldOutIdentities`.
         sampler: ``random``, or ``identity`` for batches of ``batch_size / images_per_identity``
             identities.
         images_per_identity: of ``sampler=identity``; must divide ``batch_size``.
         settings: see `StoreDataModule`; here ``batch_size`` is 32 and ``augment`` is `AUGMENT`,
-            where they are not given. ``refit`` makes ``validation=identities`` the same as
+            where they are not given. Under ``refit`` what validates trains too, as with
             ``validation=none``.
     """
 
@@ -92,6 +100,10 @@ class ReidData(StoreDataModule):
         validation: str = "identities",
         validation_fraction: float = 0.2,
         split_seed: int = 0,
+        holdout: float | Sequence[str | int] | None = None,
+        group_by: str | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         sampler: str = "identity",
         images_per_identity: int = 4,
         root: str | None = None,
@@ -101,8 +113,11 @@ class ReidData(StoreDataModule):
         known: DataSettings = {"batch_size": 32, "augment": AUGMENT, **settings}
         super().__init__(root=root, **known)
         self.validation = validation
-        self.all_identities = refit or validation != "identities"
-        self.validation_fraction = validation_fraction
+        self.all_identities = refit or validation in ("none", "test")
+        self.held_out = HeldOutIdentities(
+            validation, validation_fraction, holdout, group_by, folds, fold
+        )
+        self.folds, self.fold = folds, fold
         self.split_seed = split_seed
         self.sampler = sampler
         self.images_per_identity = images_per_identity
@@ -162,8 +177,10 @@ class ReidData(StoreDataModule):
         found = self.listing()
         splits = Splits([], [*found.problems], [*found.warnings], rule=self.rule())
         if self.validation != "test":
-            share = f"{100 * self.validation_fraction:.0f} % of the training identities validate"
-            splits.rule += f"; {share}, by hashed name, split_seed={self.split_seed}"
+            splits.rule += f"; {self.held_out.rule(self.split_seed)}"
+        if self.folds is not None:
+            known = [[self.source_key(s), s.identity, s.camera] for s in found.train]
+            splits.source = digest(known)
         train, query, gallery = self._validation(found, splits.warnings)
         identities = sorted({sample.identity for sample in train})
         splits.class_names = [found.identity_names.get(i, str(i)) for i in identities]
@@ -186,13 +203,12 @@ class ReidData(StoreDataModule):
         self, found: Listing, warnings: list[Problem]
     ) -> tuple[list[Sample], list[Sample], list[Sample]]:
         """What trains, and query and gallery of validation (not used with ``test``)."""
-        kept, query, gallery = split_identities(
-            found.train, seed=self.split_seed, fraction=self.validation_fraction
-        )
+        kept, query, gallery, notes = self.held_out.cut(found.train, self.split_seed)
         if not self.all_identities:
+            warnings += notes
             return kept, query, gallery
         key, reason = f"validation={self.validation}", SEEN
-        if self.validation == "identities":
+        if self.validation not in ("none", "test"):
             key = "refit=true"
         elif self.validation == "test":
             reason = "selection on the test gallery, as published; figures are optimistic"

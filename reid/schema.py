@@ -17,6 +17,7 @@ from phasewise.config.fields import (
     Flag,
     Folder,
     Fraction,
+    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -26,16 +27,21 @@ from phasewise.config.fields import (
     Text,
     wrong,
 )
+from phasewise.config.held_out import FoldsConfig
 from phasewise.config.help import did_you_mean
-from phasewise.config.schema import DataConfig, RunConfig, Task
+from phasewise.config.schema import RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
+from phasewise.text import format_value
 from reid.backbone_names import (
     NAMED,
     backbone_weight_names,
     is_backbone,
     without_drop_path,
 )
+
+HELD = ("cameras", "recordings")
+"""Of ``data.validation``: what is held out besides identities."""
 
 
 def backbone(name: str) -> str:
@@ -54,14 +60,31 @@ def margin(value: Any) -> Any:
     raise wrong("must be soft or a number >= 0")
 
 
-class ReidData(DataConfig):
+class ReidData(FoldsConfig):
     """What all data sets have."""
 
-    validation: Literal["identities", "none", "test"]
+    validation: Literal["identities", "cameras", "recordings", "none", "test"]
     validation_fraction: Fraction
-    split_seed: Seed
+    group_by: GroupBy | None
     sampler: Literal["random", "identity"]
     images_per_identity: Count
+
+    def conflicts(self) -> Iterator[Problem]:
+        """Also: what is held out of nothing, recordings that nothing tells."""
+        yield from super().conflicts()
+        held, recordings = self.validation in HELD, self.validation == "recordings"
+        if self.folds is not None and not held and self.validation != "identities":
+            reason = f"has nothing to deal with data.validation={self.validation}"
+            yield Problem(f"data.folds={self.folds}", reason)
+        if self.holdout is not None and not held:
+            key = f"data.holdout={format_value(self.holdout)}"
+            yield Problem(key, f"needs data.validation={' or '.join(HELD)}")
+        if recordings and self.group_by is None:
+            reason = "needs data.group_by=REGEX, which finds the recording in the name of an image"
+            yield Problem("data.validation=recordings", reason)
+        if self.group_by is not None and not recordings:
+            key = f"data.group_by={self.group_by}"
+            yield Problem(key, "needs data.validation=recordings: it says what one is")
 
 
 class VehiclesData(ReidData):

@@ -15,11 +15,12 @@ from phasewise.data import painting
 from phasewise.data.brightness import BITS
 from phasewise.data.datamodule import DataSettings, StoreDataModule
 from phasewise.data.facts import known_facts, original_sizes
+from phasewise.data.held_out import HeldOut
 from phasewise.data.images import Resize
 from phasewise.data.listed import Facts, Splits
 from phasewise.data.reader import Reader, check_inside, places_of, read_with
 from phasewise.data.reading import AS_IS, Reading
-from phasewise.data.splits import BY_READER, DRAWN, SPLITS, split_rule
+from phasewise.data.splits import BY_READER, DRAWN, SPLITS
 from phasewise.data.store import Arrays, code_key
 from segmentation import objects, optics, synthetic
 from segmentation.image_mask import Listing, Sample, load, read_image_mask, tile
@@ -216,6 +217,7 @@ class ImageMaskData(SegmentationData):
         tile_overlap: share by which training tiles overlap.
         split_seed: of the split by hashed name, where there are no lists.
         group_by: what that split must hold whole, see `phasewise.data.groups.find_groups`.
+        validation, holdout, folds, fold: what validates, see `phasewise.data.held_out.HeldOut`.
     """
 
     WHAT = "a folder of images and masks"
@@ -233,6 +235,10 @@ class ImageMaskData(SegmentationData):
         tile_overlap: float = 0.0,
         split_seed: int = 0,
         group_by: str = "auto",
+        validation: str = "auto",
+        holdout: float | Sequence[str | int] | None = None,
+        folds: int | None = None,
+        fold: int = 0,
         **settings: Unpack[SegmentationSettings],
     ) -> None:
         known: SegmentationSettings = {"image_size": 256, "augment": AUGMENT}
@@ -248,6 +254,8 @@ class ImageMaskData(SegmentationData):
         self.tile_overlap = tile_overlap
         self.split_seed = split_seed
         self.group_by = group_by
+        self.held_out = HeldOut(validation, holdout, folds, fold)
+        self.folds, self.fold = folds, fold
         self._resize = Resize(self.image_size, self.resize)
 
     def listing(self, root: Path) -> Listing:
@@ -259,11 +267,12 @@ class ImageMaskData(SegmentationData):
             foreground=self.foreground,
             reading=self.asked,
             group_by=self.group_by,
+            held_out=self.held_out,
         )
 
     def rule(self, listing: Listing) -> str:
         """How samples came into their splits, in words."""
-        return split_rule(listing.lists, self.split_seed)
+        return self.held_out.rule(listing.lists, self.split_seed)
 
     def facts(self, split: str) -> Facts:
         """Also how large the files are, and how many images the tiles are of."""

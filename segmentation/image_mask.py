@@ -14,6 +14,7 @@ from typing import Any
 from phasewise.data.brightness import range_of
 from phasewise.data.frame import as_stored
 from phasewise.data.groups import AUTO, find_groups
+from phasewise.data.held_out import AS_LISTED, HeldOut
 from phasewise.data.listing import (
     by,
     check_filled,
@@ -22,7 +23,7 @@ from phasewise.data.listing import (
     no_layout,
 )
 from phasewise.data.reading import AS_IS, Layout, Reading, layout_of, refusal
-from phasewise.data.splits import SPLITS, inside, read_lists, resolve_splits
+from phasewise.data.splits import SPLITS, inside, read_lists
 from phasewise.errors import BadSample, Problem, UserError
 from segmentation.looking import understood
 from segmentation.masks import mask_layout
@@ -67,6 +68,7 @@ def read_image_mask(
     foreground: Any = None,
     reading: Reading = AS_IS,
     group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
 ) -> Listing:
     """List and check a data set of images and masks. Nothing stops at the first bad file.
 
@@ -81,6 +83,7 @@ def read_image_mask(
         reading: what of several pages and channels is read, and black and white if they are not to
             be found.
         group_by: see `phasewise.data.groups.find_groups`.
+        held_out: what validates.
 
     Raises:
         UserError: no such layout, unreadable lists, or no sample in train or in val.
@@ -91,7 +94,7 @@ def read_image_mask(
     # Without lists a mask alone is a problem; with them only the listed names matter.
     everything = reader.names()
     groups = find_groups(group_by, [*lists.listed_in, *everything], images=reader.image)
-    splits, overlaps = resolve_splits(lists.names, everything, split_seed, groups)
+    splits, overlaps = held_out.resolve(lists.names, everything, split_seed, groups)
     reader.warnings += lists.warnings + overlaps
     names = dict.fromkeys(name for split in SPLITS for name in splits[split])
     found = {name: reader.sample(name) for name in names}

@@ -17,7 +17,6 @@ from phasewise.config.fields import (
     CountOrNull,
     Flag,
     Folder,
-    GroupBy,
     InitScheme,
     Node,
     NonNegative,
@@ -29,6 +28,7 @@ from phasewise.config.fields import (
     message,
     wrong,
 )
+from phasewise.config.held_out import SplitConfig
 from phasewise.config.schema import DataConfig, RunConfig, Task
 from phasewise.config.targets import own_part
 from phasewise.errors import Problem
@@ -165,12 +165,10 @@ class MaskData(SegmentationData):
     tile_overlap: BelowOne
 
 
-class ImageMaskData(MaskData):
+class ImageMaskData(MaskData, SplitConfig):
     """``conf/data/image_mask.yaml``"""
 
     target: Literal["segmentation.data.ImageMaskData"] = Field(alias="_target_")
-    split_seed: Seed
-    group_by: GroupBy
 
 
 class ReaderData(MaskData):

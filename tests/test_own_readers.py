@@ -29,7 +29,14 @@ def own(make: Make, task: str, root: Path, reader: dict[str, Any], *words: str) 
     cfg = make(f"task={task}", f"data={like.get(task, 'folder')}", f"data.root={root}", *words)
     data = OmegaConf.to_container(cfg.data)
     assert isinstance(data, dict)
-    drop: tuple[str, ...] = () if task == "reid" else ("file", "split_seed", "object", "group_by")
+    drop: tuple[str, ...] = (
+        ()
+        if task == "reid"
+        else (
+            *("file", "split_seed", "object", "group_by"),
+            *("validation", "holdout", "folds", "fold"),
+        )
+    )
     if task == "multitask":
         drop += ("coordinates", "size_tag", "mask_values", "colors")
     data = {str(key): it for key, it in data.items() if key not in (*drop, "cameras")}

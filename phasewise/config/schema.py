@@ -103,6 +103,10 @@ class DataConfig(Node):
             raise several(problems)
         return handler(value)
 
+    def conflicts(self) -> Iterator[Problem]:
+        """Values that are fine alone but not together."""
+        yield from ()
+
 
 class Objective(Node):
     """What the best checkpoint, early stopping and selection go by."""
@@ -266,6 +270,8 @@ class RunConfig(Node):
         lr = getattr(self.optimizer, "lr", math.inf)
         yield from self.trainer.conflicts()
         data = getattr(self, "data", None)  # a task's own class
+        if isinstance(data, DataConfig):
+            yield from data.conflicts()
         if isinstance(data, DataConfig) and data.refit:
             reason = "on samples that train, the best epoch is chance"
             if self.objective.keep == "best":

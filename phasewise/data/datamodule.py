@@ -23,6 +23,7 @@ from phasewise.data.joined import JoinedStore
 from phasewise.data.listed import (
     DataSummary,
     Facts,
+    Folds,
     Listed,
     Splits,
     decode,
@@ -99,6 +100,10 @@ class StoreDataModule(L.LightningDataModule, ABC):
         contents: hashes of the files below ``root``; only for data sets that have one.
         trace: what was looked at below ``root`` to list the samples.
     """
+
+    folds: int | None = None
+    """Of cross-validation, where samples are dealt into such; ``fold`` validates."""
+    fold: int = 0
 
     WHAT: ClassVar[str] = ""
     """What kind of data these are, in words, for reports."""
@@ -323,6 +328,7 @@ class StoreDataModule(L.LightningDataModule, ABC):
             identity=self.identity(),
             rejected=self.splits.problems,
             warnings=self.splits.warnings,
+            folds=None if self.folds is None else Folds(self.folds, self.fold, self.splits.pool),
         )
 
     def has_test(self) -> bool:

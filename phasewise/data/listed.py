@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,16 @@ Facts = dict[str, float | dict[str, float]]
 """Numbers about a split by what they are, in words; of each class, a mapping by its name."""
 
 
+@dataclass(frozen=True)
+class Folds:
+    """Of which cross-validation a run is: into how many folds samples were dealt, which validates,
+    and a hash of all samples, the same for all folds."""
+
+    folds: int
+    fold: int
+    pool: str
+
+
 @dataclass
 class DataSummary:
     """What a run's record says of its data."""
@@ -26,6 +36,7 @@ class DataSummary:
     identity: DataIdentity
     rejected: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    folds: Folds | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The form in which ``record.json`` keeps it."""
@@ -36,6 +47,7 @@ class DataSummary:
             "hashes": dict(self.identity.hashes),
             "rejected": [problem.as_dict() for problem in self.rejected],
             "warnings": [problem.as_dict() for problem in self.warnings],
+            **({} if self.folds is None else asdict(self.folds)),
         }
 
 
@@ -78,6 +90,7 @@ class Splits:
     ``listed``: the samples of each split, ``test`` may be missing. ``stores``: the same, decoded,
     and ``names`` of their rows, for messages and figures; both are filled by `setup`.
     ``class_names``: index to name. ``rule``: how samples came into their splits, in words.
+    ``source``: of data whose labels depend on the split, a hash of what may train or validate.
     """
 
     class_names: list[str]
@@ -87,6 +100,17 @@ class Splits:
     stores: dict[str, Store] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
     rule: str = ""
+    source: str = ""
+
+    @property
+    def pool(self) -> str:
+        """A hash of all samples, whichever of them validate."""
+        parts = [it for split, it in self.listed.items() if split != "test"]
+        seen = sorted(
+            {f"{n}:{d}" for it in parts for n, d in zip(it.names, it.digests, strict=True)}
+        )
+        test = self.listed["test"].hash if "test" in self.listed else ""
+        return digest([self.source or seen, test])[:12]
 
 
 def decode(splits: Splits, image_size: int, cache_dir: Path, ram_limit_mb: float) -> None:

@@ -170,12 +170,8 @@ def hashed_split(
     """
     if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions {fractions} are not shares of 1")
-    members = _members(set(names), groups or {})
-
-    def digest(name: str) -> bytes:
-        return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
-
-    order = sorted(members, key=digest)
+    members = members_of(set(names), groups or {})
+    order = sorted(members, key=lambda name: place_of(name, seed))
     count = sum(map(len, members.values()))
     val, order = _taken(order, members, max(1, _rounded(count * fractions[1])))
     if not val and len(order) > 1:  # each group is larger than that
@@ -189,7 +185,12 @@ def hashed_split(
     }
 
 
-def _members(names: set[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
+def place_of(name: str, seed: int) -> bytes:
+    """Where a name, or a group, stands in the order by hash."""
+    return hashlib.sha256(f"{seed}\0{name}".encode()).digest()
+
+
+def members_of(names: set[str], groups: Mapping[str, str]) -> dict[str, list[str]]:
     """Names by group; one that is alone is a group of its own name."""
     if not groups:
         return {name: [name] for name in names}
@@ -255,7 +256,7 @@ def resolve_splits(
     if not lists:
         everything = list(everything)
         groups = known_exports(everything) if groups is None else groups
-        return hashed_split(everything, seed, groups=groups.of), _kept_together(everything, groups)
+        return hashed_split(everything, seed, groups=groups.of), kept_together(everything, groups)
     if groups is None:
         groups = known_exports(name for names in lists.values() for name in names)
     train, val, both = (list(lists.get(key, ())) for key in ("train", "val", "trainval"))
@@ -265,16 +266,16 @@ def resolve_splits(
         train = _beyond(both, val)
     notes = []
     if "val" not in lists and not val:
-        notes += _kept_together(train, groups)
+        notes += kept_together(train, groups)
         split = hashed_split(train, seed, (0.85, 0.15, 0.0), groups.of)
         train, val = split["train"], split["val"]
     final = {"train": train, "val": val, "test": list(lists.get("test", ()))}
-    return final, [*_overlaps(final), *notes, *_straddling(final, groups)]
+    return final, [*_overlaps(final), *notes, *straddling(final, groups)]
 
 
-def _kept_together(names: Sequence[str], groups: Groups) -> list[Problem]:
+def kept_together(names: Sequence[str], groups: Groups) -> list[Problem]:
     """What is said of groups in a split by hashed name."""
-    grouped = _members(set(names), groups.of).values() if groups.of else ()
+    grouped = members_of(set(names), groups.of).values() if groups.of else ()
     members = [it for it in grouped if len(it) > 1]
     if not members:
         empty = f"no two of {len(names)} images are of one group ({groups.why})"
@@ -290,7 +291,7 @@ def _kept_together(names: Sequence[str], groups: Groups) -> list[Problem]:
     return [Problem(f"{KEY}={groups.by}", reason)]
 
 
-def _straddling(splits: Mapping[str, Sequence[str]], groups: Groups) -> list[Problem]:
+def straddling(splits: Mapping[str, Sequence[str]], groups: Groups) -> list[Problem]:
     """What is said of groups that lists put into several splits."""
     homes: dict[str, set[str]] = {}
     if groups.of:

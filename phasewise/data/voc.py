@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from phasewise.data.frame import as_stored
 from phasewise.data.groups import AUTO, find_groups
+from phasewise.data.held_out import AS_LISTED, HeldOut
 from phasewise.data.images import IMAGE_SUFFIXES, Header, image_header
 from phasewise.data.listing import by, check_filled
-from phasewise.data.splits import SPLITS, inside, resolve_splits
+from phasewise.data.splits import SPLITS, inside
 from phasewise.data.voc_boxes import Annotated, BoxReading, decide_boxes
 from phasewise.data.voc_files import ANNOTATIONS, IMAGES, MASKS, VocFiles, find_files
 from phasewise.data.voc_guess import Seen, guessed
@@ -76,6 +77,7 @@ def read_voc(
     *,
     split_seed: int,
     group_by: str = AUTO,
+    held_out: HeldOut = AS_LISTED,
     coordinates: str = "auto",
     size_tag: str = "auto",
     mask_values: str = "auto",
@@ -92,6 +94,7 @@ def read_voc(
         root: the folder that holds ``JPEGImages``.
         split_seed: of the split by hashed name, where lists are missing.
         group_by: see `phasewise.data.groups.find_groups`.
+        held_out: what validates.
         coordinates, size_tag: see `phasewise.data.voc_boxes.decide_boxes`.
         mask_values: see `phasewise.data.voc_masks.decide_masks`; ``none`` looks at no mask.
         colors: red, green and blue by class, of masks in colour.
@@ -115,7 +118,7 @@ def read_voc(
         raise UserError(f"{held} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     listed = [name for names in files.lists.names.values() for name in names]
     groups = find_groups(group_by, [*listed, *files.images], images=files.images.get)
-    splits, overlaps = resolve_splits(files.lists.names, files.images, split_seed, groups)
+    splits, overlaps = held_out.resolve(files.lists.names, files.images, split_seed, groups)
     warnings = [*files.warnings, *files.lists.warnings, *overlaps, *_unused(files, splits)]
     found = reader.samples(
         list(dict.fromkeys(name for split in SPLITS for name in splits[split])),

@@ -64,6 +64,10 @@ ELSEWHERE = {
     "data.annotations": "test_readers",
     "data.crowds": "test_data",
     "data.group_by": "test_data",
+    "data.validation": "test_held_out",
+    "data.holdout": "test_held_out",
+    "data.folds": "test_held_out",
+    "data.fold": "test_held_out",
 }
 
 

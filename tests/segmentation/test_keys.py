@@ -91,6 +91,10 @@ ELSEWHERE = {
     "data.tile_size": "test_image_mask",
     "data.tile_overlap": "test_image_mask",
     "data.group_by": "test_image_mask",
+    "data.validation": "test_held_out",
+    "data.holdout": "test_held_out",
+    "data.folds": "test_held_out",
+    "data.fold": "test_held_out",
     "model.pretrained": "test_networks",
     "data.test_images": "test_module",
 }
