@@ -29,6 +29,7 @@ CHOSEN = {
     "task.schema",
     "task.module._target_",
     "task.predictor",
+    "task.worth_trying",
     "data._target_",
     "optimizer._target_",
     "optimizer.amsgrad",

@@ -35,7 +35,7 @@ def test_every_key_of_a_run_is_there(choice: tuple[str, ...], text: str) -> None
     assert len(keys) > 60
     assert {key for key in keys - CHOSEN if f"| `{key}` |" not in text} == {
         "task.module",
-        "task.worth_trying",  # a table of its own
+        # a table of its own
     }
     assert all(f"| `{one['overrides']}` |" in text for one in config["task"]["worth_trying"])
 

@@ -349,7 +349,9 @@ def _section(name: str, node: Any, entries: Mapping[str, Entry]) -> list[tuple[s
             word = "PATH" if key.endswith("root") else "VALUE"
             rows.append((f"{key}={word}", f"{entry.comment} (must be given)"))
         elif entry.comment:
-            rows.append((f"{key}={format_value(value)}", entry.comment))
+            listed = isinstance(value, list) and any(isinstance(it, dict) for it in value)
+            shown = "[...]" if listed else format_value(value)  # too long to be typed, or read here
+            rows.append((f"{key}={shown}", entry.comment))
     return rows
 
 
