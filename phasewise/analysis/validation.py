@@ -20,6 +20,7 @@ from phasewise.records.baselines import BEFORE
 from phasewise.records.history import Row
 from phasewise.records.record import RunRecord
 from phasewise.study.measures import is_lower_better
+from phasewise.study.override_checks import FOLDS
 
 CEILING = 0.995
 """Where a score that ends at 1 is called full: what is left to win is less than .5 %."""
@@ -47,10 +48,10 @@ NORMAL_95 = 1.96
 """Of a normal distribution 95 % lie within so many standard deviations."""
 
 # What to do, by rule, in the words that one types.
-HARDER = "data.validation=... holds out whole groups, cameras or recordings, data.folds=5 tests all"
+HARDER = "data.validation=... holds out whole groups, cameras or recordings"
 GENTLER = "a smaller optimizer.lr, fewer epochs or finetuning.interpolate=0.5 keep more of it"
 CALMER = "a smaller optimizer.lr, scheduler=cosine or finetuning.ema=0.99 calm it"
-MORE_ITEMS = "more validation data, or data.folds=5, which judges by all images that there are"
+MORE_ITEMS = f"more validation data, or cross-validation: {FOLDS}"
 
 _ALIKE = re.compile(r"\d+ of \d+ images of \w+ look like one of \w+ \(.+?\)(?=, \d+ of |: |$)")
 """How `phasewise.data.look_alikes` words that images of two splits look alike."""

@@ -29,6 +29,10 @@ PLACES = {
 PLACES_ANYWHERE = ("study", "hydra")
 """Those of them that are no keys of another application's own."""
 
+FOLD = "data.fold"
+FOLDS = "data.folds=5 'data.fold=${seed}' study.seeds=[0,1,2,3,4]"
+"""How each configuration runs once on each fold."""
+
 COMPARABLE = ("data.root",)
 """No computation, but the data that lie there are."""
 
@@ -66,9 +70,13 @@ def _repeats(spec: PhaseConfig, seed_key: str | None) -> Iterator[Problem]:
 
 
 def nothing_to_compare(swept: dict[str, list[str]], application: Application) -> list[Problem]:
-    """Swept keys that change nothing of what is computed; of another application's nobody knows."""
+    """Swept keys that change nothing of what is computed, and folds, which repeat; of another
+    application's keys nobody knows."""
     if not application.writes_records:
         return []
+    if FOLD in swept:
+        reason = f"folds are repeats and do not compete; instead of it: {FOLDS}"
+        return [Problem(f"{FOLD}={','.join(swept[FOLD])}", reason)]
     reason = "changes nothing that is computed, so there is nothing to compare; give it one value"
     return [
         Problem(f"{key}={','.join(values)}", reason)

@@ -12,13 +12,8 @@ from phasewise.analysis.statistics.frame import is_number
 
 SATURATED, WORSE_THAN_START = "saturated", "worse_than_start"
 
-HARDER = (
-    "data.validation=recordings",
-    "data.validation=cameras",
-    "data.validation=groups",
-    "data.folds=5",
-)
-"""Splits that are harder, or tell more, the first of which that a task's data can have is taken."""
+HARDER = ("data.validation=recordings", "data.validation=cameras", "data.validation=groups")
+"""Splits that are harder, the first of which that a task's data can have is taken."""
 
 INTERPOLATION = "finetuning.interpolate=[0.25,0.5,0.75,1]"
 """Shares of the fine-tuned weights among which validation chooses (Wortsman et al. 2022)."""
@@ -40,8 +35,8 @@ def validation(known: Known, found: Sequence[Finding], can_run: CanRun) -> Itera
     finding = _of_validation(known, found, SATURATED)
     if finding is None:
         return
-    now = {f"{key}={known.saved(key)}" for key in ("data.validation", "data.folds")}
-    setting = next((it for it in HARDER if it not in now and can_run((it,))), None)
+    now = f"data.validation={known.saved('data.validation')}"
+    setting = next((it for it in HARDER if it != now and can_run((it,))), None)
     rows = [row for row in range(len(known.phase.candidates)) if row != known.index]
     rivals = [words_of(known.phase, row, known.index) for row in rows]
     cells: tuple[Cell, ...] = tuple(it for it in rivals if it is not None)[:FINALISTS]

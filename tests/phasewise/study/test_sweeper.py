@@ -5,10 +5,14 @@ from __future__ import annotations
 import csv
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from phasewise.records.record import read_record
+from phasewise.study.application import Application
+from phasewise.study.override_checks import nothing_to_compare
 from tests import forks
 from tests.forks import Done
 
@@ -130,6 +134,13 @@ def test_nothing_to_compare_is_refused(app: Path) -> None:
     assert (done.returncode, "there is nothing to compare" in done.stderr) == (2, True)
     assert len(done.stderr.splitlines()) == 1
     assert not (app / "out").exists()
+
+
+def test_folds_do_not_compete() -> None:
+    project = SimpleNamespace(writes_records=True)
+    (problem,) = nothing_to_compare({"data.fold": ["0", "1"]}, cast(Application, project))
+    assert str(problem).startswith("data.fold=0,1: folds are repeats and do not compete")
+    assert nothing_to_compare({"data.folds": ["3", "5"]}, cast(Application, project)) == []
 
 
 def test_a_key_of_one_choice_only_is_refused(app: Path) -> None:
