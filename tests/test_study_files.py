@@ -19,6 +19,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from phasewise.analysis.proposals import propose_phases
 from phasewise.config.fingerprint import computed
 from phasewise.config.help import flatten
 from phasewise.config.schema import check_config
@@ -159,6 +160,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
                 application=Application(config),
                 config_loader=hydra.config_loader,
                 launcher=NoLauncher(),
+                propose=propose_phases,
             )
         assert not place.exists()
         return books[0], config
