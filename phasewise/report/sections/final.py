@@ -57,6 +57,8 @@ SEEDS_ONLY = (
     "those for other seeds and other items:"
 )
 
+FOLDS = "Each seed was judged by items of its own: these intervals are for other seeds and items."
+
 
 def split_of(study: StudyView) -> str:
     """``test`` where the final configuration was tested, else ``val``."""
@@ -206,6 +208,8 @@ def final_blocks(study: StudyView) -> list[Block]:
     if own and not any(score.interval for score in all_of):
         blocks += [Text(NO_INTERVALS, "note"), _evaluating([study.result.directory], split)]
     elif own and any(score.std for score in all_of) and not any(score.joint for score in all_of):
+        if any(_has_folds(one, split) for one in candidates.values()):
+            return [*blocks, Text(FOLDS, "note")]
         blocks.append(Text(SEEDS_ONLY, "note"))
         blocks += [_evaluating(_runs(one), split) for one in candidates.values()]
     return blocks
@@ -216,6 +220,12 @@ def _first(candidates: Mapping[str, CandidateView], split: str) -> list[str]:
     named = [name for one in candidates.values() for name in headline(one.phase)]
     own = [f"{split}/{name.partition('/')[2]}" for name in named]
     return [*own, f"{split}/loss"]
+
+
+def _has_folds(one: CandidateView, split: str) -> bool:
+    """Whether its runs were judged by other items, as those of cross-validation are."""
+    known = [record.data.get("hashes") or {} for record in one.records]
+    return len({hashes[split] for hashes in known if split in hashes}) > 1
 
 
 def _runs(one: CandidateView) -> list[Path]:

@@ -55,6 +55,17 @@ def test_scores_stand_in_the_order_of_what_matters(tmp_path: Path) -> None:
     assert names == [*first, "val/auc", "val/zeta"]
 
 
+@pytest.mark.parametrize("folds", [True, False])
+def test_intervals_over_folds_are_not_of_the_same_items(tmp_path: Path, folds: bool) -> None:
+    def held(record: RunRecord, rows: list[Row], settings: Settings) -> None:
+        record.data["hashes"] = {"val": f"of fold {record.seed}" if folds else "of all"}
+
+    blocks = final_blocks(written(tmp_path, Synthetic(edit=held)))
+    said = " ".join(one.text for one in blocks if isinstance(one, Text))
+    assert ("for other seeds and items" in said) == folds
+    assert ("other seeds and the same items" in said) != folds
+
+
 @pytest.mark.parametrize(("seeds", "shown"), [([0, 1], True), ([0], False)])
 def test_spread_over_settings_only_where_it_is_another_number(
     tmp_path: Path, seeds: list[int], shown: bool
