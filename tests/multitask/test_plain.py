@@ -193,7 +193,7 @@ def test_the_defaults_are_those_of_the_config(make_config: Make, shapes: ShapesD
     parameters = inspect.signature(MultitaskModule).parameters
     keys = [*config["model"], *(f"loss_{key}" for key in config["loss"]), "monitor", "mode"]
     assert {key: parameters[key].default for key in keys} == {key: there[key] for key in keys}
-    known = {"class_names", "image_size", "optimizer", "scheduler"}
+    known = {"class_names", "image_size", "optimizer", "scheduler", "finetuning"}
     assert set(parameters) == {*keys} | known
     assert isinstance(
         build_module(config, {"class_names": CLASSES, "image_size": SIDE}), MultitaskModule
@@ -222,5 +222,7 @@ def test_the_defaults_of_the_data_are_those_of_the_config(
             assert data.hparams["augment"] == value
         elif key == "root":
             assert data.root == Path(value)
+        elif key in ("validation", "holdout"):
+            assert getattr(data.held_out, key) == value
         elif key != "cache_dir":
             assert getattr(data, key) == value, key

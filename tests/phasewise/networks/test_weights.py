@@ -43,7 +43,9 @@ def test_a_folder_is_filled_once_and_serves_offline(
     built: list[str] = []
     build = backbones._build
 
-    def downloaded(name: str, size: int, depth: int, download: bool = False) -> Any:
+    def downloaded(
+        name: str, size: int, depth: int, download: bool = False, drop_path_rate: float = 0.0
+    ) -> Any:
         if download:
             built.append(name)
         return build(name, size, depth)
