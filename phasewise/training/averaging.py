@@ -32,8 +32,8 @@ class Averaging(Callback):
     - With ``finetuning.ema``, an exponential moving average of the weights, after each optimizer
       step ``average = d * average + (1 - d) * weights`` with ``d = min(ema, (1 + n) / (10 + n))``
       at step n from 1. It begins with the weights of the start; the warm-up of d is that of
-      TensorFlow's ``ExponentialMovingAverage``, which timm's ``ModelEmaV3`` has too, so that short
-      runs are not averaged with their start.
+      TensorFlow's ``ExponentialMovingAverage``, so that short runs are not averaged with their
+      start.
     - With ``finetuning.interpolate``, ``share * fine-tuned + (1 - share) * start`` of the weights
       that came with the run (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models"); what
       was drawn at the start, such as a head, stays as it was trained. Of several shares, each is

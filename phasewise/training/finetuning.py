@@ -87,6 +87,11 @@ class Finetuning:
         return self.ema is not None or bool(self.shares)
 
     @property
+    def copies(self) -> int:
+        """How many states of the network a checkpoint to go on from holds besides the first."""
+        return self.averages + (self.ema is not None)
+
+    @property
     def has_rates(self) -> bool:
         """Whether stages of the backbone have learning rates of their own."""
         return not self.backbone_lr_factor == self.layer_decay == 1

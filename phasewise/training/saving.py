@@ -161,7 +161,7 @@ def _check_best(folder: Path, history: History, objective: Mapping[str, str], do
 
 
 def check_room_for_checkpoints(
-    directory: Path, module: nn.Module, optimizer: Mapping[str, Any]
+    directory: Path, module: nn.Module, optimizer: Mapping[str, Any], *, copies: int = 0
 ) -> None:
     """Refuse to train what could not be kept.
 
@@ -169,13 +169,14 @@ def check_room_for_checkpoints(
         directory: of the run.
         module: whose weights are kept.
         optimizer: that section of the config.
+        copies: further states of the network in a checkpoint to go on from.
 
     Raises:
         StorageError: the disk has not as much room.
     """
     weights = sum(tensor.nbytes for tensor in module.state_dict().values())
     trained = sum(weight.nbytes for weight in module.parameters() if weight.requires_grad)
-    best, last = weights, weights + states_per_weight(optimizer) * trained
+    best, last = weights, weights * (1 + copies) + states_per_weight(optimizer) * trained
     there = sum(path.stat().st_size for path in (directory / FOLDER).glob("*.ckpt"))
     needed = best + 2 * last - there  # twice: one is written beside the one before
     what = f"checkpoints of a network of {amount(weights)}"

@@ -225,7 +225,9 @@ class Session:
         self.receptive_field = log_network(self.module, self.config)
         self._start_from()
         self._check_files()
-        check_room_for_checkpoints(self.directory, self.module, self.config["optimizer"])
+        copies = self.module.finetuning.copies if isinstance(self.module, TaskModule) else 0
+        optimizer = self.config["optimizer"]
+        check_room_for_checkpoints(self.directory, self.module, optimizer, copies=copies)
         if self.config["trainer"].get("fast_dev_run"):
             self._try_out(data)
             return
