@@ -28,7 +28,16 @@ from phasewise.report.content import (
     Text,
 )
 from phasewise.report.files import Image
-from phasewise.report.layout import BREAK, CHARACTER, PADDING, Part, cells_of, parts_on_paper
+from phasewise.report.layout import (
+    BREAK,
+    PADDING,
+    SHORT,
+    SMALLEST,
+    Part,
+    cells_of,
+    parts_on_paper,
+    points_of,
+)
 
 MM, POINT, PIXEL = 36000, 12700, 9525
 """In Word's unit of length; a pixel is one of 96 in an inch."""
@@ -126,6 +135,8 @@ class _Writer:
                 raise TypeError(f"no way to write a {type(block).__name__}")
 
     def _paragraph(self, content: str, style: str | None = None) -> Any:
+        if style == "List Bullet":  # of the names of directories, too
+            content = breakable(content)
         return self.document.add_paragraph(clean(content), style)
 
     def _caption(self, kind: str, content: str) -> Any:
@@ -190,19 +201,21 @@ class _Writer:
         part: Part,
     ) -> None:
         """Columns that are as wide as their cells, and never wider than the page."""
-        widths = [CHARACTER * part.size * count + PADDING for count in part.widths]
-        scale = min(1.0, ROOM / sum(widths))
-        widths = [width * scale for width in widths]
+        titles = [column.title for column in columns]
+        widths = points_of(part, [titles, *rows], ROOM)
         grid = self.document.add_table(0, len(columns), "Table Grid")
         grid.autofit = False
         _narrow_margins(grid)
         for column, width in zip(grid.columns, widths, strict=True):
             column.width = int(width * POINT)
         fill = _Filler(columns, widths, part.size)
-        head = fill(grid.add_row(), [column.title for column in columns], HEAD, bold=True)
+        head = fill(grid.add_row(), titles, HEAD, bold=True)
         head.append(_element("tblHeader"))  # again on each page
         for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
             fill(grid.add_row(), row, MARKED.get(mark))
+        if len(rows) <= SHORT:  # on one page
+            for cell in (cell for row in grid.rows[:-1] for cell in row.cells):
+                cell.paragraphs[0].paragraph_format.keep_with_next = True
         self.document.add_paragraph().paragraph_format.space_after = 4 * POINT
 
 
@@ -270,7 +283,9 @@ def _prepare(document: Any) -> None:
     code = _added(styles, "Code").font
     code.name, code.size = "Courier New", int(8.5 * POINT)
     for name in ("Cell", "Number"):
-        cell = _added(styles, name).paragraph_format
+        style = _added(styles, name)
+        style.font.size = int(SMALLEST * POINT)  # of an empty one; texts have their table's
+        cell = style.paragraph_format
         cell.space_before = cell.space_after = POINT
         cell.line_spacing = 1.0
     cell.alignment = WD_ALIGN_PARAGRAPH.RIGHT
