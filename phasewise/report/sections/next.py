@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.proposals import NothingDecided, propose
 from phasewise.report.content import Block, Bullets, Column, Section, Table, Text
+from phasewise.report.sections.audit import capital
 from phasewise.report.view import StudyView
 
 
@@ -64,5 +65,5 @@ def next_section(study: StudyView, found: Sequence[Finding]) -> Section | None:
         )
         blocks.append(Text(text, "note"))
     if proposals.told:
-        blocks.append(Bullets([f"{one}." for one in proposals.told]))
+        blocks.append(Bullets([f"{capital(one)}." for one in proposals.told]))
     return Section("What to ask next", blocks)
