@@ -32,7 +32,6 @@ from phasewise.report.layout import (
     BREAK,
     PADDING,
     SHORT,
-    SMALLEST,
     Part,
     cells_of,
     parts_on_paper,
@@ -118,7 +117,7 @@ class _Writer:
                 self._paragraph(block.text, {"note": "Note", "warning": "Warning"}.get(block.tone))
             case Bullets():
                 for item in block.items:
-                    self._paragraph(item, "List Bullet")
+                    self._paragraph(breakable(item), "List Bullet")
             case Command():
                 self._paragraph(block.text, "Code")
             case Source():
@@ -135,8 +134,6 @@ class _Writer:
                 raise TypeError(f"no way to write a {type(block).__name__}")
 
     def _paragraph(self, content: str, style: str | None = None) -> Any:
-        if style == "List Bullet":  # of the names of directories, too
-            content = breakable(content)
         return self.document.add_paragraph(clean(content), style)
 
     def _caption(self, kind: str, content: str) -> Any:
@@ -173,7 +170,7 @@ class _Writer:
         if block.rows:
             self._grid([Column(title) for title in ("phase", "what", "trials")], block.rows)
         for line in block.evidence:
-            self._paragraph(line, "List Bullet")
+            self._paragraph(breakable(line), "List Bullet")
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
@@ -283,9 +280,7 @@ def _prepare(document: Any) -> None:
     code = _added(styles, "Code").font
     code.name, code.size = "Courier New", int(8.5 * POINT)
     for name in ("Cell", "Number"):
-        style = _added(styles, name)
-        style.font.size = int(SMALLEST * POINT)  # of an empty one; texts have their table's
-        cell = style.paragraph_format
+        cell = _added(styles, name).paragraph_format
         cell.space_before = cell.space_after = POINT
         cell.line_spacing = 1.0
     cell.alignment = WD_ALIGN_PARAGRAPH.RIGHT

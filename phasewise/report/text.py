@@ -13,9 +13,8 @@ from phasewise.text import MISSING, duration, format_value
 DIGITS = 4
 
 ROUNDING = (
-    f"Figures are rounded to {DIGITS} significant digits, times to the second or, below a minute, "
-    "to a tenth of one; counts are exact. Differences are computed before rounding. The CSV files "
-    "in tables/ hold everything unrounded."
+    f"Figures are rounded to {DIGITS} significant digits, times to the second; counts are exact. "
+    "Differences are computed before rounding. The CSV files in tables/ hold everything unrounded."
 )
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&])")
@@ -88,15 +87,12 @@ def whole(value: Any) -> Any:
 
 def plain(value: Any) -> str:
     """A value in one line, as one types it: no Python in it. A text is itself, without quotes.
-    A list of sections, which nobody types, is its length.
 
     >>> plain(True), plain(["flip", None]), plain(0.001), plain("a  b"), plain({"rotate": 5})
     ('true', '[flip,null]', '0.001', 'a b', '{rotate:5}')
-    >>> plain(""), plain("1e-3"), plain([{"a": 1}, {"a": 2}])
-    ('', '1e-3', '(2 entries)')
+    >>> plain(""), plain("1e-3")
+    ('', '1e-3')
     """
-    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-        return f"({len(value)} entries)"
     return " ".join((value if isinstance(value, str) else format_value(value)).split())
 
 

@@ -22,14 +22,15 @@ MOST = 40
 """Curves beyond which only the best, the worst and the envelope of all are drawn."""
 
 ROLES = {"best": "*", "worst": "X"}
-ORDER = ("", "worst", "best")
-"""From the back to the front: what is best is never hidden."""
 BAND = (10, 90)
 """Percentiles of the envelope."""
 
 FEW = 8
 """Curves up to which all have bands and marks of cuts of the learning rate; else the best and the
 worst."""
+
+ORDER = ("", "worst", "best")
+"""Of roles, from the back to the front: what is best is never hidden."""
 
 CUT = 0.9
 """A learning rate that was constant and falls below this share of itself was cut."""

@@ -125,8 +125,6 @@ def test_a_short_table_stays_on_one_page(tmp_path: Path) -> None:
         for grid in (short, long)
     ]
     assert kept == [[True, True, True, None], [None] * 31]
-    style = short.rows[1].cells[1].paragraphs[0].style
-    assert style.font.size.pt < 7, "an empty cell makes no row higher"
 
 
 @has_docx
