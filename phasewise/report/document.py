@@ -28,7 +28,15 @@ from phasewise.report.content import (
     Text,
 )
 from phasewise.report.files import Image
-from phasewise.report.layout import BREAK, CHARACTER, PADDING, Part, cells_of, parts_on_paper
+from phasewise.report.layout import (
+    BREAK,
+    PADDING,
+    SHORT,
+    Part,
+    cells_of,
+    parts_on_paper,
+    points_of,
+)
 
 MM, POINT, PIXEL = 36000, 12700, 9525
 """In Word's unit of length; a pixel is one of 96 in an inch."""
@@ -109,7 +117,7 @@ class _Writer:
                 self._paragraph(block.text, {"note": "Note", "warning": "Warning"}.get(block.tone))
             case Bullets():
                 for item in block.items:
-                    self._paragraph(item, "List Bullet")
+                    self._paragraph(breakable(item), "List Bullet")
             case Command():
                 self._paragraph(block.text, "Code")
             case Source():
@@ -163,7 +171,7 @@ class _Writer:
         if block.rows:
             self._grid([Column(title) for title in ("phase", "what", "trials")], block.rows)
         for line in block.evidence:
-            self._paragraph(line, "List Bullet")
+            self._paragraph(breakable(line), "List Bullet")
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
@@ -191,19 +199,21 @@ class _Writer:
         part: Part,
     ) -> None:
         """Columns that are as wide as their cells, and never wider than the page."""
-        widths = [CHARACTER * part.size * count + PADDING for count in part.widths]
-        scale = min(1.0, ROOM / sum(widths))
-        widths = [width * scale for width in widths]
+        titles = [column.title for column in columns]
+        widths = points_of(part, [titles, *rows], ROOM)
         grid = self.document.add_table(0, len(columns), "Table Grid")
         grid.autofit = False
         _narrow_margins(grid)
         for column, width in zip(grid.columns, widths, strict=True):
             column.width = int(width * POINT)
         fill = _Filler(columns, widths, part.size)
-        head = fill(grid.add_row(), [column.title for column in columns], HEAD, bold=True)
+        head = fill(grid.add_row(), titles, HEAD, bold=True)
         head.append(_element("tblHeader"))  # again on each page
         for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
             fill(grid.add_row(), row, MARKED.get(mark))
+        if len(rows) <= SHORT:  # on one page
+            for cell in (cell for row in grid.rows[:-1] for cell in row.cells):
+                cell.paragraphs[0].paragraph_format.keep_with_next = True
         self.document.add_paragraph().paragraph_format.space_after = 4 * POINT
 
 

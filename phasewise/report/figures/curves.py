@@ -30,6 +30,9 @@ FEW = 8
 """Curves up to which all have bands and marks of cuts of the learning rate; else the best and the
 worst."""
 
+ORDER = ("", "worst", "best")
+"""Of roles, from the back to the front: what is best is never hidden."""
+
 CUT = 0.9
 """A learning rate that was constant and falls below this share of itself was cut."""
 
@@ -106,7 +109,7 @@ def draw_curves(
     for ax, panel in zip(axes, panels, strict=True):
         if crowded:
             _envelope(ax, all_of, panel)
-        for curve in sorted(shown, key=lambda one: one.role):  # the marked ones on top
+        for curve in sorted(shown, key=lambda one: ORDER.index(one.role)):
             for split, quantity in panel.sides.items():
                 thin = split == "train" and panel.val is not None
                 banded = few or bool(curve.role)
@@ -188,7 +191,7 @@ def _draw(ax: Axes, curve: Curve, quantity: str, split: str, *, thin: bool, band
         return
     epochs, mean, low, high = table.T
     width = (1.3 if thin else 2.4) if curve.role else (0.7 if thin else 1.1)
-    alpha = 1.0 if curve.role else 0.55 if thin else 0.8
+    alpha = 1.0 if curve.role else 0.8
     order: dict[str, Any] = {"zorder": 4} if curve.role else {}
     alone = len(epochs) == 1  # a line of one point cannot be seen
     along = curve.marker or ("o" if alone else "") if alone or not thin else ""

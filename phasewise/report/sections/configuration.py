@@ -146,7 +146,9 @@ def configuration(study: StudyView, final: CandidateView, trial: TrialResult) ->
         mark: Mark = "best" if differs else ""
         table.add(groups[key], key, *values, decided.get(key, ""), mark=mark)
     whole = "complete" if _values(trial) else "as far as overrides tell; other keys have defaults"
-    differ = f"{changed or 'none'} of {len(table.rows)} keys differ from the start and are marked"
+    verbs = ("differs", "is") if changed == 1 else ("differ", "are")
+    differ = f"{changed or 'none'} of {len(table.rows)} keys {verbs[0]} from the start"
+    differ += f" and {verbs[1]} marked" if changed else ""
     table.caption = f"The best configuration, {whole}: {differ}."
     return table
 

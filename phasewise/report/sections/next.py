@@ -8,6 +8,7 @@ from phasewise.analysis.audit import Finding
 from phasewise.analysis.proposals import NothingDecided, propose
 from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.report.content import Block, Bullets, Column, Command, Section, Table, Text
+from phasewise.report.sections.audit import capital
 from phasewise.report.view import StudyView
 
 
@@ -67,5 +68,5 @@ def next_section(study: StudyView, found: Sequence[Finding]) -> Section | None:
         words = [relative_path(study.result.directory), "--propose"]
         blocks += [Text(text, "note"), Command(shell_command(script("report.py"), words))]
     if proposals.told:
-        blocks.append(Bullets([f"{one}." for one in proposals.told]))
+        blocks.append(Bullets([f"{capital(one)}." for one in proposals.told]))
     return Section("What to ask next", blocks)

@@ -261,4 +261,6 @@ def test_what_lost_and_came_back_is_no_rival_of_itself(tmp_path: Path) -> None:
         "again": f"{LR}=1e-3,1e-2",
     }
     found = proposed(tmp_path, Synthetic(phases, score, seeds=[0]))
-    assert one(found, "seeds").cells == ((f"{LR}=0.001",), ("model.activation=relu",))
+    seeds = one(found, "seeds")
+    assert seeds.cells == ((f"{LR}=0.001",), ("model.activation=relu",))
+    assert seeds.reason.count(" better than ") == 2  # no word of the first phase's gain, given up

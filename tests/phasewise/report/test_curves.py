@@ -80,6 +80,16 @@ def test_both_splits_and_the_terms_of_the_loss_have_panels(tmp_path: Path) -> No
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "mIoU", "loss/boxes"]
 
 
+def test_all_objectives_have_panels_and_the_best_is_in_front(tmp_path: Path) -> None:
+    phase = first_phase(tmp_path)
+    goals = [{"metric": name, "mode": "max"} for name in ("val/mIoU", "val/pixel_acc")]
+    phase.plan.objectives = goals
+    assert panels(phase)[2] == Panel("pixel_acc", None, "val/pixel_acc")
+    figure = drawn(curves_figure(phase, colours(phase)))
+    marks = [line.get_marker() for line in panel(figure, "loss").lines]
+    assert [one for one in marks if one in ("*", "X")] == ["X", "*"]
+
+
 def test_lines_are_the_means_over_seeds(tmp_path: Path) -> None:
     phase = first_phase(tmp_path)
     figure = drawn(curves_figure(phase, colours(phase)))

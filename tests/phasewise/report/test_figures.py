@@ -54,6 +54,15 @@ def test_error_bars_are_the_deviation_and_end_where_fractions_do() -> None:
     assert other_high == pytest.approx(1)  # mean + std > 1
 
 
+def test_ticks_say_the_values_themselves() -> None:
+    ax = drawn({"a": [0.133484], "b": [0.133423]})
+    ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
+    assert ax.yaxis.get_offset_text().get_text() == ""
+    low, high = ax.get_ylim()
+    shown = [float(text.get_text()) for text in ax.get_yticklabels()]
+    assert sum(low <= value <= high for value in shown) >= 2
+
+
 def test_error_bars_of_other_values_are_whole() -> None:
     scores = {"a": [-2.0, 5.0, 1.0], "b": [3.0, 4.0, 2.0]}
     for (name, found), ends in zip(scores.items(), whiskers(drawn(scores)), strict=True):

@@ -112,6 +112,23 @@ def test_a_wide_table_is_split_and_every_part_names_its_rows(tmp_path: Path) -> 
 
 
 @has_docx
+def test_a_short_table_stays_on_one_page(tmp_path: Path) -> None:
+    from docx import Document
+
+    tables = [Table(f"of_{count}", "rows", [Column("a"), Column("b")]) for count in (3, 30)]
+    for one, count in zip(tables, (3, 30), strict=True):
+        for row in range(count):
+            one.add(f"row {row}", "")
+    publish(Report("t", [], [Section("one", [*tables])]), tmp_path, formats=["docx"])
+    short, long = Document(str(tmp_path / "report.docx")).tables
+    kept = [
+        [row.cells[0].paragraphs[0].paragraph_format.keep_with_next for row in grid.rows]
+        for grid in (short, long)
+    ]
+    assert kept == [[True, True, True, None], [None] * 31]
+
+
+@has_docx
 def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None:
     from docx import Document
 

@@ -29,7 +29,7 @@ PUBLISHED = {
 def folder(tmp_path: Path) -> Path:
     def edit(record: RunRecord, rows: list[Row], settings: Settings) -> None:
         record.best["val/mAP"] = 0.25
-        record.cost["epochs"] = 1
+        record.cost["epochs"] = 1 if "model.activation" not in settings else 2
         record.data = {"counts": {"train": 8, "val": 4}, "name": "mine", "image_size": 64}
 
     journal = {"published": PUBLISHED, "published_conditions": "VOC, 21 h", "budget": "smoke"}
@@ -49,9 +49,9 @@ def test_phase_tables_have_a_column_and_the_difference(folder: Path) -> None:
         row = rows[rate]
         assert float(row["published mIoU"]) == theirs
         ours = float(row["val/mIoU mean"])
-        assert float(row["mIoU less that"]) == pytest.approx(ours - theirs)
-    assert float(rows[1e-4]["mAP less that"]) == pytest.approx(0.05)
-    assert rows[1e-3]["published mAP"] == rows[1e-3]["mAP less that"] == ""
+        assert float(row["mIoU less published"]) == pytest.approx(ours - theirs)
+    assert float(rows[1e-4]["mAP less published"]) == pytest.approx(0.05)
+    assert rows[1e-3]["published mAP"] == rows[1e-3]["mAP less published"] == ""
     assert "published mIoU" not in table(folder, "phase_2_activation")[0]
 
 

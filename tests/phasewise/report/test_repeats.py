@@ -92,7 +92,7 @@ def test_best_epochs_that_are_the_last_are_a_sentence(tmp_path: Path) -> None:
     study = written(tmp_path, Synthetic({"lr": CLEAN["lr"]}, edit=end))
     (one,) = top_figure(study.phases[0], Colours(study.swept))
     assert isinstance(one, Text)
-    assert one.text.endswith("of all configurations, the last is the best.")
+    assert one.text.endswith("of all configurations, the last is as good.")
 
 
 def test_phases_with_the_same_curves_share_a_figure(tmp_path: Path) -> None:
