@@ -106,7 +106,9 @@ class _Writer:
     def _block(self, block: Block, level: int) -> None:
         match block:
             case Text():
-                self._paragraph(block.text, {"note": "Note", "warning": "Warning"}.get(block.tone))
+                style = {"note": "Note", "warning": "Warning"}.get(block.tone)
+                keeps = block.text.endswith(":")  # what it announces must not be on another page
+                self._paragraph(block.text, style).paragraph_format.keep_with_next = keeps or None
             case Bullets():
                 for item in block.items:
                     self._paragraph(item, "List Bullet")

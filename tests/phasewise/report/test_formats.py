@@ -18,6 +18,7 @@ from phasewise.report import formats, page, text
 from phasewise.report.content import (
     Block,
     Column,
+    Command,
     Figure,
     FindingBlock,
     Report,
@@ -120,6 +121,18 @@ def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None
     (grid,) = Document(str(tmp_path / "report.docx")).tables
     heads = [cell.text.split("\u200b") for cell in grid.rows[0].cells]
     assert heads == [["model.", "activation"], ["val/", "mIoU"]]
+
+
+@has_docx
+def test_what_a_sentence_announces_is_on_its_page(tmp_path: Path) -> None:
+    from docx import Document
+
+    blocks = [Text("This trains it:", "note"), Command("train"), Text("An end.")]
+    publish(Report("t", [], [Section("one", blocks)]), tmp_path, formats=["docx"])
+    found = {
+        it.text: it.paragraph_format for it in Document(str(tmp_path / "report.docx")).paragraphs
+    }
+    assert [found[it].keep_with_next for it in ("This trains it:", "An end.")] == [True, None]
 
 
 def test_a_very_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
