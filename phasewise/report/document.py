@@ -128,6 +128,7 @@ class _Writer:
                 raise TypeError(f"no way to write a {type(block).__name__}")
 
     def _paragraph(self, content: str, style: str | None = None) -> Any:
+        content = content if style == "Code" else text.joined(content)
         return self.document.add_paragraph(clean(content), style)
 
     def _caption(self, kind: str, content: str) -> Any:
@@ -140,7 +141,7 @@ class _Writer:
         run.append(number)
         field.append(run)
         paragraph._p.append(field)
-        paragraph.add_run(f": {clean(content)}")
+        paragraph.add_run(f": {clean(text.joined(content))}")
         return paragraph
 
     def _image(self, block: Figure | Picture) -> None:
@@ -159,7 +160,7 @@ class _Writer:
         self._caption("Figure", block.caption)
 
     def _finding(self, block: FindingBlock, level: int) -> None:
-        title = f"{block.title} ({block.severity})"
+        title = text.joined(f"{block.title} ({block.severity})")
         self.document.add_heading(clean(title), min(level + 1, DEEPEST))
         if block.rows:
             self._grid([Column(title) for title in ("phase", "what", "trials")], block.rows)
@@ -228,6 +229,9 @@ class _Filler:
             paragraph.style = style
             run = paragraph.add_run(clean(breakable(content, 0 if bold else LONG_WORD)))
             run.font.size = self.size
+            mark = _element("rPr")  # of the paragraph's end, which makes the height of empty cells
+            mark.append(_element("sz", val=str(round(self.size / POINT * 2))))
+            paragraph._p.get_or_add_pPr().append(mark)
             run.bold = bold or None
             if colour is not None:
                 shade = _element("shd", val="clear", color="auto", fill=colour)

@@ -13,9 +13,13 @@ from phasewise.text import MISSING, duration, format_value
 DIGITS = 4
 
 ROUNDING = (
-    f"Figures are rounded to {DIGITS} significant digits, times to the second; counts are exact. "
-    "Differences are computed before rounding. The CSV files in tables/ hold everything unrounded."
+    f"Figures are rounded to {DIGITS} significant digits, times below a minute to 0.1 s and others "
+    "to the second; counts are exact. Differences are computed before rounding. The CSV files in "
+    "tables/ hold everything unrounded."
 )
+
+RECOGNISED = ROUNDING.partition(",")[0]
+"""Of it, what reports of all versions have."""
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&])")
 
@@ -115,6 +119,11 @@ def listed(items: Sequence[str], most: int = 6) -> str:
     if len(items) <= most:
         return ", ".join(items)
     return f"{', '.join(items[:most])} and {len(items) - most} more"
+
+
+def joined(text: str) -> str:
+    """Text whose numbers stay in one line with their percent sign, and seconds with their unit."""
+    return re.sub(r"(?<=\d) (?=(?:%|s)(?!\w))", "\N{NO-BREAK SPACE}", text)
 
 
 def escape_markdown(text: str) -> str:

@@ -22,6 +22,7 @@ MOST = 40
 """Curves beyond which only the best, the worst and the envelope of all are drawn."""
 
 ROLES = {"best": "*", "worst": "X"}
+SIZES = {"best": 11, "worst": 7}
 BAND = (10, 90)
 """Percentiles of the envelope."""
 
@@ -134,7 +135,7 @@ def _marks(
     """What lines, dots and markers stand for; ``alone`` where all curves are of one epoch."""
     epoch = "best epoch of its best run" if several else "at its best epoch"
     found = [
-        _entry(f"{role}, {epoch}", lw=2.4, marker=marker, ms=7)
+        _entry(f"{role}, {epoch}", lw=2.4, marker=marker, ms=SIZES[role], mec=PAPER, mew=0.8)
         for role, marker in ROLES.items()
         if role in roles
     ]
@@ -201,7 +202,7 @@ def _draw(ax: Axes, curve: Curve, quantity: str, split: str, *, thin: bool, band
         for x, y in points_of([curve.starred], quantity):
             marker = ROLES[curve.role]
             edge: dict[str, Any] = {"markeredgecolor": PAPER, "markeredgewidth": 0.8}
-            size = 11 if marker == "*" else 7
+            size = SIZES[curve.role]
             ax.plot(x, y, marker, color=curve.colour, ms=size, zorder=5, **edge)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from phasewise.analysis.proposals.untried import KEY as WORTH_TRYING
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.records.record import RunRecord
@@ -160,6 +161,7 @@ def _values(trial: TrialResult) -> dict[str, Any]:
     """Each key of its config, and the choice of each group; empty where it has left none."""
     found = flatten(complete_config(trial.saved))
     chosen = chosen_groups(trial.saved)
+    found.pop(WORTH_TRYING, None)  # no setting, and longer than all of them
     return found and {**chosen, **found, **chosen}  # in this order; `none` rather than {}
 
 

@@ -56,6 +56,8 @@ def glance_section(study: StudyView) -> Section | None:
             phase.winner.label if phase.winner is not None else "",
             verdict,
         )
+    if study.frame["trial"].duplicated().any():
+        table.caption += " A run that several phases share counts in each of them."
     convergence = convergence_table(study)
     rest = [convergence] if convergence else []
     return Section("Phases at a glance", [*tree_blocks(study), table, *rest])

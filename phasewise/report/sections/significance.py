@@ -105,7 +105,7 @@ def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
         "mean difference in standard deviations of the differences, delta: share of pairs with a "
         f"larger less that with b larger; green: p, Holm < {ALPHA}."
     )
-    of = [f"{listed(keys)}, {note}" for note, keys in notes.items()]
+    of = [f"{note} ({listed(keys)})" for note, keys in notes.items()]
     said = [*of, *([f"not compared: {', '.join(left)}"] if left else [])]
     return [table, *([Text(f"{'; '.join(said)}.", "note")] if said else [])]
 

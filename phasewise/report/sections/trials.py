@@ -58,6 +58,7 @@ def trials_table(phase: PhaseView) -> Table:
         cells = _row(phase, one, names, shown, several)
         cells += [one.status] if unusual else []
         table.add(*cells, _verdict(phase, one), mark=_mark(phase, one))
+    table.drop_empty(*(column.title for column in published_columns(phase)))
     return table
 
 

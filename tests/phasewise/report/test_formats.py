@@ -62,13 +62,14 @@ def test_a_document_has_headings_tables_captions_and_images(report: Report, tmp_
     assert headings == [
         ("Heading 1", NASTY),
         ("Heading 2", "part"),
-        ("Heading 3", f"{NASTY} (warning)"),
+        ("Heading 3", f"{text.joined(NASTY)} (warning)"),
     ]
     captions = [it for it in document.paragraphs if it.style.name == "Caption"]
+    kinds = ("Table", "Figure", "Figure")
     # the number is a field, which python-docx leaves out of the text
-    assert [it.text for it in captions] == [f"Table : {NASTY}"] + [f"Figure : {NASTY}"] * 2
+    assert [it.text for it in captions] == [f"{kind} : {text.joined(NASTY)}" for kind in kinds]
     fields = [field.get(field.keys()[0]) for it in captions for field in it._p.iter("{*}fldSimple")]
-    assert fields == [f"SEQ {kind} \\* ARABIC" for kind in ("Table", "Figure", "Figure")]
+    assert fields == [f"SEQ {kind} \\* ARABIC" for kind in kinds]
     (grid,) = document.tables
     expected = table()
     cells = [
@@ -117,10 +118,14 @@ def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None
 
     table = Table("one", "one", [Column("model.activation"), Column("val/mIoU", "number")])
     table.add("gelu", 0.5)
+    table.add("", 0.4)
     publish(Report("t", [], [Section("one", [table])]), tmp_path, formats=["docx"])
     (grid,) = Document(str(tmp_path / "report.docx")).tables
     heads = [cell.text.split("\u200b") for cell in grid.rows[0].cells]
     assert heads == [["model.", "activation"], ["val/", "mIoU"]]
+    ends = {size.get(size.keys()[0]) for size in grid._tbl.iterfind(".//{*}pPr/{*}rPr/{*}sz")}
+    sizes = {run.get(run.keys()[0]) for run in grid._tbl.iterfind(".//{*}r/{*}rPr/{*}sz")}
+    assert ends == sizes != set(), "an empty cell is as high as the others"
 
 
 @has_docx

@@ -86,6 +86,14 @@ def test_conditions_stand_beside_each_other(folder: Path) -> None:
     assert "- Phase 1: lr: optimizer.lr=1e-1: mIoU 0.01000\n" in text
 
 
+def test_columns_without_any_published_value_are_left_out(tmp_path: Path) -> None:
+    published = {"lr": {"optimizer.lr=1e-1": {"mIoU": 0.01}}}
+    Synthetic(seeds=[0], journal={"published": published}).write(tmp_path)
+    text = write_report(tmp_path).with_name("report.md").read_text()
+    assert "Published, and not among the configurations here" in text
+    assert not any("published" in title for title in table(tmp_path, "phase_1_lr")[0])
+
+
 def test_without_published_values_there_is_no_section(tmp_path: Path) -> None:
     Synthetic(seeds=[0]).write(tmp_path)
     text = write_report(tmp_path).with_name("report.md").read_text()
