@@ -227,7 +227,8 @@ class _Filler:
             cell.width = width
             paragraph = cell.paragraphs[0]
             paragraph.style = style
-            run = paragraph.add_run(clean(breakable(content, 0 if bold else LONG_WORD)))
+            shown = breakable(text.joined(content), 0 if bold else LONG_WORD)
+            run = paragraph.add_run(clean(shown))
             run.font.size = self.size
             mark = _element("rPr")  # of the paragraph's end, which makes the height of empty cells
             mark.append(_element("sz", val=str(round(self.size / POINT * 2))))

@@ -184,8 +184,7 @@ def too_few_items(case: Case) -> Iterator[Finding]:
             f"{count(len(known), 'other')}: the 95 % interval of the difference {_kind(halves)} "
             "holds 0",
             tuple(
-                f"{phase.label(rival.candidate)}: {rival.gap:.3g} behind, "
-                f"±\N{NO-BREAK SPACE}{half.width:.2g}"
+                f"{phase.label(rival.candidate)}: {rival.gap:.3g} behind, ± {half.width:.2g}"
                 for rival, half in open_
             ),
             f"{MORE_ITEMS}; or fewer candidates that differ more",

@@ -47,7 +47,8 @@ def call(*words: str | Path) -> Done:
 
 
 def rows_of(grid: typing.Any) -> list[list[str]]:
-    return [[cell.text.replace(ZERO_WIDTH_SPACE, "") for cell in row.cells] for row in grid.rows]
+    plain = {ord(ZERO_WIDTH_SPACE): "", ord("\N{NO-BREAK SPACE}"): " "}
+    return [[cell.text.translate(plain) for cell in row.cells] for row in grid.rows]
 
 
 @has_docx
