@@ -99,15 +99,15 @@ class _Writer:
     def _section(self, part: Section, level: int) -> None:
         self.document.add_heading(clean(part.title), min(level, DEEPEST))
         for block in part.blocks:
-            self._block(block, level)
+            self._block(block, level, first=block is part.blocks[0])
         for child in part.parts:
             self._section(child, level + 1)
 
-    def _block(self, block: Block, level: int) -> None:
+    def _block(self, block: Block, level: int, *, first: bool) -> None:
         match block:
             case Text():
                 style = {"note": "Note", "warning": "Warning"}.get(block.tone)
-                keeps = block.text.endswith(":")  # what it announces must not be on another page
+                keeps = first or block.text.endswith(":")  # what it announces is on the same page
                 self._paragraph(block.text, style).paragraph_format.keep_with_next = keeps or None
             case Bullets():
                 for item in block.items:

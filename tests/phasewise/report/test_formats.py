@@ -133,12 +133,16 @@ def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None
 def test_what_a_sentence_announces_is_on_its_page(tmp_path: Path) -> None:
     from docx import Document
 
-    blocks = [Text("This trains it:", "note"), Command("train"), Text("An end.")]
+    blocks = [Text("First."), Text("This trains it:", "note"), Command("train"), Text("An end.")]
     publish(Report("t", [], [Section("one", blocks)]), tmp_path, formats=["docx"])
     found = {
         it.text: it.paragraph_format for it in Document(str(tmp_path / "report.docx")).paragraphs
     }
-    assert [found[it].keep_with_next for it in ("This trains it:", "An end.")] == [True, None]
+    assert [found[it].keep_with_next for it in ("First.", "This trains it:", "An end.")] == [
+        True,
+        True,
+        None,
+    ]
 
 
 def test_a_very_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
