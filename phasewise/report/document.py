@@ -107,14 +107,16 @@ class _Writer:
     def _section(self, part: Section, level: int) -> None:
         self.document.add_heading(clean(part.title), min(level, DEEPEST))
         for block in part.blocks:
-            self._block(block, level)
+            self._block(block, level, first=block is part.blocks[0])
         for child in part.parts:
             self._section(child, level + 1)
 
-    def _block(self, block: Block, level: int) -> None:
+    def _block(self, block: Block, level: int, *, first: bool) -> None:
         match block:
             case Text():
-                self._paragraph(block.text, {"note": "Note", "warning": "Warning"}.get(block.tone))
+                style = {"note": "Note", "warning": "Warning"}.get(block.tone)
+                keeps = first or block.text.endswith(":")  # what it announces is on the same page
+                self._paragraph(block.text, style).paragraph_format.keep_with_next = keeps or None
             case Bullets():
                 for item in block.items:
                     self._paragraph(breakable(item), "List Bullet")
@@ -235,7 +237,8 @@ class _Filler:
             cell.width = width
             paragraph = cell.paragraphs[0]
             paragraph.style = style
-            run = paragraph.add_run(clean(breakable(content, 0 if bold else LONG_WORD)))
+            shown = breakable(text.joined(content), 0 if bold else LONG_WORD)
+            run = paragraph.add_run(clean(shown))
             run.font.size = self.size
             mark = _element("rPr")  # of the paragraph's end, which makes the height of empty cells
             mark.append(_element("sz", val=str(round(self.size / POINT * 2))))

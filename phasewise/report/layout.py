@@ -43,7 +43,7 @@ SHORT = 8
 DOT = r"(?<=[a-z]\.)(?=[A-Za-z_])"
 """Behind the dots of a key, or of a class with its module."""
 
-BREAK = re.compile(rf"\s+|(?<=[/,=])|{DOT}")
+BREAK = re.compile(rf" +|(?<=[/,=])|{DOT}")
 """Where a cell may go on in another line."""
 
 Rows = Sequence[Sequence[str]]

@@ -122,8 +122,12 @@ def listed(items: Sequence[str], most: int = 6) -> str:
 
 
 def joined(text: str) -> str:
-    """Text whose numbers stay in one line with their percent sign, and seconds with their unit."""
-    return re.sub(r"(?<=\d) (?=(?:%|s)(?!\w))", "\N{NO-BREAK SPACE}", text)
+    """Text whose numbers stay in one line with a percent sign, a plus-minus or their unit, seconds.
+
+    >>> joined("0.4 behind, ± 0.1 (54 % worse, 2 s)").replace("\N{NO-BREAK SPACE}", "_")
+    '0.4 behind, ±_0.1 (54_% worse, 2_s)'
+    """
+    return re.sub(r"(?<=\d) (?=(?:%|s)(?!\w))|(?<=±) ", "\N{NO-BREAK SPACE}", text)
 
 
 def escape_markdown(text: str) -> str:

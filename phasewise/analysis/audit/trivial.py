@@ -68,7 +68,7 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
             f"{of_phase(phase)}{count(len(lines), 'trial')} {are} {NO_BETTER}{among}",
             tuple(lines),
             "treat these as failures, not as results; train longer, lower the learning rate, or "
-            "weigh the rare classes more (loss)",
+            "weigh rare classes more where there are any (loss)",
             phase.plan.name,
         )
 

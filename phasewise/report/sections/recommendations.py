@@ -23,7 +23,7 @@ def recommendations(study: StudyView) -> Table | None:
         Column("phase"),
         Column("recommended"),
         Column("instead of"),
-        Column("gain", "number"),
+        Column("gain", "signed"),
         Column("in %", "percent"),
         Column("evidence"),
         Column("best epoch", "count"),

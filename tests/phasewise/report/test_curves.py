@@ -6,6 +6,7 @@ import csv
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from phasewise.records.record import RunRecord
 from phasewise.report.content import Figure as ReportFigure
 from phasewise.report.figures.curves import Curve, Panel, draw_curves, rate_cuts
 from phasewise.report.figures.limits import robust_limits
-from phasewise.report.figures.style import Colours, styled
+from phasewise.report.figures.style import INK, Colours, styled
 from phasewise.report.sections.curves import curves_figure, panels
 from phasewise.report.view import PhaseView, StudyView
 from phasewise.study.read import read_study
@@ -173,8 +174,17 @@ def test_one_diverged_run_does_not_flatten_the_others() -> None:
     low, high = ax.get_ylim()
     assert 0 < low < 0.5
     assert 2.1 < high < 2.5
-    assert ax.get_title("left") == "1 curve leaves this panel, to 600,000"
+    assert ax.get_title("left") == "1 of 4 leaves this panel, to 600,000"
     assert ax.get_yscale() == "linear"
+
+
+def test_names_at_the_ends_of_lines_can_be_read() -> None:
+    """Letters so small need another contrast than lines."""
+    curve = Curve([line([1, 2])], "#E69F00", "yellow")
+    with styled():
+        ax = draw_curves([curve], [replace(LOSS, labelled=True)], []).axes[0]
+    (name,) = ax.texts
+    assert (name.get_text(), name.get_color()) == ("yellow", INK)
 
 
 def test_a_better_run_is_never_cut_off() -> None:

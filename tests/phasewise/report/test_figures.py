@@ -43,6 +43,16 @@ def whiskers(ax: Axes) -> list[np.ndarray]:
     return [segment[:, 1] for lines in ax.collections[:1] for segment in lines.get_segments()]  # type: ignore[attr-defined]
 
 
+def test_long_names_take_nothing_from_the_bars() -> None:
+    def inches(*names: str) -> float:
+        with styled():
+            figure = bars({"key": [Value(name, PALETTE[0], [0.5]) for name in names]}, "x", "max")
+            figure.draw_without_rendering()
+        return float(figure.axes[0].get_position().height * figure.get_size_inches()[1])
+
+    assert inches("a", "[flip,color_jitter,scale,shift]") > 0.85 * inches("a", "b")
+
+
 def test_error_bars_are_the_deviation_and_end_where_fractions_do() -> None:
     ax = drawn(SCORES)
     ends = [(part.min(), part.max()) for part in whiskers(ax)]

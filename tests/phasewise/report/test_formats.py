@@ -18,6 +18,7 @@ from phasewise.report import formats, page, text
 from phasewise.report.content import (
     Block,
     Column,
+    Command,
     Figure,
     FindingBlock,
     Report,
@@ -46,7 +47,8 @@ def call(*words: str | Path) -> Done:
 
 
 def rows_of(grid: typing.Any) -> list[list[str]]:
-    return [[cell.text.replace(ZERO_WIDTH_SPACE, "") for cell in row.cells] for row in grid.rows]
+    plain = {ord(ZERO_WIDTH_SPACE): "", ord("\N{NO-BREAK SPACE}"): " "}
+    return [[cell.text.translate(plain) for cell in row.cells] for row in grid.rows]
 
 
 @has_docx
@@ -142,6 +144,22 @@ def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None
     ends = {size.get(size.keys()[0]) for size in grid._tbl.iterfind(".//{*}pPr/{*}rPr/{*}sz")}
     sizes = {run.get(run.keys()[0]) for run in grid._tbl.iterfind(".//{*}r/{*}rPr/{*}sz")}
     assert ends == sizes != set(), "an empty cell is as high as the others"
+
+
+@has_docx
+def test_what_a_sentence_announces_is_on_its_page(tmp_path: Path) -> None:
+    from docx import Document
+
+    blocks = [Text("First."), Text("This trains it:", "note"), Command("train"), Text("An end.")]
+    publish(Report("t", [], [Section("one", blocks)]), tmp_path, formats=["docx"])
+    found = {
+        it.text: it.paragraph_format for it in Document(str(tmp_path / "report.docx")).paragraphs
+    }
+    assert [found[it].keep_with_next for it in ("First.", "This trains it:", "An end.")] == [
+        True,
+        True,
+        None,
+    ]
 
 
 def test_a_very_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
