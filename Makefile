@@ -5,7 +5,7 @@ READY := .venv/.ready
 
 .PHONY: demo test test-slow quick lint bench docs setup clean
 
-demo: $(READY)      ## three phases on the embedded shapes, with their report: some four minutes on two cores
+demo: $(READY)      ## four phases on the embedded shapes, with their report: some four minutes on two cores
 	$(BIN)/python train.py study=demo
 
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist worksteal

@@ -1,14 +1,15 @@
 """Choices of a config group that are read differently by each task.
 
 ``conf/data/coco.yaml`` has a folder of its name beside it, with a file for each task that reads
-COCO; its defaults take the one of the task. Only Hydra knows which, when it composes; what is said
-of a choice before that is read here.
+COCO; its defaults take the one of the task, as those of ``conf/config.yaml`` do of a preset. Only
+Hydra knows which, when it composes; what is said of a choice before that is read here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from hydra.errors import MissingConfigException
@@ -52,7 +53,23 @@ def not_for_task(error: Exception, config_dir: Path) -> Problem | None:
     """What to say where a choice has no variant for the task, which Hydra misses as a file."""
     missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
     group, choice, task = (*(missing or "").split("/"), "", "")[:3]
-    owners = variants(config_dir / group / f"{choice}.yaml") if task else {}
+    return _no_variant(group, choice, task, config_dir) if task else None
+
+
+def preset_not_for_task(choices: Mapping[str, Any], config_dir: Path) -> Problem | None:
+    """The same of a preset, whose file of the task may be missing as most presets have none.
+
+    Args:
+        choices: ``hydra.runtime.choices`` of a composed config.
+        config_dir: the folder of the primary config.
+    """
+    preset, task = (str(choices.get(group)) for group in ("preset", "task"))
+    known = variants(config_dir / "preset" / f"{preset}.yaml")
+    return None if task in known else _no_variant("preset", preset, task, config_dir)
+
+
+def _no_variant(group: str, choice: str, task: str, config_dir: Path) -> Problem | None:
+    owners = variants(config_dir / group / f"{choice}.yaml")
     if not owners:
         return None
     tasks = [it.stem for it in (config_dir / "task").glob("*.yaml")]

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from phasewise.config.choices import file_for, not_for_task
+from phasewise.config.choices import file_for, not_for_task, preset_not_for_task
 from phasewise.config.help import (
     choice_file,
     file_entries,
@@ -307,7 +307,10 @@ class CommandLine:
 
     def _compose(self, words: Sequence[str]) -> DictConfig:
         try:
-            return hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
+            cfg = hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
+            if other := preset_not_for_task(cfg.hydra.runtime.choices, self.config_dir):
+                raise settings_error([*self.problems.values()] or [other])
+            return cfg
         except (HydraException, OmegaConfBaseException) as error:
             if other := not_for_task(error, self.config_dir):
                 raise settings_error([*self.problems.values()] or [other]) from error

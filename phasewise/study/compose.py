@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from phasewise.config.choices import not_for_task
+from phasewise.config.choices import not_for_task, preset_not_for_task
 from phasewise.config.command_line import one_line
 from phasewise.config.fingerprint import NOT_COMPUTATION, file_hash
 from phasewise.config.help import flatten, no_such_key, not_one_of
@@ -153,7 +153,10 @@ class Composer:
         """
         try:
             lines = [str(override.input_line) for override in groups]
-            return self.loader.load_sweep_config(self.config, lines)
+            cfg = self.loader.load_sweep_config(self.config, lines)
+            if other := preset_not_for_task(cfg.hydra.runtime.choices, CONF):
+                raise UserError(problems=[other])
+            return cfg
         except (HydraException, ValueError) as error:
             if other := not_for_task(error, CONF):
                 raise UserError(problems=[other]) from error

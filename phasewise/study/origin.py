@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from phasewise.cli.shell import quoted
+from phasewise.config.choices import file_for
 from phasewise.config.fingerprint import computed
 from phasewise.config.help import choice_file, flatten, settings_error
 from phasewise.config.open_keys import has_key
@@ -173,7 +174,8 @@ class _Taken:
         for group in ("study", "preset"):  # a preset counts as typed only where it was
             if group == "study" or group in self.keys:
                 file = choice_file(folders, group, str(self.choices.get(group)))
-                self.keys.update(own_keys(file) if file is not None else ())
+                for one in {file, file_for(file, str(self.choices.get("task")))} if file else ():
+                    self.keys.update(own_keys(one))
 
     def of(self, winner: Winner) -> tuple[list[str], list[str]]:
         """The words that are taken, and what is not, as texts."""

@@ -36,7 +36,7 @@ def chosen_groups(saved: SavedConfig) -> dict[str, Any]:
     return {
         group: choice
         for group, choice in saved.choices.items()
-        if choice is not None and "/" not in group and group not in NOT_CHOSEN
+        if choice is not None and "/" not in group and group.partition("@")[0] not in NOT_CHOSEN
     }
 
 

@@ -1,0 +1,54 @@
+"""Recipes that have a file for each task: `preset=strong`, `few_images`, `large`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from hydra import initialize_config_dir
+from omegaconf import DictConfig
+
+from phasewise.config.choices import variants
+from phasewise.config.command_line import CommandLine
+from phasewise.errors import UserError
+from phasewise.project import CONF
+
+Make = Callable[..., DictConfig]
+TASKS = ("localization", "multitask", "reid", "segmentation")
+PRESETS = ("few_images", "large", "strong")
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_each_task_has_its_own_and_what_is_typed_wins(
+    make_config: Make, preset: str, task: str
+) -> None:
+    assert sorted(variants(CONF / "preset" / f"{preset}.yaml")) == [*TASKS]
+    plain = make_config(f"task={task}")
+    words = (f"task={task}", f"preset={preset}", "model.pretrained=false")
+    made = make_config(*words, "optimizer.lr=0.123")
+    assert made.optimizer.lr == 0.123
+    assert made.finetuning.ema is not None is plain.finetuning.ema
+    assert made.data.image_size > plain.data.image_size
+    assert make_config(*words, "data.batch_size=8", "data.image_size=64").data.batch_size == 8
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.mark.usefixtures("own")
+def test_a_task_without_a_file_is_told_and_not_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def known(path: object) -> dict[str, object]:
+        return {"reid": path} if str(path).endswith("strong.yaml") else {}
+
+    monkeypatch.setattr("phasewise.config.choices.variants", known)
+    words = ["hydra/sweeper=basic", "preset=strong"]
+    assert CommandLine([*words, "task=reid"], CONF, "config").compose(False)
+    with pytest.raises(UserError) as error:
+        CommandLine([*words, "task=segmentation"], CONF, "config").compose(False)
+    assert str(error.value).startswith("preset=strong: belongs to task=reid")
