@@ -50,12 +50,13 @@ TRUTH = "/truth/"
 def no_better_than_trivial(case: Case) -> Iterator[Finding]:
     """A result that a trivial predictor reaches on the same data, or that is hardly above it."""
     for phase in case.compared:
-        lines, bad = [], set()
+        lines, bad, classes = [], set(), False
         for one in _completed(case, phase):
             rival = _rival(one)
             if rival is not None:
                 lines.append(rival)
                 bad.add(id(one.candidate))
+                classes |= bool(one.record.data.get("classes"))
         if not lines:
             continue
         winner = case.winner(phase)
@@ -66,8 +67,8 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
             "error" if chosen else "warning",
             f"{of_phase(phase)}{count(len(lines), 'trial')} {NO_BETTER}{among}",
             tuple(lines),
-            "treat these as failures, not as results; train longer, lower the learning rate, or "
-            "weigh the rare classes more (loss)",
+            "treat these as failures, not as results; train longer or lower the learning rate"
+            + (", or weigh the rare classes more (loss)" if classes else ""),
             phase.plan.name,
         )
 
