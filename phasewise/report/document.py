@@ -160,7 +160,7 @@ class _Writer:
         title = f"{block.title} ({block.severity})"
         self.document.add_heading(clean(title), min(level + 1, DEEPEST))
         if block.rows:
-            self._grid([Column(title) for title in ("phase", "what", "trials")], block.rows)
+            self._grid([Column(title) for title in ("phase", "what", "evidence")], block.rows)
         for line in block.evidence:
             self._paragraph(line, "List Bullet")
         self._paragraph(f"To do: {block.advice}")
@@ -190,9 +190,7 @@ class _Writer:
         part: Part,
     ) -> None:
         """Columns that are as wide as their cells, and never wider than the page."""
-        widths = [CHARACTER * part.size * count + PADDING for count in part.widths]
-        scale = min(1.0, ROOM / sum(widths))
-        widths = [width * scale for width in widths]
+        widths = _widths(columns, rows, part)
         grid = self.document.add_table(0, len(columns), "Table Grid")
         grid.autofit = False
         _narrow_margins(grid)
@@ -227,12 +225,30 @@ class _Filler:
             run = paragraph.add_run(clean(breakable(content, 0 if bold else LONG_WORD)))
             run.font.size = self.size
             run.bold = bold or None
+            mark = _element("rPr")  # an empty cell is no higher than the others
+            mark.append(_element("sz", val=str(round(self.size / POINT * 2))))
+            paragraph._p.get_or_add_pPr().append(mark)
             if colour is not None:
                 shade = _element("shd", val="clear", color="auto", fill=colour)
                 cell._tc.get_or_add_tcPr().append(shade)
         properties = row._tr.get_or_add_trPr()
         properties.append(_element("cantSplit"))
         return properties
+
+
+def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], part: Part) -> list[float]:
+    """Of the columns in points: what the page has to spare goes to those whose cells have several
+    lines, by how much they lack for one."""
+    character = CHARACTER * part.size
+    widths = [character * count + PADDING for count in part.widths]
+    cells = zip(*([column.title for column in columns], *rows), strict=True)
+    lines = [character * (1 + max(map(len, texts))) + PADDING for texts in cells]
+    lacking = [max(0.0, line - width) for line, width in zip(lines, widths, strict=True)]
+    spare = ROOM - sum(widths)
+    if spare < 0:
+        return [width * ROOM / sum(widths) for width in widths]
+    share = min(1.0, spare / (sum(lacking) or 1.0))
+    return [width + share * lack for width, lack in zip(widths, lacking, strict=True)]
 
 
 def _element(tag: str, **attributes: str) -> Any:

@@ -122,6 +122,22 @@ def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None
     assert heads == [["model.", "activation"], ["val/", "mIoU"]]
 
 
+@has_docx
+def test_what_a_page_has_to_spare_goes_to_the_longest_cells(tmp_path: Path) -> None:
+    from docx import Document
+
+    table = Table(
+        "one", "one", [Column("phase"), Column("why"), Column("note"), Column("n", "count")]
+    )
+    table.add("lr", "words that take some lines " * 9, "", 1)
+    publish(Report("t", [], [Section("one", [table])]), tmp_path, formats=["docx"])
+    (grid,) = Document(str(tmp_path / "report.docx")).tables
+    widths = [column.width.mm for column in grid.columns]
+    assert sum(widths) == pytest.approx(170, abs=0.1) and widths[1] > 120
+    marks = [mark.get(mark.keys()[0]) for mark in grid._tbl.findall(".//{*}pPr/{*}rPr/{*}sz")]
+    assert len(marks) == 8 and len({*marks}) == 1, "an empty cell is no higher than the others"
+
+
 def test_a_very_long_table_says_where_the_rest_is(tmp_path: Path) -> None:
     from docx import Document
 
