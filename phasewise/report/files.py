@@ -32,6 +32,9 @@ PICTURE_WIDTH = 1000
 LARGEST_PICTURE = 50_000_000
 """Pixels beyond which an image is not decoded."""
 
+SIGN = ROUNDING.partition(" digits")[0]
+"""Of a report, in its Markdown; all versions have it."""
+
 _LINK = re.compile(
     r"(?<!\\)\]\(((?:tables|figures|preset)/[^()\s/]+|final\.yaml|report\.(?:docx|pdf))\)"
 )
@@ -112,7 +115,7 @@ class Folder:
             content = (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return set()
-        return set(_LINK.findall(_AS_IT_IS.sub("", content))) if ROUNDING in content else set()
+        return set(_LINK.findall(_AS_IT_IS.sub("", content))) if SIGN in content else set()
 
     def edited(self, name: str, formats: Iterable[str]) -> set[str]:
         """The documents beside a Markdown file of the folder that somebody has worked on since.

@@ -13,8 +13,9 @@ from phasewise.text import MISSING, duration, format_value
 DIGITS = 4
 
 ROUNDING = (
-    f"Figures are rounded to {DIGITS} significant digits, times to the second; counts are exact. "
-    "Differences are computed before rounding. The CSV files in tables/ hold everything unrounded."
+    f"Figures are rounded to {DIGITS} significant digits or fewer, times to the second, below a "
+    "minute to a tenth of it; counts are exact. Differences are computed before rounding. The CSV "
+    "files in tables/ hold everything unrounded."
 )
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&])")

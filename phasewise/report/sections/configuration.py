@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from phasewise.analysis.proposals.untried import KEY as HINTS
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.records.record import RunRecord
@@ -159,6 +160,7 @@ def _trial(one: CandidateView | None) -> TrialResult | None:
 def _values(trial: TrialResult) -> dict[str, Any]:
     """Each key of its config, and the choice of each group; empty where it has left none."""
     found = flatten(complete_config(trial.saved))
+    found.pop(HINTS, None)  # what could be tried is no setting
     chosen = chosen_groups(trial.saved)
     return found and {**chosen, **found, **chosen}  # in this order; `none` rather than {}
 

@@ -297,7 +297,9 @@ def _drawing(
     names, middles, ends, colours = map(list, zip(*rows, strict=True))
     lines = "; lines: 95 % confidence intervals (of fractions as far as 0..1)"
     lines = lines if any(ends) else ""
-    caption = f"{target}: final and starting configuration, trivial predictors{lines}."
+    shown = [*known, *(["trivial predictors"] if {*beside} - {BEFORE} else [])]
+    shown += ["the network before training"] if BEFORE in beside else []
+    caption = f"{target}: {', '.join(shown)}{lines}."
     draw = partial(draw_intervals, names, middles, ends, target, colours)
     return Figure("final", caption, draw)
 

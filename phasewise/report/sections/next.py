@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.proposals import NothingDecided, propose
-from phasewise.report.content import Block, Bullets, Column, Section, Table, Text
+from phasewise.cli.shell import relative_path, script, shell_command
+from phasewise.report.content import Block, Bullets, Column, Command, Section, Table, Text
+from phasewise.report.sections.audit import capital
 from phasewise.report.view import StudyView
 
 
@@ -59,10 +61,11 @@ def next_section(study: StudyView, found: Sequence[Finding]) -> Section | None:
     blocks: list[Block] = [table] if proposals.phases else []
     if proposals.phases:
         text = (
-            "python report.py DIRECTORY --propose writes them into a study's file, without "
-            "values that the task does not allow, and says how to run it."
+            "This writes them into a study's file, without values that the task does not allow, "
+            "and says how to run it:"
         )
-        blocks.append(Text(text, "note"))
+        words = [relative_path(study.result.directory), "--propose"]
+        blocks += [Text(text, "note"), Command(shell_command(script("report.py"), words))]
     if proposals.told:
-        blocks.append(Bullets([f"{one}." for one in proposals.told]))
+        blocks.append(Bullets([f"{capital(one)}." for one in proposals.told]))
     return Section("What to ask next", blocks)
