@@ -126,7 +126,10 @@ class _Writer:
                 raise TypeError(f"no way to write a {type(block).__name__}")
 
     def _paragraph(self, content: str, style: str | None = None) -> Any:
-        return self.document.add_paragraph(clean(content), style)
+        shown = content if style == "Code" else text.joined(content)
+        paragraph = self.document.add_paragraph(clean(shown), style)
+        paragraph.paragraph_format.keep_with_next = content.endswith(":") or None
+        return paragraph
 
     def _caption(self, kind: str, content: str) -> Any:
         """Numbered by a field, so that Word can list figures and tables."""

@@ -90,7 +90,7 @@ def _templates() -> Environment:
         "has_paths": _has_paths,
         "breaks": _breaks,
         "dots": _dots,
-        "joined": _joined,
+        "joined": text.joined,
         "names": _names,
     }
     return templates
@@ -134,15 +134,10 @@ def _dots(title: str) -> Markup:
 def _breaks(content: str) -> Markup:
     """Text that may go on in another line within a long word: a path, overrides."""
     if len(content) <= MANY_WORDS:
-        return escape(_joined(content))
-    return Markup("<wbr>").join(_BREAK.split(_joined(content)))
+        return escape(text.joined(content))
+    return Markup("<wbr>").join(_BREAK.split(text.joined(content)))
 
 
 def _names(content: str) -> Markup:
     """Text that may go on in another line within a name, behind its underscores."""
     return Markup("<wbr>").join(re.split("(?<=_)", content))
-
-
-def _joined(content: str) -> str:
-    """Text whose numbers stay in one line with their percent sign."""
-    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", content)

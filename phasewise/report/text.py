@@ -118,6 +118,15 @@ def listed(items: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(items[:most])} and {len(items) - most} more"
 
 
+def joined(text: str) -> str:
+    """With its numbers in one line with their percent signs.
+
+    >>> joined("5 % of 20")
+    '5\\xa0% of 20'
+    """
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+
+
 def escape_markdown(text: str) -> str:
     """Text that Markdown shows as it is, in a table too."""
     return _MARKDOWN.sub(r"\\\1", " ".join(str(text).split()))
