@@ -43,6 +43,9 @@ ROOM = WIDTH / POINT
 MOST_ROWS = 200
 """Of a table; nobody reads more of them in a document, and they take seconds to write."""
 
+TOGETHER = 2
+"""Rows of a table that stay on a page with the next one: none stands alone at its end."""
+
 DEEPEST = 6
 """Level of headings."""
 
@@ -165,7 +168,7 @@ class _Writer:
         if block.rows:
             self._grid([Column(title) for title in ("phase", "what", "evidence")], block.rows)
         for line in block.evidence:
-            self._paragraph(line, "List Bullet")
+            self._paragraph(line, "List Bullet").paragraph_format.keep_with_next = True
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
@@ -200,10 +203,11 @@ class _Writer:
         for column, width in zip(grid.columns, widths, strict=True):
             column.width = int(width * POINT)
         fill = _Filler(columns, widths, part.size)
-        head = fill(grid.add_row(), [column.title for column in columns], HEAD, bold=True)
+        titles = [column.title for column in columns]
+        head = fill(grid.add_row(), titles, HEAD, bold=True, stays=True)
         head.append(_element("tblHeader"))  # again on each page
-        for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
-            fill(grid.add_row(), row, MARKED.get(mark))
+        for i, (row, mark) in enumerate(zip(rows, marks or [""] * len(rows), strict=True), 1):
+            fill(grid.add_row(), row, MARKED.get(mark), stays=i <= TOGETHER and i < len(rows))
         self.document.add_paragraph().paragraph_format.space_after = 4 * POINT
 
 
@@ -216,16 +220,24 @@ class _Filler:
         self.size = int(size * POINT)
 
     def __call__(
-        self, row: Any, cells: Sequence[str], colour: str | None, *, bold: bool = False
+        self,
+        row: Any,
+        cells: Sequence[str],
+        colour: str | None,
+        *,
+        bold: bool = False,
+        stays: bool = False,
     ) -> Any:
-        """Write one row; its properties."""
+        """Write one row, which ``stays`` on a page with the next one; its properties."""
         for cell, content, style, width in zip(
             row.cells, cells, self.styles, self.widths, strict=True
         ):
             cell.width = width
             paragraph = cell.paragraphs[0]
             paragraph.style = style
-            run = paragraph.add_run(clean(breakable(content, 0 if bold else LONG_WORD)))
+            paragraph.paragraph_format.keep_with_next = stays or None
+            lines = text.joined(breakable(content, 0 if bold else LONG_WORD))
+            run = paragraph.add_run(clean(lines))
             run.font.size = self.size
             run.bold = bold or None
             mark = _element("rPr")  # an empty cell is no higher than the others

@@ -119,12 +119,12 @@ def listed(items: Sequence[str], most: int = 6) -> str:
 
 
 def joined(text: str) -> str:
-    """With its numbers in one line with their percent signs.
+    """With its percent signs in one line with what is before them.
 
     >>> joined("5 % of 20")
     '5\\xa0% of 20'
     """
-    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def escape_markdown(text: str) -> str:
