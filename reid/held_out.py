@@ -123,6 +123,11 @@ class HeldOutIdentities:
         trains = [sample for sample in kept if str(sample.camera) not in cameras]
         asks = [sample for sample in query if str(sample.camera) in cameras]
         shown = ", ".join(sorted(cameras, key=int))
+        if not trains:
+            raise UserError(
+                f"data.validation={CAMERAS}: no identity that trains was seen by another camera "
+                f"than {shown}; hold out fewer with data.holdout"
+            )
         if not valid_queries(asks, gallery):
             raise UserError(
                 f"data.validation={CAMERAS}: no validation identity was seen by camera {shown} and "

@@ -151,10 +151,13 @@ def losses_of_training(records: Sequence[RunRecord], split: str) -> list[Loss]:
         trained, before = (fmean(column) for column in zip(*pairs, strict=True))
         lower = mode == "min" if name == goal else is_lower_better(name)
         lost = trained - before if lower else before - trained
-        least = LOST
-        if name == goal:
-            least = ROUNDING if is_full([before], mode) else -ROUNDING
-        if lost > least * abs(before):
+        if name != goal:
+            worse = lost > LOST * abs(before)
+        elif is_full([before], mode):
+            worse = lost > ROUNDING * abs(before)
+        else:
+            worse = lost >= -ROUNDING * abs(before)  # nothing learnt is no gain, also from 0 to 0
+        if worse:
             found.append(Loss(metric, trained, before))
     return found
 

@@ -5,6 +5,7 @@ Test samples stay what they are, whatever validates.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -173,7 +174,7 @@ def deal(
 
 
 def named(asked: Sequence[str | int], there: Collection[str], what: str) -> list[str]:
-    """Those of ``there`` that ``data.holdout`` names; ``7`` and ``007`` are one.
+    """Those of ``there`` that ``data.holdout`` names; ``7`` is ``007`` where there is no other.
 
     Args:
         asked: ``data.holdout``.
@@ -184,15 +185,18 @@ def named(asked: Sequence[str | int], there: Collection[str], what: str) -> list
         UserError: one is not there, or nothing else would be left to train on.
     """
     key = f"data.holdout=[{','.join(map(str, asked))}]"
-    known = {_number(name): name for name in there}
-    for name in map(str, asked):
-        if _number(name) not in known:
+    numbers = Counter(map(_number, there))
+    known = {it: name for name in there if numbers[it := _number(name)] == 1}
+    texts = map(str, asked)
+    chosen = [name if name in there else known.get(_number(name)) for name in texts]
+    for name, one in zip(map(str, asked), chosen, strict=True):
+        if one is None:
             shown = ", ".join(sorted(there)[:SHOWN]) + (", ..." if len(there) > SHOWN else "")
             near = did_you_mean(name, there)
             raise UserError(
                 f"{key}: {name} is none of the {what} that may validate ({shown}){near}"
             )
-    found = [*dict.fromkeys(known[_number(str(name))] for name in asked)]
+    found = [*dict.fromkeys(it for it in chosen if it is not None)]
     if len(found) == len(there):
         raise UserError(f"{key}: these are all the {what} there are; none is left to train on")
     return found

@@ -28,7 +28,15 @@ from phasewise.report.content import (
     Text,
 )
 from phasewise.report.files import Image
-from phasewise.report.layout import BREAK, CHARACTER, PADDING, Part, cells_of, parts_on_paper
+from phasewise.report.layout import (
+    BREAK,
+    PADDING,
+    SHORT,
+    Part,
+    cells_of,
+    parts_on_paper,
+    points_of,
+)
 
 MM, POINT, PIXEL = 36000, 12700, 9525
 """In Word's unit of length; a pixel is one of 96 in an inch."""
@@ -102,17 +110,19 @@ class _Writer:
     def _section(self, part: Section, level: int) -> None:
         self.document.add_heading(clean(part.title), min(level, DEEPEST))
         for block in part.blocks:
-            self._block(block, level)
+            self._block(block, level, first=block is part.blocks[0])
         for child in part.parts:
             self._section(child, level + 1)
 
-    def _block(self, block: Block, level: int) -> None:
+    def _block(self, block: Block, level: int, *, first: bool) -> None:
         match block:
             case Text():
-                self._paragraph(block.text, {"note": "Note", "warning": "Warning"}.get(block.tone))
+                style = {"note": "Note", "warning": "Warning"}.get(block.tone)
+                keeps = first or block.text.endswith(":")  # what it announces is on the same page
+                self._paragraph(block.text, style).paragraph_format.keep_with_next = keeps or None
             case Bullets():
                 for item in block.items:
-                    self._paragraph(item, "List Bullet")
+                    self._paragraph(breakable(item), "List Bullet")
             case Command():
                 self._paragraph(block.text, "Code")
             case Source():
@@ -129,10 +139,8 @@ class _Writer:
                 raise TypeError(f"no way to write a {type(block).__name__}")
 
     def _paragraph(self, content: str, style: str | None = None) -> Any:
-        shown = content if style == "Code" else text.joined(content)
-        paragraph = self.document.add_paragraph(clean(shown), style)
-        paragraph.paragraph_format.keep_with_next = content.endswith(":") or None
-        return paragraph
+        content = content if style == "Code" else text.joined(content)
+        return self.document.add_paragraph(clean(content), style)
 
     def _caption(self, kind: str, content: str) -> Any:
         """Numbered by a field, so that Word can list figures and tables."""
@@ -144,7 +152,7 @@ class _Writer:
         run.append(number)
         field.append(run)
         paragraph._p.append(field)
-        paragraph.add_run(f": {clean(content)}")
+        paragraph.add_run(f": {clean(text.joined(content))}")
         return paragraph
 
     def _image(self, block: Figure | Picture) -> None:
@@ -163,12 +171,12 @@ class _Writer:
         self._caption("Figure", block.caption)
 
     def _finding(self, block: FindingBlock, level: int) -> None:
-        title = f"{block.title} ({block.severity})"
+        title = text.joined(f"{block.title} ({block.severity})")
         self.document.add_heading(clean(title), min(level + 1, DEEPEST))
         if block.rows:
             self._grid([Column(title) for title in ("phase", "what", "evidence")], block.rows)
         for line in block.evidence:
-            self._paragraph(line, "List Bullet").paragraph_format.keep_with_next = True
+            self._paragraph(breakable(line), "List Bullet")
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:
@@ -196,18 +204,21 @@ class _Writer:
         part: Part,
     ) -> None:
         """Columns that are as wide as their cells, and never wider than the page."""
-        widths = _widths(columns, rows, part)
+        titles = [column.title for column in columns]
+        widths = points_of(part, [titles, *rows], ROOM)
         grid = self.document.add_table(0, len(columns), "Table Grid")
         grid.autofit = False
         _narrow_margins(grid)
         for column, width in zip(grid.columns, widths, strict=True):
             column.width = int(width * POINT)
         fill = _Filler(columns, widths, part.size)
-        titles = [column.title for column in columns]
-        head = fill(grid.add_row(), titles, HEAD, bold=True, stays=True)
+        head = fill(grid.add_row(), titles, HEAD, bold=True)
         head.append(_element("tblHeader"))  # again on each page
-        for i, (row, mark) in enumerate(zip(rows, marks or [""] * len(rows), strict=True), 1):
-            fill(grid.add_row(), row, MARKED.get(mark), stays=i <= TOGETHER and i < len(rows))
+        for row, mark in zip(rows, marks or [""] * len(rows), strict=True):
+            fill(grid.add_row(), row, MARKED.get(mark))
+        if len(rows) <= SHORT:  # on one page
+            for cell in (cell for row in grid.rows[:-1] for cell in row.cells):
+                cell.paragraphs[0].paragraph_format.keep_with_next = True
         self.document.add_paragraph().paragraph_format.space_after = 4 * POINT
 
 
@@ -235,10 +246,12 @@ class _Filler:
             cell.width = width
             paragraph = cell.paragraphs[0]
             paragraph.style = style
-            paragraph.paragraph_format.keep_with_next = stays or None
-            lines = text.joined(breakable(content, 0 if bold else LONG_WORD))
-            run = paragraph.add_run(clean(lines))
+            shown = breakable(text.joined(content), 0 if bold else LONG_WORD)
+            run = paragraph.add_run(clean(shown))
             run.font.size = self.size
+            mark = _element("rPr")  # of the paragraph's end, which makes the height of empty cells
+            mark.append(_element("sz", val=str(round(self.size / POINT * 2))))
+            paragraph._p.get_or_add_pPr().append(mark)
             run.bold = bold or None
             mark = _element("rPr")  # an empty cell is no higher than the others
             mark.append(_element("sz", val=str(round(self.size / POINT * 2))))

@@ -18,7 +18,7 @@ from phasewise.figures import to_png
 from phasewise.report.content import Figure, Picture, Table
 from phasewise.report.figures.style import DPI, data_uri, styled, to_svg
 from phasewise.report.tables import to_csv, to_latex
-from phasewise.report.text import ROUNDING
+from phasewise.report.text import RECOGNISED
 from phasewise.storage import write_whole
 
 TEXT = "report.md"
@@ -115,7 +115,7 @@ class Folder:
             content = (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return set()
-        return set(_LINK.findall(_AS_IT_IS.sub("", content))) if SIGN in content else set()
+        return set(_LINK.findall(_AS_IT_IS.sub("", content))) if RECOGNISED in content else set()
 
     def edited(self, name: str, formats: Iterable[str]) -> set[str]:
         """The documents beside a Markdown file of the folder that somebody has worked on since.

@@ -37,10 +37,13 @@ WIDEST = (28, 16)
 LONGEST = 30
 """Characters beyond which a word is cut."""
 
+SHORT = 8
+"""Rows up to which a table stays on one page."""
+
 DOT = r"(?<=[a-z]\.)(?=[A-Za-z_])"
 """Behind the dots of a key, or of a class with its module."""
 
-BREAK = re.compile(rf"\s+|(?<=[/,=])|{DOT}")
+BREAK = re.compile(rf" +|(?<=[/,=])|{DOT}")
 """Where a cell may go on in another line."""
 
 Rows = Sequence[Sequence[str]]
@@ -87,6 +90,25 @@ def parts_on_paper(columns: Sequence[Column], rows: Rows, room: float) -> list[P
             break
     owns = [[widths[i] for i in part] for part in parts]
     return [Part(part, own, type_size(own, room)) for part, own in zip(parts, owns, strict=True)]
+
+
+def points_of(part: Part, rows: Rows, room: float) -> list[float]:
+    """The widths of its columns in points.
+
+    What ``room`` has left goes to those whose cells have several lines.
+
+    Args:
+        part: of a table.
+        rows: what is in it, its titles too.
+        room: points that it may be wide.
+    """
+    character = CHARACTER * part.size
+    widths = [character * count + PADDING for count in part.widths]
+    scale = min(1.0, room / sum(widths))
+    whole = [1 + max(map(len, column)) for column in zip(*rows, strict=True)]
+    lack = [character * max(0, w - count) for w, count in zip(whole, part.widths, strict=True)]
+    share = min(1.0, max(0.0, room - sum(widths)) / (sum(lack) or 1.0))
+    return [width * scale + more * share for width, more in zip(widths, lack, strict=True)]
 
 
 def _named(columns: Sequence[Column]) -> int:

@@ -15,6 +15,7 @@ from phasewise.report.content import Block, Report, Section, Table
 from phasewise.report.files import Image
 from phasewise.report.layout import (
     DOT,
+    SHORT,
     WIDEST,
     Part,
     cells_of,
@@ -49,7 +50,7 @@ PRINTED = 510.0
 def html(report: Report, images: Mapping[str, Image], refresh: int | None = None) -> str:
     """The page; ``refresh`` makes a browser load it anew after so many seconds."""
     page = _templates().get_template("report.html.j2")
-    return page.render(_context(report, images), refresh=refresh, long=LONG, wide=WIDE)
+    return page.render(_context(report, images), refresh=refresh, long=LONG, wide=WIDE, short=SHORT)
 
 
 def markdown(report: Report, images: Mapping[str, Image], formats: Sequence[str] = ()) -> str:

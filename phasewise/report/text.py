@@ -13,10 +13,13 @@ from phasewise.text import MISSING, duration, format_value
 DIGITS = 4
 
 ROUNDING = (
-    f"Figures are rounded to {DIGITS} significant digits or fewer, times to the second, below a "
-    "minute to a tenth of it; counts are exact. Differences are computed before rounding. The CSV "
-    "files in tables/ hold everything unrounded."
+    f"Figures are rounded to {DIGITS} significant digits, times below a minute to 0.1 s and others "
+    "to the second; counts are exact. Differences are computed before rounding. The CSV files in "
+    "tables/ hold everything unrounded."
 )
+
+RECOGNISED = ROUNDING.partition(",")[0]
+"""Of it, what reports of all versions have."""
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~$&])")
 
@@ -119,12 +122,12 @@ def listed(items: Sequence[str], most: int = 6) -> str:
 
 
 def joined(text: str) -> str:
-    """With its percent signs in one line with what is before them.
+    """Text whose numbers stay in one line with a percent sign, a plus-minus or their unit, seconds.
 
-    >>> joined("5 % of 20")
-    '5\\xa0% of 20'
+    >>> joined("0.4 behind, ± 0.1 (54 % worse, 2 s)").replace("\N{NO-BREAK SPACE}", "_")
+    '0.4 behind, ±_0.1 (54_% worse, 2_s)'
     """
-    return text.replace(" %", "\N{NO-BREAK SPACE}%")
+    return re.sub(r"(?<=\d) (?=(?:%|s)(?!\w))|(?<=±) ", "\N{NO-BREAK SPACE}", text)
 
 
 def escape_markdown(text: str) -> str:

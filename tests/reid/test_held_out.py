@@ -66,3 +66,7 @@ def test_one_camera_left_is_told_and_one_alone_is_refused() -> None:
         HeldOutIdentities("cameras", 0.2, ["c9"]).cut(TRAIN, 0)
     with pytest.raises(UserError, match="only 4 cameras to deal"):
         HeldOutIdentities("cameras", 0.2, folds=5).cut(TRAIN, 0)
+    validating = {sample.identity for sample in HeldOutIdentities("none", 0.2).cut(TRAIN, 0).query}
+    split = [it for it in TRAIN if it.camera == 1 or it.identity in validating]
+    with pytest.raises(UserError, match="no identity that trains was seen by another camera than"):
+        HeldOutIdentities("cameras", 0.2, ["c1"]).cut(split, 0)

@@ -61,14 +61,15 @@ def no_better_than_trivial(case: Case) -> Iterator[Finding]:
             continue
         winner = case.winner(phase)
         chosen = winner is not None and id(phase.candidates[winner]) in bad
+        are = "is" if len(lines) == 1 else "are"
         among = ", the chosen configuration among them" if chosen else ""
         yield Finding(
             "no_better_than_trivial",
             "error" if chosen else "warning",
-            f"{of_phase(phase)}{count(len(lines), 'trial')} {NO_BETTER}{among}",
+            f"{of_phase(phase)}{count(len(lines), 'trial')} {are} {NO_BETTER}{among}",
             tuple(lines),
-            "treat these as failures, not as results; train longer or lower the learning rate"
-            + (", or weigh the rare classes more (loss)" if classes else ""),
+            "treat these as failures, not as results; train longer, lower the learning rate, or "
+            "weigh rare classes more where there are any (loss)",
             phase.plan.name,
         )
 

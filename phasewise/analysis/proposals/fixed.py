@@ -24,7 +24,8 @@ def fixed(known: Known) -> dict[str, str]:
             own = frame[frame["phase"] == known.study.phases.index(phase)]
             others = [other for other in phase.own_keys if other != key]
             rows = fair_rows(own, phase, key)
-            table = pairwise(rows, key, others).table
+            is_sample = phase.plan.sampled_from is not None
+            table = pairwise(rows, key, others, is_sample=is_sample).table
             if table is None or not table["p_holm"].notna().any():
                 continue
             least = min(least, float(table["p_holm"].min()))
@@ -32,6 +33,6 @@ def fixed(known: Known) -> dict[str, str]:
         if pairs >= LEAST_PAIRS and least > ALPHA:
             found[key] = (
                 f"{key} stays at {known.setting(key)}: no two of its values could be told from "
-                f"noise (smallest p = {least:.2g}, {pairs} pairs of trials)"
+                f"noise (smallest p = {least:.2g}, Holm-corrected)"
             )
     return found

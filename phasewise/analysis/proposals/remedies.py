@@ -34,10 +34,10 @@ def _of_validation(known: Known, found: Sequence[Finding], rule: str) -> Finding
 def validation(known: Known, found: Sequence[Finding], can_run: CanRun) -> Iterator[Proposal]:
     """The last candidates once more, judged by a split that can tell them apart."""
     finding = _of_validation(known, found, SATURATED)
-    if finding is None:
-        return
     now = f"data.validation={known.saved('data.validation')}"
-    setting = next((it for it in HARDER if it != now and can_run((it,))), None)
+    if finding is None or now in HARDER:
+        return
+    setting = next((it for it in HARDER if can_run((it,))), None)
     rows = [row for row in range(len(known.phase.candidates)) if row != known.index]
     rivals = [words_of(known.phase, row, known.index) for row in rows]
     cells: tuple[Cell, ...] = tuple(it for it in rivals if it is not None)[:FINALISTS]

@@ -92,6 +92,9 @@ def _doubts(known: Known) -> Iterator[_Doubt]:
         phase, index = winners.get(plan.name, (None, 0))
         if phase is None or plan.kind == "rerun" or PARETO in plan.choose or found >= MOST_RIVALS:
             continue
+        chosen = phase.candidates[index]
+        if any(phase.setting(chosen, key) != known.setting(key) for key in phase.keys):
+            continue  # a later phase chose otherwise: the gain is not in the final configuration
         doubt = _of_phase(phase, index)
         if doubt is not None and doubt.words not in seen:
             seen.add(doubt.words)

@@ -47,9 +47,10 @@ def importance(study: StudyResult) -> Analysis:
         return Analysis("functional ANOVA", None, "all configurations have the same result")
     shares, method = _forest_shares(data, keys)
     table = pd.DataFrame({"importance": shares}).sort_values("importance", ascending=False)
-    several = len([phase for phase in study.phases if phase.plan.kind in COMPARING]) > 1
+    phases = [phase for phase in study.phases if phase.plan.kind in COMPARING]
+    crossed = any(p.plan.kind in ("grid", "search") and {*keys} <= {*p.keys} for p in phases)
     note = "keys of different phases were never crossed: their shares rest on the forest"
-    return Analysis(method, table, note if several else "")
+    return Analysis(method, table, note if len(phases) > 1 and not crossed else "")
 
 
 def _configurations(study: StudyResult) -> tuple[pd.DataFrame, list[str]]:

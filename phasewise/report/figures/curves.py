@@ -22,12 +22,16 @@ MOST = 40
 """Curves beyond which only the best, the worst and the envelope of all are drawn."""
 
 ROLES = {"best": "*", "worst": "X"}
+SIZES = {"best": 11, "worst": 7}
 BAND = (10, 90)
 """Percentiles of the envelope."""
 
 FEW = 8
 """Curves up to which all have bands and marks of cuts of the learning rate; else the best and the
 worst."""
+
+ORDER = ("", "worst", "best")
+"""Of roles, from the back to the front: what is best is never hidden."""
 
 CUT = 0.9
 """A learning rate that was constant and falls below this share of itself was cut."""
@@ -105,7 +109,7 @@ def draw_curves(
     for ax, panel in zip(axes, panels, strict=True):
         if crowded:
             _envelope(ax, all_of, panel)
-        for curve in sorted(shown, key=lambda one: one.role):  # the marked ones on top
+        for curve in sorted(shown, key=lambda one: ORDER.index(one.role)):
             for split, quantity in panel.sides.items():
                 thin = split == "train" and panel.val is not None
                 banded = few or bool(curve.role)
@@ -134,7 +138,7 @@ def _marks(
     """What lines, dots and markers stand for; ``alone`` where all curves are of one epoch."""
     epoch = "best epoch of its best run" if several else "at its best epoch"
     found = [
-        _entry(f"{role}, {epoch}", lw=2.4, marker=marker, ms=7)
+        _entry(f"{role}, {epoch}", lw=2.4, marker=marker, ms=SIZES[role], mec=PAPER, mew=0.8)
         for role, marker in ROLES.items()
         if role in roles
     ]
@@ -187,7 +191,7 @@ def _draw(ax: Axes, curve: Curve, quantity: str, split: str, *, thin: bool, band
         return
     epochs, mean, low, high = table.T
     width = (1.3 if thin else 2.4) if curve.role else (0.7 if thin else 1.1)
-    alpha = 1.0 if curve.role else 0.55 if thin else 0.8
+    alpha = 1.0 if curve.role else 0.8
     order: dict[str, Any] = {"zorder": 4} if curve.role else {}
     alone = len(epochs) == 1  # a line of one point cannot be seen
     along = curve.marker or ("o" if alone else "") if alone or not thin else ""
@@ -201,7 +205,7 @@ def _draw(ax: Axes, curve: Curve, quantity: str, split: str, *, thin: bool, band
         for x, y in points_of([curve.starred], quantity):
             marker = ROLES[curve.role]
             edge: dict[str, Any] = {"markeredgecolor": PAPER, "markeredgewidth": 0.8}
-            size = 11 if marker == "*" else 7
+            size = SIZES[curve.role]
             ax.plot(x, y, marker, color=curve.colour, ms=size, zorder=5, **edge)
 
 

@@ -81,7 +81,7 @@ def heatmaps(
             ax.set_xticks(range(len(names)), names, **turn)
             ax.set_yticks(range(len(y[1])), distinct(y[1], 12))
             ax.set(title=level if row == 0 else "", xlabel=x[0])
-            ax.label_outer()
+            ax.label_outer(remove_inner_ticks=True)  # beside a number they look like a minus
         mine[0].set_ylabel(y[0])
         colours = mpl.cm.ScalarMappable(scale, COLOURS)
         bar = figure.colorbar(colours, ax=mine, label=measure.title, shrink=0.9, pad=0.02, **extend)

@@ -83,14 +83,13 @@ def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:
             point,
             (1.03, height),
             textcoords="axes fraction",
-            fontsize=SIZE,  # in ink: not all colours of lines can be read as type
+            fontsize=SIZE,
             va="center",
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
                 "color": colour,
-                "lw": 0.4,
-                "alpha": 0.6,
+                "lw": 0.8,
                 "relpos": (0, 0.5),
                 "shrinkA": 0,
                 "shrinkB": 0,

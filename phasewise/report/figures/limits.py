@@ -32,6 +32,7 @@ class Limits:
         low, high: its ends.
         log: whether it is logarithmic.
         outside: indices of the groups that leave it.
+        count: of all groups.
         farthest: the value farthest outside; NaN without one.
     """
 
@@ -39,16 +40,20 @@ class Limits:
     high: float
     log: bool = False
     outside: tuple[int, ...] = ()
+    count: int = 0
     farthest: float = np.nan
 
     @property
     def note(self) -> str:
-        """What a figure must say where not everything is inside."""
-        count = len(self.outside)
-        if not count:
+        """What a figure must say where not everything is inside.
+
+        A group may be several lines, or one dot: it has no name here.
+        """
+        gone = len(self.outside)
+        if not gone:
             return ""
-        leave = "1 curve leaves" if count == 1 else f"{count} curves leave"
-        return f"{leave} this panel, to {number(self.farthest)}"
+        leave = "leaves" if gone == 1 else "leave"
+        return f"{gone} of {self.count} {leave} this panel, to {number(self.farthest)}"
 
 
 def robust_limits(
@@ -98,7 +103,7 @@ def robust_limits(
     if outside:
         gone = np.concatenate([found[i] for i in outside])
         farthest = float(gone[np.argmax(np.abs(gone - np.median(inside)))])
-    return Limits(low, high, log, tuple(sorted(outside)), farthest)
+    return Limits(low, high, log, tuple(sorted(outside)), len(found), farthest)
 
 
 def _far_off(found: dict[int, np.ndarray], times: float) -> set[int]:

@@ -87,7 +87,7 @@ def scatter(
         ax.xaxis.set_minor_formatter("")
     else:  # numbers of many digits have no room for more beside the legend
         ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best")
+    best = Line2D([], [], ls="", marker="*", mfc="none", mec=INK, ms=10, label="best run")
     entries = [*legend, *([best] if star is not None else [])]
     if entries:
         figure.legend(handles=entries, loc="outside right upper")

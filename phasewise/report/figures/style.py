@@ -70,6 +70,7 @@ _SETTINGS: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,  # ticks are what they say, not what is to be added
     "grid.color": GRID,
     "grid.linewidth": 0.5,
     "text.color": INK,

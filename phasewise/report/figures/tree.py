@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from textwrap import wrap
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,12 +49,13 @@ class Box:
 
 def draw_tree(boxes: Sequence[Box]) -> Figure:
     """The boxes from top to bottom, each set in below its parent and joined to it by a line."""
+    step = min(STEP, DEEPEST / max(1, *(box.depth for box in boxes)))
+    boxes = [_wrapped(box, _fitting(step * box.depth)) for box in boxes]
     heights = [2 * PADDING + LINE * (1 + len(box.lines)) for box in boxes]
     total = sum(heights) + GAP * (len(boxes) - 1)
     figure, (ax,) = canvas(height=total + 0.06, width=WIDTH)
     ax.set_axis_off()
     ax.set(xlim=(-0.02, WIDTH), ylim=(total + 0.03, -0.03))
-    step = min(STEP, DEEPEST / max(1, *(box.depth for box in boxes)))
     tops, top = list[float](), 0.0
     for height in heights:
         tops.append(top)
@@ -69,6 +71,21 @@ def draw_tree(boxes: Sequence[Box]) -> Figure:
     return figure
 
 
+def _fitting(left: float) -> int:
+    """Characters of a line in a box that begins ``left`` inches from the margin."""
+    return int((WIDTH - left - 0.02 - 2 * PADDING) / CHARACTER)
+
+
+def _wrapped(box: Box, fits: int) -> Box:
+    """The same with lines that are no longer; a single longer word loses its middle."""
+    parts = [
+        part
+        for text in box.lines
+        for part in wrap(text, fits, break_long_words=False, break_on_hyphens=False)
+    ]
+    return replace(box, lines=[distinct([part], fits)[0] for part in parts])
+
+
 def _draw(ax: Axes, box: Box, left: float, top: float, height: float) -> None:
     edge = {"edgecolor": PALETTE[0], "linewidth": 1.6} if box.is_chosen else {"edgecolor": GRID}
     room = WIDTH - left - 0.02
@@ -78,12 +95,10 @@ def _draw(ax: Axes, box: Box, left: float, top: float, height: float) -> None:
     shape.set(**edge)
     ax.add_patch(shape)
     inside, y = left + PADDING, top + PADDING + LINE / 2
-    fits = int((room - 2 * PADDING) / CHARACTER)
-    (title,) = distinct([box.title], fits - len(box.value) - 1)
+    (title,) = distinct([box.title], _fitting(left) - len(box.value) - 1)
     weight = "bold" if box.is_chosen else "normal"
     ax.text(inside, y, title, va="center", fontsize=8, color=INK, fontweight=weight)
     right = left + room - PADDING
     ax.text(right, y, box.value, va="center", ha="right", fontsize=8, color=INK, fontweight=weight)
     for number, text in enumerate(box.lines, 1):
-        (shown,) = distinct([text], fits)
-        ax.text(inside, y + number * LINE, shown, va="center", fontsize=7.5, color=FAINT)
+        ax.text(inside, y + number * LINE, text, va="center", fontsize=7.5, color=FAINT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan, nan, radians, sin
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,12 @@ MOST_POINTS = 60
 
 LONGEST = 32
 """Characters of a value's name on an axis."""
+
+CHARACTER = 0.062
+"""Inches that one takes."""
+
+SLANT, FITS = 35, 12
+"""Degrees by which long names are turned; characters up to which they leave enough of a panel."""
 
 MEAN: dict[str, Any] = {"ms": 4.5, "mfc": PAPER, "mec": INK, "mew": 1.0, "zorder": 4}
 BOX_STYLE: dict[str, Any] = {
@@ -64,7 +70,7 @@ def bars(keys: Mapping[str, Sequence[Value]], metric: str, mode: str) -> Figure:
         low = [m - (0.0 if isnan(e) else e) for m, e in zip(means, whiskers[0], strict=True)]
         _zoom(ax, low, [*means, *best])
         _name(ax, key, values, metric)
-    return figure
+    return _grown(figure)
 
 
 def within(values: Sequence[Value], mean: float, error: float) -> tuple[float, float]:
@@ -88,7 +94,7 @@ def pairs(
         _zoom(ax, scores, scores)
         _name(ax, key, [one for one, _ in both], metric)
     legend_below(figure, [handle(colour, name) for name, colour in names])
-    return figure
+    return _grown(figure)
 
 
 def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
@@ -112,6 +118,16 @@ def distributions(keys: Mapping[str, Sequence[Value]], metric: str) -> Figure:
             if len(value.scores) > 1:
                 ax.plot(place, np.mean(value.scores), "D", **MEAN)
         _name(ax, key, values, metric)
+    return _grown(figure)
+
+
+def _grown(figure: Figure) -> Figure:
+    """Higher by what names that are turned would take from the panels."""
+    names = [name for ax in figure.axes for name in ax.get_xticklabels() if name.get_rotation()]
+    beyond = max((len(name.get_text()) for name in names), default=0) - FITS
+    width, height = figure.get_size_inches()
+    rows = figure.axes[0].get_gridspec().nrows  # type: ignore[union-attr]
+    figure.set_size_inches(width, height + rows * max(0, beyond) * CHARACTER * sin(radians(SLANT)))
     return figure
 
 
@@ -134,7 +150,7 @@ def _name(ax: Axes, key: str, values: Sequence[Value], metric: str) -> None:
     names = distinct([value.name for value in values], LONGEST)
     long = max(map(len, names)) * len(names) > space
     turn: dict[str, Any] = (
-        {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if long else {}
+        {"rotation": SLANT, "ha": "right", "rotation_mode": "anchor"} if long else {}
     )
     ax.set_xticks(range(len(values)), names, **turn)
     ax.set_xlim(-0.6, len(values) - 0.4)

@@ -59,11 +59,12 @@ def all_runs(study: StudyView) -> Table:
     table = Table("runs", caption, columns)
     for phase, candidate, trial in runs:
         words = [*phase.plan.base, *candidate.result.plan.overrides]
+        last = {word.partition("=")[0]: word for word in words}  # of each key
         cost = trial.record.cost if trial.record is not None else {}
         state = run_status(study, phase, candidate, trial)
         table.add(
             phase.plan.name or "sweep",
-            shlex.join(word for word in words if word not in common),
+            shlex.join(word for word in last.values() if word not in common),
             trial.seed,
             state,
             trial.value,

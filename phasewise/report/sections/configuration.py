@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from phasewise.analysis.proposals.untried import KEY as HINTS
+from phasewise.analysis.proposals.untried import KEY as WORTH_TRYING
 from phasewise.analysis.statistics.frame import is_number
 from phasewise.cli.shell import relative_path, script, shell_command
 from phasewise.records.record import RunRecord
@@ -146,7 +146,9 @@ def configuration(study: StudyView, final: CandidateView, trial: TrialResult) ->
         mark: Mark = "best" if differs else ""
         table.add(groups[key], key, *values, decided.get(key, ""), mark=mark)
     whole = "complete" if _values(trial) else "as far as overrides tell; other keys have defaults"
-    differ = f"{changed or 'none'} of {len(table.rows)} keys differ from the start and are marked"
+    verbs = ("differs", "is") if changed == 1 else ("differ", "are")
+    differ = f"{changed or 'none'} of {len(table.rows)} keys {verbs[0]} from the start"
+    differ += f" and {verbs[1]} marked" if changed else ""
     table.caption = f"The best configuration, {whole}: {differ}."
     return table
 
@@ -162,6 +164,7 @@ def _values(trial: TrialResult) -> dict[str, Any]:
     found = flatten(complete_config(trial.saved))
     found.pop(HINTS, None)  # what could be tried is no setting
     chosen = chosen_groups(trial.saved)
+    found.pop(WORTH_TRYING, None)  # no setting, and longer than all of them
     return found and {**chosen, **found, **chosen}  # in this order; `none` rather than {}
 
 

@@ -30,7 +30,7 @@ MARKERS = ("o", "s", "^", "D", "P")
 
 
 def panels(phase: PhaseView) -> list[Panel]:
-    """What curves are drawn of: the loss and the objective, the other headline metrics as far as
+    """What curves are drawn of: the loss and the objectives, the other headline metrics as far as
     they were measured on training data too, and the terms of the loss."""
     runs = [trial for one in phase.candidates for trial in one.result.trials]
     known = {key for trial in runs for row in trial.history() for key in row}
@@ -40,6 +40,8 @@ def panels(phase: PhaseView) -> list[Panel]:
     records = [record for one in phase.candidates for record in one.records]
     headline = [name for record in records for name in record.headline]
     names = dict.fromkeys(["loss", objective])
+    goals = [goal["metric"].removeprefix(f"{split}/") for goal in phase.plan.objectives]
+    names |= dict.fromkeys(goals)
     names |= dict.fromkeys(name for name in headline if f"train/{name}" in known)
     terms = {"/".join(key.split("/")[1:]) for key in known if key.split("/")[1:2] == ["loss"]}
     names |= dict.fromkeys(sorted(terms))

@@ -27,6 +27,7 @@ from phasewise.report.figures.style import FAINT, PALETTE
 from phasewise.report.sections.ensemble import NOTE as ENSEMBLE_NOTE
 from phasewise.report.sections.ensemble import ensemble_figures
 from phasewise.report.sections.trials import headline
+from phasewise.report.text import listed
 from phasewise.report.view import CandidateView, StudyView
 from phasewise.study.job import FUNCTION
 
@@ -268,6 +269,7 @@ def _table(
     elif certain:
         what = "; confidence interval by bootstrap over the items (evaluate.py)"
     caption = f"Scores on {SPLIT_TITLES[split]}, beside trivial predictors on the same data{what}."
+    caption += f" The {'objectives are' if len(goals) > 1 else 'objective is'} marked."
     table = Table("final", caption, columns)
     for key in keys:
         cells: list[object] = [key]
@@ -297,9 +299,7 @@ def _drawing(
     names, middles, ends, colours = map(list, zip(*rows, strict=True))
     lines = "; lines: 95 % confidence intervals (of fractions as far as 0..1)"
     lines = lines if any(ends) else ""
-    shown = [*known, *(["trivial predictors"] if {*beside} - {BEFORE} else [])]
-    shown += ["the network before training"] if BEFORE in beside else []
-    caption = f"{target}: {', '.join(shown)}{lines}."
+    caption = f"{target}: {listed(names)}{lines}."
     draw = partial(draw_intervals, names, middles, ends, target, colours)
     return Figure("final", caption, draw)
 

@@ -87,7 +87,8 @@ def _against(one: float, other: float, sign: float) -> str:
 def _strongest(study: StudyView) -> Iterator[str]:
     effects = phase_effects(study.result)
     for row in effects.head(1).to_dict("records"):
-        where = f", in phase {row['phase']}" if row["phase"] else ""
+        where = " of all keys" if len(effects) > 1 else ""
+        where += f", in phase {row['phase']}" if row["phase"] else ""
         other = f"; the best configuration has {plain(row['in_best'])}"
         other = other if row["in_best"] != row["best"] else ""
         yield (

@@ -56,8 +56,7 @@ def glance_section(study: StudyView) -> Section | None:
             phase.winner.label if phase.winner is not None else "",
             verdict,
         )
-    ran = sum(phase is not study.test for phase, _, _ in study.trials())
-    if sum(len(study.frame_of(phase)) for phase in study.phases) > ran:
+    if study.frame["trial"].duplicated().any():
         table.caption += " A run that several phases share counts in each of them."
     convergence = convergence_table(study)
     rest = [convergence] if convergence else []

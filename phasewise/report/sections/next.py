@@ -52,7 +52,8 @@ def next_section(study: StudyView, found: Sequence[Finding]) -> Section | None:
         return None
     table = Table(
         "next",
-        "Phases that the records call for, each from the final configuration on.",
+        "Phases that the records call for: the first from the final configuration on, the "
+        "others from the winner of the one before.",
         [Column("phase"), Column("tries"), Column("seeds"), Column("why")],
     )
     usual = ", ".join(map(str, study.plan.seeds))

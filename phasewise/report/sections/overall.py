@@ -40,14 +40,14 @@ def _ranking(study: StudyView, effects: DataFrame) -> Iterator[Block]:
         Column("phase"),
         Column("values", "count"),
         Column("best on average"),
-        Column("in the best configuration"),
+        Column("in the phase's best"),
         Column("range of means", "number"),
         Column("gain over the incumbent's", "signed"),
     ]
     caption = (
         "Keys by the range of their mean scores (best less worst value) within their phase. "
         "Best on average is the value with the best mean over all settings of the other keys; "
-        "where the best configuration has another one, it is better at the best settings of these. "
+        "where the phase's best has another one, it is better at the best settings of these. "
         "The gain is the key's own: of that value over the incumbent's, over trials that differ in "
         "nothing else."
     )

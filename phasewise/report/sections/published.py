@@ -27,7 +27,10 @@ def published_columns(phase: PhaseView) -> list[Column]:
     """Of each metric: what was published, and how far ours is from it."""
     columns = []
     for name in published_metrics(phase):
-        columns += [Column(f"published {name}", "number"), Column(f"{name} less that", "signed")]
+        columns += [
+            Column(f"published {name}", "number"),
+            Column(f"{name} less published", "signed"),
+        ]
     return columns
 
 
@@ -75,7 +78,9 @@ def _conditions(study: StudyView) -> Iterator[str]:
         yield from list(described(sets[0]))[:4]
     elif sets:
         yield f"{len(sets)} data sets, see there"
-    records = [r for _, one, _ in study.trials() for r in one.records if r.status == "completed"]
+    phases = [phase for phase in study.phases if phase.published]
+    runs = [record for phase in phases for one in phase.candidates for record in one.records]
+    records = [record for record in runs if record.status == "completed"]
     epochs = [int(r.cost["epochs"]) for r in records if is_number(r.cost.get("epochs"))]
     if epochs:
         low, high = min(epochs), max(epochs)

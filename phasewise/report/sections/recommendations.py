@@ -25,14 +25,22 @@ def recommendations(study: StudyView) -> Table | None:
         Column("phase"),
         Column("recommended"),
         Column("instead of"),
-        Column("gain", "number"),
+        Column("gain", "signed"),
         Column("in %", "percent"),
         Column("evidence"),
         Column("best epoch", "count"),
         Column("of", "count"),
         Column(LOSSES, "number"),
     ]
-    table = Table("recommendations", "", columns)
+    caption = (
+        "What each phase recommends: its winner against what it started from. A gain is above 0 "
+        "where the winner is better, whether more or less is. Losses are those of the best epoch: "
+        "a large difference means that the network fits the training data only."
+    )
+    if any(phase.plan.choose for phase in decided):
+        caption += " Where several objectives choose, gains are of what ranks: the first of them, "
+        caption += "or their weighted mean; a knee may cost some."
+    table = Table("recommendations", caption, columns)
     for phase in decided:
         winner, before = phase.winner, phase.incumbent
         assert winner is not None
@@ -52,8 +60,9 @@ def recommendations(study: StudyView) -> Table | None:
             _mean(winner, _gap),
             mark=mark,
         )
-    table.drop_empty("best epoch", "of", LOSSES)
-    table.caption = _caption(table, any(phase.plan.choose for phase in decided))
+    table.drop_empty("best epoch", "of", "val - train loss")
+    if any(str(row[5]).startswith("p =") for row in table.rows):
+        table.caption += " p-values are those of paired tests over seeds, Holm-corrected."
     return table if table.rows else None
 
 

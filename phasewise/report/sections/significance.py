@@ -105,9 +105,10 @@ def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
         "mean difference in standard deviations of the differences, delta: share of pairs with a "
         f"larger less that with b larger; green: p, Holm < {ALPHA}."
     )
-    of = [f"{listed(keys)}, {note}" for note, keys in notes.items()]
+    of = [f"{note} ({listed(keys)})" for note, keys in notes.items()]
     said = [*of, *([f"not compared: {', '.join(left)}"] if left else [])]
-    return [table, *([Text(f"{'; '.join(said)}.", "note")] if said else [])]
+    told = "; ".join(said)
+    return [table, *([Text(f"{told[0].upper()}{told[1:]}.", "note")] if told else [])]
 
 
 def seed_blocks(phase: PhaseView, winner: int) -> list[Block]:

@@ -20,8 +20,8 @@ MOST = 5
 def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
     """The best `MOST`, at their best and at their last epoch.
 
-    None where no last epoch is known, or there is one only; a sentence instead where it is the best
-    one of each.
+    None where no last epoch is known, or there is one only; a sentence instead where it is as good
+    as the best one of each.
     """
     ones = phase.comparable[:MOST]
     rows = [ends(phase, one) for one in ones]
@@ -36,7 +36,7 @@ def top_figure(phase: PhaseView, colours: Colours) -> list[Block]:
     if all(row.change == 0 for row in rows):
         if epochs <= {1}:
             return []
-        text = f"No figure of the best epoch against the last one: of {what}, the last is the best."
+        text = f"No figure of the best epoch against the last one: of {what}, the last is as good."
         return [Text(text, "note")]
     spread = (
         "; error bars: standard deviation over seeds (of fractions as far as 0..1)"

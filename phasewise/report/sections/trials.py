@@ -58,6 +58,7 @@ def trials_table(phase: PhaseView) -> Table:
         cells = _row(phase, one, names, shown, several)
         cells += [one.status] if unusual else []
         table.add(*cells, _verdict(phase, one), mark=_mark(phase, one))
+    table.drop_empty(*(column.title for column in published_columns(phase)))
     return table
 
 
@@ -82,9 +83,12 @@ def headline(phase: PhaseView) -> list[str]:
 def _difference_columns(phase: PhaseView, names: list[str]) -> list[Column]:
     if not _compares(phase):
         return []
-    found = [Column("difference", "signed"), Column("in %", "percent")]
+    found = [Column("difference", "signed"), Column("difference in %", "percent")]
     for name in names[1:2]:
-        found += [Column(f"difference, {name}", "signed"), Column(f"{name} in %", "percent")]
+        found += [
+            Column(f"difference, {name}", "signed"),
+            Column(f"difference in %, {name}", "percent"),
+        ]
     return found
 
 

@@ -149,6 +149,7 @@ def test_training_without_any_effect_is_no_better() -> None:
     assert run(0.57083333, 0.57083331) == ["val/mIoU 0.5708, before training 0.5708"]
     assert run(1.0, 1.0) == [] != run(0.998, 1.0)
     assert run(0.4, 0.3) == [] != run(0.4, 0.3, "min")
+    assert run(0.0, 0.0) == ["val/mIoU 0, before training 0"]
 
 
 # unstable

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import ttest_ind, ttest_rel
 
 from phasewise.analysis.audit import Finding
 from phasewise.analysis.proposals import NothingDecided, Proposal, Proposals, propose
@@ -174,6 +175,30 @@ def test_keys_that_never_mattered_are_told_and_no_phase(tmp_path: Path) -> None:
     assert not any("model.width" in it.typed() for it in found.phases if it.rule != "seeds")
 
 
+def test_of_a_sample_all_comparisons_count_that_the_report_shows(tmp_path: Path) -> None:
+    widths = {1e-4: (8, 16, 32), 1e-3: (8, 16, 32, 64), 1e-2: (32, 64)}
+    scores: dict[float, dict[int, float]] = {rate: {} for rate in widths}
+
+    def score(settings: Settings, seed: int) -> float | str:
+        rate, width = settings[LR], settings["model.width"]
+        if width not in widths[rate]:
+            return "missing"
+        scores[rate][width] = 0.5 + 0.1 * noise(settings, seed)
+        return scores[rate][width]
+
+    grid = {"search": "optimizer.lr=1e-4,1e-3,1e-2 model.width=8,16,32,64"}
+    plan = Synthetic(grid, score, {LR: 1e-3, "model.width": 8}, [0]).write(tmp_path)
+    plan.phases[0].sampled_from = 100
+    plan.write()
+    low, middle, high = (scores[rate] for rate in widths)
+    pairs = [(one, middle) for one in (low, high)]
+    tests = [ttest_rel([*one.values()], [two[width] for width in one]) for one, two in pairs]
+    tests.append(ttest_ind([*low.values()], [*high.values()], equal_var=False))
+    p = min(1.0, 3 * min(float(test.pvalue) for test in tests))
+    (told,) = [it for it in propose(read_study(tmp_path)).told if it.startswith(LR)]
+    assert told.endswith(f"(smallest p = {p:.2g}, Holm-corrected)")
+
+
 def _wide(settings: Settings, seed: int) -> float:
     return {1e-4: 0.4, 1e-3: 0.6, 1e-2: 0.5}[settings[LR]] + 0.001 * noise(settings, seed)
 
@@ -238,4 +263,6 @@ def test_what_lost_and_came_back_is_no_rival_of_itself(tmp_path: Path) -> None:
         "again": f"{LR}=1e-3,1e-2",
     }
     found = proposed(tmp_path, Synthetic(phases, score, seeds=[0]))
-    assert one(found, "seeds").cells == ((f"{LR}=0.001",), ("model.activation=relu",))
+    seeds = one(found, "seeds")
+    assert seeds.cells == ((f"{LR}=0.001",), ("model.activation=relu",))
+    assert seeds.reason.count(" better than ") == 2  # no word of the first phase's gain, given up

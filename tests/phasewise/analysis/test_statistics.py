@@ -421,6 +421,13 @@ def test_importance_over_phases_that_do_not_cross(tmp_path: Path) -> None:
     assert found.table.index[0] == "optimizer.lr" and found.table.index[-1] == "data.batch_size"
 
 
+def test_importance_of_keys_that_one_phase_crosses(tmp_path: Path) -> None:
+    phases = {"grid": "optimizer.lr=1e-4,1e-3,1e-2 model.activation=relu,gelu,leaky_relu"}
+    Synthetic(phases=phases | {"more": "optimizer.lr=1e-4,1e-2"}).write(tmp_path)
+    found = importance(read_study(tmp_path))
+    assert found.table is not None and not found.note
+
+
 def test_importance_of_a_continuous_key(tmp_path: Path) -> None:
     values = ",".join(f"{10 ** (-4 + number / 10):.3e}" for number in range(20))
 

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from phasewise.data.groups import find_groups
-from phasewise.data.held_out import HeldOut, deal
+from phasewise.data.held_out import HeldOut, deal, named
 from phasewise.errors import UserError
 
 NAMES = [f"p{i // 5:02d}/{i % 5}" for i in range(60)]
@@ -86,3 +86,11 @@ def test_what_cannot_be_held_out_is_told(held: HeldOut, text: str) -> None:
         held.resolve(lists, [], 0, GROUPS)
     with pytest.raises(UserError, match="finds no two of 55 images that belong together"):
         HeldOut("groups").resolve(lists, [], 0)
+
+
+def test_a_number_is_found_with_its_zeros_unless_two_have_it() -> None:
+    assert named([7], ["007", "008"], "groups") == ["007"]
+    assert named([7], ["007", "7"], "groups") == ["7"]
+    assert named(["007"], ["007", "7"], "groups") == ["007"]
+    with pytest.raises(UserError, match="07 is none of the groups that may validate"):
+        named(["07"], ["007", "7"], "groups")

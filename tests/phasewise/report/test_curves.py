@@ -6,6 +6,7 @@ import csv
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from phasewise.records.record import RunRecord
 from phasewise.report.content import Figure as ReportFigure
 from phasewise.report.figures.curves import Curve, Panel, draw_curves, rate_cuts
 from phasewise.report.figures.limits import robust_limits
-from phasewise.report.figures.style import Colours, styled
+from phasewise.report.figures.style import INK, Colours, styled
 from phasewise.report.sections.curves import curves_figure, panels
 from phasewise.report.view import PhaseView, StudyView
 from phasewise.study.read import read_study
@@ -78,6 +79,16 @@ def test_both_splits_and_the_terms_of_the_loss_have_panels(tmp_path: Path) -> No
     ]
     figure = drawn(curves_figure(phase, colours(phase)))
     assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "mIoU", "loss/boxes"]
+
+
+def test_all_objectives_have_panels_and_the_best_is_in_front(tmp_path: Path) -> None:
+    phase = first_phase(tmp_path)
+    goals = [{"metric": name, "mode": "max"} for name in ("val/mIoU", "val/pixel_acc")]
+    phase.plan.objectives = goals
+    assert panels(phase)[2] == Panel("pixel_acc", None, "val/pixel_acc")
+    figure = drawn(curves_figure(phase, colours(phase)))
+    marks = [line.get_marker() for line in panel(figure, "loss").lines]
+    assert [one for one in marks if one in ("*", "X")] == ["X", "*"]
 
 
 def test_lines_are_the_means_over_seeds(tmp_path: Path) -> None:
@@ -163,8 +174,17 @@ def test_one_diverged_run_does_not_flatten_the_others() -> None:
     low, high = ax.get_ylim()
     assert 0 < low < 0.5
     assert 2.1 < high < 2.5
-    assert ax.get_title("left") == "1 curve leaves this panel, to 600,000"
+    assert ax.get_title("left") == "1 of 4 leaves this panel, to 600,000"
     assert ax.get_yscale() == "linear"
+
+
+def test_names_at_the_ends_of_lines_can_be_read() -> None:
+    """Letters so small need another contrast than lines."""
+    curve = Curve([line([1, 2])], "#E69F00", "yellow")
+    with styled():
+        ax = draw_curves([curve], [replace(LOSS, labelled=True)], []).axes[0]
+    (name,) = ax.texts
+    assert (name.get_text(), name.get_color()) == ("yellow", INK)
 
 
 def test_a_better_run_is_never_cut_off() -> None:

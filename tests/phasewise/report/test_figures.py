@@ -43,6 +43,16 @@ def whiskers(ax: Axes) -> list[np.ndarray]:
     return [segment[:, 1] for lines in ax.collections[:1] for segment in lines.get_segments()]  # type: ignore[attr-defined]
 
 
+def test_long_names_take_nothing_from_the_bars() -> None:
+    def inches(*names: str) -> float:
+        with styled():
+            figure = bars({"key": [Value(name, PALETTE[0], [0.5]) for name in names]}, "x", "max")
+            figure.draw_without_rendering()
+        return float(figure.axes[0].get_position().height * figure.get_size_inches()[1])
+
+    assert inches("a", "[flip,color_jitter,scale,shift]") > 0.85 * inches("a", "b")
+
+
 def test_error_bars_are_the_deviation_and_end_where_fractions_do() -> None:
     ax = drawn(SCORES)
     ends = [(part.min(), part.max()) for part in whiskers(ax)]
@@ -52,6 +62,15 @@ def test_error_bars_are_the_deviation_and_end_where_fractions_do() -> None:
     assert high == pytest.approx(statistics.fmean(a) + statistics.stdev(a))
     assert other_low == pytest.approx(statistics.fmean(b) - statistics.stdev(b))
     assert other_high == pytest.approx(1)  # mean + std > 1
+
+
+def test_ticks_say_the_values_themselves() -> None:
+    ax = drawn({"a": [0.133484], "b": [0.133423]})
+    ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]
+    assert ax.yaxis.get_offset_text().get_text() == ""
+    low, high = ax.get_ylim()
+    shown = [float(text.get_text()) for text in ax.get_yticklabels()]
+    assert sum(low <= value <= high for value in shown) >= 2
 
 
 def test_error_bars_of_other_values_are_whole() -> None:

@@ -18,6 +18,7 @@ from phasewise.report import formats, page, text
 from phasewise.report.content import (
     Block,
     Column,
+    Command,
     Figure,
     FindingBlock,
     Report,
@@ -46,8 +47,8 @@ def call(*words: str | Path) -> Done:
 
 
 def rows_of(grid: typing.Any) -> list[list[str]]:
-    shown = str.maketrans({ZERO_WIDTH_SPACE: "", "\xa0": " "})
-    return [[cell.text.translate(shown) for cell in row.cells] for row in grid.rows]
+    plain = {ord(ZERO_WIDTH_SPACE): "", ord("\N{NO-BREAK SPACE}"): " "}
+    return [[cell.text.translate(plain) for cell in row.cells] for row in grid.rows]
 
 
 @has_docx
@@ -62,13 +63,14 @@ def test_a_document_has_headings_tables_captions_and_images(report: Report, tmp_
     assert headings == [
         ("Heading 1", NASTY),
         ("Heading 2", "part"),
-        ("Heading 3", f"{NASTY} (warning)"),
+        ("Heading 3", f"{text.joined(NASTY)} (warning)"),
     ]
     captions = [it for it in document.paragraphs if it.style.name == "Caption"]
+    kinds = ("Table", "Figure", "Figure")
     # the number is a field, which python-docx leaves out of the text
-    assert [it.text for it in captions] == [f"Table : {NASTY}"] + [f"Figure : {NASTY}"] * 2
+    assert [it.text for it in captions] == [f"{kind} : {text.joined(NASTY)}" for kind in kinds]
     fields = [field.get(field.keys()[0]) for it in captions for field in it._p.iter("{*}fldSimple")]
-    assert fields == [f"SEQ {kind} \\* ARABIC" for kind in ("Table", "Figure", "Figure")]
+    assert fields == [f"SEQ {kind} \\* ARABIC" for kind in kinds]
     (grid,) = document.tables
     expected = table()
     cells = [
@@ -112,15 +114,52 @@ def test_a_wide_table_is_split_and_every_part_names_its_rows(tmp_path: Path) -> 
 
 
 @has_docx
+def test_a_short_table_stays_on_one_page(tmp_path: Path) -> None:
+    from docx import Document
+
+    tables = [Table(f"of_{count}", "rows", [Column("a"), Column("b")]) for count in (3, 30)]
+    for one, count in zip(tables, (3, 30), strict=True):
+        for row in range(count):
+            one.add(f"row {row}", "")
+    publish(Report("t", [], [Section("one", [*tables])]), tmp_path, formats=["docx"])
+    short, long = Document(str(tmp_path / "report.docx")).tables
+    kept = [
+        [row.cells[0].paragraphs[0].paragraph_format.keep_with_next for row in grid.rows]
+        for grid in (short, long)
+    ]
+    assert kept == [[True, True, True, None], [None] * 31]
+
+
+@has_docx
 def test_keys_above_columns_break_behind_their_dots_only(tmp_path: Path) -> None:
     from docx import Document
 
     table = Table("one", "one", [Column("model.activation"), Column("val/mIoU", "number")])
     table.add("gelu", 0.5)
+    table.add("", 0.4)
     publish(Report("t", [], [Section("one", [table])]), tmp_path, formats=["docx"])
     (grid,) = Document(str(tmp_path / "report.docx")).tables
     heads = [cell.text.split("\u200b") for cell in grid.rows[0].cells]
     assert heads == [["model.", "activation"], ["val/", "mIoU"]]
+    ends = {size.get(size.keys()[0]) for size in grid._tbl.iterfind(".//{*}pPr/{*}rPr/{*}sz")}
+    sizes = {run.get(run.keys()[0]) for run in grid._tbl.iterfind(".//{*}r/{*}rPr/{*}sz")}
+    assert ends == sizes != set(), "an empty cell is as high as the others"
+
+
+@has_docx
+def test_what_a_sentence_announces_is_on_its_page(tmp_path: Path) -> None:
+    from docx import Document
+
+    blocks = [Text("First."), Text("This trains it:", "note"), Command("train"), Text("An end.")]
+    publish(Report("t", [], [Section("one", blocks)]), tmp_path, formats=["docx"])
+    found = {
+        it.text: it.paragraph_format for it in Document(str(tmp_path / "report.docx")).paragraphs
+    }
+    assert [found[it].keep_with_next for it in ("First.", "This trains it:", "An end.")] == [
+        True,
+        True,
+        None,
+    ]
 
 
 @has_docx

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from phasewise.report.content import Column
-from phasewise.report.layout import READABLE, parts_on_paper, wrapped_widths
+from phasewise.report.layout import READABLE, Part, parts_on_paper, points_of, wrapped_widths
 from phasewise.report.page import PRINTED
 
 NAMES = [Column("rank", "count"), Column("key"), Column("phase")]
@@ -57,3 +57,12 @@ def test_a_configuration_stands_beside_the_one_it_started_from() -> None:
 def test_wide_letters_of_a_title_have_room() -> None:
     widths = wrapped_widths([Column("peak memory [MB]", "number")], [["1.5"]], 28)
     assert widths == [1 + len("memory") + 1]  # "memor-y" in a word processor otherwise
+
+
+def test_room_that_is_left_goes_to_cells_of_several_lines() -> None:
+    rows = [["key", "why"], ["lr", "a sentence " * 20]]
+    part = Part([0, 1], [4, 29], 8.0)
+    narrow, wide = points_of(part, rows, 500)
+    assert (narrow, narrow + wide) == (pytest.approx(4 * 8 * 0.64 + 6), pytest.approx(500))
+    assert points_of(part, [["key", "why"]], 500)[1] == pytest.approx(29 * 8 * 0.64 + 6)
+    assert sum(points_of(part, rows, 50)) == pytest.approx(50)

@@ -212,6 +212,12 @@ def test_files_are_replaced_and_no_draft_stays(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["figures", "report.md", "tables"]
 
 
+def test_the_files_of_an_older_report_are_known(tmp_path: Path) -> None:
+    old = "Figures are rounded to 4 significant digits, times to the second; counts are exact."
+    Folder(tmp_path).write("report.md", f"{old}\n\n[it](tables/runs.csv)\n")
+    assert Folder(tmp_path).linked("report.md") == {"tables/runs.csv"}
+
+
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file.*cannot be written.*\n--output"):
@@ -250,11 +256,14 @@ def test_sentences_get_room_and_lists_break_between_their_values(tmp_path: Path)
 
 
 def test_what_belongs_together_stays_in_a_line_and_names_break_behind_underscores() -> None:
-    section = Section("One", [Text("less than 2 % of it"), Bullets(["14 % worse"])])
+    section = Section(
+        "One", [Text("less than 2 % of it"), Bullets(["14 % worse", "2 seeds in 0.7 s."])]
+    )
     section.blocks.append(Command("echo 5 %"))
     report = Report("x", [("seeds", "0 in each_at_its_best")], [section])
     text = page.html(report, {})
     assert "less than 2\N{NO-BREAK SPACE}% of it" in text
     assert "14\N{NO-BREAK SPACE}% worse" in text
+    assert "2 seeds in 0.7\N{NO-BREAK SPACE}s." in text
     assert "echo 5 %" in text  # what is copied stays as it is
     assert "0 in each_<wbr>at_<wbr>its_<wbr>best" in text

@@ -64,6 +64,7 @@ def test_one_seed_and_less_is_better(tmp_path: Path) -> None:
     text = write_report(tmp_path).with_name("report.md").read_text()
     row = rows(tmp_path)["lr"]
     assert float(row["gain"]) == pytest.approx(0.2, abs=0.01)  # 0.4 at 1e-4 instead of 0.6
+    assert "| +0.2" in text  # as its percentage
     assert row["evidence"] == "one seed: it cannot be told from luck"
     assert (row["of"], float(row["val - train loss"])) == ("12", 0.5)
     (caption,) = captions(tmp_path)

@@ -21,8 +21,10 @@ from phasewise.report.figures.heatmap import Measure, heatmaps
 from phasewise.report.figures.scatter import Point, scatter
 from phasewise.report.figures.style import PALETTE, Colours
 from phasewise.report.layout import parts_on_paper
+from phasewise.report.sections.appendix import all_runs
 from phasewise.report.sections.audit import few
 from phasewise.report.sections.final import final_blocks
+from phasewise.report.sections.glance import glance_section
 from phasewise.report.sections.levels import levels_section
 from phasewise.report.sections.overall import behaviour_section, importance_section
 from phasewise.report.sections.phases import phase_section
@@ -90,7 +92,7 @@ def test_best_epochs_that_are_the_last_are_a_sentence(tmp_path: Path) -> None:
     study = written(tmp_path, Synthetic({"lr": CLEAN["lr"]}, edit=end))
     (one,) = top_figure(study.phases[0], Colours(study.swept))
     assert isinstance(one, Text)
-    assert one.text.endswith("of all configurations, the last is the best.")
+    assert one.text.endswith("of all configurations, the last is as good.")
 
 
 def test_phases_with_the_same_curves_share_a_figure(tmp_path: Path) -> None:
@@ -338,3 +340,16 @@ def test_one_trial_of_a_value_is_no_finding_where_that_is_the_design(
     phase.plan.incumbent = phase.plan.winner = None
     assert bool(phase.tied) == tied and (phase.centre is None) == tied
     assert "hardly_ran" not in {one.rule for one in audit(found)}
+
+
+def test_a_run_names_each_key_once_and_shared_runs_are_told(tmp_path: Path) -> None:
+    Synthetic(CLEAN | {"again": "optimizer.lr=1e-4,1e-3"}, seeds=[0]).write(tmp_path)
+    view = StudyView(read_study(tmp_path))
+    words = [str(row[1]).split() for row in all_runs(view).rows if row[0] == "again"]
+    assert words and all(len(it) == len({word.split("=")[0] for word in it}) for it in words)
+    section = glance_section(view)
+    assert section is not None
+    table = next(block for block in section.blocks if isinstance(block, Table))
+    assert table.caption.endswith("A run that several phases share counts in each of them.")
+    found = recommendations(view)
+    assert found is not None and "p-values" not in found.caption

@@ -92,8 +92,9 @@ def test_each_branch_has_a_row(tmp_path: Path) -> None:
 
 def test_boxes_lie_below_each_other_and_within_the_figure() -> None:
     boxes = [Box("start", "", [], None, 0, True)]
+    words = "segmentation_head=unet activation=relu optimizer=adamw lr=0.001"
     boxes += [
-        Box(f"{n} a name that is far too long to fit", "0.1234", ["x" * 90], n - 1, n, n < 3)
+        Box(f"{n} a name that is far too long to fit", "0.1234", [words, "x" * 90], n - 1, n, n < 3)
         for n in range(1, 12)
     ]
     figure = draw_tree(boxes)
@@ -104,3 +105,5 @@ def test_boxes_lie_below_each_other_and_within_the_figure() -> None:
         assert other.get_x() > one.get_x()
     assert all(one.get_x() + one.get_width() <= WIDTH for one in shapes)
     assert figure.get_size_inches()[0] * 96 <= 390
+    shown = " ".join(text.get_text() for text in figure.axes[0].texts)
+    assert shown.count("lr=0.001") == 11, "words go on in another line"
