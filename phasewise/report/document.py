@@ -51,9 +51,6 @@ ROOM = WIDTH / POINT
 MOST_ROWS = 200
 """Of a table; nobody reads more of them in a document, and they take seconds to write."""
 
-TOGETHER = 2
-"""Rows of a table that stay on a page with the next one: none stands alone at its end."""
-
 DEEPEST = 6
 """Level of headings."""
 
@@ -231,15 +228,9 @@ class _Filler:
         self.size = int(size * POINT)
 
     def __call__(
-        self,
-        row: Any,
-        cells: Sequence[str],
-        colour: str | None,
-        *,
-        bold: bool = False,
-        stays: bool = False,
+        self, row: Any, cells: Sequence[str], colour: str | None, *, bold: bool = False
     ) -> Any:
-        """Write one row, which ``stays`` on a page with the next one; its properties."""
+        """Write one row; its properties."""
         for cell, content, style, width in zip(
             row.cells, cells, self.styles, self.widths, strict=True
         ):
@@ -253,30 +244,12 @@ class _Filler:
             mark.append(_element("sz", val=str(round(self.size / POINT * 2))))
             paragraph._p.get_or_add_pPr().append(mark)
             run.bold = bold or None
-            mark = _element("rPr")  # an empty cell is no higher than the others
-            mark.append(_element("sz", val=str(round(self.size / POINT * 2))))
-            paragraph._p.get_or_add_pPr().append(mark)
             if colour is not None:
                 shade = _element("shd", val="clear", color="auto", fill=colour)
                 cell._tc.get_or_add_tcPr().append(shade)
         properties = row._tr.get_or_add_trPr()
         properties.append(_element("cantSplit"))
         return properties
-
-
-def _widths(columns: Sequence[Column], rows: Sequence[Sequence[str]], part: Part) -> list[float]:
-    """Of the columns in points: what the page has to spare goes to those whose cells have several
-    lines, by how much they lack for one."""
-    character = CHARACTER * part.size
-    widths = [character * count + PADDING for count in part.widths]
-    cells = zip(*([column.title for column in columns], *rows), strict=True)
-    lines = [character * (1 + max(map(len, texts))) + PADDING for texts in cells]
-    lacking = [max(0.0, line - width) for line, width in zip(lines, widths, strict=True)]
-    spare = ROOM - sum(widths)
-    if spare < 0:
-        return [width * ROOM / sum(widths) for width in widths]
-    share = min(1.0, spare / (sum(lacking) or 1.0))
-    return [width + share * lack for width, lack in zip(widths, lacking, strict=True)]
 
 
 def _element(tag: str, **attributes: str) -> Any:

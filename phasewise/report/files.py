@@ -32,9 +32,6 @@ PICTURE_WIDTH = 1000
 LARGEST_PICTURE = 50_000_000
 """Pixels beyond which an image is not decoded."""
 
-SIGN = ROUNDING.partition(" digits")[0]
-"""Of a report, in its Markdown; all versions have it."""
-
 _LINK = re.compile(
     r"(?<!\\)\]\(((?:tables|figures|preset)/[^()\s/]+|final\.yaml|report\.(?:docx|pdf))\)"
 )

@@ -50,13 +50,12 @@ TRUTH = "/truth/"
 def no_better_than_trivial(case: Case) -> Iterator[Finding]:
     """A result that a trivial predictor reaches on the same data, or that is hardly above it."""
     for phase in case.compared:
-        lines, bad, classes = [], set(), False
+        lines, bad = [], set()
         for one in _completed(case, phase):
             rival = _rival(one)
             if rival is not None:
                 lines.append(rival)
                 bad.add(id(one.candidate))
-                classes |= bool(one.record.data.get("classes"))
         if not lines:
             continue
         winner = case.winner(phase)

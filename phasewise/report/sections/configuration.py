@@ -162,7 +162,6 @@ def _trial(one: CandidateView | None) -> TrialResult | None:
 def _values(trial: TrialResult) -> dict[str, Any]:
     """Each key of its config, and the choice of each group; empty where it has left none."""
     found = flatten(complete_config(trial.saved))
-    found.pop(HINTS, None)  # what could be tried is no setting
     chosen = chosen_groups(trial.saved)
     found.pop(WORTH_TRYING, None)  # no setting, and longer than all of them
     return found and {**chosen, **found, **chosen}  # in this order; `none` rather than {}

@@ -15,8 +15,6 @@ from phasewise.report.content import Column, Mark, Table
 from phasewise.report.view import CandidateView, PhaseView, StudyView
 from phasewise.study.objectives import PARETO
 
-LOSSES, P_VALUE = "val - train loss", "p = "
-
 
 def recommendations(study: StudyView) -> Table | None:
     """A row for each decided phase; ``None`` without one."""
@@ -30,12 +28,11 @@ def recommendations(study: StudyView) -> Table | None:
         Column("evidence"),
         Column("best epoch", "count"),
         Column("of", "count"),
-        Column(LOSSES, "number"),
+        Column("val - train loss", "number"),
     ]
     caption = (
         "What each phase recommends: its winner against what it started from. A gain is above 0 "
-        "where the winner is better, whether more or less is. Losses are those of the best epoch: "
-        "a large difference means that the network fits the training data only."
+        "where the winner is better, whether more or less is."
     )
     if any(phase.plan.choose for phase in decided):
         caption += " Where several objectives choose, gains are of what ranks: the first of them, "
@@ -61,27 +58,12 @@ def recommendations(study: StudyView) -> Table | None:
             mark=mark,
         )
     table.drop_empty("best epoch", "of", "val - train loss")
+    if any(column.title == "val - train loss" for column in table.columns):
+        table.caption += " Losses are those of the best epoch: a large difference means that the "
+        table.caption += "network fits the training data only."
     if any(str(row[5]).startswith("p =") for row in table.rows):
         table.caption += " p-values are those of paired tests over seeds, Holm-corrected."
     return table if table.rows else None
-
-
-def _caption(table: Table, several: bool) -> str:
-    """What its cells mean, of what it has; ``several`` objectives chose."""
-    text = (
-        "What each phase recommends: its winner against what it started from. A gain is above 0 "
-        "where the winner is better, whether more or less is"
-    )
-    if any(str(cell).startswith(P_VALUE) for row in table.rows for cell in row):
-        text += "; p-values are those of paired tests over seeds, Holm-corrected"
-    text += "."
-    if any(column.title == LOSSES for column in table.columns):
-        text += " Losses are those of the best epoch: a large difference means that the network "
-        text += "fits the training data only."
-    if several:
-        text += " Where several objectives choose, gains are of what ranks: the first of them, or "
-        text += "their weighted mean; a knee may cost some."
-    return text
 
 
 def _without_gain(phase: PhaseView, winner: CandidateView, before: CandidateView | None) -> str:
@@ -107,7 +89,7 @@ def _evidence(phase: PhaseView, winner: CandidateView, before: CandidateView | N
     rows = found[found["candidate"] == before.index] if found is not None else None
     if rows is None or rows.empty or not is_number(p := float(rows["p_holm"].iloc[0])):
         return "not tested"
-    return f"{P_VALUE}{p:.2g}" + ("" if p <= ALPHA else ": within the noise of seeds")
+    return f"p = {p:.2g}" + ("" if p <= ALPHA else ": within the noise of seeds")
 
 
 def _gap(record: RunRecord) -> float | None:

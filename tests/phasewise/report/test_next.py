@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from phasewise.report.content import Bullets, Command, Table, Text
+from phasewise.report.content import Bullets, Table, Text
 from phasewise.report.figures.style import Colours
 from phasewise.report.sections.next import next_section, rounds_section
 from phasewise.report.sections.phases import phase_section
@@ -31,8 +31,6 @@ def test_what_to_ask_next_is_shown_with_its_reason(tmp_path: Path) -> None:
     assert (name, tries, seeds) == ("lr_beyond", f"{LR}=0.1,1.0", "0, 1, 2")
     assert str(why).startswith(f"the best {LR}, 0.01, is the largest of all that were tried")
     assert not any(isinstance(block, Bullets) for block in section.blocks)
-    (command,) = (block.text for block in section.blocks if isinstance(block, Command))
-    assert command.endswith(f"report.py {tmp_path} --propose")
 
 
 def test_nothing_open_and_nothing_decided_are_no_section(tmp_path: Path) -> None:
