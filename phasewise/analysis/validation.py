@@ -21,6 +21,7 @@ from phasewise.records.history import Row
 from phasewise.records.record import RunRecord
 from phasewise.study.measures import is_lower_better
 from phasewise.study.override_checks import FOLDS
+from phasewise.study.saved_config import SavedConfig
 
 CEILING = 0.995
 """Where a score that ends at 1 is called full: what is left to win is less than .5 %."""
@@ -50,6 +51,7 @@ NORMAL_95 = 1.96
 # What to do, by rule, in the words that one types.
 HARDER = "data.validation=... holds out whole groups, cameras or recordings"
 GENTLER = "a smaller optimizer.lr, fewer epochs or finetuning.interpolate=0.5 keep more of it"
+LONGER = "more epochs or another optimizer.lr"
 CALMER = "a smaller optimizer.lr, scheduler=cosine or finetuning.ema=0.99 calm it"
 MORE_ITEMS = f"more validation data, or cross-validation: {FOLDS}"
 
@@ -160,6 +162,12 @@ def losses_of_training(records: Sequence[RunRecord], split: str) -> list[Loss]:
     return found
 
 
+def had_weights(saved: SavedConfig) -> bool:
+    """Whether a network began with weights that came, as far as its config tells: only such weights
+    can be kept."""
+    return not saved.config or bool(saved.get("model.pretrained") or saved.get("init_from"))
+
+
 def _scores(record: RunRecord, split: str) -> Mapping[str, Any]:
     return record.best if split == "val" else record.test or {}
 
@@ -259,7 +267,8 @@ def run_remarks(record: RunRecord, rows: Sequence[Row]) -> Iterator[str]:
         )
     for split in ("val", "test"):
         if lost := losses_of_training([record], split):
-            yield f"worse_than_start: {'; '.join(map(str, lost))}: {GENTLER}"
+            advice = GENTLER if had_weights(SavedConfig(record.directory)) else LONGER
+            yield f"worse_than_start: {'; '.join(map(str, lost))}: {advice}"
     if value is None:
         return
     if (size := jump(rows, metric)) > JUMPS * abs(value):

@@ -171,9 +171,9 @@ class _Writer:
         title = text.joined(f"{block.title} ({block.severity})")
         self.document.add_heading(clean(title), min(level + 1, DEEPEST))
         if block.rows:
-            self._grid([Column(title) for title in ("phase", "what", "trials")], block.rows)
+            self._grid([Column(title) for title in ("phase", "what", "evidence")], block.rows)
         for line in block.evidence:
-            self._paragraph(breakable(line), "List Bullet")
+            self._paragraph(breakable(line), "List Bullet").paragraph_format.keep_with_next = True
         self._paragraph(f"To do: {block.advice}")
 
     def _table(self, table: Table) -> None:

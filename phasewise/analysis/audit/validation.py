@@ -21,10 +21,12 @@ from phasewise.analysis.validation import (
     CEILING,
     GENTLER,
     HARDER,
+    LONGER,
     MORE_ITEMS,
     Half,
     Loss,
     full_epochs,
+    had_weights,
     half_width_between,
     is_full,
     jump,
@@ -74,12 +76,13 @@ def worse_than_start(case: Case) -> Iterator[Finding]:
         split = "val" if compares(phase) else "test"
         chosen = case.winner(phase) if compares(phase) else 0
         metric = f"{split}/{phase.plan.objective['metric'].partition('/')[2]}"
-        lines, grave = [], False
+        lines, grave, weights = [], False, False
         for index, candidate in enumerate(phase.candidates):
             lost = _lost(candidate, split)
             beaten = any(one.metric == metric for one in lost)
             if beaten or (lost and index == chosen):
                 grave |= beaten and index == chosen
+                weights |= any(had_weights(one.saved) for one in candidate.trials)
                 lines.append(f"{phase.label(candidate)}: {'; '.join(map(str, lost))}")
         if lines:
             among = ", the chosen one among them" if grave and compares(phase) else ""
@@ -89,7 +92,7 @@ def worse_than_start(case: Case) -> Iterator[Finding]:
                 f"{of_phase(phase)}{count(len(lines), 'configuration')} no better on {split} than "
                 f"the network before training{among}",
                 tuple(lines),
-                GENTLER,
+                GENTLER if weights else LONGER,
                 phase.plan.name,
             )
 

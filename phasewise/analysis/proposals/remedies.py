@@ -9,6 +9,7 @@ from phasewise.analysis.proposals.edges import as_word
 from phasewise.analysis.proposals.known import Known, words_of
 from phasewise.analysis.proposals.proposal import CanRun, Cell, Proposal
 from phasewise.analysis.statistics.frame import is_number
+from phasewise.analysis.validation import had_weights
 
 SATURATED, WORSE_THAN_START = "saturated", "worse_than_start"
 
@@ -48,7 +49,7 @@ def validation(known: Known, found: Sequence[Finding], can_run: CanRun) -> Itera
 def fine_tuning(known: Known, found: Sequence[Finding]) -> Iterator[Proposal]:
     """Weights between those before and after training, and smaller steps away from the first."""
     finding = _of_validation(known, found, WORSE_THAN_START)
-    if finding is None:
+    if finding is None or not had_weights(known.run.saved):
         return
     cells: list[Cell] = [(INTERPOLATION,)]
     rate = known.setting("optimizer.lr")

@@ -19,13 +19,17 @@ SIZE = 6
 def distinct(names: Sequence[str], length: int = 28) -> list[str]:
     """Names of at most about ``length`` characters; different ones stay different.
 
-    A name that is too long loses its middle; where that makes two alike, they lose what they begin
-    and end with alike.
+    Lists that are too long lose the items that they begin with alike. A name that still is too long
+    loses its middle; where that makes two alike, they lose what they begin and end with alike.
 
     >>> distinct(["flip", "rotate"], 5), distinct(["abcd1efgh", "abcd2efgh"], 7)
     (['flip', 'ro…te'], ['…1efgh', '…2efgh'])
+    >>> distinct(["[flip]", "[flip,rotate]", "[flip,resize]"], 9)
+    ['[flip]', '…rotate]', '…resize]']
     """
-    found = [_cut(name, length) for name in names]
+    long = [name for name in {*names} if len(name) > length]
+    start = long[0].rfind(",", 0, _common(long)) + 1 if len(long) > 1 else 0
+    found = [_cut(f"…{n[start:]}" if start and n in long else n, length) for n in names]
     for text, count in Counter(found).items():
         places = [i for i, one in enumerate(found) if one == text]
         alike = list(dict.fromkeys(names[i] for i in places))
@@ -45,12 +49,17 @@ def _cut(name: str, length: int) -> str:
 
 def _differences(names: Sequence[str], length: int) -> list[str]:
     """Of different names that are alike when cut."""
-    letters = zip(*names, strict=False)
-    start = sum(1 for _ in takewhile(lambda column: len({*column}) == 1, letters))
+    start = _common(names)
     short = [_cut(f"…{name[start:]}", length) for name in names]
     if len(set(short)) == len(short):
         return short
     return [f"{_cut(name, length - 4)} ({i})" for i, name in enumerate(names, 1)]
+
+
+def _common(names: Sequence[str]) -> int:
+    """How many letters they begin with alike."""
+    letters = zip(*names, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len({*column}) == 1, letters))
 
 
 def label_ends(ax: Axes, ends: Sequence[tuple[float, float, str, str]]) -> None:

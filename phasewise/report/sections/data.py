@@ -208,7 +208,8 @@ def _splits(sets: Sequence[DataSet]) -> Table:
         *(Column(name, _kind([each.get(name) for each in facts])) for name in names),
         Column("hash"),
     ]
-    caption = "What each split holds, as it was read. Shares are fractions."
+    caption = "What each split holds, as it was read."
+    caption += " Shares are fractions." if any("share" in name for name in names) else ""
     table = Table("data", caption, columns)
     for (number, one, split, count), each in zip(rows, facts, strict=True):
         digest = _mapping(one.data, "hashes").get(split, "")

@@ -32,8 +32,7 @@ def recommendations(study: StudyView) -> Table | None:
     ]
     caption = (
         "What each phase recommends: its winner against what it started from. A gain is above 0 "
-        "where the winner is better, whether more or less is. Losses are those of the best epoch: "
-        "a large difference means that the network fits the training data only."
+        "where the winner is better, whether more or less is."
     )
     if any(phase.plan.choose for phase in decided):
         caption += " Where several objectives choose, gains are of what ranks: the first of them, "
@@ -59,6 +58,9 @@ def recommendations(study: StudyView) -> Table | None:
             mark=mark,
         )
     table.drop_empty("best epoch", "of", "val - train loss")
+    if any(column.title == "val - train loss" for column in table.columns):
+        table.caption += " Losses are those of the best epoch: a large difference means that the "
+        table.caption += "network fits the training data only."
     if any(str(row[5]).startswith("p =") for row in table.rows):
         table.caption += " p-values are those of paired tests over seeds, Holm-corrected."
     return table if table.rows else None

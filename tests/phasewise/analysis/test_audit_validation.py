@@ -16,6 +16,8 @@ from phasewise.analysis.audit import Finding
 from phasewise.analysis.bootstrap import resample
 from phasewise.analysis.items import Items, mean
 from phasewise.analysis.validation import (
+    GENTLER,
+    LONGER,
     full_epochs,
     half_width,
     half_width_between,
@@ -110,6 +112,9 @@ def test_networks_that_were_better_before_training(tmp_path: Path) -> None:
     assert one.severity == "warning" and "2 configurations no better on val" in one.text
     assert one.evidence[0].startswith("optimizer.lr=0.0001: val/mIoU 0.")
     assert one.phase == "lr" and len(one.evidence) == 2
+    assert one.advice == LONGER  # of what was drawn at random there is nothing to keep
+    came = Synthetic(edit=edit, defaults=Synthetic().defaults | {"model.pretrained": True})
+    assert found(tmp_path / "came", "worse_than_start", came)[0].advice == GENTLER
 
 
 def test_a_choice_that_was_better_before_training_is_an_error(tmp_path: Path) -> None:

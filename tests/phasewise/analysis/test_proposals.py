@@ -231,7 +231,9 @@ def test_remedies_of_the_audit(tmp_path: Path) -> None:
     def finding(rule: str, phase: str = "activation") -> Finding:
         return Finding(rule, "warning", f"it is {rule}", (), "", phase)
 
-    study = Synthetic(test=True)
+    drawn = Synthetic(test=True)  # nothing is kept of weights that were drawn
+    assert proposed(tmp_path / "drawn", drawn, found=[finding("worse_than_start")]).phases == ()
+    study = Synthetic(test=True, defaults=drawn.defaults | {"model.pretrained": True})
     by_test = [finding("worse_than_start", "test")]  # which nothing is chosen by
     assert proposed(tmp_path, study, found=by_test).phases == ()
     found = proposed(

@@ -78,6 +78,7 @@ def test_one_data_set_is_described(tmp_path: Path) -> None:
         "- Hash of all samples: abc123; the same hash means the same data",
     ):
         assert f"{line}\n" in text
+    assert "Shares are fractions" in text
     train, val = table(tmp_path, "data")
     assert train == {
         "split": "training",
@@ -117,6 +118,7 @@ def test_several_data_sets_have_a_row_each(tmp_path: Path) -> None:
 def test_records_of_an_earlier_version_show_what_they_have(tmp_path: Path) -> None:
     text = report_of(tmp_path, {"counts": {"train": 8, "val": 4}, "split_hash": "x"})
     assert "12 images: 8 training, 4 validation" in text
+    assert "Shares" not in text
     assert "of an earlier version" in text
     assert [row["images"] for row in table(tmp_path, "data")] == ["8", "4"]
 

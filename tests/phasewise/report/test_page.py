@@ -115,7 +115,7 @@ def test_notes_of_the_audit_are_folded_and_tables_stand_inside(tmp_path: Path) -
         assert part.count("<tr>") == 3 and "<script>" not in part
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines.count("  | lr | two of them | a\\|b |") == 2
-    start = lines.index("  | phase | what | trials |")
+    start = lines.index("  | phase | what | evidence |")
     assert lines[start - 1] == "" and lines[start - 2] == "- **error** (error)"
 
 

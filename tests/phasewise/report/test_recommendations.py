@@ -60,6 +60,7 @@ def test_one_seed_and_less_is_better(tmp_path: Path) -> None:
     assert "| +0.2" in text  # as its percentage
     assert row["evidence"] == "one seed: it cannot be told from luck"
     assert (row["of"], float(row["val - train loss"])) == ("12", 0.5)
+    assert "whether more or less is. Losses are those of the best epoch" in text
     assert "- final network: 1,500 parameters, 500 trained\n" in text
     runs = len([*tmp_path.rglob("record.json")])
     assert f"- epochs of all runs: {12 * runs}\n" in text
