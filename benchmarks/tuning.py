@@ -33,10 +33,9 @@ import phasewise
 
 
 def _train(words: Sequence[str], log: Path) -> None:
+    command = [sys.executable, "train.py", "-m", *words]
     with log.open("w", encoding="utf-8") as out:
-        subprocess.run(
-            [sys.executable, ROOT / "train.py", "-m", *words], stdout=out, stderr=out, check=True
-        )
+        subprocess.run(command, cwd=ROOT, stdout=out, stderr=out, check=True)
 
 
 class Contest:
@@ -70,7 +69,10 @@ class Contest:
         _train([*words, "test=false", f"hydra.sweep.dir={place}"], self.out / f"{name}.log")
         best = phasewise.load(place).best
         assert best is not None, f"{name}: no trial has a result"
-        return self.cost(place) | self.tested(name, best.overrides)
+        around = {*self.words, f"study={name}", "test=false"}
+        return self.cost(place) | self.tested(
+            name, [it for it in best.overrides if it not in around]
+        )
 
     def tested(self, name: str, overrides: Sequence[str]) -> dict[str, Any]:
         """The test figures of a configuration over the seeds, with their 95 % interval (t)."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import torch
 from hydra import initialize_config_dir
 from omegaconf import DictConfig
 
@@ -12,6 +14,9 @@ from phasewise.config.choices import variants
 from phasewise.config.command_line import CommandLine
 from phasewise.errors import UserError
 from phasewise.project import CONF
+from phasewise.records.record import read_record
+from phasewise.training.run import train
+from tests.conftest import TINY_RUNS
 
 Make = Callable[..., DictConfig]
 TASKS = ("localization", "multitask", "reid", "segmentation")
@@ -31,6 +36,17 @@ def test_each_task_has_its_own_and_what_is_typed_wins(
     assert made.finetuning.ema is not None is plain.finetuning.ema
     assert made.data.image_size > plain.data.image_size
     assert make_config(*words, "data.batch_size=8", "data.image_size=64").data.batch_size == 8
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_steps_and_not_epochs_end_it(make_config: Make, task: str, tmp_path: Path) -> None:
+    tiny = [word for word in TINY_RUNS[task] if not word.startswith("trainer.max_epochs=")]
+    words = ("data.image_size=64", "trainer.max_steps=3", "model.pretrained=false", "test=false")
+    train(make_config(f"task={task}", "preset=strong", *tiny, *words), tmp_path)
+    record = read_record(tmp_path)
+    assert record is not None and record.status == "completed"
+    kept = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=False)
+    assert 0 < kept["global_step"] <= 3
 
 
 @pytest.fixture
