@@ -118,7 +118,7 @@ def main() -> None:
         search = {"overrides": " ".join(contest.tried), "search": space}
         rows[sampler] = contest.tuned(sampler, {"phases": {"search": search}})
     follow = {"phases": {"p1": contest.tried[0]}, "follow_up": {"rounds": 3}, "max_hours": hours}
-    rows["follow-up"] = contest.tuned("follow_up", follow)
+    rows["follow-up"] = contest.tuned("rounds", follow)
     print(results.machine())
     print(f"{'':<16}{'trials':>7}{'hours':>7}  {contest.metric} over {args.seeds} seeds")
     for name, row in rows.items():

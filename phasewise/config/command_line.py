@@ -221,7 +221,15 @@ class CommandLine:
                 self.problems[word] = Problem(f"{group}={value}", reason)
                 near = None if extra else nearest(value, options)
                 return f"{group}={near}" if near else None
+            if hidden := self._hidden(group, str(value)):
+                self.problems[word] = Problem(f"{group}={value}", hidden)
         return f"{group}={values[0]}" if swept else word
+
+    def _hidden(self, group: str, choice: str) -> str:
+        """Says so where several folders have a choice: Hydra takes the first in silence."""
+        files = [folder / group / f"{choice}.yaml" for folder in self._folders()]
+        first, *others = dict.fromkeys(it.resolve() for it in files if it.is_file()) or [None]
+        return f"{first} would be taken, not {others[0]}; give that another name" if others else ""
 
     def _check_keys(
         self, values: dict[str, Override], base: DictConfig, groups: dict[str, list[str]]

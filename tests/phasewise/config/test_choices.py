@@ -80,3 +80,15 @@ def test_keys_of_a_swept_choice_are_those_of_the_task(tmp_path: Path) -> None:
     words = ("task=localization", f"data.root={tmp_path}", "data.crowds=auto,objects")
     assert line(*words, "data=csv,coco").compose(True)[1]
     assert "data.crowds: no such key" in refused(*words, "data=csv,yolo", multirun=True)
+
+
+def test_a_file_that_another_one_hides_is_told(tmp_path: Path) -> None:
+    """Hydra would take the one beside config.yaml and say nothing."""
+    (tmp_path / "preset").mkdir()
+    for name in ("reid_strong", "mine"):
+        (tmp_path / "preset" / f"{name}.yaml").write_text("# @package _global_\nseed: 7\n")
+    path = f"hydra.searchpath=[file://{tmp_path}]"
+    assert line(path, "preset=mine").compose(False)[0].seed == 7
+    told = refused(path, "preset=reid_strong")
+    assert told.startswith(f"preset=reid_strong: {CONF.resolve()}/preset/reid_strong.yaml would be")
+    assert told.endswith(f"not {tmp_path}/preset/reid_strong.yaml; give that another name")
