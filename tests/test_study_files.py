@@ -50,7 +50,7 @@ ROWS = {
     },
     "segmentation_search": {"search": 15, "around": 10},
     "segmentation_grid": {"grid": 36, "each_at_its_best": 3, "longer": 1, "before": 1},
-    "demo": {"head": 2, "learning_rate": 3, "activation": 3},
+    "demo": {"head": 2, "learning_rate": 3, "activation": 2, "longer": 1},
     "follow_up": {"rate": 3},  # its rounds follow from the results
     "multitask_next": {
         **{"segmentation_loss": 4, "box_loss": 2, "batch_size": 3, "weight_decay": 3},
@@ -370,7 +370,7 @@ def test_a_whole_study(tmp_path: Path, cache: Path) -> None:
     assert done.returncode == 0, done.stderr
     book = read_journal(tmp_path / "out")
     assert book is not None
-    assert [phase.status for phase in book.phases] == ["completed"] * 4
+    assert [phase.status for phase in book.phases] == ["completed"] * 5
     values: dict[str, set[float]] = {}
     for phase, _, trial in book.trials():
         record = read_record(tmp_path / "out" / trial.directory)
