@@ -20,22 +20,28 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import hydra
 import results
 import yaml
 from results import ROOT
-from scipy.stats import t
 
 import phasewise
+from phasewise.analysis.statistics.intervals import t_interval
 
 
 def _train(words: Sequence[str], log: Path) -> None:
     command = [sys.executable, "train.py", "-m", *words]
     with log.open("w", encoding="utf-8") as out:
         subprocess.run(command, cwd=ROOT, stdout=out, stderr=out, check=True)
+
+
+def _cost(place: Path) -> dict[str, Any]:
+    """What a study took."""
+    trials = phasewise.load(place).trials.drop_duplicates("directory")
+    return {"trials": len(trials), "hours": float(trials["cost.seconds"].sum()) / 3600}
 
 
 class Contest:
@@ -70,9 +76,7 @@ class Contest:
         best = phasewise.load(place).best
         assert best is not None, f"{name}: no trial has a result"
         around = {*self.words, f"study={name}", "test=false"}
-        return self.cost(place) | self.tested(
-            name, [it for it in best.overrides if it not in around]
-        )
+        return _cost(place) | self.tested(name, [it for it in best.overrides if it not in around])
 
     def tested(self, name: str, overrides: Sequence[str]) -> dict[str, Any]:
         """The test figures of a configuration over the seeds, with their 95 % interval (t)."""
@@ -81,13 +85,8 @@ class Contest:
         _train(words, self.out / f"{name}_test.log")
         found = phasewise.load(place).trials[self.metric]
         assert len(found) == found.count() > 1, f"{name}: not all seeds were tested"
-        half = float(t.ppf(0.975, len(found) - 1)) * stdev(found) / len(found) ** 0.5
-        return {self.metric: fmean(found), "+-": half, "configuration": [*overrides]}
-
-    def cost(self, place: Path) -> dict[str, Any]:
-        """What a study took."""
-        trials = phasewise.load(place).trials.drop_duplicates("directory")
-        return {"trials": len(trials), "hours": float(trials["cost.seconds"].sum()) / 3600}
+        low, high = t_interval([*found])
+        return {self.metric: fmean(found), "+-": (high - low) / 2, "configuration": [*overrides]}
 
 
 def main() -> None:
@@ -103,13 +102,13 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="overrides of all ways")
     args = parser.parse_intermixed_args()
     words = [*args.words, "figures.images=0"]
-    words += [f"trainer.max_epochs={args.epochs}"] if args.epochs else []
-    contest = Contest(args.task, args.out.absolute() / args.task, words, args.keys, args.seeds)
+    epochs = [f"trainer.max_epochs={args.epochs}"] if args.epochs else []
+    out = args.out.absolute() / args.task
+    contest = Contest(args.task, out, [*words, *epochs], args.keys, args.seeds)
     rows = {"defaults": {"trials": 0, "hours": 0.0} | contest.tested("defaults", ())}
-    contest.words = [it for it in contest.words if not it.startswith("trainer.max_epochs=")]
-    strong = contest.tested("strong", ["preset=strong", *args.strong])
-    rows["preset=strong"] = {"trials": 0, "hours": 0.0} | strong
-    contest.words = [f"task={args.task}", *words]
+    strong = Contest(args.task, out, words, args.keys, args.seeds)
+    row = strong.tested("strong", ["preset=strong", *args.strong])
+    rows["preset=strong"] = {"trials": 0, "hours": 0.0} | row
     phases = {f"p{number}": words for number, words in enumerate(contest.tried, 1)}
     rows["phases"] = contest.tuned("phases", {"phases": phases})
     count, hours = rows["phases"]["trials"], rows["phases"]["hours"]

@@ -68,3 +68,14 @@ def test_a_task_without_a_file_is_told_and_not_left_as_it_is(
     with pytest.raises(UserError) as error:
         CommandLine([*words, "task=segmentation"], CONF, "config").compose(False)
     assert str(error.value).startswith("preset=strong: belongs to task=reid")
+
+
+@pytest.mark.usefixtures("own")
+def test_so_is_one_of_a_preset_of_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "preset" / "mine").mkdir(parents=True)
+    for file in ("mine.yaml", "mine/reid.yaml"):
+        (tmp_path / "preset" / file).write_text("# @package _global_\nseed: 7\n")
+    words = ["hydra/sweeper=basic", f"hydra.searchpath=[file://{tmp_path}]", "preset=mine"]
+    assert CommandLine([*words, "task=reid"], CONF, "config").compose(False)[0].seed == 7
+    with pytest.raises(UserError, match="preset=mine: belongs to task=reid"):
+        CommandLine([*words, "task=segmentation"], CONF, "config").compose(False)

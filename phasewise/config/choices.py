@@ -7,12 +7,12 @@ Hydra knows which, when it composes; what is said of a choice before that is rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra.errors import MissingConfigException
+from omegaconf import DictConfig
 
 from phasewise.errors import Problem
 
@@ -56,16 +56,19 @@ def not_for_task(error: Exception, config_dir: Path) -> Problem | None:
     return _no_variant(group, choice, task, config_dir) if task else None
 
 
-def preset_not_for_task(choices: Mapping[str, Any], config_dir: Path) -> Problem | None:
+def preset_not_for_task(runtime: DictConfig) -> Problem | None:
     """The same of a preset, whose file of the task may be missing as most presets have none.
 
     Args:
-        choices: ``hydra.runtime.choices`` of a composed config.
-        config_dir: the folder of the primary config.
+        runtime: ``hydra.runtime`` of a composed config, which knows all folders of config files.
     """
-    preset, task = (str(choices.get(group)) for group in ("preset", "task"))
-    known = variants(config_dir / "preset" / f"{preset}.yaml")
-    return None if task in known else _no_variant("preset", preset, task, config_dir)
+    preset, task = (str(runtime.choices.get(group)) for group in ("preset", "task"))
+    folders = [Path(it.path) for it in runtime.config_sources if it.schema == "file"]
+    files = [folder / "preset" / f"{preset}.yaml" for folder in folders]
+    if any(task in variants(file) for file in files):
+        return None
+    found = (_no_variant("preset", preset, task, folder) for folder in folders)
+    return next((problem for problem in found if problem is not None), None)
 
 
 def _no_variant(group: str, choice: str, task: str, config_dir: Path) -> Problem | None:

@@ -316,7 +316,7 @@ class CommandLine:
     def _compose(self, words: Sequence[str]) -> DictConfig:
         try:
             cfg = hydra.compose(self.config_name, [*words, *self.extra], return_hydra_config=True)
-            if other := preset_not_for_task(cfg.hydra.runtime.choices, self.config_dir):
+            if other := preset_not_for_task(cfg.hydra.runtime):
                 raise settings_error([*self.problems.values()] or [other])
             return cfg
         except (HydraException, OmegaConfBaseException) as error:

@@ -154,7 +154,7 @@ class Composer:
         try:
             lines = [str(override.input_line) for override in groups]
             cfg = self.loader.load_sweep_config(self.config, lines)
-            if other := preset_not_for_task(cfg.hydra.runtime.choices, CONF):
+            if other := preset_not_for_task(cfg.hydra.runtime):
                 raise UserError(problems=[other])
             return cfg
         except (HydraException, ValueError) as error:

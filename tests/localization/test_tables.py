@@ -54,7 +54,7 @@ RECT = {"name": "rect", "x": 4, "y": 6, "width": 16, "height": 20}
         "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\n"
         + "".join(f"cat,4,6,16,20,{i}.jpg,{WIDTH},{HEIGHT}\n" for i in range(6)),
         # keras-retinanet
-        "".join(f"/home/me/images/{i}.jpg,4,6,20,26,cat\n" for i in range(6)),
+        "".join(f"/export/images/{i}.jpg,4,6,20,26,cat\n" for i in range(6)),
         # spreadsheets
         "Image Name\tX1\tY1\tX2\tY2\tLabel\n"
         + "".join(f"images/{i}.jpg\t4\t6\t20\t26\tcat\n" for i in range(6)),

@@ -12,6 +12,7 @@ from phasewise.analysis.statistics.pairwise import pairwise
 from phasewise.analysis.statistics.power import ALPHA
 from phasewise.report.comparable import steadiness
 from phasewise.report.content import Block, Column, Mark, Section, Table, Text
+from phasewise.report.sections.audit import capital
 from phasewise.report.text import listed
 from phasewise.report.view import PhaseView
 from phasewise.study.objectives import WEIGHTED, way_of
@@ -108,7 +109,7 @@ def pairwise_blocks(phase: PhaseView, frame: pd.DataFrame) -> list[Block]:
     of = [f"{note} ({listed(keys)})" for note, keys in notes.items()]
     said = [*of, *([f"not compared: {', '.join(left)}"] if left else [])]
     told = "; ".join(said)
-    return [table, *([Text(f"{told[0].upper()}{told[1:]}.", "note")] if told else [])]
+    return [table, *([Text(f"{capital(told)}.", "note")] if told else [])]
 
 
 def seed_blocks(phase: PhaseView, winner: int) -> list[Block]:

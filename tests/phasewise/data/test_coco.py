@@ -145,14 +145,14 @@ def test_boxes_for_another_size_are_scaled_and_told(tmp_path: Path) -> None:
 def test_names_from_another_computer_are_found_by_their_last_part(tmp_path: Path) -> None:
     write(tmp_path, [{"image_id": i, "bbox": [2, 2, 10, 10]} for i in range(3)])
     content = json.loads((tmp_path / "a.json").read_text())
-    names = ["C:\\Users\\me\\0.jpg", "../../label-studio/media/1.jpg", "/home/me/gone.jpg"]
+    names = ["C:\\Users\\me\\0.jpg", "../../label-studio/media/1.jpg", "/export/gone.jpg"]
     for entry, name in zip(content["images"], names, strict=True):
         entry["file_name"] = name
     (tmp_path / "a.json").write_text(json.dumps(content))
     found = read(tmp_path)
     assert list(found.images) == ["0.jpg", "1.jpg"]
     assert problems_of(found) == {
-        "/home/me/gone.jpg": "an absolute path; it must be relative to data.root"
+        "/export/gone.jpg": "an absolute path; it must be relative to data.root"
     }
     assert "2 of 2 images: named elsewhere" in warnings_of(found)[0]
     content["images"][2]["file_name"] = "other/1.jpg"  # which of the two is meant?

@@ -128,7 +128,7 @@ def test_lists_with_extensions_or_paths(tmp_path: Path) -> None:
     for name in ("0", "1", "2", "a.b"):
         put(tmp_path, f"JPEGImages/{name}.jpg", f"Annotations/{name}.xml")
     lists = tmp_path / "ImageSets" / "Main"
-    write(lists / "train.txt", "0.jpg\n/home/me/VOC/JPEGImages/1.jpg\na.b\n")
+    write(lists / "train.txt", "0.jpg\n/export/VOC/JPEGImages/1.jpg\na.b\n")
     write(lists / "val.txt", "C:\\data\\JPEGImages\\2.jpg\n../../1.jpg\n/etc/passwd\n")
     listing = read(tmp_path)
     assert names_of(listing) == {"train": ["0", "1", "a.b"], "val": ["2"], "test": []}
