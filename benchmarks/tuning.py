@@ -41,7 +41,8 @@ def _train(words: Sequence[str], log: Path) -> None:
 def _cost(place: Path) -> dict[str, Any]:
     """What a study took."""
     trials = phasewise.load(place).trials.drop_duplicates("directory")
-    return {"trials": len(trials), "hours": float(trials["cost.seconds"].sum()) / 3600}
+    seconds = trials["cost.seconds"].dropna()  # of those that were not run, for the time was up
+    return {"trials": len(seconds), "hours": float(seconds.sum()) / 3600}
 
 
 class Contest:
